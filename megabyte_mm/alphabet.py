@@ -1,0 +1,42 @@
+"""The 257 symbols that every model reads and writes: the bytes 0..255, and END after a stream's last byte."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+BYTES = 256
+END = 256
+SYMBOLS = 257
+
+
+def scored(ids_BT: Tensor) -> Tensor:
+    """Which positions count: every byte, and the first END; what follows it only fills the window.
+
+    ids: (B, T) int64, 0..256 -> (B, T) bool.
+    """
+    ends_BT = (ids_BT == END).cumsum(dim=1)
+    return (ends_BT == 0) | ((ends_BT == 1) & (ids_BT == END))
+
+
+def fill_window(data: NDArray[np.uint8], window: int) -> NDArray[np.int64]:
+    """The bytes as symbols, followed by END up to `window` symbols: (n,) uint8 with n <= window -> (window,) int64."""
+    if len(data) > window:
+        raise ValueError(f"{len(data)} bytes do not fit into a window of {window}")
+    ids = np.full(window, END, dtype=np.int64)
+    ids[: len(data)] = data
+    return ids
+
+
+def to_ids(data: NDArray[np.uint8]) -> Tensor:
+    """A stream's bytes as symbols: (n,) uint8 -> (n,) int64 tensor."""
+    return torch.from_numpy(data.astype(np.int64))
+
+
+def to_bytes(ids: Tensor) -> NDArray[np.uint8]:
+    """The bytes before the first END: (T,) int64 -> (n,) uint8."""
+    symbols = ids.cpu().numpy()
+    ends = np.flatnonzero(symbols == END)
+    return symbols[: ends[0] if len(ends) else len(symbols)].astype(np.uint8)
