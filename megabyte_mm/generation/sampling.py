@@ -1,0 +1,79 @@
+"""From logits to a symbol: pure functions.
+
+Legend: B rows, V the 257 symbols.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from megabyte_mm.alphabet import END
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a symbol is drawn from a distribution.
+
+    Args:
+        temperature: Divides the logits: below 1 sharper, above 1 flatter, 0 always the likeliest symbol.
+        top_k: Draw among the k likeliest symbols only.
+        top_p: Draw among the likeliest symbols that together hold this probability (nucleus sampling).
+        allow_end: Whether END may be drawn; never for streams of fixed size.
+    """
+
+    temperature: float = 1.0
+    top_k: int | None = None
+    top_p: float | None = None
+    allow_end: bool = True
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.temperature < float("inf"):
+            raise ValueError(f"temperature is {self.temperature}; it must be a number from 0 up")
+        if self.top_k is not None and self.top_k < 1:
+            raise ValueError(f"top_k is {self.top_k}; it must be at least 1")
+        if self.top_p is not None and not 0.0 < self.top_p <= 1.0:
+            raise ValueError(f"top_p is {self.top_p}; it must be above 0 and at most 1")
+
+
+def distribution(logits_BV: Tensor, sampling: Sampling) -> Tensor:
+    """The probabilities that are drawn from: (B, V) logits -> (B, V) float64, rows summing to 1."""
+    logits_BV = logits_BV.double()
+    if not sampling.allow_end:
+        logits_BV = logits_BV.index_fill(1, torch.tensor([END], device=logits_BV.device), float("-inf"))
+    if sampling.temperature == 0.0:
+        return torch.zeros_like(logits_BV).scatter_(1, logits_BV.argmax(1, keepdim=True), 1.0)
+    logits_BV = logits_BV / sampling.temperature
+    if sampling.top_k is not None:
+        logits_BV = keep_top_k(logits_BV, sampling.top_k)
+    if sampling.top_p is not None:
+        logits_BV = keep_top_p(logits_BV, sampling.top_p)
+    return logits_BV.softmax(1)
+
+
+def keep_top_k(logits_BV: Tensor, k: int) -> Tensor:
+    """All but each row's k largest logits become -inf; of equal ones at the border, those of the lower symbols stay."""
+    if k >= logits_BV.shape[1]:
+        return logits_BV
+    kept = logits_BV.sort(dim=1, descending=True, stable=True).indices[:, :k]
+    return torch.full_like(logits_BV, float("-inf")).scatter_(1, kept, logits_BV.gather(1, kept))
+
+
+def keep_top_p(logits_BV: Tensor, p: float) -> Tensor:
+    """Each row keeps the fewest of its likeliest symbols that together hold probability p; the rest become -inf."""
+    ordered_BV, order_BV = logits_BV.sort(dim=1, descending=True, stable=True)
+    probability_BV = ordered_BV.softmax(1)
+    enough_before_BV = probability_BV.cumsum(1) - probability_BV >= p
+    return torch.empty_like(logits_BV).scatter_(1, order_BV, ordered_BV.masked_fill(enough_before_BV, float("-inf")))
+
+
+def draw(probabilities_BV: Tensor, uniform_B: Tensor) -> Tensor:
+    """The symbol at which the cumulated probability passes a number in [0, 1): (B, V), (B,) -> (B,) int64."""
+    cumulated_BV = probabilities_BV.cumsum(1)
+    # Rounding may leave the sum a little off 1: the last column is what there is.
+    target_B1 = (uniform_B * cumulated_BV[:, -1]).unsqueeze(1)
+    last = probabilities_BV.shape[1] - 1
+    drawn_B = torch.searchsorted(cumulated_BV, target_B1, right=True).squeeze(1).clamp(max=last)
+    return drawn_B

@@ -1,0 +1,41 @@
+"""Bits per byte: all nats, an END's too, over the number of bytes."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from megabyte_mm.alphabet import END, scored
+
+
+def mean_nats(nats_BT: Tensor, ids_BT: Tensor) -> Tensor:
+    """The mean over the symbols that count, the loss of training: two (B, T) tensors -> scalar, in nats per symbol."""
+    scored_BT = scored(ids_BT)
+    return (nats_BT * scored_BT).sum() / scored_BT.sum().clamp(min=1)
+
+
+class BitsPerByte(Metric):
+    """Sums nats and bytes over batches and ranks, and divides once: right with windows and batches of any size."""
+
+    full_state_update = False
+    higher_is_better = False
+    nats: Tensor
+    bytes: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("nats", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("bytes", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
+
+    def update(self, nats_BT: Tensor, ids_BT: Tensor) -> None:
+        """Count a batch: nats (B, T) float as of `ByteModel.nll`, ids (B, T) int64, 0..256."""
+        scored_BT = scored(ids_BT)
+        self.nats += nats_BT.double().where(scored_BT, 0.0).sum()
+        self.bytes += (scored_BT & (ids_BT != END)).sum()
+
+    def compute(self) -> Tensor:
+        """Bits per byte, a float64 scalar; nan before the first byte."""
+        return self.nats / self.bytes / math.log(2)
