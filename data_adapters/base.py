@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-import tempfile
+import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -33,9 +34,9 @@ class MediaError(ValueError):
 class ByteStream:
     """A media file as bytes, with what is needed to write it again.
 
-    data: (n,) uint8. format: plain numbers and strings (mode and size, rate and width, ...), the same for a whole
-    stream and for any prefix of it. notes: one line for each conversion that reading did and a user should hear of
-    ("resized from 640x480 to 32x32"); empty when the stream is the file's content untouched.
+    data: (n,) uint8, often read-only. format: plain numbers and strings (mode and size, rate and width, ...), the same
+    for a whole stream and for any prefix of it. notes: one line for each conversion that reading did and a
+    user should hear of ("resized from 640x480 to 32x32"); empty when the stream is the file's content untouched.
     """
 
     data: Bytes
@@ -75,7 +76,7 @@ class Adapter(ABC):
     @property
     @abstractmethod
     def output_suffix(self) -> str:
-        """The file name ending of what `write` makes."""
+        """The file name ending of what `write` makes, where the stream's format has no "suffix" of its own."""
 
     @abstractmethod
     def default_format(self) -> Format:
@@ -96,28 +97,38 @@ class Adapter(ABC):
         """The patch size in bytes that follows from the byte layout, or None where any multiple of `unit` will do."""
         return None
 
+    def check_modality(self, stream: ByteStream) -> None:
+        """Raises ValueError where the stream was read by an adapter of another name."""
+        if stream.format.get("modality") != self.name:
+            raise ValueError(f"the {self.name} adapter cannot write a stream of format {dict(stream.format)}")
+
     def cut(self, data: Bytes, length: int) -> int:
         """The last boundary between units at or before `length` bytes of `data`."""
         length = min(length, len(data))
         return length - length % self.unit
 
 
+def read_bytes(path: str | os.PathLike[str]) -> bytes:
+    """The file's content. Raises MediaError where there is none to read: missing, a folder, not permitted."""
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise MediaError(path, f"cannot be read: {error.strerror or error}") from error
+
+
 def write_atomically(path: str | os.PathLike[str], write: Callable[[Path], object]) -> None:
-    """Let `write` fill a temporary file beside `path`, then put it in place in one step; nothing is left on failure."""
+    """Let `write` make a temporary file beside `path`, then put it in place in one step; nothing is left on failure.
+
+    Raises MediaError where the folder is missing, not permitted or full.
+    """
     path = Path(path)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = path.parent / f".{secrets.token_hex(8)}{path.suffix}"
     try:
         write(temporary)
-        temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
+    except BaseException as error:
+        with suppress(OSError):
+            temporary.unlink()
+        if isinstance(error, OSError):
+            raise MediaError(path, f"cannot be written: {error.strerror or error}") from error
         raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

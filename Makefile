@@ -1,0 +1,56 @@
+# Needs Python 3.11, 3.12 or 3.13, and make. Every target sets up .venv first; `make help` lists them.
+PYTHON ?= python3
+VENV ?= .venv
+PYTEST_ARGS ?=
+# torch 2.11.0, the floor, comes with several GB of CUDA from the registry; any version from 2.11 on may be tested:
+#     make oldest OLDEST_TORCH=2.13.0
+OLDEST_TORCH ?= 2.11.0
+OLDEST_VENV ?= .venv-oldest
+
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+NEW_VENV = "$(PYTHON)" -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v <= (3, 13) else \
+	"megabyte-mm needs Python 3.11, 3.12 or 3.13, and $(PYTHON) is %d.%d: say which to use, as in make PYTHON=python3.12" % v)' \
+	&& "$(PYTHON)" -m venv --clear
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format bench oldest clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+$(READY): pyproject.toml constraints.txt
+	@$(NEW_VENV) $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: $(READY)  ## train small models on made-up media and continue it
+	$(BIN)/python demo/run.py
+
+test: $(READY)  ## run all tests; PYTEST_ARGS="-n 2" spreads them over processes
+	$(BIN)/python -m pytest -q $(PYTEST_ARGS)
+
+check: $(READY)  ## format, lint, types and the direction of the imports, as pre-commit does
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/test_imports.py
+
+format: $(READY)  ## format the code and mend what the linter can
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(READY)  ## time the models against each other
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,bench]'
+	$(BIN)/python benchmarks/run.py
+
+oldest:  ## run all tests with the oldest allowed versions, in a virtual environment of their own
+	@$(NEW_VENV) $(OLDEST_VENV)
+	echo 'torch==$(OLDEST_TORCH)' > $(OLDEST_VENV)/torch.txt
+	$(OLDEST_VENV)/bin/python -m pip install --quiet --disable-pip-version-check \
+		-c constraints-oldest.txt -c $(OLDEST_VENV)/torch.txt -e '.[test]'
+	$(OLDEST_VENV)/bin/python -m pytest -q -W default $(PYTEST_ARGS)
+
+clean:  ## remove the virtual environments, caches and builds
+	rm -rf $(VENV) $(OLDEST_VENV) .venv-ci build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

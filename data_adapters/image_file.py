@@ -1,0 +1,83 @@
+"""Opens image files for `ImageAdapter`: whole and at 8 bits or not at all, upright, and as L or RGB."""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+
+from data_adapters.base import MediaError, read_bytes
+from data_adapters.bit_depth import bits_per_sample
+
+_DAMAGE = (
+    *(OSError, ValueError, SyntaxError, EOFError, LookupError, ArithmeticError),
+    *(TypeError, AttributeError, RuntimeError, struct.error, zlib.error),
+)
+"""What Pillow's decoders raise on damaged files, as found by feeding them some."""
+
+_GREY = ("1", "L", "LA", "La")
+_OTHER_COLOURS = ("CMYK", "YCbCr", "LAB", "HSV")
+"""Modes whose values are not those of RGB, so that converting them rounds."""
+
+
+def open_image(path: str | os.PathLike[str]) -> tuple[Image.Image, list[str]]:
+    """The first picture of the file, decoded and turned as its EXIF orientation says, and notes for the user.
+
+    Raises MediaError for what is no image, is damaged or cut short, is too large to be honest (Pillow's limit for
+    decompression bombs), or has more than 8 bits a sample.
+    """
+    content = read_bytes(path)
+    with _decoding(path):
+        image = Image.open(io.BytesIO(content))
+        bits = bits_per_sample(image, content)
+        if bits > 8:
+            raise MediaError(path, f"has {bits} bits a sample; only up to 8 can be kept exactly")
+        notes = ["only the first of its pictures"] if getattr(image, "is_animated", False) else []
+        image.load()
+        if image.format == "PNG" and b"IEND" not in content:
+            raise MediaError(path, "is cut short: its end is missing")
+        turn = image.getexif().get(ExifTags.Base.Orientation, 1)
+        ImageOps.exif_transpose(image, in_place=True)
+    return image, notes + ([f"turned upright (EXIF orientation {turn})"] if turn in range(2, 9) else [])
+
+
+def convert(image: Image.Image, mode: str) -> tuple[Image.Image, list[str]]:
+    """The image in mode "L" or "RGB", and a note for each conversion that loses something.
+
+    1-bit becomes 0 and 255, a palette its colours, grey three equal channels: nothing is lost. Alpha is composited
+    over white. Colour becomes grey by Pillow's rule (ITU-R 601-2 luma), CMYK and other colour spaces become RGB by
+    Pillow's too; colour profiles are not applied. Raises ValueError for a mode that Pillow cannot convert.
+    """
+    source, notes = image.mode, []
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        if image.getchannel("A").getextrema() != (255, 255):
+            notes.append("alpha composited over white")
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    if (source not in _GREY) if mode == "L" else (source in _OTHER_COLOURS):
+        notes.append(f"converted {source} to {mode}")
+    return image.convert(mode), notes
+
+
+@contextmanager
+def _decoding(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Turns all that Pillow raises into MediaError, and its warnings into nothing (a bomb's into an error)."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        try:
+            yield
+        except MediaError:
+            raise
+        except UnidentifiedImageError as error:
+            raise MediaError(path, "is no image that Pillow can read") from error
+        except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+            raise MediaError(path, f"is too large to be decoded safely: {error}") from error
+        except _DAMAGE as error:
+            raise MediaError(path, f"cannot be decoded: {error}") from error

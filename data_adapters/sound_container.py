@@ -1,0 +1,97 @@
+"""What libsndfile lets pass in sound files: a missing end, a size never filled in, FLAC without a single sample."""
+
+from __future__ import annotations
+
+import struct
+from typing import Literal
+
+_OPEN_SIZE = 0x7FFF0000
+"""Chunk sizes from here on are what streaming programs write instead (0xFFFFFFFF by ffmpeg, 0x7FFFF000 by sox)."""
+
+_EMPTY_FLAC = b"fLaC" + bytes([0x80, 0, 0, 34]) + struct.pack(">HH", 4096, 4096) + bytes(6)
+
+
+def is_cut_short(content: bytes) -> bool:
+    """Whether a WAV, AIFF or Ogg file lacks its end. Of FLAC the decoder tells, of MP3 the number of frames decoded."""
+    match content[:4]:
+        case b"RIFF" | b"RF64":
+            return _chunk_is_cut_short(content, b"data", "little")
+        case b"RIFX":
+            return _chunk_is_cut_short(content, b"data", "big")
+        case b"FORM":
+            return _chunk_is_cut_short(content, b"SSND", "big")
+        case b"OggS":
+            return _ogg_is_cut_short(content)
+    return False
+
+
+def close_wav(content: bytes) -> bytes:
+    """The content, where it is a WAV whose writer never came to fill in its size of 0, with the size of what is there.
+
+    libsndfile would read no sample at all. A finished file without samples is left alone: its outer size is right.
+    """
+    chunk = _find_chunk(content, b"data", "little") if content[:4] == b"RIFF" else None
+    if chunk is None or chunk[1] or int.from_bytes(content[4:8], "little") + 8 == len(content):
+        return content
+    start = chunk[0]
+    return content[: start - 4] + struct.pack("<I", len(content) - start) + content[start:]
+
+
+def states_length(content: bytes) -> bool:
+    """Whether an MP3 file has the header (Xing, Info) that says how long it is; else decoders can only estimate it."""
+    start = 0
+    if content[:3] == b"ID3":
+        start = 10 + sum((byte & 0x7F) << shift for byte, shift in zip(content[6:10], (21, 14, 7, 0), strict=True))
+    head = content[start : start + 256]
+    return b"Xing" in head or b"Info" in head
+
+
+def empty_flac(rate: int, channels: int, bits: int) -> bytes:
+    """A FLAC file without a sample, which libsndfile leaves with no header at all."""
+    packed = rate << 44 | channels - 1 << 41 | bits - 1 << 36
+    return _EMPTY_FLAC + packed.to_bytes(8, "big") + bytes(16)
+
+
+def read_empty_flac(content: bytes) -> tuple[int, int] | None:
+    """Rate and channels of a FLAC file that ends with its metadata; None for every other file."""
+    if content[:4] != b"fLaC" or len(content) < 42:
+        return None
+    at, last = 4, False
+    while not last and at + 4 <= len(content):
+        last = bool(content[at] & 0x80)
+        at += 4 + int.from_bytes(content[at + 1 : at + 4], "big")
+    packed = int.from_bytes(content[18:26], "big")
+    return (packed >> 44, (packed >> 41 & 7) + 1) if last and at == len(content) else None
+
+
+def _find_chunk(content: bytes, name: bytes, order: Literal["little", "big"]) -> tuple[int, int] | None:
+    """Where the chunk's content starts, and the size that its header states."""
+    at = 12
+    while at + 8 <= len(content):
+        size = int.from_bytes(content[at + 4 : at + 8], order)
+        if content[at : at + 4] == name:
+            return at + 8, size
+        at += 8 + size + size % 2
+    return None
+
+
+def _chunk_is_cut_short(content: bytes, name: bytes, order: Literal["little", "big"]) -> bool:
+    chunk = _find_chunk(content, name, order)
+    if chunk is None:
+        return int.from_bytes(content[4:8], order) + 8 > len(content)
+    start, size = chunk
+    if content[:4] == b"RF64":  # sizes of more than 32 bits stand in the chunk that comes first
+        size = int.from_bytes(content[28:36], "little")
+    elif size >= _OPEN_SIZE:
+        return False
+    return start + size > len(content)
+
+
+def _ogg_is_cut_short(content: bytes) -> bool:
+    """The last page must be there to its end, and be marked as the last."""
+    at = content.rfind(b"OggS")
+    header = content[at : at + 27]
+    if len(header) < 27:
+        return True
+    segments = content[at + 27 : at + 27 + header[26]]
+    return not header[5] & 4 or at + 27 + header[26] + sum(segments) > len(content)

@@ -1,0 +1,34 @@
+"""`make demo`: train a small model on pictures, one on melodies, one on text, and put what they make on one page."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+from tour import run_demo
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The exit code: 0 when the page is written, 1 with one line on stderr when a step failed."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--minutes", type=float, default=2.0, help="minutes of training per modality (default: 2)")
+    minutes = parser.parse_args(arguments).minutes
+    if minutes <= 0:
+        parser.error(f"--minutes must be above 0, not {minutes}")
+    try:
+        run_demo(ROOT, minutes)
+    except subprocess.CalledProcessError as error:
+        print(f"demo: this command failed with exit code {error.returncode}: {error.cmd}", file=sys.stderr)
+        return 1
+    except (FileNotFoundError, ValueError) as error:
+        print(f"demo: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,214 @@
+"""The steps of the demo: samples, then fit and generate for each modality, then the page. All by the command line."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from glob import escape
+from pathlib import Path
+
+import baselines
+import soundfile
+from gallery import Continuation, Section, write_page
+from metrics import last_value, read_curve
+
+PROGRAM: tuple[str, ...] = (sys.executable, "-m", "megabyte_mm")
+FRESH = 8  # samples from nothing
+KEEP = 0.5  # of a prefix file
+
+
+@dataclass(frozen=True)
+class Modality:
+    """What differs between pictures, melodies and text.
+
+    media: folder of validation files below media/. codecs: names in `baselines.CODECS`. prefixes: how many validation
+    files to continue, each `takes` times. excerpt: samples or bytes of such a file to show, None for all of it.
+    length: bytes to draw, None where the format fixes it.
+    """
+
+    name: str
+    title: str
+    about: str
+    media: str
+    codecs: tuple[str, ...]
+    prefixes: int
+    takes: int
+    excerpt: int | None = None
+    length: int | None = None
+
+    @property
+    def run(self) -> Path:
+        """Where `demo/<name>.yaml` puts checkpoints and metrics."""
+        return Path("runs", f"demo-{self.name}")
+
+    @property
+    def out(self) -> Path:
+        return Path("gallery", self.name)
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.run / "best.ckpt"
+
+
+MODALITIES = (
+    Modality(
+        "image",
+        "Pictures",
+        "32 × 32 RGB pixels, scanned in patches of 4 × 4: 3,072 bytes each. "
+        "The model is given the upper half of a picture that it never saw, and draws the lower.",
+        "images/val",
+        ("PNG", "WebP lossless"),
+        prefixes=10,
+        takes=2,
+    ),
+    Modality(
+        "audio",
+        "Melodies",
+        "8 kHz sound, one byte per sample. The model is given one second of a melody that it never heard, "
+        "and plays on for another.",
+        "audio/val",
+        ("FLAC",),
+        prefixes=4,
+        takes=1,
+        excerpt=16384,
+        length=8192,
+    ),
+    Modality(
+        "text",
+        "Text",
+        "Modules of Python's standard library, byte by byte. The model is given the first 512 bytes of a module "
+        "that it never read, and writes on.",
+        "text/val",
+        ("xz",),
+        prefixes=3,
+        takes=1,
+        excerpt=1024,
+        length=512,
+    ),
+)
+
+
+def run_demo(root: Path, minutes: float) -> None:
+    """Leave `gallery/index.html` below `root`, and the checkpoints in `runs/demo-*`; earlier ones are replaced.
+
+    Raises CalledProcessError with the command as typed where one fails, FileNotFoundError where it left out a file.
+    """
+    started = time.monotonic()
+    _clear(root)
+    _run(root, "samples", "media")
+    sections = [_modality(root, modality, minutes) for modality in MODALITIES]
+    page = root / "gallery" / "index.html"
+    seconds = time.monotonic() - started
+    write_page(page, sections, seconds)
+    print(f"\n{page} is ready, after {seconds / 60:.1f} minutes: open it in a browser.")
+
+
+def _clear(root: Path) -> None:
+    for modality in MODALITIES:
+        shutil.rmtree(root / modality.run, ignore_errors=True)
+        shutil.rmtree(root / modality.out, ignore_errors=True)
+    (root / "gallery" / "index.html").unlink(missing_ok=True)
+
+
+def _run(root: Path, *arguments: str) -> str:
+    """Run the program as a user would; the command as typed. Output goes to the terminal."""
+    command = shlex.join(("megabyte-mm", *arguments))
+    print(f"\n$ {command}", flush=True)
+    code = subprocess.run((*PROGRAM, *arguments), cwd=root, check=False).returncode
+    if code:
+        raise subprocess.CalledProcessError(code, command)
+    return command
+
+
+def _modality(root: Path, modality: Modality, minutes: float) -> Section:
+    """Train, generate and measure one modality."""
+    started = time.monotonic()
+    fit = _run(root, "fit", "--config", f"demo/{modality.name}.yaml", "--trainer.max_time", _max_time(minutes))
+    seconds = time.monotonic() - started
+    originals = _write_originals(root, modality)
+    generate = ["generate", str(modality.checkpoint), "--out", str(modality.out)]
+    if modality.length is not None:
+        generate += ["--length", str(modality.length)]
+    fresh = _run(root, *generate, "--num_samples", str(FRESH))
+    prefixes = [str(path.relative_to(root)) for path in originals]
+    more = ("--prefix", *prefixes, "--keep", str(KEEP), "--num_samples", str(modality.takes))
+    continued = _run(root, *generate, *more)
+    section = Section(
+        kind=modality.name,
+        title=modality.title,
+        about=modality.about,
+        commands=(fit, fresh, continued),
+        fresh=_made(root / modality.out, "sample"),
+        continuations=tuple(Continuation(path, _made(root / modality.out, path.stem)) for path in originals),
+        keep=KEEP,
+    )
+    return _measured(root, modality, section, seconds)
+
+
+def _measured(root: Path, modality: Modality, section: Section, seconds: float) -> Section:
+    """The section with its curve, its facts and its bits per byte beside those of the codecs."""
+    curve = read_curve(root / modality.run)
+    files = sorted(path for path in (root / "media" / modality.media).rglob("*") if path.is_file())
+    scores = [("this model", curve.best)] + [
+        (codec, baselines.bits_per_byte(codec, files)) for codec in modality.codecs
+    ]
+    facts = [("parameters", f"{_parameters(root / modality.checkpoint):,}"), ("seconds in fit", f"{seconds:,.0f}")]
+    seen = last_value(root / modality.run, "train/bytes")
+    if seen is not None:
+        facts.append(("bytes seen", f"{seen:,.0f}"))
+    facts.append(("validation files", f"{len(files):,}"))
+    return replace(section, curve=curve, scores=tuple(scores), facts=tuple(facts))
+
+
+def _max_time(minutes: float) -> str:
+    """Lightning's DD:HH:MM:SS."""
+    seconds = max(1, round(minutes * 60))
+    return f"{seconds // 86400:02}:{seconds // 3600 % 24:02}:{seconds // 60 % 60:02}:{seconds % 60:02}"
+
+
+def _parameters(checkpoint: Path) -> int:
+    import torch  # takes seconds, and a failing first step should not wait for it
+
+    state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
+    return sum(value.numel() for value in state.values())
+
+
+def _made(out: Path, stem: str) -> tuple[Path, ...]:
+    """What `generate` made from the prefix file of that stem, or from nothing ("sample")."""
+    files = tuple(sorted(out.glob(f"{escape(stem)}-[0-9]*")))
+    if not files:
+        raise FileNotFoundError(f"{out}: generate left no {stem}-*")
+    return files
+
+
+def _write_originals(root: Path, modality: Modality) -> list[Path]:
+    """Validation files, evenly spread, cut to the excerpt, under names that tell them apart."""
+    media = root / "media" / modality.media
+    files = sorted(path for path in media.rglob("*") if path.is_file())
+    folder = root / modality.out / "originals"
+    folder.mkdir(parents=True)
+    originals = []
+    for path in _spread(files, modality.prefixes):
+        originals.append(folder / "-".join(path.relative_to(media).parts))
+        _write_excerpt(path, originals[-1], modality.excerpt)
+    return originals
+
+
+def _spread(files: Sequence[Path], count: int) -> list[Path]:
+    count = min(count, len(files))
+    return [files[index * len(files) // count] for index in range(count)]
+
+
+def _write_excerpt(source: Path, target: Path, length: int | None) -> None:
+    if length is None:
+        shutil.copyfile(source, target)
+    elif source.suffix == ".wav":
+        sound, rate = soundfile.read(source, frames=length, dtype="int16")
+        soundfile.write(target, sound, rate, subtype="PCM_16")
+    else:
+        target.write_bytes(source.read_bytes()[:length])

@@ -1,0 +1,168 @@
+"""The program `megabyte-mm`: finds the command, reads its arguments, and turns a user's mistake into one line."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+
+class Command(NamedTuple):
+    """One word of the command line. options: what a signature cannot say: positionals and lists, as argparse has it."""
+
+    summary: str
+    example: str
+    options: dict[str, dict[str, Any]] = {}
+
+
+TRAINING = {
+    "fit": Command(
+        "train a model on a folder of files",
+        "megabyte-mm fit --config image --data.path photos/\n"
+        "  megabyte-mm fit --config image --data.path photos/ --ckpt_path last     (go on after an interruption)\n"
+        "  megabyte-mm fit --config my.yaml --trainer.max_steps 20000 --model.optimizer.lr 5e-4",
+    ),
+    "validate": Command(
+        "measure val/bpb of a checkpoint",
+        "megabyte-mm validate --config image --data.path photos/ --ckpt_path runs/image/best.ckpt",
+    ),
+    "test": Command(
+        "measure test/bpb of a checkpoint",
+        "megabyte-mm test --config image --data.path photos/ --ckpt_path runs/image/best.ckpt",
+    ),
+}
+"""Lightning's commands; megabyte_mm.training.cli runs them."""
+
+OURS = {
+    "samples": Command(
+        "make small pictures, melodies and texts to try everything on", "megabyte-mm samples media/", {"folder": {}}
+    ),
+    "generate": Command(
+        "generate files from nothing, or continue files",
+        "megabyte-mm generate runs/image/best.ckpt --out out/ --num_samples 16\n"
+        "  megabyte-mm generate runs/image/best.ckpt --out out/ --prefix a.png b.png --keep 0.5",
+        {"checkpoint": {}, "--prefix": {"nargs": "+", "default": [], "metavar": "FILE"}},
+    ),
+}
+"""Typed functions of megabyte_mm.commands."""
+
+DEBUG = "MEGABYTE_MM_DEBUG"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return the exit code: 0 all done, 2 a user's mistake, told in one line on stderr."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    name = arguments[0] if arguments else "--help"
+    if name in ("-h", "--help", "--version"):
+        print(_version() if name == "--version" else _overview())
+        return 0
+    if name not in TRAINING | OURS:
+        return _fail("", f"unknown command {name!r}; known: {', '.join(TRAINING | OURS)}")
+    try:
+        _run(name, arguments[1:])
+    except KeyboardInterrupt:
+        return 130
+    except (ValueError, OSError) as error:
+        if os.environ.get(DEBUG):
+            raise
+        return _fail(name, str(error))
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    return 0
+
+
+def _run(name: str, arguments: list[str]) -> None:
+    if name in TRAINING:
+        from megabyte_mm.training.cli import run
+
+        run(name, with_packaged_configs(arguments), TRAINING)
+        return
+    from jsonargparse import ArgumentError, ArgumentParser
+
+    from megabyte_mm.helptext import ExamplesFormatter
+
+    function = getattr(importlib.import_module("megabyte_mm.commands"), name)
+    command = OURS[name]
+    parser = ArgumentParser(
+        prog=f"megabyte-mm {name}",
+        exit_on_error=False,
+        epilog=f"examples:\n  {command.example}",
+        formatter_class=ExamplesFormatter,
+    )
+    parser.add_function_arguments(function, skip={option.strip("-") for option in command.options})
+    helps = _argument_helps(function)
+    for option, details in command.options.items():
+        parser.add_argument(option, help=helps[option.strip("-")], **details)
+    try:
+        parsed = parser.parse_args(arguments)
+    except ArgumentError as error:
+        raise ValueError(str(error)) from error
+    function(**parser.instantiate_classes(parsed).as_dict())
+
+
+def _argument_helps(function: Any) -> dict[str, str]:
+    from docstring_parser import parse
+
+    return {parameter.arg_name: parameter.description or "" for parameter in parse(inspect.getdoc(function) or "").params}
+
+
+def with_packaged_configs(arguments: list[str]) -> list[str]:
+    """The arguments with each value of --config (-c) that is no file replaced by the packaged config of that name.
+
+    `image`, `image.yaml` and `configs/image.yaml` all name the same one. Raises ValueError for an unknown name.
+    """
+    found = list(arguments)
+    for i, argument in enumerate(arguments):
+        flag, equals, value = argument.partition("=")
+        if flag not in ("--config", "-c"):
+            continue
+        if equals:
+            found[i] = f"{flag}={find_config(value)}"
+        elif i + 1 < len(arguments):
+            found[i + 1] = find_config(arguments[i + 1])
+    return found
+
+
+def find_config(name: str) -> str:
+    """The path of a config: the file itself where there is one, else the packaged config of that name."""
+    if Path(name).is_file():
+        return name
+    folder = config_folder()
+    packaged = folder / Path(name).with_suffix(".yaml").as_posix().removeprefix("configs/")
+    if packaged.is_file():
+        return str(packaged)
+    known = ", ".join(sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml")))
+    raise ValueError(f"--config {name}: no such file, and no packaged config of that name; there are {known}")
+
+
+def config_folder() -> Path:
+    """Where the packaged configs lie: inside the installed package, or at the root of a checkout."""
+    package = Path(__file__).parent
+    installed = package / "configs"
+    return installed if installed.is_dir() else package.parent / "configs"
+
+
+def _overview() -> str:
+    commands = "\n".join(f"  {name:<10} {command.summary}" for name, command in (TRAINING | OURS).items())
+    examples = "\n".join(f"  {command.example.splitlines()[0]}" for command in (TRAINING | OURS).values())
+    return (
+        f"usage: megabyte-mm COMMAND ...\n\nImages, sound and text generated byte by byte with MEGABYTE.\n\n"
+        f"commands:\n{commands}\n\nexamples:\n{examples}\n\n"
+        f"megabyte-mm COMMAND --help says more. {DEBUG}=1 shows the traceback of an error."
+    )
+
+
+def _version() -> str:
+    from importlib.metadata import version
+
+    return f"megabyte-mm {version('megabyte-mm')}"
+
+
+def _fail(command: str, message: str) -> int:
+    told = " ".join(message.split())
+    print(f"megabyte-mm {command}".rstrip() + f": error: {told}", file=sys.stderr)
+    return 2

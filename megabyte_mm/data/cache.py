@@ -1,0 +1,150 @@
+"""Every file is encoded once: shard folders in a cache, named by the content of the files and the adapter's settings.
+
+A folder is filled under a temporary name and renamed into place, so it is whole or not there. Of two processes that
+encode the same files, the one that renames first wins and the other uses its folder. What a killed process leaves is a
+temporary folder, which names its host and process and is removed by a later run.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import re
+import shutil
+import socket
+import time
+import uuid
+from collections import Counter
+from contextlib import closing, suppress
+from pathlib import Path
+
+from data_adapters import registry
+from data_adapters.base import MediaError
+from megabyte_mm.data.digests import file_digests
+from megabyte_mm.data.files import Files
+from megabyte_mm.data.progress import progress
+from megabyte_mm.data.shards import VERSION, DamagedShardsError, ShardReader, ShardWriter
+
+_TEMPORARY = ".encoding"
+_DAY = 86_400
+
+
+def cache_folder(cache_dir: str | None = None) -> Path:
+    """`cache_dir`, else $MEGABYTE_MM_CACHE, else ~/.cache/megabyte-mm."""
+    chosen = cache_dir or os.environ.get("MEGABYTE_MM_CACHE") or "~/.cache/megabyte-mm"
+    return Path(chosen).expanduser()
+
+
+def encoded(files: Files, cache_dir: str | None = None) -> ShardReader:
+    """The streams of all files, from the cache or encoded into it; a damaged cache entry is made anew.
+
+    A file that the adapter cannot read is left out and listed in `about["skipped"]` of the result as {path, reason};
+    `about["notes"]` counts the conversions by kind, `about["clipped"]` lists the files that lost range.
+    Raises ValueError, with the first reasons, where not one file can be read.
+    """
+    home = cache_folder(cache_dir)
+    home.mkdir(parents=True, exist_ok=True)
+    folder = home / _key(files, home)
+    if (reader := _opened(folder)) is not None:
+        return reader
+    _sweep(home)
+    temporary = home / f"{_TEMPORARY}@{socket.gethostname()}@{os.getpid()}@{uuid.uuid4().hex}"
+    temporary.mkdir()
+    try:
+        _fill(temporary, files)
+        return _publish(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _key(files: Files, home: Path) -> str:
+    root = hashlib.sha256(os.fsencode(files.root.resolve())).hexdigest()
+    digests = file_digests([files.root / name for name in files.names], home / "digests" / f"{root[:16]}.json")
+    content = [VERSION, registry.spec(files.adapter), list(zip(files.names, digests, strict=True))]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _opened(folder: Path) -> ShardReader | None:
+    try:
+        return ShardReader(folder)
+    except DamagedShardsError:
+        return None
+
+
+def _fill(folder: Path, files: Files) -> None:
+    skipped: list[dict[str, str]] = []
+    clipped: list[dict[str, str]] = []
+    notes: Counter[str] = Counter()
+    with closing(ShardWriter(folder)) as writer:
+        for name in progress(files.names, "encoding files"):
+            try:
+                stream = files.adapter.read(files.root / name)
+            except MediaError as error:
+                skipped.append({"path": name, "reason": error.reason})
+                continue
+            except OSError as error:
+                skipped.append({"path": name, "reason": error.strerror or str(error)})
+                continue
+            writer.add(name, stream, files.adapter.name)
+            notes.update(re.sub(r"\d+(\.\d+)?", "#", note) for note in stream.notes)
+            clipped += [{"path": name, "note": note} for note in stream.notes if "clip" in note]
+        if not len(writer):
+            raise ValueError(f"data.path {files.root}: not one file can be read: {first_reasons(skipped)}")
+        writer.finish(adapter=registry.spec(files.adapter), skipped=skipped, clipped=clipped, notes=notes)
+
+
+def first_reasons(skipped: list[dict[str, str]], count: int = 3) -> str:
+    """The first skipped files and why, in one line."""
+    shown = "; ".join(f"{entry['path']}: {entry['reason']}" for entry in skipped[:count])
+    return shown + ("; ..." if len(skipped) > count else "")
+
+
+def _publish(temporary: Path, folder: Path) -> ShardReader:
+    """Rename into place; where a sound folder is there already, somebody else was faster, and a damaged one goes."""
+    _sync_folder(temporary)
+    while True:
+        try:
+            temporary.rename(folder)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            if (winner := _opened(folder)) is not None:
+                return winner
+            aside = temporary.with_name(f"{temporary.name}-{uuid.uuid4().hex}")
+            with suppress(FileNotFoundError):
+                folder.rename(aside)
+            shutil.rmtree(aside, ignore_errors=True)
+        else:
+            _sync_folder(folder.parent)
+            return ShardReader(folder)
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name == "posix":  # elsewhere a folder cannot be opened
+        descriptor = os.open(folder, os.O_RDONLY)
+        os.fsync(descriptor)
+        os.close(descriptor)
+
+
+def _sweep(home: Path) -> None:
+    """Remove the temporary folders of dead processes of this host, and those older than a day."""
+    for folder in home.glob(f"{_TEMPORARY}@*"):
+        _, host, pid, _ = folder.name.split("@", 3)
+        with suppress(FileNotFoundError):
+            old = time.time() - folder.stat().st_mtime > _DAY
+            if old or (host == socket.gethostname() and not _alive(int(pid))):
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _alive(pid: int) -> bool:
+    if os.name != "posix":  # there is no harmless signal to ask with
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

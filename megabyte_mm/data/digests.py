@@ -1,0 +1,64 @@
+"""The sha256 of many files, remembered between runs for those that did not change."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from data_adapters.base import write_atomically
+from megabyte_mm.data.progress import progress
+
+_SETTLED_NS = 2 * 10**9
+
+
+def file_digests(paths: Sequence[Path], memo: Path) -> list[str]:
+    """The sha256 of each file in hexadecimal, or "unreadable" where it cannot be read.
+
+    memo: a JSON file of earlier digests, believed for a file whose size, times and inode are the same; it is rewritten
+    atomically, and may be lost or damaged at no harm but time. A file changed within the last two seconds is not
+    remembered: it could change again without its times telling.
+    """
+    known = _load(memo)
+    fresh: dict[str, list[int | str]] = {}
+    digests = []
+    for path in progress(paths, "checking files"):
+        key = str(path.absolute())
+        try:
+            stamp = _stamp(path)
+            entry = known.get(key)
+            digest = str(entry[-1]) if entry and entry[:-1] == stamp else _sha256(path)
+        except OSError:
+            digests.append("unreadable")
+            continue
+        if time.time_ns() - max(stamp[1:3]) > _SETTLED_NS:
+            fresh[key] = [*stamp, digest]
+        digests.append(digest)
+    if fresh != known:
+        with suppress(OSError):  # a full disk, or a cache that is only to be read
+            memo.parent.mkdir(parents=True, exist_ok=True)
+            text = json.dumps(fresh, separators=(",", ":"))
+            write_atomically(memo, lambda temporary: temporary.write_text(text, encoding="ascii"))
+    return digests
+
+
+def _load(memo: Path) -> dict[str, list[int | str]]:
+    try:
+        known = json.loads(memo.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    sound = isinstance(known, dict) and all(isinstance(entry, list) and len(entry) == 5 for entry in known.values())
+    return known if sound else {}
+
+
+def _stamp(path: Path) -> list[int]:
+    status = path.stat()
+    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

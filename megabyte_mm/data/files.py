@@ -1,0 +1,161 @@
+"""Which files a path means, which adapter reads them, which of them train and which validate, and their classes."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import itertools
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from data_adapters import registry
+from data_adapters.base import Adapter
+
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Files:
+    """The files of a data set: `root / name` for each of `names`, which are sorted, unique, and written with '/'."""
+
+    root: Path
+    names: tuple[str, ...]
+    adapter: Adapter
+    unused: int = 0
+    """Media files that lie beside `train`, `val` and `test`, and so belong to no split."""
+
+
+def find_files(path: str, adapter: Adapter | None = None) -> Files:
+    """The files of a folder (recursive, hidden ones ignored), of a glob, or one file, and the adapter that reads them.
+
+    From a folder, the files whose suffix `adapter` knows are taken, all of them where it knows every suffix; a file or
+    a glob is taken as written. Without an adapter the registry chooses it, and files of unknown suffixes are left out.
+    Raises FileNotFoundError for a missing path, ValueError where nothing usable is there or the modalities are mixed.
+    """
+    if not path:
+        raise ValueError("data.path is empty: give a folder, a file or a glob of media files")
+    root, names = _listing(path)
+    if adapter is None:
+        adapter, names = _choose(names, path)
+    elif Path(path).is_dir() and adapter.suffixes:
+        suffixes = tuple(adapter.suffixes)
+        names = [name for name in names if name.lower().endswith(suffixes)]
+        if not names:
+            raise ValueError(f"data.path {path}: no file of the {adapter.name} adapter ({', '.join(suffixes)}) in it")
+    if not names:
+        raise ValueError(f"data.path {path}: no files in it")
+    used = [name for name in names if _split_of(name)] if is_split(names) else names
+    return Files(root, tuple(sorted(used)), adapter, unused=len(names) - len(used))
+
+
+def _listing(path: str) -> tuple[Path, list[str]]:
+    place = Path(path).expanduser()
+    if place.is_file():
+        return place.parent, [place.name]
+    if place.is_dir():
+        return place, [file.relative_to(place).as_posix() for file in _walk(place)]
+    if not glob.has_magic(path):
+        raise FileNotFoundError(f"data.path {path}: no such file or folder")
+    root = Path(*itertools.takewhile(lambda part: not glob.has_magic(part), place.parts))
+    found = map(Path, glob.glob(str(place), recursive=True))  # noqa: PTH207 (which would find hidden files too)
+    files = [file for file in found if file.is_file()]
+    if not files:
+        raise FileNotFoundError(f"data.path {path}: the pattern matches no file")
+    return root, sorted({file.relative_to(root).as_posix() for file in files})
+
+
+def _walk(folder: Path, above: frozenset[Path] = frozenset()) -> Iterator[Path]:
+    real = folder.resolve()
+    if real in above:  # a link to a folder that holds it
+        return
+    for entry in os.scandir(folder):
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir():
+            yield from _walk(Path(entry.path), above | {real})
+        elif entry.is_file():
+            yield Path(entry.path)
+
+
+def _choose(names: Sequence[str], path: str) -> tuple[Adapter, list[str]]:
+    suffixes = Counter(PurePosixPath(name).suffix.lower() for name in names)
+    adapters: dict[str, Adapter] = {}
+    for suffix in suffixes:
+        try:
+            adapters[suffix] = registry.adapter_for(f"file{suffix}")
+        except ValueError:  # a suffix that nobody registered: a README, a label file
+            continue
+    modalities: Counter[str] = Counter()
+    for suffix, adapter in adapters.items():
+        modalities[adapter.name] += suffixes[suffix]
+    if not modalities:
+        seen = ", ".join(suffix or "no suffix" for suffix, _ in suffixes.most_common(5)) or "no files"
+        raise ValueError(f"data.path {path}: no adapter knows its files ({seen}): set data.adapter")
+    if len(modalities) > 1:
+        counts = ", ".join(f"{count} {name}" for name, count in modalities.most_common())
+        raise ValueError(f"data.path {path} holds several modalities ({counts}): set data.adapter to choose one")
+    used = [name for name in names if PurePosixPath(name).suffix.lower() in adapters]
+    return next(iter(adapters.values())), used
+
+
+def _split_of(name: str) -> str | None:
+    """train/a.png and train.txt belong to the split `train`."""
+    top, slash, _ = name.partition("/")
+    split = top if slash else PurePosixPath(top).stem
+    return split if split in SPLITS else None
+
+
+def is_split(names: Sequence[str]) -> bool:
+    """Whether both `train` and `val` are there, as folders or as files such as train.txt."""
+    return {"train", "val"} <= {_split_of(name) for name in names}
+
+
+def split_rows(names: Sequence[str], val_share: float) -> dict[str, list[int]]:
+    """The indices into `names` of "train", "val" and "test"; test is val where there are no test files.
+
+    Where both `train` and `val` exist as folders (or as files, such as train.txt), they are the splits. Otherwise a
+    file is validation when the sha256 of its name, read as a number in [0, 1), is below `val_share`, so that new files
+    move no old one. Should this leave a side empty, the file with the smallest number validates, or the file with the
+    largest one trains. Needs two names or more.
+    """
+    if is_split(names):
+        rows = {split: [i for i, name in enumerate(names) if _split_of(name) == split] for split in SPLITS}
+        return rows if rows["test"] else {**rows, "test": rows["val"]}
+    places = [_place(name) for name in names]
+    order = sorted(range(len(names)), key=places.__getitem__)
+    held_out = min(max(sum(place < val_share for place in places), 1), len(names) - 1)
+    val = sorted(order[:held_out])
+    return {"train": sorted(order[held_out:]), "val": val, "test": val}
+
+
+def _place(name: str) -> float:
+    return int.from_bytes(hashlib.sha256(os.fsencode(name)).digest()[:8]) / 2**64
+
+
+def classes_of(names: Sequence[str]) -> list[str | None]:
+    """The first folder of each name below its split, or None for a file that lies in none."""
+    depth = 1 if is_split(names) else 0
+    folders = [name.split("/")[depth:-1] for name in names]
+    return [below[0] if below else None for below in folders]
+
+
+def conditions_of(labels: Sequence[str | None], train: Sequence[int]) -> tuple[str, ...]:
+    """("none", then the classes of the training files in alphabetical order): labels of all files, rows that train.
+
+    Raises ValueError where there are none, or where a class has no training file, or is itself called "none".
+    """
+    classes = sorted({label for row in train if (label := labels[row])})
+    if not classes:
+        raise ValueError(
+            "data.classes is set, but no training file lies in a class folder: train/cat/1.png or cat/1.png"
+        )
+    if "none" in classes:
+        raise ValueError('data.classes: a class folder is called "none", the name of having no class: rename it')
+    if unknown := sorted({label for label in labels if label} - set(classes)):
+        raise ValueError(
+            f"data.classes: no training file in the class {', '.join(unknown)}, which validation files have"
+        )
+    return ("none", *classes)

@@ -1,0 +1,133 @@
+"""The records of one split: which of a shard folder's records, or which spans of them, and their conditions."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+
+from data_adapters.base import Adapter, Bytes, ByteStream
+from megabyte_mm.data.cache import first_reasons
+from megabyte_mm.data.files import classes_of, conditions_of, is_split, split_rows
+from megabyte_mm.data.shards import ShardReader
+from megabyte_mm.data.windows import Ints
+
+Skipped = list[dict[str, str]]
+
+
+@dataclass(frozen=True)
+class Records:
+    """Spans of a reader's records, one each: bytes [starts, starts + lengths) of record `rows`; all (R,) int64.
+
+    conditions: (R,) int64, 0 for none.
+    """
+
+    reader: ShardReader
+    rows: Ints
+    starts: Ints
+    lengths: Ints
+    conditions: Ints
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def name(self, record: int) -> str:
+        """The file that the record was read from, relative to the root of the data."""
+        return self.reader.names[int(self.rows[record])]
+
+    def read(self, record: int, start: int = 0, stop: int | None = None) -> Bytes:
+        """The bytes [start, stop) of the record, clipped to it: (n,) uint8, read-only."""
+        first, length = int(self.starts[record]), int(self.lengths[record])
+        return self.reader.read(
+            int(self.rows[record]), first + start, first + min(length, length if stop is None else stop)
+        )
+
+    def stream(self, record: int) -> ByteStream:
+        """The whole record with its format, as an adapter writes it."""
+        return ByteStream(self.read(record), self.reader.format(int(self.rows[record])))
+
+    def digest(self) -> bytes:
+        """A hash of which bytes these are, with which conditions, given the reader's folder."""
+        columns = np.stack([self.rows, self.starts, self.lengths, self.conditions])
+        return hashlib.sha256(columns.tobytes()).digest()
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The records that train, validate and test; conditions[i] is the name of condition i."""
+
+    train: Records
+    val: Records
+    test: Records
+    conditions: tuple[str, ...]
+    skipped: Skipped
+
+
+def split_records(
+    reader: ShardReader, adapter: Adapter, window: int, val_share: float = 0.05, classes: bool = False
+) -> Splits:
+    """The splits of a shard folder, as `files.split_rows` tells; a single record is split by position.
+
+    Records of no bytes are left out and listed, and so are those of a `whole` adapter that do not fit into `window`.
+    Raises ValueError where nothing is left of a split, or where one record is all there is and cannot be split.
+    """
+    usable, skipped = _usable(reader, adapter, window)
+    names = [reader.names[row] for row in usable]
+    if len(names) == 1:
+        if classes:
+            raise ValueError(f"data.classes is set, but {names[0]} is the only file that can be used")
+        train, val = _split_by_position(reader, int(usable[0]), adapter, val_share)
+        return Splits(train, val, val, ("none",), skipped)
+    rows = split_rows(names, val_share)
+    labels = classes_of(names)
+    conditions = conditions_of(labels, rows["train"]) if classes else ("none",)
+    numbers = {name: number for number, name in enumerate(conditions)}
+    ids = np.array([numbers.get(label or "none", 0) for label in labels], dtype=np.int64)
+    train, val, test = (_whole(reader, usable[chosen], ids[chosen]) for chosen in map(np.array, rows.values()))
+    return Splits(train, val, test, conditions, skipped)
+
+
+def _usable(reader: ShardReader, adapter: Adapter, window: int) -> tuple[Ints, Skipped]:
+    reasons = [_unusable(int(length), adapter, window) for length in reader.lengths]
+    skipped: Skipped = list(reader.about["skipped"])
+    skipped += [{"path": name, "reason": why} for name, why in zip(reader.names, reasons, strict=True) if why]
+    skipped.sort(key=lambda entry: entry["path"])
+    usable = np.flatnonzero([not reason for reason in reasons])
+    if not len(usable):
+        raise ValueError(f"data.path: of {len(skipped)} files not one can be used: {first_reasons(skipped)}")
+    # Without this, losing all of val would turn train into files to be split anew.
+    found = [*reader.names, *(entry["path"] for entry in skipped)]
+    if is_split(found) and not is_split([reader.names[row] for row in usable]):
+        raise ValueError(f"data.path: of train or of val not one file can be used: {first_reasons(skipped)}")
+    return usable, skipped
+
+
+def _unusable(length: int, adapter: Adapter, window: int) -> str:
+    if not length:
+        return "holds no bytes"
+    if adapter.whole and length > window:
+        return f"its {length} bytes do not fit into data.window {window}: set data.window to {length} or more"
+    return ""
+
+
+def _whole(reader: ShardReader, rows: Ints, conditions: Ints) -> Records:
+    return Records(reader, rows, np.zeros_like(rows), reader.lengths[rows], conditions)
+
+
+def _split_by_position(reader: ShardReader, row: int, adapter: Adapter, val_share: float) -> tuple[Records, Records]:
+    name, data = reader.names[row], reader.read(row)
+    if adapter.whole:
+        raise ValueError(
+            f"data.path: {name} is the only file that can be used, and one {adapter.name} cannot both train and "
+            "validate: give two files or more"
+        )
+    cut = adapter.cut(data, int(len(data) * (1 - val_share)))
+    if not 0 < cut < len(data):
+        raise ValueError(
+            f"data.path: {name} is the only file, and its {len(data)} bytes are too few to hold out "
+            f"data.val_share {val_share} of them: give more data"
+        )
+    none = np.zeros(1, dtype=np.int64)
+    train = Records(reader, none + row, none, none + cut, none)
+    return train, Records(reader, none + row, none + cut, none + (len(data) - cut), none)

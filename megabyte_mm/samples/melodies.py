@@ -1,0 +1,76 @@
+"""Short melodies as an early games console would play them: three waveforms, one scale, a fixed grid of time.
+
+They are made to be learned in minutes: every period is a whole number of samples, every note lasts a whole number of
+periods, loudness falls in steps, and every sample fits into 8 bits, so that 8-bit codings of the sound lose nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import chain
+
+import numpy as np
+from numpy.typing import NDArray
+
+RATE = 8000
+PERIODS = (36, 30, 27, 24, 20, 18)  # samples: A minor pentatonic of just ratios, 222 to 444 Hz
+STEP = 1080  # samples, the least common multiple of PERIODS: 0.135 s
+RHYTHMS = ((2, 2, 2, 2), (4, 2, 2), (2, 2, 4), (4, 4), (2, 4, 2), (2, 1, 1, 4), (4, 2, 1, 1))
+VOICES = ("pulse", "triangle", "sine")
+FADE = STEP // 2  # samples between two levels of loudness
+LOUDEST, QUIETEST, LEVEL = 8, 1, 8  # amplitude is loudness x LEVEL, out of 127
+
+Note = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Melody:
+    """A voice of VOICES and its notes, each an index into PERIODS and a length in STEPs."""
+
+    voice: str
+    notes: tuple[Note, ...]
+
+
+def make_melodies(count: int, rng: np.random.Generator) -> list[Melody]:
+    """`count` melodies of four bars, no two alike."""
+    melodies: dict[Melody, None] = {}
+    while len(melodies) < count:
+        melodies[_compose(rng)] = None
+    return list(melodies)
+
+
+def render(melody: Melody) -> NDArray[np.int16]:
+    """The sound of a melody: (samples,) int16 at RATE, every value a multiple of 256."""
+    sound = np.concatenate([_sound(melody.voice, PERIODS[pitch], steps) for pitch, steps in melody.notes])
+    return (sound * 256).astype(np.int16)
+
+
+def _compose(rng: np.random.Generator) -> Melody:
+    """A theme, the theme again, an answer, the theme."""
+    voice = VOICES[rng.integers(len(VOICES))]
+    theme, answer = _bar(rng), _bar(rng)
+    return Melody(voice, tuple(chain(theme, theme, answer, theme)))
+
+
+def _bar(rng: np.random.Generator) -> list[Note]:
+    """One rhythm on neighbouring notes of the scale, turning back at its ends."""
+    rhythm = RHYTHMS[rng.integers(len(RHYTHMS))]
+    walk = rng.integers(len(PERIODS)) + np.cumsum(rng.choice((-2, -1, 1, 2), size=len(rhythm)))
+    top = len(PERIODS) - 1
+    return [(int(top - abs(place % (2 * top) - top)), steps) for place, steps in zip(walk, rhythm, strict=True)]
+
+
+def _sound(voice: str, period: int, steps: int) -> NDArray[np.int64]:
+    """A note as whole numbers from -64 to 64: waveform times loudness."""
+    time = np.arange(steps * STEP)
+    loudness = np.maximum(LOUDEST - time // FADE, QUIETEST)
+    return np.rint(LEVEL * loudness * _waveform(voice, time % period / period)).astype(np.int64)
+
+
+def _waveform(voice: str, phase: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The value from -1 to 1 at a phase from 0 to 1 of the period."""
+    if voice == "pulse":
+        return np.where(phase < 0.5, 1.0, -1.0)
+    if voice == "triangle":
+        return 1 - 4 * abs((phase + 0.25) % 1 - 0.5)
+    return np.sin(2 * np.pi * phase)

@@ -1,0 +1,121 @@
+"""Small labelled pictures: bold shapes, stepped gradients and block letters in twelve colours, without noise.
+
+They are made to be learned in minutes: edges are hard, grounds are plain, every channel value is a multiple of 8, and
+what lies above the middle of a picture tells what belongs below it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import product
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import ImageFont
+
+Pixels = NDArray[np.uint8]
+Mask = NDArray[np.bool_]
+Grid = NDArray[np.float64]
+Colour = tuple[int, int, int]
+
+SIDE = 32
+CELL = 4  # letters and gradients are built of cells as large as the image model's patches
+INKS: tuple[Colour, ...] = (
+    (240, 72, 72),
+    (240, 128, 16),
+    (240, 184, 72),
+    (72, 184, 72),
+    (16, 184, 184),
+    (72, 128, 240),
+    (128, 72, 240),
+    (240, 72, 184),
+)
+GROUNDS: tuple[Colour, ...] = ((240, 240, 240), (16, 16, 72), (16, 72, 72), (72, 16, 72))
+LETTERS = "AHIOTUVXY8"
+RADII = (10, 12)
+ACROSS, DOWN = (-4, 0, 4), (-4, 0)  # never below the middle, so that the upper half shows how wide a shape gets
+
+
+def _heart(x: Grid, y: Grid) -> Mask:
+    x, y = 1.2 * x, 0.1 - 1.2 * y
+    return (x**2 + y**2 - 1) ** 3 < x**2 * y**3
+
+
+def _face(x: Grid, y: Grid) -> Mask:
+    eyes = np.hypot(abs(x) - 0.4, y + 0.3) < 0.18
+    mouth = (abs(np.hypot(x, y) - 0.6) < 0.13) & (y > 0.15)
+    return (np.hypot(x, y) < 1) & ~eyes & ~mouth
+
+
+SHAPES: dict[str, Callable[[Grid, Grid], Mask]] = {
+    "circle": lambda x, y: np.hypot(x, y) < 1,
+    "cross": lambda x, y: (np.minimum(abs(x), abs(y)) < 0.35) & (np.maximum(abs(x), abs(y)) < 1),
+    "diamond": lambda x, y: abs(x) + abs(y) < 1,
+    "face": _face,
+    "heart": _heart,
+    "ring": lambda x, y: abs(np.hypot(x, y) - 0.75) < 0.25,
+    "square": lambda x, y: np.maximum(abs(x), abs(y)) < 0.85,
+    "triangle": lambda x, y: (abs(x) < (y + 1) / 2) & (y < 1),
+}
+CLASSES = tuple(sorted((*SHAPES, "gradient", "letter")))
+
+
+def make_pictures(kind: str, count: int, rng: np.random.Generator) -> list[Pixels]:
+    """`count` pictures of one of CLASSES, no two alike: (SIDE, SIDE, 3) uint8 RGB each, in random order.
+
+    Raises ValueError where the class has fewer different pictures than that.
+    """
+    pictures = list(_variants(kind))
+    if count > len(pictures):
+        raise ValueError(f"there are {len(pictures)} different pictures of class {kind}, fewer than {count}")
+    return [pictures[index] for index in rng.permutation(len(pictures))[:count]]
+
+
+def _variants(kind: str) -> Iterator[Pixels]:
+    """Every picture of a class once."""
+    if kind == "gradient":
+        yield from _gradients()
+        return
+    masks = _letter_masks() if kind == "letter" else _shape_masks(SHAPES[kind])
+    for mask, ink, ground in product(masks, INKS, GROUNDS):
+        yield np.where(mask[:, :, None], ink, ground).astype(np.uint8)
+
+
+def _shape_masks(shape: Callable[[Grid, Grid], Mask]) -> list[Mask]:
+    centres = np.arange(SIDE) + 0.5 - SIDE / 2
+    return [
+        shape((centres[None, :] - x) / radius, (centres[:, None] - y) / radius)
+        for radius, x, y in product(RADII, ACROSS, DOWN)
+    ]
+
+
+def _letter_masks() -> list[Mask]:
+    return [_letter_mask(letter, shift // CELL) for letter, shift in product(LETTERS, ACROSS)]
+
+
+def _letter_mask(letter: str, shift: int) -> Mask:
+    """A letter of Pillow's bitmap font, each of its dots a whole cell, shifted across by some cells."""
+    glyph = ImageFont.load_default_imagefont().getmask(letter)
+    dots = np.array(glyph).reshape(glyph.size[::-1]) > 0
+    dots = dots[dots.any(axis=1)][:, dots.any(axis=0)]
+    cells = np.zeros((SIDE // CELL, SIDE // CELL), dtype=bool)
+    (height, width), (rows, columns) = cells.shape, dots.shape
+    top, left = (height - rows) // 2, (width - columns) // 2 + shift
+    cells[top : top + rows, left : left + columns] = dots
+    return cells.repeat(CELL, axis=0).repeat(CELL, axis=1)
+
+
+def _gradients() -> Iterator[Pixels]:
+    """From one colour to another in eight steps, downwards, across or along the diagonal."""
+    steps = SIDE // CELL
+    down, across = np.mgrid[:steps, :steps]
+    for level, first, last in product((down, across, (down + across) // 2), INKS, INKS + GROUNDS):
+        if first != last:
+            yield _blend(level, first, last).repeat(CELL, axis=0).repeat(CELL, axis=1)
+
+
+def _blend(level: NDArray[np.int64], first: Colour, last: Colour) -> Pixels:
+    """Colours at level 0..7 of 7 between two; exact, because palette values lie multiples of 56 apart."""
+    weight = level[:, :, None]
+    colours: Pixels = (((7 - weight) * np.array(first) + weight * np.array(last)) // 7).astype(np.uint8)
+    return colours

@@ -1,0 +1,169 @@
+"""What a run tells while it trains: speed, samples as files, and a line for every validation."""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
+
+from data_adapters import Adapter, AudioAdapter, ByteStream, ImageAdapter, TextAdapter
+from megabyte_mm.alphabet import to_bytes
+from megabyte_mm.data.loader import Batch
+from megabyte_mm.generation import Request, Sampling, continue_all
+from megabyte_mm.training.module import ByteLM
+from megabyte_mm.writing import Continuations, picture_sheet, write_continuations
+
+log = logging.getLogger(__name__)
+
+
+class Throughput(Callback):
+    """Logs bytes a second and estimated floating-point operations a second of training, over all devices.
+
+    `train/bytes` counts what was read since the run began, windows counted full; time spent validating does not count.
+    """
+
+    def __init__(self) -> None:
+        self.bytes = 0
+        self._since: tuple[float, int] | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """The count goes on after a resume."""
+        return {"bytes": self.bytes}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on counting."""
+        self.bytes = state_dict["bytes"]
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Do not count the pause."""
+        self._since = None
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:
+        """Count, and log at the trainer's interval."""
+        self.bytes += batch.ids.numel() * trainer.world_size
+        if self._since is None:
+            self._since = time.perf_counter(), self.bytes
+        elif trainer.global_step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined] # set by a connector
+            began, before = self._since
+            speed = (self.bytes - before) / max(time.perf_counter() - began, 1e-9)
+            self._since = time.perf_counter(), self.bytes
+            # A training step costs about three forward passes.
+            flops = 3 * pl_module.model.flops_per_byte() * speed  # type: ignore[union-attr,operator]
+            values = {"train/bytes": float(self.bytes), "train/bytes_per_s": speed, "train/flops_per_s": float(flops)}  # type: ignore[arg-type]
+            pl_module.log_dict(values)
+
+
+class ValidationReport(Callback):
+    """Logs one line for each validation, so that a run without a terminal can be followed."""
+
+    @rank_zero_only
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Say the figures that were just measured."""
+        figures = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        told = [f"{name} {figures[name]:.4f}" for name in ("train/bpb", "val/bpb") if name in figures]
+        if "train/bytes_per_s" in figures:
+            told.append(f"{figures['train/bytes_per_s'] / 1e3:.1f} kB/s")
+        log.info("step %d: %s", trainer.global_step, ", ".join(told))
+
+
+class SampleWriter(Callback):
+    """Continues a few validation windows at every validation, as real files in the log folder and in TensorBoard.
+
+    Args:
+        count: Windows that are continued; 0 turns it off.
+        keep: The share of each window that is given as prefix.
+        length: Most bytes drawn for each; streams of fixed size are always drawn to their end.
+        temperature: Divides the logits in drawing.
+        top_k: Draw among the k likeliest bytes only.
+        top_p: Draw among the likeliest bytes that together hold this probability.
+    """
+
+    def __init__(
+        self,
+        count: int = 4,
+        keep: float = 0.5,
+        length: int = 1024,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+    ) -> None:
+        if count < 0 or not 0.0 <= keep <= 1.0 or length < 1:
+            raise ValueError(f"samples.count {count}, keep {keep}, length {length}: need 0 or more, 0 to 1, 1 or more")
+        Sampling(temperature, top_k, top_p)  # checks them before training begins
+        self.count, self.keep, self.length = count, keep, length
+        self.temperature, self.top_k, self.top_p = temperature, top_k, top_p
+
+    @rank_zero_only
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draw and write. Only training validates over and over: elsewhere nothing is drawn."""
+        if trainer.state.fn != "fit" or trainer.sanity_checking or not self.count:
+            return
+        assert isinstance(pl_module, ByteLM)
+        made = self._continuations(trainer, pl_module)
+        adapter = trainer.datamodule.adapter  # type: ignore[attr-defined] # set by a connector
+        folder = Path(trainer.log_dir or trainer.default_root_dir) / "samples" / f"step-{trainer.global_step:07d}"
+        write_continuations(folder, adapter, made)
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                for item in made:
+                    _show(logger.experiment, adapter, item, trainer.global_step)
+
+    def _continuations(self, trainer: Trainer, module: ByteLM) -> list[Continuations]:
+        data = trainer.datamodule  # type: ignore[attr-defined] # set by a connector
+        records = np.flatnonzero(data.val.lengths)[: self.count]
+        requests, originals, formats = [], [], []
+        for record in records.tolist():
+            whole = data.val.read(record, 0, data.window)
+            prefix = whole[: data.adapter.cut(whole, round(self.keep * len(whole)))]
+            length = len(whole) - len(prefix) if data.adapter.whole else self.length // data.unit * data.unit
+            requests.append(Request(prefix, length, condition=int(data.val.conditions[record])))
+            originals.append(whole)
+            formats.append(data.val.stream(record).format)
+        sampling = Sampling(self.temperature, self.top_k, self.top_p, allow_end=not data.fixed_length)
+        drawn = continue_all(module.model, requests, sampling)
+        parts = zip(requests, originals, formats, drawn, strict=True)
+        return [
+            Continuations(f"val-{number:02d}", format, request.prefix, streams, original)
+            for number, (request, original, format, streams) in enumerate(parts)
+        ]
+
+
+def _show(board: Any, adapter: Adapter, item: Continuations, step: int) -> None:
+    """Put the first continuation where TensorBoard can show it."""
+    stream = ByteStream(item.drawn[0], item.format)
+    if isinstance(adapter, ImageAdapter):
+        board.add_image(item.stem, np.asarray(picture_sheet(adapter, [item])), step, dataformats="HWC")
+    elif isinstance(adapter, AudioAdapter):
+        loudness = adapter.frames(stream).mean(axis=1) / 2**15
+        board.add_audio(item.stem, torch.from_numpy(loudness)[None], step, int(item.format["rate"]))
+    elif isinstance(adapter, TextAdapter):
+        board.add_text(item.stem, f"```\n{adapter.show(item.prefix)}|{adapter.show(stream.data[len(item.prefix):])}\n```", step)
+
+
+def best_checkpoint(folder: Path) -> ModelCheckpoint:
+    """Keeps best.ckpt, the lowest val/bpb so far."""
+    return ModelCheckpoint(folder, filename="best", monitor="val/bpb", enable_version_counter=False)
+
+
+class LastCheckpoint(ModelCheckpoint):
+    """Keeps last.ckpt: every few minutes, at the end, and when the run is interrupted."""
+
+    def __init__(self, folder: Path, every: Any) -> None:
+        super().__init__(
+            folder, filename="last", train_time_interval=every, save_on_exception=True, enable_version_counter=False
+        )
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save what came after the last interval."""
+        if self._last_global_step_saved != trainer.global_step:
+            self._save_checkpoint(trainer, self.format_checkpoint_name({}))

@@ -1,0 +1,119 @@
+"""ByteLM: a byte model in training."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from lightning.pytorch import LightningModule
+from lightning.pytorch.plugins import MixedPrecision, Precision
+from lightning.pytorch.utilities import GradClipAlgorithmType
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from megabyte_mm.checkpoint import SPEC_KEY, make_spec
+from megabyte_mm.data.loader import Batch
+from megabyte_mm.data.module import ByteData
+from megabyte_mm.metrics import BitsPerByte, mean_nats
+from megabyte_mm.models import ByteModel, Megabyte, MegabyteConfig
+from megabyte_mm.training.optim import OptimizerConfig, adamw, lr_factor, use_present_settings
+
+
+class ByteLM(LightningModule):
+    """Trains a byte model by next-symbol prediction and measures it in bits per byte.
+
+    The model is built when the data are known, since patch size, window and conditions may come from them.
+
+    Args:
+        net: The architecture. What is left null there follows from the data.
+        optimizer: The optimizer and its learning rate schedule.
+    """
+
+    model: ByteModel
+
+    def __init__(self, net: MegabyteConfig = MegabyteConfig(), optimizer: OptimizerConfig = OptimizerConfig()) -> None:  # noqa: B008 - both are frozen
+        super().__init__()
+        self.net = net
+        self.optimizer = optimizer
+        self.val_bpb = BitsPerByte()
+        self.test_bpb = BitsPerByte()
+
+    def configure_model(self) -> None:
+        """Build the model for the data module that is attached. Raises ValueError where the two do not fit."""
+        if hasattr(self, "model"):
+            return
+        data = self._data()
+        net = self.net.resolve(data.patch_size, data.window, len(data.conditions))
+        if net.patch_size is None:
+            raise ValueError("model.net.patch_size is missing: this modality leaves the patch size to you")
+        if net.patch_size % data.unit:
+            raise ValueError(f"model.net.patch_size {net.patch_size} cuts through the data's {data.unit}-byte frames")
+        self.model = Megabyte(net)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """The mean loss over a batch's symbols, in nats."""
+        loss = mean_nats(self.model.nll(batch.ids, batch.condition), batch.ids)
+        self.log("train/loss", loss.detach())
+        self.log("train/bpb", loss.detach() / math.log(2), prog_bar=True)
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Add a batch to val/bpb."""
+        self.val_bpb.update(self.model.nll(batch.ids, batch.condition), batch.ids)
+        self.log("val/bpb", self.val_bpb, prog_bar=True)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Add a batch to test/bpb."""
+        self.test_bpb.update(self.model.nll(batch.ids, batch.condition), batch.ids)
+        self.log("test/bpb", self.test_bpb)
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """AdamW, with the learning rate set at every update."""
+        # Lightning cannot clip gradients that a fused optimizer unscales itself.
+        optimizer = adamw(self.model, self.optimizer, fused=self.trainer.precision != "16-mixed")
+        schedule = LambdaLR(optimizer, lr_factor(self.optimizer, self.trainer.estimated_stepping_batches))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def configure_gradient_clipping(
+        self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
+    ) -> None:
+        """Clip as Lightning does, but also under a fused optimizer where no gradient is scaled (bfloat16).
+
+        Lightning refuses that for all mixed precision, though only float16 gradients are scaled.
+        """
+        plugin = self.trainer.precision_plugin
+        if isinstance(plugin, MixedPrecision) and plugin.scaler is None:
+            algorithm = GradClipAlgorithmType(gradient_clip_algorithm or "norm")
+            Precision.clip_gradients(plugin, optimizer, gradient_clip_val or 0.0, algorithm)
+            return
+        self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what it takes to load the bare model and to generate with it."""
+        checkpoint[SPEC_KEY] = make_spec(self.model, self._data().spec())
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse a checkpoint of another architecture or other data geometry; let this run's optimizer settings win."""
+        if SPEC_KEY not in checkpoint:
+            raise ValueError("the checkpoint was not written by megabyte-mm")
+        self.configure_model()
+        differing = _differences(make_spec(self.model, self._data().spec()), checkpoint[SPEC_KEY])
+        if differing:
+            raise ValueError("the checkpoint does not fit this run's settings: " + "; ".join(differing))
+        use_present_settings(checkpoint, self.optimizer)
+
+    def _data(self) -> ByteData:
+        data = getattr(self.trainer, "datamodule", None)
+        if not isinstance(data, ByteData):
+            raise ValueError("ByteLM needs a trainer with a ByteData")
+        return data
+
+
+def _differences(ours: Any, theirs: Any, at: str = "") -> list[str]:
+    """Where two nested plain values differ, one line each; what may change from run to run is left out."""
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        keys = [key for key in {**ours, **theirs} if key not in ("dropout", "init_std", "format")]
+        return [line for key in keys for line in _differences(ours.get(key), theirs.get(key), f"{at}.{key}".strip("."))]
+    return [] if ours == theirs else [f"{at} is {ours!r} here and {theirs!r} there"]

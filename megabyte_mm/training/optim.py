@@ -1,0 +1,79 @@
+"""AdamW with decay groups, warm-up and decay."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """AdamW and its learning rate over the course of a run.
+
+    Args:
+        lr: Peak learning rate.
+        beta1: Adam's decay of the gradient's mean.
+        beta2: Adam's decay of the gradient's square.
+        weight_decay: Decay of matrices and tables; norms and biases are never decayed.
+        warmup_steps: Updates over which the learning rate rises from 0; the decay fills the rest of the run.
+        decay: How it falls from there to `final_lr` of the peak by the trainer's last update.
+        final_lr: The learning rate at the end of the decay, as a share of the peak.
+    """
+
+    lr: float = 1e-3
+    beta1: float = 0.9
+    beta2: float = 0.98
+    weight_decay: float = 0.1
+    warmup_steps: int = 100
+    decay: Literal["linear", "cosine", "constant"] = "linear"
+    final_lr: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.lr < math.inf:
+            raise ValueError(f"lr is {self.lr}; it must be a number above 0")
+        for field in ("beta1", "beta2"):
+            if not 0.0 <= getattr(self, field) < 1.0:
+                raise ValueError(f"{field} is {getattr(self, field)}; it must be at least 0 and below 1")
+        for field in ("weight_decay", "warmup_steps", "final_lr"):
+            if getattr(self, field) < 0:
+                raise ValueError(f"{field} is {getattr(self, field)}; it must not be negative")
+
+
+def adamw(model: nn.Module, config: OptimizerConfig, fused: bool) -> torch.optim.AdamW:
+    """AdamW over two groups: tensors of two and more dimensions decay, the others do not."""
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": config.weight_decay},
+        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=config.lr, betas=(config.beta1, config.beta2), fused=fused)
+
+
+def lr_factor(config: OptimizerConfig, total_steps: float) -> Callable[[int], float]:
+    """The learning rate at an update, as a share of the peak. Without an end (inf), the rate stays after warm-up."""
+
+    def factor(step: int) -> float:
+        if step < config.warmup_steps:
+            return (step + 1) / (config.warmup_steps + 1)
+        if config.decay == "constant" or math.isinf(total_steps):
+            return 1.0
+        done = min(1.0, (step - config.warmup_steps) / max(1.0, total_steps - config.warmup_steps))
+        left = 1.0 - done if config.decay == "linear" else 0.5 + 0.5 * math.cos(math.pi * done)
+        return config.final_lr + (1.0 - config.final_lr) * left
+
+    return factor
+
+
+def use_present_settings(checkpoint: dict[str, Any], config: OptimizerConfig) -> None:
+    """Let the settings of this run win over those of a checkpoint that it goes on from; moments and counts stay."""
+    for optimizer in checkpoint.get("optimizer_states", []):
+        decayed, undecayed = optimizer["param_groups"]
+        for group, weight_decay in ((decayed, config.weight_decay), (undecayed, 0.0)):
+            group.update(initial_lr=config.lr, betas=(config.beta1, config.beta2), weight_decay=weight_decay)
+    for scheduler in checkpoint.get("lr_schedulers", []):
+        scheduler["base_lrs"] = [config.lr for _ in scheduler["base_lrs"]]

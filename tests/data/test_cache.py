@@ -1,0 +1,224 @@
+import json
+import multiprocessing
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data_adapters.base import ByteStream, MediaError
+from data_adapters.file import FileAdapter
+from data_adapters.text import TextAdapter
+from megabyte_mm.data import cache, digests
+from megabyte_mm.data.cache import cache_folder, encoded
+from megabyte_mm.data.files import Files, find_files
+
+
+class Counting(TextAdapter):
+    """Counts what it reads, refuses files that hold "bad", and notes what it changes."""
+
+    def __init__(self) -> None:
+        self.reads = 0
+
+    def read(self, path):
+        self.reads += 1
+        stream = super().read(path)
+        if b"bad" in bytes(stream.data):
+            raise MediaError(path, "is bad")
+        notes = (f"resized from {len(stream.data)}x1", "clipped 3 samples") if b"long" in bytes(stream.data) else ()
+        return ByteStream(stream.data, stream.format, notes)
+
+
+def entries(home: Path) -> list[Path]:
+    return sorted(path for path in home.iterdir() if path.name != "digests")
+
+
+def test_files_are_encoded_once_and_again_only_when_they_change(tree, cache_folder):
+    root, adapter = tree({"a.txt": b"one", "b.txt": b"two"}), Counting()
+    first = encoded(find_files(str(root), adapter))
+    again = encoded(find_files(str(root), adapter))
+    assert (adapter.reads, again.folder) == (2, first.folder)
+    assert bytes(again.read(1)) == b"two"
+    (root / "b.txt").write_bytes(b"new")
+    changed = encoded(find_files(str(root), adapter))
+    assert bytes(changed.read(1)) == b"new"
+    assert len(entries(cache_folder)) == 2
+
+
+def test_the_key_holds_the_adapters_settings_and_not_the_place(tree, tmp_path):
+    root = tree({"a.bin": 9})
+    moved = tmp_path / "moved"
+    keys = [encoded(find_files(str(root), FileAdapter(suffix))).folder for suffix in (".a", ".b")]
+    root.rename(moved)
+    assert keys[0] != keys[1] == encoded(find_files(str(moved), FileAdapter(".b"))).folder
+
+
+def test_the_cache_lies_where_asked(tmp_path, monkeypatch):
+    assert cache_folder("/x") == Path("/x")
+    monkeypatch.setenv("MEGABYTE_MM_CACHE", str(tmp_path))
+    assert cache_folder() == tmp_path
+    monkeypatch.delenv("MEGABYTE_MM_CACHE")
+    assert cache_folder() == Path.home() / ".cache" / "megabyte-mm"
+
+
+def test_unreadable_files_are_listed_and_notes_counted(tree):
+    root = tree({"a.txt": b"bad", "b.txt": b"long 1", "c.txt": b"long 22", "d.txt": b"fine"})
+    reader = encoded(find_files(str(root), Counting()))
+    assert reader.names == ("b.txt", "c.txt", "d.txt")
+    assert reader.about["skipped"] == [{"path": "a.txt", "reason": "is bad"}]
+    assert reader.about["notes"] == {"resized from #x#": 2, "clipped # samples": 2}
+    assert [entry["path"] for entry in reader.about["clipped"]] == ["b.txt", "c.txt"]
+
+
+def test_a_vanished_file_is_skipped(tree):
+    files = find_files(str(tree({"a.txt": 1, "b.txt": 1})))
+    (files.root / "a.txt").unlink()
+    assert [entry["path"] for entry in encoded(files).about["skipped"]] == ["a.txt"]
+
+
+def test_nothing_readable_gives_the_first_reasons_and_leaves_nothing(tree, cache_folder):
+    files = find_files(str(tree({f"{i}.txt": b"bad" for i in range(9)})), Counting())
+    with pytest.raises(
+        ValueError, match=r"not one file can be read: 0.txt: is bad; 1.txt: is bad; 2.txt: is bad; \.\.\."
+    ):
+        encoded(files)
+    assert entries(cache_folder) == []
+
+
+@pytest.mark.parametrize("damage", ["shard-00000.bin", "index.json"])
+def test_a_damaged_entry_is_made_anew(tree, cache_folder, damage):
+    files = find_files(str(tree({"a.txt": 100})))
+    folder = encoded(files).folder
+    (folder / damage).write_bytes(b"{")
+    assert len(encoded(files).read(0)) == 100
+    assert entries(cache_folder) == [folder]
+
+
+def test_digests_are_remembered_for_files_at_rest_and_survive_a_damaged_memo(tree, tmp_path, monkeypatch):
+    path = tree({"a.txt": b"one"}) / "a.txt"
+    memo = tmp_path / "memo.json"
+    hashed = []
+    real = digests._sha256
+
+    def counted(path):
+        hashed.append(path)
+        return real(path)
+
+    monkeypatch.setattr(digests, "_sha256", counted)
+    monkeypatch.setattr(digests, "_SETTLED_NS", 0)
+    first = digests.file_digests([path], memo)
+    assert digests.file_digests([path], memo) == first
+    assert len(hashed) == 1
+    for damaged in ("", "[]", "null", '{"x": 3}', '{"x": [1]}'):
+        memo.write_text(damaged)
+        assert digests.file_digests([path], memo) == first
+    path.write_bytes(b"two")
+    assert digests.file_digests([path], memo) != first
+
+
+def test_a_file_changed_just_now_is_not_remembered(tree, tmp_path):
+    path = tree({"a.txt": b"one"}) / "a.txt"
+    memo = tmp_path / "memo.json"
+    digests.file_digests([path], memo)
+    assert not memo.exists() or json.loads(memo.read_text()) == {}
+
+
+class Slow(FileAdapter):
+    """Takes its time over every file, and says on stdout that it began."""
+
+    def read(self, path):
+        print("reading", flush=True)
+        time.sleep(0.05)
+        return super().read(path)
+
+
+def encode_slowly(root: str, home: str, answers) -> None:
+    reader = encoded(find_files(root, Slow()), home)
+    answers.put((str(reader.folder), [bytes(reader.read(row)) for row in range(len(reader))]))
+
+
+def test_two_processes_at_once_share_one_entry(tree, cache_folder):
+    root = tree({f"{i}.bin": 50 for i in range(8)})
+    context = multiprocessing.get_context("fork")
+    answers = context.SimpleQueue()
+    workers = [context.Process(target=encode_slowly, args=(str(root), str(cache_folder), answers)) for _ in range(2)]
+    for worker in workers:
+        worker.start()
+    first, second = answers.get(), answers.get()
+    for worker in workers:
+        worker.join()
+    assert first == second
+    assert first[1] == [(root / f"{i}.bin").read_bytes() for i in range(8)]
+    assert [str(path) for path in entries(cache_folder)] == [first[0]]
+
+
+KILLED = """
+import sys, time
+from data_adapters.file import FileAdapter
+from megabyte_mm.data.cache import encoded
+from megabyte_mm.data.files import find_files
+
+class Slow(FileAdapter):
+    def read(self, path):
+        if path.name == "5.bin":
+            print("half way", flush=True)
+            time.sleep(60)
+        return super().read(path)
+
+encoded(find_files(sys.argv[1], Slow()))
+"""
+
+
+def test_a_killed_process_leaves_nothing_behind_for_long(tree, cache_folder):
+    root = tree({f"{i}.bin": 50 for i in range(8)})
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    process = subprocess.Popen([sys.executable, "-c", KILLED, str(root)], stdout=subprocess.PIPE, env=environment)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"half way\n"
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    (left,) = entries(cache_folder)
+    assert left.name.startswith(".encoding")
+    reader = encoded(find_files(str(root), FileAdapter()))
+    assert entries(cache_folder) == [reader.folder]
+    assert bytes(reader.read(5)) == (root / "5.bin").read_bytes()
+
+
+def test_only_abandoned_folders_are_swept(tmp_path):
+    host = socket.gethostname()
+    mine, old, other = (
+        tmp_path / f".encoding@{host}@{os.getpid()}@a",
+        tmp_path / f".encoding@{host}@{os.getpid()}@b",
+        tmp_path / ".encoding@elsewhere@1@c",
+    )
+    for folder in (mine, old, other):
+        folder.mkdir()
+    os.utime(old, (0, 0))
+    cache._sweep(tmp_path)
+    assert (mine.exists(), old.exists(), other.exists()) == (True, False, True)
+
+
+def test_a_hundred_thousand_records_open_quickly(tmp_path, monkeypatch):
+    from megabyte_mm.data.shards import ShardReader, ShardWriter
+
+    writer = ShardWriter(tmp_path)
+    stream = ByteStream(np.zeros(4, dtype=np.uint8), {"modality": "text"})
+    for i in range(100_000):
+        writer.add(f"train/class/{i:06d}.txt", stream, "text")
+    writer.finish()
+    began = time.perf_counter()
+    reader = ShardReader(tmp_path)
+    assert len(reader) == 100_000
+    assert time.perf_counter() - began < 2
+
+
+def test_names_that_are_not_utf8_survive(tmp_path):
+    name = os.fsdecode(b"caf\xe9.bin")
+    (tmp_path / name).write_bytes(b"x")
+    reader = encoded(Files(tmp_path, (name,), FileAdapter()))
+    assert encoded(Files(tmp_path, (name,), FileAdapter())).names == reader.names == (name,)

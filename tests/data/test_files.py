@@ -1,0 +1,117 @@
+import os
+
+import pytest
+
+from data_adapters.file import FileAdapter
+from data_adapters.text import TextAdapter
+from megabyte_mm.data.files import classes_of, conditions_of, find_files, split_rows
+
+NAMES = [f"{i:04d}.txt" for i in range(400)]
+
+
+def test_a_folder_is_searched_in_order_without_hidden_files(tree):
+    root = tree({"b/2.txt": 1, "a.txt": 1, ".git/x.txt": 1, "b/.x.txt": 1, "b/1.TXT": 1})
+    files = find_files(str(root))
+    assert files.names == ("a.txt", "b/1.TXT", "b/2.txt")
+    assert files.adapter.name == "text"
+
+
+def test_a_link_back_to_a_folder_above_ends_and_a_linked_folder_counts(tree):
+    root = tree({"a/1.txt": 1, "b/2.txt": 1})
+    (root / "a" / "up").symlink_to(root)
+    (root / "c").symlink_to(root / "b")
+    assert find_files(str(root)).names == ("a/1.txt", "b/2.txt", "c/2.txt")
+
+
+def test_an_adapter_takes_its_suffixes_from_a_folder_and_all_if_it_has_none(tree):
+    root = tree({"a.txt": 1, "b.png": 1})
+    assert find_files(str(root), TextAdapter()).names == ("a.txt",)
+    assert find_files(str(root), FileAdapter()).names == ("a.txt", "b.png")
+
+
+def test_a_file_and_a_glob_are_taken_as_written(tree):
+    root = tree({"x/a.one": 1, "x/b.one": 1, "y/c.one": 1, "y/.d.one": 1})
+    assert find_files(str(root / "x/a.one"), TextAdapter()).names == ("a.one",)
+    files = find_files(str(root / "*" / "*.one"), TextAdapter())
+    assert (files.root, files.names) == (root, ("x/a.one", "x/b.one", "y/c.one"))
+    assert find_files(str(root / "**" / "c*"), TextAdapter()).names == ("y/c.one",)
+
+
+def test_a_relative_glob_starts_at_the_working_folder(tree, monkeypatch):
+    monkeypatch.chdir(tree({"a.txt": 1, "b.txt": 1}))
+    assert find_files("*.txt").names == ("a.txt", "b.txt")
+
+
+@pytest.mark.parametrize(
+    ("path", "error", "message"),
+    [
+        ("", ValueError, "data.path is empty"),
+        ("missing", FileNotFoundError, "missing: no such file or folder"),
+        ("*.wav", FileNotFoundError, "matches no file"),
+        ("empty", ValueError, "empty: no adapter knows its files"),
+    ],
+)
+def test_an_unusable_path_is_named(tree, monkeypatch, path, error, message):
+    monkeypatch.chdir(tree({"empty/.hidden": 1}))
+    with pytest.raises(error, match=message):
+        find_files(path)
+
+
+def test_a_folder_without_the_adapters_files_names_the_suffixes(tree):
+    with pytest.raises(ValueError, match=r"data.*no file of the text adapter \(\.txt, "):
+        find_files(str(tree({"a.png": 1})), TextAdapter())
+
+
+def test_mixed_modalities_are_counted(tree):
+    with pytest.raises(ValueError, match=r"2 text, 1 image\): set data.adapter"):
+        find_files(str(tree({"a.txt": 1, "b.txt": 1, "c.png": 1})))
+
+
+def test_files_beside_split_folders_are_counted_but_not_used(tree):
+    files = find_files(str(tree({"train/a.txt": 1, "val/b.txt": 1, "notes.txt": 1, "old/c.txt": 1})))
+    assert (files.names, files.unused) == (("train/a.txt", "val/b.txt"), 2)
+
+
+def test_split_folders_and_split_files_are_the_splits():
+    assert split_rows(["train/a", "val/b"], 0.5) == {"train": [0], "val": [1], "test": [1]}
+    assert split_rows(["test.txt", "train.txt", "val.txt"], 0.5) == {"train": [1], "val": [2], "test": [0]}
+
+
+def test_a_hashed_split_holds_out_the_share_and_new_files_move_no_old_one():
+    rows = split_rows(NAMES, 0.1)
+    assert sorted(rows["train"] + rows["val"]) == list(range(400))
+    assert 20 <= len(rows["val"]) <= 60
+    fewer = split_rows(NAMES[::2], 0.1)
+    assert {NAMES[::2][i] for i in fewer["val"]} == {NAMES[i] for i in rows["val"]} & set(NAMES[::2])
+
+
+@pytest.mark.parametrize("share", [1e-9, 0.05, 1 - 1e-9])
+def test_neither_side_of_a_split_is_empty(share):
+    for count in (2, 3, 5):
+        rows = split_rows(NAMES[:count], share)
+        assert rows["train"]
+        assert rows["val"]
+
+
+def test_names_that_are_not_utf8_are_split_too():
+    assert len(split_rows([os.fsdecode(b"\xff"), "b"], 0.5)["val"]) == 1
+
+
+def test_class_folders_lie_below_the_split():
+    names = ["train/cat/1", "train/bird/deep/2", "train/3", "val/cat/4"]
+    assert classes_of(names) == ["cat", "bird", None, "cat"]
+    assert conditions_of(classes_of(names), [0, 1, 2]) == ("none", "bird", "cat")
+    assert classes_of(["cat/1", "cat/deep/2", "3"]) == ["cat", "cat", None]
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["train/cat/1", "val/dog/2"], "no training file in the class dog"),
+        (["train/1", "val/2"], "no training file lies in a class folder"),
+        (["train/none/1", "val/none/2"], 'called "none"'),
+    ],
+)
+def test_classes_that_cannot_be_learned_are_refused(names, message):
+    with pytest.raises(ValueError, match=message):
+        conditions_of(classes_of(names), [0])

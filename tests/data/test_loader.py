@@ -1,0 +1,170 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from data_adapters.file import FileAdapter
+from megabyte_mm.alphabet import END, fill_window
+from megabyte_mm.data.cache import encoded
+from megabyte_mm.data.files import find_files
+from megabyte_mm.data.loader import ResumableLoader, WindowDataset, WindowSampler
+from megabyte_mm.data.records import split_records
+
+LENGTHS = [5, 8, 16, 33, 1, 40, 24, 7, 12, 64]
+
+
+@pytest.fixture
+def records(tree):
+    root = tree({f"train/{i}.bin": length for i, length in enumerate(LENGTHS)} | {"val/x.bin": 20})
+    adapter = FileAdapter()
+    return split_records(encoded(find_files(str(root), adapter)), adapter, 8).train
+
+
+def loader(records, *, training=True, batch_size=3, workers=0, seed=0, fingerprint="f", rank=0, world_size=1):
+    dataset = WindowDataset(records, 8, 1, seed, training)
+    sampler = WindowSampler(len(dataset), batch_size, seed, training, rank, world_size)
+    return ResumableLoader(dataset, sampler, fingerprint, workers)
+
+
+def ids(batches):
+    return [batch.ids.tolist() for batch in batches]
+
+
+def test_validation_scores_every_byte_once_and_ends_only_short_windows(records):
+    batches = list(loader(records, training=False))
+    rows = torch.cat([batch.ids for batch in batches])
+    assert batches[0].ids.dtype == batches[0].condition.dtype == torch.int64
+    assert rows.shape == (sum(-(-n // 8) for n in LENGTHS), 8)
+    row = 0
+    for record, length in enumerate(LENGTHS):
+        count = -(-length // 8)
+        symbols = rows[row : row + count].flatten().tolist()
+        assert symbols[:length] == records.read(record).tolist()
+        assert symbols[length:] == [END] * (count * 8 - length)
+        row += count
+
+
+def test_a_row_is_what_fill_window_makes(records):
+    dataset = WindowDataset(records, 8, 1, training=True)
+    items = np.arange(len(dataset))
+    where = dataset.grid.jittered(items, 0, 5)
+    rows = [fill_window(records.read(int(r), int(s), int(s) + 8), 8) for r, s in zip(*where, strict=True)]
+    assert dataset[5, items].ids.tolist() == np.stack(rows).tolist()
+
+
+def test_a_limit_spreads_windows_evenly(records):
+    everything = WindowDataset(records, 8, 1)
+    few = WindowDataset(records, 8, 1, limit=5)
+    assert few.items.tolist() == [0, 5, 11, 17, 23]
+    assert len(everything) == len(WindowDataset(records, 8, 1, limit=10**6)) == 29
+    assert few[0, np.arange(5)].ids.tolist() == everything[0, few.items].ids.tolist()
+
+
+def test_epochs_differ_and_repeat_exactly(records):
+    passes = loader(records)
+    first, second = ids(passes), ids(passes)
+    assert first != second
+    again = loader(records)
+    again.sampler.set_epoch(1)
+    assert ids(again) == second
+    assert ids(loader(records, seed=1)) != first
+
+
+def test_looking_at_one_batch_does_not_use_it_up(records):
+    batches = loader(records)
+    peek = next(iter(batches)).ids.tolist()
+    assert ids(batches)[0] == peek
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_pass_resumes_after_exactly_the_batches_given(records, workers):
+    whole = loader(records)
+    expected = ids(whole) + ids(whole) + ids(whole)
+    length = len(whole)
+    for stop in (1, length - 1, length, length + 2):
+        first = loader(records, workers=workers)
+        taken = 0
+        while taken < stop:
+            for batch in first:
+                assert batch.ids.tolist() == expected[taken]
+                taken += 1
+                if taken == stop:
+                    break
+        state = first.state_dict()
+        rest = loader(records, workers=workers)
+        rest.load_state_dict(state)
+        assert rest.state_dict() == state
+        while taken < 3 * length:
+            for batch in rest:
+                assert batch.ids.tolist() == expected[taken]
+                taken += 1
+
+
+def test_the_state_is_plain(records):
+    assert loader(records).state_dict() == {
+        "epoch": 0,
+        "batches": 0,
+        "windows": 29,
+        "data.seed": 0,
+        "data.batch_size": 3,
+        "devices": 1,
+        "data fingerprint": "f",
+    }
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"seed": 7}, "data.seed was 0 and is 7"),
+        ({"batch_size": 4}, "data.batch_size was 3 and is 4"),
+        ({"world_size": 2}, "devices was 1 and is 2"),
+        ({"fingerprint": "g"}, "data fingerprint was f and is g"),
+    ],
+)
+def test_resuming_on_other_data_is_refused(records, change, message):
+    state = loader(records).state_dict()
+    with pytest.raises(ValueError, match=message):
+        loader(records, **change).load_state_dict(state)
+
+
+def test_ranks_share_an_epoch_without_overlap_in_batches_of_one_size(records):
+    ranks = [list(loader(records, rank=rank, world_size=2)) for rank in (0, 1)]
+    assert [len(batches) for batches in ranks] == [4, 4]
+    assert all(batch.ids.shape == (3, 8) for batches in ranks for batch in batches)
+
+
+ITEMS, SIZES, WORLDS = st.integers(1, 60), st.integers(1, 9), st.integers(1, 5)
+
+
+@given(ITEMS, SIZES, WORLDS, st.integers(0, 3))
+def test_training_ranks_take_equal_disjoint_shares(items, size, world, epoch):
+    ranks = []
+    for rank in range(world):
+        sampler = WindowSampler(items, size, training=True, rank=rank, world_size=world)
+        sampler.set_epoch(epoch)
+        ranks.append([batch.tolist() for _, batch in sampler])
+        assert len(ranks[-1]) == len(sampler)
+    assert len({tuple(map(len, batches)) for batches in ranks}) == 1
+    seen = [item for batches in ranks for batch in batches for item in batch]
+    if items >= size * world:
+        assert {len(batch) for batches in ranks for batch in batches} == {size}
+        assert len(set(seen)) == len(seen) > items - size * world
+    else:
+        assert set(seen) == set(range(items))
+        assert len(seen) < items + world
+
+
+@given(ITEMS, SIZES, WORLDS)
+def test_validation_ranks_see_every_item_once_in_equally_many_batches(items, size, world):
+    if items < world:
+        with pytest.raises(ValueError, match="validation windows for"):
+            WindowSampler(items, size, world_size=world)
+        return
+    samplers = [WindowSampler(items, size, rank=rank, world_size=world) for rank in range(world)]
+    ranks = [[batch.tolist() for _, batch in sampler] for sampler in samplers]
+    assert [item for batches in ranks for batch in batches for item in batch] == list(range(items))
+    assert all(1 <= len(batch) <= size for batches in ranks for batch in batches)
+    assert [len(batches) for batches in ranks] == [len(sampler) for sampler in samplers]
+    lengths = {len(batches) for batches in ranks}
+    assert len(lengths) == 1 if size > 1 else max(lengths) - min(lengths) <= 1

@@ -1,0 +1,218 @@
+import pickle
+import warnings
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch import LightningModule, Trainer
+
+from data_adapters.base import ByteStream, MediaError
+from data_adapters.file import FileAdapter
+from data_adapters.text import TextAdapter
+from megabyte_mm.alphabet import END, scored
+from megabyte_mm.data.module import ByteData
+
+
+class Whole(FileAdapter):
+    """Files that must fit into a window; those that begin with "!" cannot be read."""
+
+    whole = True
+
+    def read(self, path):
+        stream = super().read(path)
+        if bytes(stream.data[:1]) == b"!":
+            raise MediaError(path, "begins with !")
+        return stream
+
+
+class Four(FileAdapter):
+    """Streams of four bytes, always."""
+
+    length = 4
+    unit = 2
+    patch_size = 2
+
+    def read(self, path):
+        return ByteStream(super().read(path).data[:4], {"modality": "file", "suffix": ""})
+
+
+def opened(path, adapter=None, **settings) -> ByteData:
+    data = ByteData(str(path), adapter, **settings)
+    data.setup()
+    return data
+
+
+def test_split_folders_give_their_records_and_plain_properties(tree):
+    root = tree({"train/a.txt": b"abcdefghij", "val/b.txt": b"klm", "test/c.txt": b"xyz"})
+    data = opened(root, window=4, batch_size=2)
+    assert (data.adapter.name, data.window, data.unit, data.patch_size) == ("text", 4, 1, None)
+    assert (data.conditions, data.fixed_length, data.skipped, data.notes) == (("none",), False, [], {})
+    assert (data.train.name(0), data.val.name(0), data.test.name(0)) == ("train/a.txt", "val/b.txt", "test/c.txt")
+    assert next(iter(data.val_dataloader())).ids.tolist() == [[*b"klm", END]]
+    assert next(iter(data.test_dataloader())).ids.tolist() == [[*b"xyz", END]]
+    assert next(iter(data.train_dataloader())).ids.shape == (2, 4)
+    assert data.spec() == {
+        "adapter": {"name": "text", "settings": {}},
+        "window": 4,
+        "conditions": ["none"],
+        "fixed_length": False,
+    }
+
+
+def test_bytes_and_scored_symbols_of_validation_add_up(tree):
+    data = opened(tree({f"{i}.txt": 5 * i + 1 for i in range(30)}), window=8, val_share=0.3)
+    ids = torch.cat([batch.ids for batch in data.val_dataloader()])
+    lengths = data.val.lengths
+    assert int((ids != END).sum()) == lengths.sum()
+    assert int(scored(ids).sum()) == lengths.sum() + (lengths % 8 != 0).sum()
+
+
+@pytest.mark.parametrize("test_name", ["one.txt", "folder/one.txt"])
+def test_a_single_file_is_split_by_position_between_characters(tree, test_name):
+    text = "äöü€" * 300
+    root = tree({test_name: text.encode()})
+    data = opened(root, window=16, val_share=0.1)
+    train, val = bytes(data.train.read(0)), bytes(data.val.read(0))
+    assert train.decode() + val.decode() == text
+    assert len(val) == pytest.approx(len(text.encode()) / 10, abs=4)
+    assert bytes(data.val.stream(0).data) == val
+    assert bytes(data.val.read(0, 2, 10**9)) == val[2:]
+    assert bytes(data.train.read(0, len(train) - 2, len(train) + 5)) == train[-2:]
+
+
+def test_a_single_file_that_cannot_be_split_is_refused(tree):
+    root = tree({"a.bin": 10})
+    with pytest.raises(
+        ValueError, match=r"a\.bin is the only file that can be used, and one file cannot both train and"
+    ):
+        opened(root, Whole(), window=20)
+    with pytest.raises(ValueError, match="its 1 bytes are too few"):
+        opened(tree({"a.bin": 1}), FileAdapter())
+
+
+def test_classes_become_conditions(tree):
+    files = {f"{split}/{name}/{i}.txt": 3 for split in ("train", "val") for name in ("cat", "bird") for i in range(2)}
+    data = opened(tree(files), classes=True, window=4, batch_size=8)
+    assert data.conditions == ("none", "bird", "cat")
+    assert next(iter(data.val_dataloader())).condition.tolist() == [1, 1, 2, 2]
+    assert sorted(next(iter(data.train_dataloader())).condition.tolist()) == [1, 1, 2, 2]
+    assert opened(data.path, window=4).conditions == ("none",)
+
+
+def test_fixed_streams_set_the_window_and_hold_no_end(tree):
+    data = opened(tree({f"{i}.bin": 4 for i in range(6)}), Four(), batch_size=2, val_share=0.3)
+    assert (data.window, data.fixed_length, data.patch_size, data.unit) == (4, True, 2, 2)
+    for loader in (data.train_dataloader(), data.val_dataloader()):
+        assert all((batch.ids != END).all() for batch in loader)
+
+
+def test_what_cannot_be_used_is_left_out_listed_and_told_once(tree, tmp_path):
+    root = tree({"a.bin": b"good", "b.bin": b"!", "c.bin": b"much too long", "d.bin": b"", "e.bin": b"fine"})
+    data = ByteData(str(root), Whole(), window=8, batch_size=1)
+    with pytest.warns(UserWarning, match=r"skipped 3 files of .*: b.bin: begins with !; c.bin: its 13 bytes"):
+        data.setup()
+    data.setup()
+    assert [entry["path"] for entry in data.skipped] == ["b.bin", "c.bin", "d.bin"]
+    assert data.skipped[1]["reason"].endswith("set data.window to 13 or more")
+    assert len(data.train) + len(data.val) == 2
+    assert len(opened_quietly(root, Whole(), window=13).train) == 2
+
+
+def opened_quietly(path, adapter, **settings):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return opened(path, adapter, **settings)
+
+
+def test_nothing_usable_names_the_first_reasons(tree):
+    with pytest.raises(ValueError, match=r"of 2 files not one can be used: a\.bin: its 9 bytes do not fit"):
+        opened(tree({"a.bin": 9, "b.bin": 9}), Whole(), window=8)
+
+
+def test_a_split_without_a_usable_file_is_not_split_otherwise(tree):
+    root = tree({"train/a.bin": b"a", "train/b.bin": b"b", "val/c.bin": b"!"})
+    with pytest.raises(ValueError, match=r"not one file can be used: val/c\.bin: begins with !"):
+        opened(root, Whole(), window=8)
+
+
+@pytest.mark.parametrize(
+    "setting",
+    ["batch_size=0", "val_batch_size=0", "max_val_windows=0", "val_share=0", "val_share=1", "num_workers=-1"],
+)
+def test_a_wrong_setting_is_named(setting):
+    name, _, value = setting.partition("=")
+    settings: dict[str, Any] = {name: int(value)}
+    with pytest.raises(ValueError, match=rf"data\.{name} {value} must"):
+        ByteData("x", **settings)
+
+
+def test_before_setup_it_says_so_and_an_unset_path_is_named():
+    with pytest.raises(RuntimeError, match="call setup"):
+        _ = ByteData("x").train
+    with pytest.raises(ValueError, match=r"data\.path is empty"):
+        ByteData().setup()
+
+
+def test_the_fingerprint_changes_with_what_the_windows_hold(tree):
+    root = tree({f"{c}/{i}.txt": 30 for c in "ab" for i in range(10)})
+    prints = {
+        opened(root, **change).fingerprint for change in ({}, {"window": 8}, {"classes": True}, {"val_share": 0.5})
+    }
+    assert len(prints) == 4
+    assert opened(root, batch_size=3, seed=4).fingerprint in prints
+    (root / "a/0.txt").write_bytes(b"changed")
+    assert opened(root).fingerprint not in prints
+
+
+def test_it_pickles_after_setup(tree):
+    data = opened(tree({f"{i}.txt": 30 for i in range(10)}))
+    copy = pickle.loads(pickle.dumps(data))
+    assert copy.fingerprint == data.fingerprint
+
+
+class Recorder(LightningModule):
+    """Keeps the ids of every training batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+        self.seen: list[list[list[int]]] = []
+
+    def training_step(self, batch, index):
+        self.seen.append(batch.ids.tolist())
+        return self.weight * 1.0
+
+    def validation_step(self, batch, index):
+        pass
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), 0.1)
+
+
+def trainer(root, **settings) -> Trainer:
+    quiet = {
+        "logger": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "enable_checkpointing": False,
+    }
+    return Trainer(accelerator="cpu", devices=1, default_root_dir=str(root), **{**quiet, **settings})
+
+
+def test_under_a_trainer_the_skipped_files_are_listed_in_its_folder(tree, tmp_path):
+    root = tree({"a.bin": b"good", "b.bin": b"!", "c.bin": b"fine"})
+    data = ByteData(str(root), Whole(), window=8, batch_size=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        trainer(tmp_path, max_epochs=1).fit(Recorder(), data)
+    assert (tmp_path / "skipped_files.txt").read_text() == "b.bin\tbegins with !\n"
+
+
+def test_overfitting_repeats_the_same_batches(tree, tmp_path):
+    data = ByteData(str(tree({"a.txt": 1000})), TextAdapter(), window=16, batch_size=4)
+    module = Recorder()
+    trainer(tmp_path, max_epochs=3, overfit_batches=2).fit(module, data)
+    assert len(module.seen) == 6
+    assert module.seen[:2] == module.seen[2:4] == module.seen[4:]
+    assert np.array(module.seen).shape == (6, 4, 16)

@@ -1,0 +1,22 @@
+import io
+import sys
+
+import pytest
+
+from megabyte_mm.data import progress
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("stderr", "patience", "shown"), [(Terminal, 0, True), (Terminal, 60, False), (io.StringIO, 0, False)]
+)
+def test_a_bar_appears_on_a_terminal_only_and_not_at_once(monkeypatch, stderr, patience, shown):
+    screen = stderr()
+    monkeypatch.setattr(sys, "stderr", screen)
+    monkeypatch.setattr(progress, "PATIENCE", patience)
+    assert list(progress.progress([1, 2, 3], "encoding")) == [1, 2, 3]
+    assert ("encoding" in screen.getvalue()) == shown

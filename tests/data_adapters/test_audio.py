@@ -1,0 +1,183 @@
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from data_adapters import AudioAdapter, ByteStream, MediaError
+
+ENCODINGS = ["pcm16", "pcm8", "mulaw"]
+CONTAINERS = ["wav", "flac"]
+
+
+def noise(frames, channels=1, seed=0):
+    return np.random.default_rng(seed).integers(-32768, 32768, (frames, channels)).astype(np.int16)
+
+
+def write(path, samples, rate=8000, **options):
+    soundfile.write(path, samples, rate, **options)
+    return path
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(0, 40), st.integers(1, 3), st.sampled_from(ENCODINGS), st.sampled_from(CONTAINERS), st.data())
+def test_streams_round_trip(folder, frames, channels, encoding, container, data):
+    adapter = AudioAdapter(8000, channels, encoding, container)
+    content = data.draw(st.binary(min_size=frames * adapter.unit, max_size=frames * adapter.unit))
+    stream = ByteStream(np.frombuffer(content, np.uint8), adapter.default_format())
+    path = folder / f"a.{container}"
+    adapter.write(stream, path)
+    again = adapter.read(path)
+    assert (again.data.tobytes(), again.format, again.notes) == (content, stream.format, ())
+    native = AudioAdapter(encoding=encoding).read(path)
+    assert (native.data.tobytes(), native.format) == (content, stream.format)
+
+
+@pytest.mark.parametrize("encoding", ["pcm8", "mulaw"])
+@pytest.mark.parametrize("container", CONTAINERS)
+def test_all_codes_survive_a_file(tmp_path, encoding, container):
+    adapter = AudioAdapter(8000, 1, encoding, container)
+    codes = np.arange(256, dtype=np.uint8)
+    adapter.write(ByteStream(codes, adapter.default_format()), tmp_path / "a")
+    np.testing.assert_array_equal(adapter.read(tmp_path / "a").data, codes)
+    assert soundfile.info(tmp_path / "a").subtype == (
+        "PCM_16" if encoding == "mulaw" else {"wav": "PCM_U8", "flac": "PCM_S8"}[container]
+    )
+
+
+@pytest.mark.parametrize(("frames", "channels"), [(1, 1), (1, 2), (997, 1), (997, 2), (5, 6)])
+@pytest.mark.parametrize("kind", ["WAV", "FLAC", "AIFF"])
+def test_16_bit_files_pass_bit_for_bit(tmp_path, frames, channels, kind):
+    samples = noise(frames, channels)
+    stream = AudioAdapter().read(write(tmp_path / "a", samples, format=kind, subtype="PCM_16"))
+    assert (stream.data.tobytes(), stream.notes) == (samples.astype("<i2").tobytes(), ())
+    assert stream.format == {"modality": "audio", "rate": 8000, "channels": channels, "encoding": "pcm16"}
+
+
+def test_8_bit_files_pass_bit_for_bit(tmp_path):
+    path = write(tmp_path / "a.wav", noise(500), subtype="PCM_U8")
+    stream = AudioAdapter(encoding="pcm8").read(path)
+    assert (stream.data.tobytes(), stream.notes) == (path.read_bytes()[44:544], ())
+
+
+@pytest.mark.parametrize("kind", ["OGG", "MP3", "AIFF", "FLAC"])
+def test_other_kinds_of_files_are_decoded(tmp_path, kind):
+    tone = 0.5 * np.sin(np.arange(16000) / 10)
+    stream = AudioAdapter().read(write(tmp_path / "a", tone, 16000, format=kind))
+    heard = stream.data.view("<i2") / 32768
+    assert len(heard) == 16000
+    assert np.abs(heard - tone).mean() < 0.05
+
+
+@pytest.mark.parametrize("subtype", ["PCM_24", "PCM_32", "FLOAT", "DOUBLE"])
+def test_finer_samples_are_rounded_and_said(tmp_path, subtype):
+    steps = np.array([0, 0.25, 0.75, 1.5, 2.5, -0.75, 20000.25])
+    stream = AudioAdapter().read(write(tmp_path / "a.wav", steps / 32768, subtype=subtype))
+    assert stream.data.view("<i2").tolist() == [0, 0, 1, 2, 2, -1, 20000]
+    assert stream.notes == (f"{subtype} samples rounded to 16 bits",)
+
+
+def test_finer_files_without_finer_samples_cost_nothing(tmp_path):
+    samples = noise(100)
+    stream = AudioAdapter().read(write(tmp_path / "a.wav", samples / 32768, subtype="FLOAT"))
+    assert (stream.data.tobytes(), stream.notes) == (samples.tobytes(), ())
+
+
+def test_clipping_is_counted(tmp_path):
+    path = write(tmp_path / "a.wav", np.array([[0.5, 1.25], [-1.5, 0], [3, -1]]), subtype="FLOAT")
+    stream = AudioAdapter().read(path)
+    assert stream.data.view("<i2").tolist() == [16384, 32767, -32768, 0, 32767, -32768]
+    assert "3 of 6 samples clipped" in stream.notes
+
+
+def test_clipping_by_resampling_is_counted(tmp_path):
+    square = np.where(np.arange(800) // 20 % 2, 32767, -32768).astype(np.int16)
+    notes = AudioAdapter(rate=16000).read(write(tmp_path / "a.wav", square)).notes
+    assert notes[0] == "resampled from 8000 to 16000 Hz"
+    assert notes[1].endswith("of 1600 samples clipped")
+    assert len(notes) == 2
+
+
+@pytest.mark.parametrize("encoding", ["pcm8", "mulaw"])
+def test_fewer_levels_are_said(tmp_path, encoding):
+    path = write(tmp_path / "a.wav", noise(100))
+    assert AudioAdapter(encoding=encoding).read(path).notes == (f"samples rounded to the 256 levels of {encoding}",)
+
+
+@pytest.mark.parametrize(("given", "wanted"), [(8000, 16000), (44100, 8000), (16000, 11025), (8000, 8000)])
+def test_resampling_keeps_length_and_pitch(tmp_path, given, wanted):
+    tone = (8000 * np.sin(2 * np.pi * 1000 * np.arange(given) / given)).astype(np.int16)
+    stream = AudioAdapter(rate=wanted).read(write(tmp_path / "a.wav", tone, given))
+    heard = stream.data.view("<i2")
+    assert (len(heard), stream.format["rate"]) == (wanted, wanted)
+    assert np.abs(np.fft.rfft(heard)).argmax() == 1000
+    assert abs(np.abs(heard[1000:-1000]).max() - 8000) < 80
+
+
+@pytest.mark.parametrize("frames", [0, 1, 2])
+def test_the_shortest_sounds_are_resampled(tmp_path, frames):
+    path = write(tmp_path / "a.wav", noise(frames, 2) // 4)
+    assert len(AudioAdapter(rate=16000).read(path).data) == frames * 2 * 2 * 2
+
+
+def test_channels_are_mixed_down_by_their_mean(tmp_path):
+    path = write(tmp_path / "a.wav", np.array([[10, 20], [1, 2], [2, 3], [-32768, 32767]], np.int16))
+    stream = AudioAdapter(channels=1).read(path)
+    assert stream.data.view("<i2").tolist() == [15, 2, 2, 0]
+    assert stream.notes == ("2 channels mixed down to their mean",)
+
+
+def test_one_channel_is_copied_to_all(tmp_path):
+    stream = AudioAdapter(channels=3).read(write(tmp_path / "a.wav", np.array([5, -6], np.int16)))
+    assert stream.data.view("<i2").tolist() == [5, 5, 5, -6, -6, -6]
+    assert stream.notes == ("one channel copied to 3",)
+
+
+def test_a_mix_without_an_obvious_rule_is_refused(tmp_path):
+    with pytest.raises(MediaError, match=r"a\.wav: has 6 channels, which can be mixed down to 1 but not to 2"):
+        AudioAdapter(channels=2).read(write(tmp_path / "a.wav", noise(5, 6)))
+
+
+@pytest.mark.parametrize("container", CONTAINERS)
+@pytest.mark.parametrize("known", [0, 1, 3, 4, 7, 40])
+def test_a_prefix_is_written_in_whole_frames(tmp_path, known, container):
+    samples = noise(10, 2)
+    whole = AudioAdapter().read(write(tmp_path / "a.wav", samples))
+    adapter = AudioAdapter(container=container)
+    adapter.write(ByteStream(whole.data[:known], whole.format), tmp_path / "b")
+    assert adapter.read(tmp_path / "b").data.tobytes() == samples.tobytes()[: known // 4 * 4]
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_stream_is_written_in_its_own_format(tmp_path):
+    stream = AudioAdapter(encoding="pcm8").read(write(tmp_path / "a.wav", noise(9, 2), 11025))
+    AudioAdapter(16000, 1, "mulaw").write(stream, tmp_path / "b.wav")
+    info = soundfile.info(tmp_path / "b.wav")
+    assert (info.samplerate, info.channels, info.subtype, info.frames) == (11025, 2, "PCM_U8", 9)
+
+
+def test_what_the_container_does_not_take_is_refused(tmp_path):
+    adapter = AudioAdapter(8000, 9, container="flac")
+    with pytest.raises(MediaError, match="a flac file does not take 9 channels at 8000 Hz"):
+        adapter.write(ByteStream(np.zeros(36, np.uint8), adapter.default_format()), tmp_path / "a.flac")
+
+
+def test_the_geometry_follows_from_the_settings():
+    assert AudioAdapter(channels=2).unit == 4
+    assert AudioAdapter(channels=2, encoding="pcm8").unit == AudioAdapter(channels=2, encoding="mulaw").unit == 2
+    adapter = AudioAdapter(8000, 2)
+    assert (adapter.length, adapter.patch_size, adapter.whole, adapter.output_suffix) == (None, None, False, ".wav")
+    assert adapter.cut(np.zeros(99, np.uint8), 50) == 48
+    assert adapter.cut(np.zeros(9, np.uint8), 50) == 8
+
+
+@pytest.mark.parametrize("settings", [{}, {"rate": 8000}, {"channels": 1}])
+def test_sound_from_nothing_needs_rate_and_channels(settings):
+    with pytest.raises(ValueError, match="needs a rate and channels"):
+        AudioAdapter(**settings).default_format()
+
+
+@pytest.mark.parametrize("settings", [{"rate": 0}, {"channels": 0}, {"encoding": "alaw"}, {"container": "mp3"}])
+def test_settings_that_make_no_sense_are_named(settings):
+    with pytest.raises(ValueError, match=f"{next(iter(settings))} must be"):
+        AudioAdapter(**settings)

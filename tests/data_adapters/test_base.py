@@ -1,0 +1,92 @@
+import pickle
+
+import numpy as np
+import pytest
+
+from data_adapters import (
+    AudioAdapter,
+    ByteStream,
+    FileAdapter,
+    ImageAdapter,
+    MediaError,
+    TextAdapter,
+    read_bytes,
+    write_atomically,
+)
+
+ADAPTERS = [TextAdapter(), FileAdapter(), ImageAdapter(size=(8, 8)), AudioAdapter(rate=8000, channels=1)]
+
+
+@pytest.mark.parametrize("data", [np.zeros(3, np.int8), np.zeros((3, 1), np.uint8)])
+def test_a_stream_is_flat_bytes(data):
+    with pytest.raises(TypeError, match=r"a stream is \(n,\) uint8"):
+        ByteStream(data, {})
+
+
+def test_a_media_error_survives_pickling_on_its_way_from_a_worker():
+    error = pickle.loads(pickle.dumps(MediaError("a.png", "is cut short")))
+    assert (str(error), error.reason) == ("a.png: is cut short", "is cut short")
+
+
+def test_writing_replaces_a_file_in_one_step(tmp_path):
+    (tmp_path / "a.txt").write_text("old")
+    write_atomically(tmp_path / "a.txt", lambda temporary: temporary.write_text("new"))
+    assert (tmp_path / "a.txt").read_text() == "new"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
+@pytest.mark.parametrize("failure", [KeyboardInterrupt, ZeroDivisionError, OSError])
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, failure):
+    def write(temporary):
+        temporary.write_text("half")
+        raise failure
+
+    (tmp_path / "a.txt").write_text("old")
+    with pytest.raises(MediaError if failure is OSError else failure):
+        write_atomically(tmp_path / "a.txt", write)
+    assert (tmp_path / "a.txt").read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_a_written_file_has_the_permissions_of_any_new_file(tmp_path):
+    (tmp_path / "usual").write_text("")
+    write_atomically(tmp_path / "ours", lambda temporary: temporary.write_text(""))
+    assert (tmp_path / "ours").stat().st_mode == (tmp_path / "usual").stat().st_mode
+
+
+@pytest.mark.parametrize("adapter", ADAPTERS, ids=lambda adapter: adapter.name)
+def test_missing_files_and_folders_are_refused_in_one_line(adapter, tmp_path):
+    for path, reason in ((tmp_path / "missing.wav", "No such file or directory"), (tmp_path, "Is a directory")):
+        with pytest.raises(MediaError) as caught:
+            adapter.read(path)
+        assert str(caught.value) == f"{path}: cannot be read: {reason}"
+
+
+def test_a_file_without_permission_is_refused(tmp_path, monkeypatch):
+    def refuse(path):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("pathlib.Path.read_bytes", refuse)
+    with pytest.raises(MediaError, match=r"cannot be read: Permission denied$"):
+        read_bytes(tmp_path / "secret.txt")
+
+
+@pytest.mark.parametrize("adapter", ADAPTERS, ids=lambda adapter: adapter.name)
+def test_a_folder_that_is_missing_is_named_when_writing(adapter, tmp_path):
+    stream = ByteStream(np.zeros(0, np.uint8), adapter.default_format())
+    with pytest.raises(MediaError, match="cannot be written: No such file or directory"):
+        adapter.write(stream, tmp_path / "missing" / f"a{adapter.output_suffix}")
+
+
+@pytest.mark.parametrize("adapter", ADAPTERS, ids=lambda adapter: adapter.name)
+def test_a_stream_of_another_modality_is_not_written(adapter, tmp_path):
+    with pytest.raises(ValueError, match=f"the {adapter.name} adapter cannot write"):
+        adapter.write(ByteStream(np.zeros(0, np.uint8), {"modality": "smell"}), tmp_path / "a")
+
+
+@pytest.mark.parametrize("adapter", ADAPTERS, ids=lambda adapter: adapter.name)
+def test_settings_build_the_adapter_again(adapter):
+    again = type(adapter)(**adapter.settings())
+    assert again.settings() == adapter.settings()
+    assert (again.unit, again.length, again.patch_size) == (adapter.unit, adapter.length, adapter.patch_size)
+    assert again.default_format() == adapter.default_format()

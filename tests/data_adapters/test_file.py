@@ -1,0 +1,30 @@
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from data_adapters import FileAdapter
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.binary(max_size=100))
+def test_any_file_round_trips(folder, content):
+    (folder / "in.xyz").write_bytes(content)
+    adapter = FileAdapter()
+    adapter.write(adapter.read(folder / "in.xyz"), folder / "out.xyz")
+    assert (folder / "out.xyz").read_bytes() == content
+
+
+def test_a_continuation_keeps_the_suffix_of_its_prefix(tmp_path):
+    (tmp_path / "photo.jpg").write_bytes(b"\xff\xd8")
+    assert FileAdapter().read(tmp_path / "photo.jpg").format == {"modality": "file", "suffix": ".jpg"}
+
+
+def test_what_starts_from_nothing_gets_the_suffix_that_was_set():
+    adapter = FileAdapter(".mid")
+    assert adapter.output_suffix == adapter.default_format()["suffix"] == ".mid"
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "./up", ".a\\b"])
+def test_a_suffix_is_a_file_name_ending(suffix):
+    with pytest.raises(ValueError, match="suffix must be"):
+        FileAdapter(suffix)

@@ -1,0 +1,145 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from data_adapters import ByteStream, ImageAdapter, MediaError
+
+MODES = {"L": 1, "RGB": 3}
+
+
+def noise(width, height, mode="RGB", seed=0):
+    shape = (height, width, 3) if mode == "RGB" else (height, width)
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8))
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    st.integers(1, 17),
+    st.integers(1, 17),
+    st.sampled_from(["L", "RGB"]),
+    st.sampled_from(["patch", "raster"]),
+    st.integers(1, 5),
+)
+def test_images_of_any_size_round_trip(folder, width, height, mode, scan, patch):
+    noise(width, height, mode).save(folder / "in.png")
+    adapter = ImageAdapter(mode, scan=scan, patch=patch)
+    stream = adapter.read(folder / "in.png")
+    assert (len(stream.data), stream.notes) == (width * height * MODES[mode], ())
+    adapter.write(stream, folder / "out.png")
+    with Image.open(folder / "out.png") as again:
+        assert (again.mode, again.size) == (mode, (width, height))
+        assert again.tobytes() == noise(width, height, mode).tobytes()
+    np.testing.assert_array_equal(adapter.read(folder / "out.png").data, stream.data)
+
+
+def test_the_bytes_are_those_of_the_patches(tmp_path):
+    pixels = np.arange(16, dtype=np.uint8).reshape(4, 4)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    data = ImageAdapter("L", patch=2).read(tmp_path / "a.png").data
+    assert data.tolist() == [0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15]
+    assert ImageAdapter("L", scan="raster").read(tmp_path / "a.png").data.tolist() == list(range(16))
+
+
+@pytest.mark.parametrize("suffix", [".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".tga", ".gif", ".jpg", ".jp2"])
+def test_what_pillow_reads_is_read_as_pillow_reads_it(tmp_path, suffix):
+    noise(7, 5).save(tmp_path / f"a{suffix}", **({"lossless": True} if suffix == ".webp" else {}))
+    with Image.open(tmp_path / f"a{suffix}") as image:
+        expected = np.asarray(image.convert("RGB"))
+    stream = ImageAdapter(scan="raster").read(tmp_path / f"a{suffix}")
+    np.testing.assert_array_equal(stream.data, expected.reshape(-1))
+
+
+def test_a_stream_carries_what_is_needed_to_write_it(tmp_path):
+    noise(6, 4, "L").save(tmp_path / "a.png")
+    stream = ImageAdapter("L", patch=3).read(tmp_path / "a.png")
+    assert stream.format == {"modality": "image", "mode": "L", "width": 6, "height": 4, "scan": "patch", "patch": 3}
+    ImageAdapter("RGB", (8, 8), scan="raster").write(stream, tmp_path / "b.png")
+    with Image.open(tmp_path / "b.png") as image:
+        assert image.tobytes() == noise(6, 4, "L").tobytes()
+
+
+@pytest.mark.parametrize("scan", ["patch", "raster"])
+@pytest.mark.parametrize("known", [0, 1, 2, 3, 20, 35, 36])
+def test_pixels_that_a_prefix_lacks_are_black_or_as_asked(tmp_path, known, scan):
+    noise(4, 3).save(tmp_path / "a.png")
+    adapter = ImageAdapter(scan=scan, patch=2)
+    whole = adapter.read(tmp_path / "a.png")
+    part = ByteStream(whole.data[:known], whole.format)
+    there = ByteStream(np.repeat(np.arange(12) < known // 3, 3).astype(np.uint8), whole.format)
+    expected = np.where(adapter.pixels(there) == 1, adapter.pixels(whole), 128)
+    np.testing.assert_array_equal(adapter.pixels(part, fill=128), expected)
+    adapter.write(part, tmp_path / "b.png")
+    with Image.open(tmp_path / "b.png") as image:
+        np.testing.assert_array_equal(np.asarray(image), adapter.pixels(part))
+
+
+def test_a_stream_that_is_too_long_is_refused(tmp_path):
+    adapter = ImageAdapter("L", (2, 2), patch=2)
+    with pytest.raises(ValueError, match="5 bytes are too many for a L image of 2x2"):
+        adapter.write(ByteStream(np.zeros(5, np.uint8), adapter.default_format()), tmp_path / "a.png")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted", "fit", "note"),
+    [
+        ((64, 48), (16, 16), "crop", "resized and cropped from 64x48 to 16x16"),
+        ((32, 24), (16, 12), "crop", "resized from 32x24 to 16x12"),
+        ((40, 16), (16, 16), "crop", "cropped from 40x16 to 16x16"),
+        ((64, 48), (16, 16), "resize", "resized from 64x48 to 16x16"),
+        ((1, 1), (8, 4), "crop", "resized and cropped from 1x1 to 8x4"),
+    ],
+)
+def test_resizing_is_done_and_said(tmp_path, given, wanted, fit, note):
+    noise(*given).save(tmp_path / "a.png")
+    stream = ImageAdapter(size=wanted, fit=fit).read(tmp_path / "a.png")
+    assert len(stream.data) == wanted[0] * wanted[1] * 3
+    assert stream.notes == (note,)
+
+
+def test_a_crop_takes_the_middle_unchanged(tmp_path):
+    noise(40, 16).save(tmp_path / "a.png")
+    stream = ImageAdapter(size=(16, 16), scan="raster").read(tmp_path / "a.png")
+    np.testing.assert_array_equal(stream.data, np.asarray(noise(40, 16))[:, 12:28].reshape(-1))
+
+
+def test_fit_exact_names_the_file_and_both_sizes(tmp_path):
+    noise(8, 4).save(tmp_path / "a.png")
+    assert ImageAdapter(size=(8, 4), fit="exact").read(tmp_path / "a.png").notes == ()
+    with pytest.raises(MediaError, match=r"a\.png: is 8x4, not 4x8 as fit 'exact' demands"):
+        ImageAdapter(size=(4, 8), fit="exact").read(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("scan", ["patch", "raster"])
+def test_the_geometry_follows_from_the_settings(scan):
+    adapter = ImageAdapter("RGB", (8, 12), scan=scan, patch=4)
+    assert (adapter.unit, adapter.length, adapter.patch_size) == (3, 288, 48)
+    assert adapter.default_format()["width"] == 8
+    assert adapter.cut(np.zeros(288, np.uint8), 100) == 99
+    native = ImageAdapter("L", scan=scan)
+    assert (native.unit, native.length, native.patch_size) == (1, None, 16)
+    with pytest.raises(ValueError, match="needs a size"):
+        native.default_format()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"mode": "RGBA"}, "mode must be one of L, RGB, not 'RGBA'"),
+        ({"fit": "pad"}, "fit must be one of crop, resize, exact"),
+        ({"scan": "hilbert"}, "scan must be one of patch, raster"),
+        ({"patch": 0}, "patch must be at least 1"),
+        ({"size": (0, 4)}, "size must be a width and a height of at least 1"),
+        ({"size": (4, 4, 3)}, "size must be a width and a height"),
+        ({"size": (10, 8)}, "size 10x8 cannot be cut into squares of patch 4"),
+    ],
+)
+def test_settings_that_make_no_sense_are_named(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        ImageAdapter(**arguments)
+
+
+def test_a_raster_scan_takes_sizes_that_the_patch_does_not_divide():
+    assert ImageAdapter(size=(10, 7), scan="raster").length == 210

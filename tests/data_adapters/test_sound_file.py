@@ -1,0 +1,113 @@
+"""Sound files that libsndfile would read without complaint, or not at all."""
+
+import io
+import struct
+
+import numpy as np
+import pytest
+import soundfile
+
+from data_adapters import AudioAdapter, MediaError
+
+SAMPLES = np.random.default_rng(0).integers(-9000, 9000, 3000).astype(np.int16)
+
+
+def encoded(kind, samples=SAMPLES, **options):
+    file = io.BytesIO()
+    soundfile.write(file, samples, 8000, format=kind, **options)
+    return file.getvalue()
+
+
+def with_sizes(content, outer, inner):
+    """A WAV with other sizes in the header of the file and in that of its samples."""
+    return content[:4] + struct.pack("<I", outer) + content[8:40] + struct.pack("<I", inner) + content[44:]
+
+
+def read(tmp_path, content):
+    (tmp_path / "a.wav").write_bytes(content)
+    return AudioAdapter().read(tmp_path / "a.wav")
+
+
+@pytest.mark.parametrize("kind", ["WAV", "AIFF", "RF64", "FLAC", "OGG"])
+@pytest.mark.parametrize("missing", [1, 2, 1000, 2000])
+def test_files_cut_short_are_refused(tmp_path, kind, missing):
+    content = encoded(kind)
+    with pytest.raises(MediaError, match=r"a\.wav: (is cut short|cannot be decoded)"):
+        read(tmp_path, content[:-missing])
+
+
+@pytest.mark.parametrize("kind", ["WAV", "AIFF", "FLAC", "OGG"])
+@pytest.mark.parametrize("length", [0, 3, 12, 20, 43])
+def test_files_cut_inside_their_header_are_refused(tmp_path, kind, length):
+    with pytest.raises(MediaError, match=r"a\.wav: (is cut short|cannot be decoded)"):
+        read(tmp_path, encoded(kind)[:length])
+
+
+def test_an_mp3_cut_short_is_refused(tmp_path):
+    with pytest.raises(MediaError, match=r"is cut short: it has \d+ of 3000 frames"):
+        read(tmp_path, encoded("MP3")[:-300])
+
+
+def test_an_mp3_that_does_not_state_its_length_is_read_with_a_note(tmp_path):
+    content = encoded("MP3")
+    assert read(tmp_path, content).notes == ("MPEG_LAYER_III samples rounded to 16 bits",)
+    second_frame = content.find(content[:2], 2)
+    assert "does not say its length" in read(tmp_path, content[second_frame:]).notes[0]
+    tag = b"ID3\x04\0\0\0\0\x02\0" + bytes(256)
+    assert read(tmp_path, tag + content).notes == ("MPEG_LAYER_III samples rounded to 16 bits",)
+
+
+@pytest.mark.parametrize("big_endian", [False, True])
+def test_wav_files_of_both_byte_orders(tmp_path, big_endian):
+    content = encoded("WAV", endian="BIG" if big_endian else "LITTLE")
+    assert content[:4] == (b"RIFX" if big_endian else b"RIFF")
+    assert read(tmp_path, content).data.tobytes() == SAMPLES.tobytes()
+    with pytest.raises(MediaError, match="is cut short"):
+        read(tmp_path, content[:-2])
+
+
+@pytest.mark.parametrize("outer", [0, 36, 0x7FFFF024, 0xFFFFFFFF])
+@pytest.mark.parametrize("inner", [0, 0x7FFFF000, 0xFFFFFFFF])
+def test_wav_streams_of_unknown_size_are_read_to_their_end(tmp_path, outer, inner):
+    stream = read(tmp_path, with_sizes(encoded("WAV"), outer, inner))
+    assert (stream.data.tobytes(), stream.notes) == (SAMPLES.tobytes(), ())
+
+
+def test_an_empty_wav_is_an_empty_stream_also_with_a_chunk_after_it(tmp_path):
+    content = encoded("WAV", SAMPLES[:0])
+    assert len(read(tmp_path, content).data) == 0
+    content += b"LIST\4\0\0\0INFO"
+    assert len(read(tmp_path, with_sizes(content, len(content) - 8, 0)).data) == 0
+
+
+def test_what_follows_the_samples_is_not_heard(tmp_path):
+    content = encoded("WAV") + b"LIST\4\0\0\0INFO"
+    assert read(tmp_path, with_sizes(content, len(content) - 8, 6000)).data.tobytes() == SAMPLES.tobytes()
+
+
+@pytest.mark.parametrize("kind", ["WAV", "AIFF"])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_samples_that_are_no_numbers_are_refused(tmp_path, kind, value):
+    with pytest.raises(MediaError, match="has samples that are infinite or not numbers"):
+        read(tmp_path, encoded(kind, np.array([0, 0.5, value]), subtype="FLOAT"))
+
+
+def test_a_damaged_flac_is_refused(tmp_path):
+    content = bytearray(encoded("FLAC"))
+    content[len(content) // 2] ^= 1
+    with pytest.raises(MediaError, match="cannot be decoded"):
+        read(tmp_path, bytes(content))
+
+
+def test_a_flac_stream_of_unknown_length_is_refused_with_advice(tmp_path):
+    content = encoded("FLAC")
+    known = int.from_bytes(content[18:26], "big")
+    unknown = (known >> 36 << 36).to_bytes(8, "big")
+    with pytest.raises(MediaError, match="says nothing believable about its length; convert it to WAV first"):
+        read(tmp_path, content[:18] + unknown + content[26:])
+
+
+@pytest.mark.parametrize("content", [b"", b"just text", bytes(1000)])
+def test_what_is_no_sound_is_refused_in_one_line(tmp_path, content):
+    with pytest.raises(MediaError, match=r"a\.wav: cannot be decoded: Format not recognised\.$"):
+        read(tmp_path, content)
