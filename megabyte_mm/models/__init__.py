@@ -15,6 +15,4 @@ def build(spec: dict[str, Any]) -> ByteModel:
     """The untrained model that `ByteModel.spec` described. Raises ValueError for a name that is not known."""
     if spec["name"] != Megabyte.name:
         raise ValueError(f"unknown model {spec['name']!r}; known: {Megabyte.name}")
-    config = dict(spec["config"])
-    stacks = {name: StackConfig(**config.pop(name)) for name in ("global_stack", "local_stack")}
-    return Megabyte(MegabyteConfig(**config, **stacks))
+    return Megabyte(MegabyteConfig.from_dict(spec["config"]))

@@ -12,7 +12,7 @@ from megabyte_mm.alphabet import SYMBOLS
 
 
 class PatchEmbedder(nn.Module):
-    """Embeds symbols and positions, and lays the P vectors of a patch side by side, unprojected (paper, section 2.2)."""
+    """Embeds symbols and positions, and lays a patch's P vectors side by side, unprojected (paper, section 2.2)."""
 
     def __init__(self, patch_size: int, max_patches: int, width: int) -> None:
         super().__init__()

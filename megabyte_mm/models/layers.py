@@ -46,7 +46,7 @@ class StackConfig:
 
 CPU_EXPLICIT_UP_TO = 512
 """Sequences up to this length are attended explicitly on a CPU: its fused kernel's backward pass is two to five times
-slower there (benchmarks/attention.py), and longer ones would fill the memory with scores."""
+slower there, and longer ones would fill the memory with scores."""
 
 
 def attend(q_BHTE: Tensor, k_BHSE: Tensor, v_BHSE: Tensor, causal: bool, dropout: float = 0.0) -> Tensor:
@@ -116,7 +116,8 @@ class Block(nn.Module):
 
     def forward(self, x_BTD: Tensor, cache: LayerCache | None = None) -> Tensor:
         x_BTD = x_BTD + self.dropout(self.attention(self.attention_norm(x_BTD), cache))
-        return x_BTD + self.dropout(self.feedforward(self.feedforward_norm(x_BTD)))
+        x_BTD = x_BTD + self.dropout(self.feedforward(self.feedforward_norm(x_BTD)))
+        return x_BTD
 
 
 class Stack(nn.Module):
@@ -143,7 +144,7 @@ class Stack(nn.Module):
 
 
 def init_weights(module: nn.Module, std: float) -> None:
-    """Draw all matrices and embeddings from a normal truncated at two sigma; biases start at zero (paper, section B)."""
+    """Draw matrices and embeddings from a normal truncated at two sigma, and set biases to zero (paper, section B)."""
     for part in module.modules():
         if isinstance(part, nn.Linear | nn.Embedding):
             nn.init.trunc_normal_(part.weight, std=std, a=-2 * std, b=2 * std)

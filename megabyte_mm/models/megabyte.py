@@ -6,7 +6,9 @@ L local width, V the 257 symbols.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -42,6 +44,12 @@ class MegabyteConfig:
     dropout: float = 0.0
     init_std: float = 0.006
 
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> MegabyteConfig:
+        """The config that `dataclasses.asdict` made plain."""
+        stacks = {name: StackConfig(**values[name]) for name in ("global_stack", "local_stack")}
+        return cls(**{**values, **stacks})
+
     def __post_init__(self) -> None:
         for name in ("patch_size", "max_len", "conditions"):
             value = getattr(self, name)
@@ -64,7 +72,7 @@ class MegabyteConfig:
             own = getattr(self, name)
             if own is not None and value is not None and own != value:
                 raise ValueError(f"{name} is {own}, but the data have {value}: leave it out, or make them agree")
-        return replace(self, **{name: value for name, value in found.items() if value is not None})
+        return replace(self, patch_size=patch_size or self.patch_size, max_len=max_len, conditions=conditions)
 
 
 class Megabyte(ByteModel):
@@ -72,14 +80,16 @@ class Megabyte(ByteModel):
 
     name = "megabyte"
     config: MegabyteConfig
+    patch_size: int
+    max_len: int
 
     def __init__(self, config: MegabyteConfig) -> None:
         super().__init__()
         if config.patch_size is None or config.max_len is None:
             raise ValueError("Megabyte needs a config with patch_size and max_len")
-        self.config = config = replace(config, conditions=config.conditions or 1)
         self.patch_size, self.max_len = config.patch_size, config.max_len
-        self.max_patches = -(-self.max_len // self.patch_size)
+        self.config = config = replace(config, conditions=config.conditions or 1)
+        self.max_patches = -(self.max_len // -self.patch_size)
         global_dim, local_dim = config.global_stack.dim, config.local_stack.dim
         self.embedder = PatchEmbedder(self.patch_size, self.max_patches, global_dim)
         self.global_stack = Stack(config.global_stack, config.dropout)
@@ -192,5 +202,7 @@ class MegabyteDecoder(Decoder):
 
     def _read_local(self, previous_BQ: Tensor) -> Tensor:
         """Logits after the first Q symbols of a newly opened patch: (B, Q) -> (B, V)."""
-        hidden_BQL = self._model.local_stack(self._model.local_input(self._context_BPL, previous_BQ), self._local_caches)
+        hidden_BQL = self._model.local_stack(
+            self._model.local_input(self._context_BPL, previous_BQ), self._local_caches
+        )
         return self._model.to_logits(hidden_BQL[:, -1])

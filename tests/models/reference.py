@@ -6,9 +6,10 @@ It borrows a Megabyte's weights and is slow on purpose: the executable definitio
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from megabyte_mm.models import Megabyte
 
@@ -42,7 +43,7 @@ def local_vector(model: Megabyte, patch: list[int], told: Tensor, p: int) -> Ten
     return model.to_local.weight @ told[p * width : (p + 1) * width] + previous + model.local_positions.weight[p]
 
 
-def transformer(stack: nn.Module, inputs: list[Tensor]) -> list[Tensor]:
+def transformer(stack: Any, inputs: list[Tensor]) -> list[Tensor]:
     """A pre-norm decoder: every position attends to itself and what came before."""
     states = list(inputs)
     for block in stack.blocks:
@@ -52,17 +53,17 @@ def transformer(stack: nn.Module, inputs: list[Tensor]) -> list[Tensor]:
     return [norm(stack.norm, x) for x in states]
 
 
-def norm(layer: nn.Module, x: Tensor) -> Tensor:
+def norm(layer: Any, x: Tensor) -> Tensor:
     centred = x - x.mean()
     return centred / (centred.square().mean() + layer.eps).sqrt() * layer.weight + layer.bias
 
 
-def feedforward(layer: nn.Module, x: Tensor) -> Tensor:
+def feedforward(layer: Any, x: Tensor) -> Tensor:
     hidden = layer.up.weight @ x + layer.up.bias
     return layer.down.weight @ hidden.clamp(min=0) + layer.down.bias
 
 
-def attention(layer: nn.Module, visible: list[Tensor]) -> Tensor:
+def attention(layer: Any, visible: list[Tensor]) -> Tensor:
     """What the last of the visible positions gathers from all of them, head by head."""
     dim = len(visible[0])
     query, key, value = (layer.qkv.weight[i * dim : (i + 1) * dim] for i in range(3))

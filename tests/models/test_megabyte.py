@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,7 +15,8 @@ from megabyte_mm.models import Megabyte, MegabyteConfig, StackConfig, build
 from megabyte_mm.models.layers import attend
 
 _location = importlib.util.spec_from_file_location("reference", Path(__file__).with_name("reference.py"))
-assert _location and _location.loader
+assert _location is not None
+assert _location.loader is not None
 reference = importlib.util.module_from_spec(_location)
 _location.loader.exec_module(reference)
 
@@ -41,13 +43,14 @@ def symbols(batch: int, length: int, seed: int = 0) -> torch.Tensor:
     return torch.randint(0, 257, (batch, length), generator=torch.Generator().manual_seed(seed))
 
 
-@pytest.mark.parametrize("length", [1, 3, 4, 5, 13, 30])
-@pytest.mark.parametrize("patch_size", [1, 2, 4])
+@pytest.mark.parametrize(("patch_size", "length"), [(4, 1), (4, 3), (4, 4), (4, 5), (4, 13), (4, 30), (2, 9), (1, 6)])
 def test_forward_is_what_the_equations_say(length: int, patch_size: int) -> None:
     model = make(replace(CONFIG, patch_size=patch_size)).double()
     ids = symbols(2, length)
     condition = torch.tensor([2, 1])
-    expected = torch.stack([reference.logits(model, row.tolist(), int(c)) for row, c in zip(ids, condition, strict=True)])
+    expected = torch.stack(
+        [reference.logits(model, row.tolist(), int(c)) for row, c in zip(ids, condition, strict=True)]
+    )
     with torch.no_grad():
         torch.testing.assert_close(model(ids, condition), expected)
 
@@ -171,7 +174,7 @@ def test_spec_builds_the_same_architecture() -> None:
 
 def test_weights_start_as_the_paper_draws_them() -> None:
     model = Megabyte(replace(CONFIG, init_std=0.006, global_stack=StackConfig(dim=128, layers=2, heads=2)))
-    weight = model.global_stack.blocks[0].feedforward.up.weight
+    weight = model.get_parameter("global_stack.blocks.0.feedforward.up.weight")
     assert weight.abs().max() <= 0.012
     # A normal truncated at two sigma has 0.88 of its standard deviation left.
     assert weight.std().item() == pytest.approx(0.006 * 0.88, rel=0.02)
@@ -200,7 +203,7 @@ def test_estimated_flops_are_those_of_the_products() -> None:
         ({"conditions": -1}, "conditions is -1"),
     ],
 )
-def test_config_names_the_wrong_field(changes: dict[str, float], message: str) -> None:
+def test_config_names_the_wrong_field(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         replace(CONFIG, **changes)
 
