@@ -116,8 +116,8 @@ class Block(nn.Module):
 
     def forward(self, x_BTD: Tensor, cache: LayerCache | None = None) -> Tensor:
         x_BTD = x_BTD + self.dropout(self.attention(self.attention_norm(x_BTD), cache))
-        x_BTD = x_BTD + self.dropout(self.feedforward(self.feedforward_norm(x_BTD)))
-        return x_BTD
+        out_BTD: Tensor = x_BTD + self.dropout(self.feedforward(self.feedforward_norm(x_BTD)))
+        return out_BTD
 
 
 class Stack(nn.Module):
