@@ -92,6 +92,10 @@ class Adapter(ABC):
         """Bytes in every stream, where the settings fix it; such streams never hold an END."""
         return None
 
+    def length_in(self, format: Format) -> int | None:
+        """Bytes in a whole stream of that format, where the format fixes it; then drawing one needs no END."""
+        return self.length
+
     @property
     def patch_size(self) -> int | None:
         """The patch size in bytes that follows from the byte layout, or None where any multiple of `unit` will do."""

@@ -130,6 +130,10 @@ class ImageAdapter(Adapter):
         """Bytes of every image, where the size is set."""
         return None if self.size is None else self.size[0] * self.size[1] * self.unit
 
+    def length_in(self, format: Format) -> int:
+        """Bytes of an image of the format's size."""
+        return int(format["width"]) * int(format["height"]) * _CHANNELS[str(format["mode"])]
+
     @property
     def patch_size(self) -> int:
         """Bytes of a square of `patch` x `patch` pixels."""

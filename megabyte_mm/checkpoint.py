@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from data_adapters import Adapter, registry
 from megabyte_mm.models import ByteModel, build
@@ -53,36 +54,61 @@ def load_model(
     adapter: the class of a modality of your own, whose settings the checkpoint holds under its name. Raises ValueError
     for a file that is no checkpoint of this project, FileNotFoundError where there is none.
     """
-    checkpoint = _read(path, device)
-    spec = checkpoint[SPEC_KEY]
-    if spec["format"] > FORMAT:
-        raise ValueError(f"{os.fspath(path)}: written by a newer megabyte-mm (format {spec['format']}); upgrade to read it")
-    model = build(spec["model"]).to(device)
-    weights = checkpoint["state_dict"]
-    model.load_state_dict({name.removeprefix(PREFIX): w for name, w in weights.items() if name.startswith(PREFIX)})
-    data = spec["data"]
-    return Bundle(
-        model=model.eval(),
-        adapter=_adapter(data["adapter"], adapter),
-        conditions=tuple(data["conditions"]),
-        window=data["window"],
-        fixed_length=data["fixed_length"],
-    )
-
-
-def _read(path: str | os.PathLike[str], device: str | torch.device) -> dict[str, Any]:
+    checkpoint = _read(path)
     try:
-        checkpoint = torch.load(path, map_location=device, weights_only=True, mmap=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        return _bundle(checkpoint[SPEC_KEY], _weights(checkpoint["state_dict"]), device, adapter)
+    except ValueError as error:
+        raise ValueError(f"{os.fspath(path)}: {error}") from error
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{os.fspath(path)}: a damaged checkpoint ({type(error).__name__}: {error})") from error
+
+
+def _read(path: str | os.PathLike[str]) -> dict[str, Any]:
+    try:
+        # Mapped, so that of the optimizer's state, twice the weights, nothing is read.
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+        if isinstance(error, OSError) and error.filename is not None:  # of torch's own making, they name no file
+            raise
         raise ValueError(f"{os.fspath(path)}: not a checkpoint, or a damaged one") from error
     if not isinstance(checkpoint, dict) or SPEC_KEY not in checkpoint:
         raise ValueError(f"{os.fspath(path)}: not a checkpoint of megabyte-mm")
     return checkpoint
 
 
+def _weights(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(PREFIX): weight for name, weight in state.items() if name.startswith(PREFIX)}
+
+
+def _bundle(
+    spec: dict[str, Any], weights: dict[str, Tensor], device: str | torch.device, own: type[Adapter] | None
+) -> Bundle:
+    if spec["format"] > FORMAT:
+        raise ValueError(f"written by a newer megabyte-mm (format {spec['format']}); upgrade to read it")
+    data = spec["data"]
+    adapter = _adapter(data["adapter"], own)
+    model = build(spec["model"])
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise ValueError("its weights are not those of the model that it describes") from error
+    return Bundle(
+        model=model.to(device).eval(),
+        adapter=adapter,
+        conditions=tuple(data["conditions"]),
+        window=data["window"],
+        fixed_length=data["fixed_length"],
+    )
+
+
 def _adapter(spec: dict[str, Any], own: type[Adapter] | None) -> Adapter:
+    if own is None and spec["name"] not in registry.ADAPTERS:
+        raise ValueError(f"trained with an adapter of your own, {spec['name']!r}: say where its class is (--adapter)")
     if own is None:
         return registry.build(spec["name"], spec["settings"])
     if own.name != spec["name"]:
-        raise ValueError(f"the checkpoint was trained with the adapter {spec['name']!r}, not with {own.name!r}")
-    return own(**spec["settings"])
+        raise ValueError(f"trained with the adapter {spec['name']!r}, not with {own.name!r}")
+    try:
+        return own(**spec["settings"])
+    except TypeError as error:
+        raise ValueError(f"the adapter {own.name!r} cannot be built with {spec['settings']}: {error}") from error

@@ -5,18 +5,23 @@ from __future__ import annotations
 import importlib
 import inspect
 import os
+import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 
 class Command(NamedTuple):
-    """One word of the command line. options: what a signature cannot say: positionals and lists, as argparse has it."""
+    """One word of the command line.
+
+    options: what a signature cannot say, as argparse has it: positionals, lists and flags.
+    """
 
     summary: str
     example: str
-    options: dict[str, dict[str, Any]] = {}
+    options: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
 
 
 TRAINING = {
@@ -45,7 +50,11 @@ OURS = {
         "generate files from nothing, or continue files",
         "megabyte-mm generate runs/image/best.ckpt --out out/ --num_samples 16\n"
         "  megabyte-mm generate runs/image/best.ckpt --out out/ --prefix a.png b.png --keep 0.5",
-        {"checkpoint": {}, "--prefix": {"nargs": "+", "default": [], "metavar": "FILE"}},
+        {
+            "checkpoint": {},
+            "--prefix": {"nargs": "+", "default": [], "metavar": "FILE"},
+            "--overwrite": {"action": "store_true"},
+        },
     ),
 }
 """Typed functions of megabyte_mm.commands."""
@@ -69,13 +78,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         if os.environ.get(DEBUG):
             raise
-        return _fail(name, str(error))
+        return _fail(name, _told(error))
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     return 0
 
 
 def _run(name: str, arguments: list[str]) -> None:
+    _find_own_modules()
     if name in TRAINING:
         from megabyte_mm.training.cli import run
 
@@ -101,13 +111,22 @@ def _run(name: str, arguments: list[str]) -> None:
         parsed = parser.parse_args(arguments)
     except ArgumentError as error:
         raise ValueError(str(error)) from error
-    function(**parser.instantiate_classes(parsed).as_dict())
+    function(**parsed.as_dict())
+
+
+def _find_own_modules() -> None:
+    """Let adapters that lie in the current folder be imported; an installed program does not look there by itself."""
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.append(here)
 
 
 def _argument_helps(function: Any) -> dict[str, str]:
     from docstring_parser import parse
 
-    return {parameter.arg_name: parameter.description or "" for parameter in parse(inspect.getdoc(function) or "").params}
+    return {
+        parameter.arg_name: parameter.description or "" for parameter in parse(inspect.getdoc(function) or "").params
+    }
 
 
 def with_packaged_configs(arguments: list[str]) -> list[str]:
@@ -132,10 +151,12 @@ def find_config(name: str) -> str:
     if Path(name).is_file():
         return name
     folder = config_folder()
-    packaged = folder / Path(name).with_suffix(".yaml").as_posix().removeprefix("configs/")
+    packaged = folder / (Path(name).as_posix().removeprefix("configs/").removesuffix(".yaml") + ".yaml")
     if packaged.is_file():
         return str(packaged)
-    known = ", ".join(sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml")))
+    known = ", ".join(
+        sorted(path.relative_to(folder).as_posix().removesuffix(".yaml") for path in folder.rglob("*.yaml"))
+    )
     raise ValueError(f"--config {name}: no such file, and no packaged config of that name; there are {known}")
 
 
@@ -160,6 +181,34 @@ def _version() -> str:
     from importlib.metadata import version
 
     return f"megabyte-mm {version('megabyte-mm')}"
+
+
+def _told(error: ValueError | OSError) -> str:
+    """What to tell a user: for a file that cannot be opened its name and why, for a bad value the option's name."""
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.filename}: {error.strerror[0].lower()}{error.strerror[1:]}"
+    return _shortened(str(error))
+
+
+def _shortened(report: str) -> str:
+    """jsonargparse's report on a value, of up to ten lines, as one: the option, the value, and what was expected."""
+    option = ".".join(re.findall(r'Parser key "([^"]+)"', report))
+    value = re.search(r"(?:Got|Given) value: (.*)", report)
+    wanted = re.findall(r"Expected (?:an? )?(?:<class '([\w.]+)'>|typing\.([^.]+))", report)
+    types = [name or special for name, special in wanted if name != "NoneType"]
+    reason = re.search(
+        r"(?:Problem with given class_path .*:\s+|^\s*- )(?!Parser key|Expected|Does|Problem)(\S.*)", report, re.M
+    )
+    if reason:
+        return f"--{option}: {reason[1]}" if option else reason[1]
+    if option and types and value:
+        return f"--{option} {_innermost(value[1])}: expected {' or '.join(types)}"
+    return report
+
+
+def _innermost(value: str) -> str:
+    nested = re.fullmatch(r"NestedArg\(key=.*, val='?(.*?)'?\)", value)
+    return nested[1] if nested else value
 
 
 def _fail(command: str, message: str) -> int:

@@ -7,14 +7,18 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from data_adapters import Adapter, ByteStream, load_class
+from data_adapters import ADAPTERS, Adapter, TextAdapter, load_class
 from megabyte_mm.checkpoint import Bundle, load_model
-from megabyte_mm.generation import Request, Sampling, continue_all
+from megabyte_mm.generation import Request, Sampling, continue_all, unseen
 from megabyte_mm.writing import Continuations, file_names, write_continuations
+
+PREVIEW = 500
+"""Characters of a text that are shown on the terminal."""
 
 
 def samples(folder: str, seed: int = 0) -> None:
@@ -49,13 +53,16 @@ def generate(
 ) -> None:
     """Generate files from nothing, or continue files.
 
+    The files are named on stdout, and of a text the beginning is shown.
+
     Args:
         checkpoint: A checkpoint of a training run, such as runs/image/best.ckpt.
-        out: The folder that receives the files, and for pictures a contact sheet.
+        out: The folder that receives the files, and for pictures a contact sheet in place of that of the run before.
         prefix: Files to continue; each gives its name to its continuations.
         keep: The share of each prefix file that is kept, cut at a pixel, frame or character: by default half of a
             picture, and all of anything else.
-        length: Bytes drawn after each prefix; pictures are always drawn to their end, by default the rest one window.
+        length: Bytes drawn after each prefix, rounded up to whole pixels or frames; by default the rest of a picture,
+            and one window of anything else.
         num_samples: Continuations of each prefix, or files from nothing.
         condition: The class to draw, for a model that was trained with classes.
         temperature: Below 1 safer, above 1 wilder, 0 always the likeliest byte.
@@ -69,26 +76,20 @@ def generate(
     """
     _check(num_samples=num_samples, batch_size=batch_size, length=length)
     bundle = load_model(checkpoint, _device(device), load_class(adapter) if adapter else None)
-    sampling = Sampling(temperature, top_k, top_p, allow_end=not bundle.fixed_length)
     number = _condition(bundle, condition)
-    streams = _read_prefixes(bundle.adapter, prefix) or [ByteStream(np.empty(0, np.uint8), _format(bundle))]
-    stems = _stems(prefix) or ["sample"]
-    kept = [_cut(bundle, stream, keep) if prefix else stream.data for stream in streams]
-    requests = [
-        Request(data, _length(bundle, stream, len(data), length), num_samples, number)
-        for data, stream in zip(kept, streams, strict=True)
-    ]
-    for stem, stream in zip(stems, streams, strict=True):
-        _refuse_existing(Path(out), file_names(stem, num_samples, bundle.adapter, stream.format), overwrite)
-    total = sum(request.length * request.count for request in requests)
-    with _speedometer(total) as on_bytes:
+    starts = _read_prefixes(bundle, prefix, keep) if prefix else [_nothing(bundle, keep)]
+    requests = [Request(start.prefix, _length(bundle, start, length), num_samples, number) for start in starts]
+    known_size = all(bundle.adapter.length_in(start.format) is not None for start in starts)
+    sampling = Sampling(temperature, top_k, top_p, allow_end=not known_size)
+    names = [name for start in starts for name in file_names(start.stem, num_samples, bundle.adapter, start.format)]
+    _prepare(Path(out), names, overwrite)
+    with _speedometer(sum(request.length * request.count for request in requests)) as on_bytes:
         drawn = continue_all(bundle.model, requests, sampling, seed, batch_size, on_bytes)
-    made = [
-        Continuations(stem, stream.format, data, rows, stream.data if prefix else None)
-        for stem, stream, data, rows in zip(stems, streams, kept, drawn, strict=True)
-    ]
+    made = [replace(start, drawn=rows) for start, rows in zip(starts, drawn, strict=True)]
     for file in write_continuations(Path(out), bundle.adapter, made):
         print(file)
+    if isinstance(bundle.adapter, TextAdapter):
+        _preview(bundle.adapter, made[0])
 
 
 def _check(**counts: int | None) -> None:
@@ -121,66 +122,97 @@ def _condition(bundle: Bundle, name: str | None) -> int:
     return 0 if name is None else bundle.conditions.index(name)
 
 
-def _format(bundle: Bundle) -> dict[str, int | str]:
+def _nothing(bundle: Bundle, keep: float | None) -> Continuations:
+    if keep is not None:
+        raise ValueError("--keep says how much of a --prefix is kept, and there is none")
     try:
-        return dict(bundle.adapter.default_format())
+        format = dict(bundle.adapter.default_format())
     except ValueError as error:
         raise ValueError(f"nothing says what a file from nothing looks like: {error}; give a --prefix") from error
+    return Continuations("sample", format, np.empty(0, np.uint8), drawn=())
 
 
-def _read_prefixes(adapter: Adapter, files: Sequence[str]) -> list[ByteStream]:
-    """The files as streams; what reading had to convert is said on stderr."""
-    streams = []
-    for file in files:
-        if adapter.suffixes and Path(file).suffix.lower() not in adapter.suffixes:
-            known = " ".join(adapter.suffixes)
-            raise ValueError(f"{file}: this model continues {adapter.name} files ({known})")
-        stream = adapter.read(file)
-        for note in stream.notes:
-            print(f"{file}: {note}", file=sys.stderr)
-        streams.append(stream)
-    return streams
-
-
-def _stems(files: Sequence[str]) -> list[str]:
-    """The files' names without ending; where two are alike, with the folders that tell them apart."""
-    stems = [Path(file).stem for file in files]
-    if len(set(stems)) == len(stems):
-        return stems
-    whole = [Path(file).resolve().with_suffix("") for file in files]
-    shared = os.path.commonpath([path.parent for path in whole])
-    stems = ["_".join(path.relative_to(shared).parts) for path in whole]
-    if len(set(stems)) < len(stems):
-        raise ValueError("--prefix names a file twice, or two that differ in their ending only")
-    return stems
-
-
-def _cut(bundle: Bundle, stream: ByteStream, keep: float | None) -> np.ndarray[tuple[int], np.dtype[np.uint8]]:
+def _read_prefixes(bundle: Bundle, files: Sequence[str], keep: float | None) -> list[Continuations]:
+    """What is kept of each file, and nothing drawn yet. What was converted, or cannot be seen, is said on stderr."""
     share = (0.5 if bundle.adapter.whole else 1.0) if keep is None else keep
     if not 0.0 <= share <= 1.0:
         raise ValueError(f"--keep is {share}; it must be between 0 and 1")
-    return stream.data[: bundle.adapter.cut(stream.data, round(share * len(stream.data)))]
+    found = []
+    for file, stem in zip(files, _stems(files), strict=True):
+        _check_prefix(bundle.adapter, file)
+        stream = bundle.adapter.read(file)
+        kept = stream.data[: bundle.adapter.cut(stream.data, round(share * len(stream.data)))]
+        found.append(Continuations(stem, stream.format, kept, drawn=(), original=stream.data))
+        left_out = 0 if bundle.adapter.whole else unseen(len(kept), bundle.model.decoder(1))
+        seen = f"only the last {len(kept) - left_out} of {len(kept)} bytes are seen: the window holds {bundle.window}"
+        for note in (*stream.notes, *([seen] if left_out else [])):
+            print(f"{file}: {note}", file=sys.stderr)
+    return found
 
 
-def _length(bundle: Bundle, stream: ByteStream, kept: int, asked: int | None) -> int:
-    """How many bytes to draw: the rest of a picture, or what was asked for in whole units."""
-    unit = bundle.adapter.unit
-    if not bundle.adapter.whole:
-        return -(-(asked or bundle.window) // unit) * unit
-    rest = (len(stream.data) or bundle.window) - kept
-    if kept + rest > bundle.window:
-        raise ValueError(f"the prefix's picture has {kept + rest} bytes, and this model ends at {bundle.window}")
-    if asked is not None and asked > rest:
-        raise ValueError(f"--length {asked}: only {rest} bytes are left to the end of the picture")
-    if rest == 0:
-        raise ValueError("--keep leaves nothing to draw; choose a smaller share")
-    return asked or rest
+def _check_prefix(adapter: Adapter, file: str) -> None:
+    """Refuse what is of another modality; a file whose ending nobody knows may be tried."""
+    if Path(file).is_dir():
+        raise ValueError(f"{file}: is a folder; --prefix takes files")
+    suffix = Path(file).suffix.lower()
+    if not adapter.suffixes or suffix in adapter.suffixes:
+        return
+    for other in ADAPTERS.values():
+        if suffix in other.suffixes:
+            known = " ".join(adapter.suffixes)
+            raise ValueError(f"{file}: a file of {other.name}; this model continues {adapter.name} ({known})")
 
 
-def _refuse_existing(folder: Path, names: Sequence[str], overwrite: bool) -> None:
+def _stems(files: Sequence[str]) -> list[str]:
+    """The files' names without ending; where two are alike, with what tells them apart: folders, then the ending."""
+    stems = [Path(file).stem for file in files]
+    if len(set(stems)) == len(files):
+        return stems
+    whole = [Path(file).absolute() for file in files]
+    shared = os.path.commonpath([path.parent for path in whole])
+    parts = [path.relative_to(shared).parts for path in whole]
+    stems = ["_".join((*folders, Path(name).stem)) for *folders, name in parts]
+    if len(set(stems)) < len(files):
+        stems = ["_".join((*folders, name.replace(".", "_"))) for *folders, name in parts]
+    if len(set(stems)) < len(files):
+        raise ValueError("--prefix names a file twice")
+    return stems
+
+
+def _length(bundle: Bundle, start: Continuations, asked: int | None) -> int:
+    """How many bytes to draw: what was asked for in whole units, else to the stream's end, else a window."""
+    adapter, kept = bundle.adapter, len(start.prefix)
+    total = adapter.length_in(start.format)
+    wanted = None if asked is None else -(-asked // adapter.unit) * adapter.unit
+    if total is None and not adapter.whole:
+        return wanted or bundle.window // adapter.unit * adapter.unit
+    end = bundle.window if total is None else total
+    if adapter.whole and end > bundle.window:
+        raise ValueError(f"{start.stem}: {end} bytes in all, and this model's window holds {bundle.window}")
+    if end <= kept:
+        raise ValueError(f"--keep leaves nothing to draw of {start.stem}; choose a smaller share")
+    if wanted is not None and wanted > end - kept:
+        raise ValueError(f"--length {asked}: only {end - kept} bytes are left to the end of {start.stem}")
+    return wanted or end - kept
+
+
+def _prepare(folder: Path, names: Sequence[str], overwrite: bool) -> None:
+    """Make the folder, before minutes of drawing end in vain. Raises ValueError where it cannot take the files."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"--out {folder}: cannot be made a folder ({error.strerror})") from error
     existing = [name for name in names if (folder / name).exists()]
     if existing and not overwrite:
         raise ValueError(f"{folder / existing[0]} exists already; choose another --out, or add --overwrite")
+
+
+def _preview(adapter: TextAdapter, made: Continuations) -> None:
+    """Show the beginning of the first continuation, with replacement characters for what no terminal should get."""
+    text = adapter.show(made.drawn[0][len(made.prefix) :]).replace("\r\n", "\n")
+    shown = "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text[:PREVIEW])
+    encoding = sys.stdout.encoding or "utf-8"
+    print(f"\n{shown.encode(encoding, errors='replace').decode(encoding)}{' ...' * (len(text) > PREVIEW)}")
 
 
 @contextmanager
@@ -192,7 +224,9 @@ def _speedometer(total: int) -> Iterator[Callable[[int], None]]:
     columns = TextColumn("{task.completed:,.0f} of {task.total:,.0f} bytes"), TextColumn("{task.speed:,.0f} bytes/s")
     console = Console(stderr=True)
     began, drawn = time.perf_counter(), 0
-    with Progress(BarColumn(), *columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal) as bar:
+    with Progress(
+        BarColumn(), *columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal
+    ) as bar:
         task = bar.add_task("", total=total)
 
         def on_bytes(count: int) -> None:

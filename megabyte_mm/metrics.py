@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,7 +16,7 @@ from megabyte_mm.alphabet import END, scored
 def mean_nats(nats_BT: Tensor, ids_BT: Tensor) -> Tensor:
     """The mean over the symbols that count, the loss of training: two (B, T) tensors -> scalar, in nats per symbol."""
     scored_BT = scored(ids_BT)
-    return (nats_BT * scored_BT).sum() / scored_BT.sum().clamp(min=1)
+    return nats_BT.where(scored_BT, 0.0).sum() / scored_BT.sum().clamp(min=1)
 
 
 class BitsPerByte(Metric):
@@ -33,9 +35,18 @@ class BitsPerByte(Metric):
     def update(self, nats_BT: Tensor, ids_BT: Tensor) -> None:
         """Count a batch: nats (B, T) float as of `ByteModel.nll`, ids (B, T) int64, 0..256."""
         scored_BT = scored(ids_BT)
-        self.nats += nats_BT.double().where(scored_BT, 0.0).sum()
+        self.nats += nats_BT.to(self.nats.dtype).where(scored_BT, 0.0).sum()
         self.bytes += (scored_BT & (ids_BT != END)).sum()
 
     def compute(self) -> Tensor:
         """Bits per byte, a float64 scalar; nan before the first byte."""
         return self.nats / self.bytes / math.log(2)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], exclude_state: Sequence[str] = ()) -> Any:
+        """Move to another device; Apple's accelerator has no float64, and sums in float32."""
+        try:
+            fn(torch.zeros((), dtype=torch.float64))
+        except TypeError:
+            self.nats = self.nats.float()
+            self._defaults["nats"] = torch.zeros(())
+        return super()._apply(fn, exclude_state)

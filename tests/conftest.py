@@ -1,10 +1,17 @@
 """What every test runs under: few threads, repeatable examples, a cache folder of its own."""
 
+from __future__ import annotations
+
 import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from data_adapters import Adapter
 
 # Read by torch when it is first imported, here and in the processes that tests start. A worker of pytest-xdist keeps
 # to one thread, whatever it inherits, because its siblings keep the other cores busy.
@@ -24,3 +31,39 @@ def cache_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.M
     folder = tmp_path_factory.mktemp("cache")
     monkeypatch.setenv("MEGABYTE_MM_CACHE", str(folder))
     return folder
+
+
+@pytest.fixture
+def save_checkpoint(tmp_path: Path) -> Callable[..., Path]:
+    """Saves an untrained model as a training run would: adapter, window, ... -> the checkpoint's path."""
+    import torch
+
+    from data_adapters import spec
+    from megabyte_mm.checkpoint import SPEC_KEY, make_spec
+    from megabyte_mm.models import Megabyte, MegabyteConfig, StackConfig
+
+    def save(
+        adapter: Adapter, window: int, patch_size: int = 4, classes: Sequence[str] = (), name: str = "tiny.ckpt"
+    ) -> Path:
+        config = MegabyteConfig(
+            patch_size=patch_size,
+            max_len=window,
+            global_stack=StackConfig(dim=4 * patch_size, layers=1, heads=1),
+            local_stack=StackConfig(dim=8, layers=1, heads=1),
+            conditions=len(classes) + 1,
+            init_std=0.5,
+        )
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            model = Megabyte(config)
+        data: dict[str, Any] = {
+            "adapter": spec(adapter),
+            "window": window,
+            "conditions": ["none", *classes],
+            "fixed_length": adapter.length is not None,
+        }
+        weights = {f"model.{name}": weight for name, weight in model.state_dict().items()}
+        torch.save({SPEC_KEY: make_spec(model, data), "state_dict": weights, "epoch": 0}, tmp_path / name)
+        return tmp_path / name
+
+    return save

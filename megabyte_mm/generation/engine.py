@@ -31,7 +31,10 @@ def generate(
 
     prefix: (B, t) int64, 0..255, t >= 0; condition: (B,) int64 or None -> (B, t + length) int64: the prefix, then what
     was drawn, END to the end once an END was drawn. The same seed gives the same symbols, whatever the other rows hold.
+    Raises ValueError for settings outside their range, and for a model whose output is not finite.
     """
+    if length < 0:
+        raise ValueError(f"length is {length}; it must be at least 0")
     sampling = Sampling(temperature, top_k, top_p, allow_end)
     drawn = list(stream(model, prefix, length, sampling, row_seeds(seed, len(prefix)), condition))
     ids_BT = torch.cat([prefix, *(ids_B[:, None] for ids_B in drawn)], dim=1)
@@ -40,7 +43,7 @@ def generate(
 
 def row_seeds(seed: int, rows: int, first: int = 0) -> list[int]:
     """One seed for each row, so that a sample does not depend on the batch that it was drawn in."""
-    return [seed * 1_000_003 + row for row in range(first, first + rows)]
+    return [(seed * 1_000_003 + row) % 2**63 for row in range(first, first + rows)]
 
 
 @torch.no_grad()
@@ -58,36 +61,46 @@ def stream(
     """
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     decoder = model.decoder(len(prefix_BT), condition_B)
-    seen = list(context(prefix_BT, decoder).unbind(1))
+    seen_BT = prefix_BT[:, unseen(prefix_BT.shape[1], decoder) :]
+    logits_BV = _finite(decoder.prefill(seen_BT))
+    seen = list(seen_BT.unbind(1))
     ended_B = torch.zeros(len(prefix_BT), dtype=torch.bool, device=prefix_BT.device)
-    for i in range(length):
-        logits_BV = _read(decoder, seen, fresh=i == 0, rows=prefix_BT)
+    for left in reversed(range(length)):
         uniform_B = torch.cat([torch.rand(1, generator=g, dtype=torch.float64) for g in generators])
-        ids_B = draw(distribution(logits_BV, sampling), uniform_B.to(logits_BV.device))
-        ids_B = ids_B.masked_fill(ended_B, END)
+        ids_B = _draw(logits_BV, uniform_B, sampling).masked_fill(ended_B, END)
         ended_B |= ids_B == END
         yield ids_B
-        seen.append(ids_B)
-        if sampling.allow_end and bool(ended_B.all()):
+        if left == 0 or (sampling.allow_end and bool(ended_B.all())):
             return
+        seen.append(ids_B)
+        if len(seen) < decoder.capacity:
+            logits_BV = decoder.step(ids_B)
+        else:
+            del seen[: unseen(len(seen), decoder)]
+            logits_BV = decoder.prefill(torch.stack(seen, dim=1) if seen else prefix_BT[:, :0])
 
 
-def context(prefix_BT: Tensor, decoder: Decoder) -> Tensor:
-    """What the decoder reads of a prefix: all of it, or about the last half window where it leaves no room.
+def unseen(length: int, decoder: Decoder) -> int:
+    """How many of the first of `length` symbols a decoder leaves out: none, or all but about its last half window.
 
-    The cut is a multiple of the decoder's alignment, so that patches stay where they were.
+    A multiple of the decoder's alignment, so that patches stay where they were.
     """
-    length = prefix_BT.shape[1]
     if length < decoder.capacity:
-        return prefix_BT
+        return 0
     excess = length - decoder.capacity // 2
-    return prefix_BT[:, -(-excess // decoder.alignment) * decoder.alignment :]
+    return min(length, -(-excess // decoder.alignment) * decoder.alignment)
 
 
-def _read(decoder: Decoder, seen: list[Tensor], fresh: bool, rows: Tensor) -> Tensor:
-    """Logits after everything in `seen`, which is cut down to what the decoder holds."""
-    if not fresh and len(seen) < decoder.capacity:
-        return decoder.step(seen[-1])
-    kept_BT = context(torch.stack(seen, dim=1) if seen else rows[:, :0], decoder)
-    seen[:] = kept_BT.unbind(1)
-    return decoder.prefill(kept_BT)
+def _draw(logits_BV: Tensor, uniform_B: Tensor, sampling: Sampling) -> Tensor:
+    """One symbol for each row, on the device of the logits."""
+    # Apple's accelerator has no float64.
+    exact_BV = logits_BV.cpu() if logits_BV.device.type == "mps" else logits_BV
+    ids_B = draw(distribution(exact_BV, sampling), uniform_B.to(exact_BV.device))
+    return ids_B.to(logits_BV.device)
+
+
+def _finite(logits_BV: Tensor) -> Tensor:
+    """The logits. Raises ValueError where there is nothing to draw from."""
+    if not bool(logits_BV.isfinite().all()):
+        raise ValueError("the model's output is not finite: its training has diverged; take an earlier checkpoint")
+    return logits_BV

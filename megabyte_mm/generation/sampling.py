@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from megabyte_mm.alphabet import END
 
@@ -45,7 +46,8 @@ def distribution(logits_BV: Tensor, sampling: Sampling) -> Tensor:
         logits_BV = logits_BV.index_fill(1, torch.tensor([END], device=logits_BV.device), float("-inf"))
     if sampling.temperature == 0.0:
         return torch.zeros_like(logits_BV).scatter_(1, logits_BV.argmax(1, keepdim=True), 1.0)
-    logits_BV = logits_BV / sampling.temperature
+    # The largest becomes 0, so that no temperature, however small, divides it into infinity.
+    logits_BV = (logits_BV - logits_BV.amax(1, keepdim=True)) / sampling.temperature
     if sampling.top_k is not None:
         logits_BV = keep_top_k(logits_BV, sampling.top_k)
     if sampling.top_p is not None:
@@ -63,17 +65,16 @@ def keep_top_k(logits_BV: Tensor, k: int) -> Tensor:
 
 def keep_top_p(logits_BV: Tensor, p: float) -> Tensor:
     """Each row keeps the fewest of its likeliest symbols that together hold probability p; the rest become -inf."""
+    if p >= 1.0:
+        return logits_BV
     ordered_BV, order_BV = logits_BV.sort(dim=1, descending=True, stable=True)
-    probability_BV = ordered_BV.softmax(1)
-    enough_before_BV = probability_BV.cumsum(1) - probability_BV >= p
-    return torch.empty_like(logits_BV).scatter_(1, order_BV, ordered_BV.masked_fill(enough_before_BV, float("-inf")))
+    before_BV = F.pad(ordered_BV.softmax(1).cumsum(1)[:, :-1], (1, 0))
+    return torch.empty_like(logits_BV).scatter_(1, order_BV, ordered_BV.masked_fill(before_BV >= p, float("-inf")))
 
 
 def draw(probabilities_BV: Tensor, uniform_B: Tensor) -> Tensor:
     """The symbol at which the cumulated probability passes a number in [0, 1): (B, V), (B,) -> (B,) int64."""
     cumulated_BV = probabilities_BV.cumsum(1)
-    # Rounding may leave the sum a little off 1: the last column is what there is.
+    # Rounding may leave the sum a little off 1. Scaled to the sum, a number below 1 stays below the last step.
     target_B1 = (uniform_B * cumulated_BV[:, -1]).unsqueeze(1)
-    last = probabilities_BV.shape[1] - 1
-    drawn_B = torch.searchsorted(cumulated_BV, target_B1, right=True).squeeze(1).clamp(max=last)
-    return drawn_B
+    return torch.searchsorted(cumulated_BV, target_B1, right=True).squeeze(1)

@@ -1,8 +1,9 @@
-"""What a run tells while it trains: speed, samples as files, and a line for every validation."""
+"""What a run tells while it trains: speed, a line for every validation, and samples as files."""
 
 from __future__ import annotations
 
 import logging
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -10,14 +11,15 @@ from typing import Any
 import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from data_adapters import Adapter, AudioAdapter, ByteStream, ImageAdapter, TextAdapter
-from megabyte_mm.alphabet import to_bytes
 from megabyte_mm.data.loader import Batch
+from megabyte_mm.data.records import Records
 from megabyte_mm.generation import Request, Sampling, continue_all
+from megabyte_mm.training.checkpoints import BestCheckpoint
+from megabyte_mm.training.display import step_of
 from megabyte_mm.training.module import ByteLM
 from megabyte_mm.writing import Continuations, picture_sheet, write_continuations
 
@@ -50,30 +52,63 @@ class Throughput(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
         """Count, and log at the trainer's interval."""
+        interval = max(trainer.log_every_n_steps, 1)  # type: ignore[attr-defined] # set by a connector
         self.bytes += batch.ids.numel() * trainer.world_size
         if self._since is None:
             self._since = time.perf_counter(), self.bytes
-        elif trainer.global_step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined] # set by a connector
+        elif trainer.global_step % interval == 0:
             began, before = self._since
             speed = (self.bytes - before) / max(time.perf_counter() - began, 1e-9)
             self._since = time.perf_counter(), self.bytes
             # A training step costs about three forward passes.
             flops = 3 * pl_module.model.flops_per_byte() * speed  # type: ignore[union-attr,operator]
-            values = {"train/bytes": float(self.bytes), "train/bytes_per_s": speed, "train/flops_per_s": float(flops)}  # type: ignore[arg-type]
+            values = {"train/bytes": float(self.bytes), "train/bytes_per_s": speed, "train/flops_per_s": float(flops)}
             pl_module.log_dict(values)
 
 
-class ValidationReport(Callback):
-    """Logs one line for each validation, so that a run without a terminal can be followed."""
+class RunReport(Callback):
+    """Says in a line what is trained on what, then a line for every validation: a run can be followed in a log file."""
+
+    @rank_zero_only
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Say what begins."""
+        assert isinstance(pl_module, ByteLM)
+        model, data = pl_module.model, trainer.datamodule  # type: ignore[attr-defined] # set by a connector
+        size = sum(parameter.numel() for parameter in model.parameters())
+        patch = getattr(model.config, "patch_size", None)
+        told = [
+            f"{model.name}, {size / 1e6:.2f} M parameters" + (f", patch {patch}" if patch else ""),
+            f"window {data.window}, {count_bytes(data.train)} to train on, {count_bytes(data.val)} to validate",
+            f"{trainer.num_training_batches} batches an epoch",
+            f"{trainer.precision} on {trainer.world_size} x {pl_module.device.type}",
+            f"{model.flops_per_byte() / 1e6:.2f} MFLOP/byte forward",
+        ]
+        log.info("%s", "; ".join(told))
 
     @rank_zero_only
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Say the figures that were just measured."""
+        if trainer.sanity_checking:
+            return
         figures = {name: float(value) for name, value in trainer.callback_metrics.items()}
         told = [f"{name} {figures[name]:.4f}" for name in ("train/bpb", "val/bpb") if name in figures]
         if "train/bytes_per_s" in figures:
             told.append(f"{figures['train/bytes_per_s'] / 1e3:.1f} kB/s")
-        log.info("step %d: %s", trainer.global_step, ", ".join(told))
+        log.info("step %s: %s", step_of(trainer), ", ".join(told))
+
+    @rank_zero_only
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Say where the results lie."""
+        for callback in trainer.checkpoint_callbacks:
+            if isinstance(callback, BestCheckpoint) and callback.best_model_score is not None:
+                path = os.path.relpath(callback.best_model_path)
+                log.info("%s: val/bpb %.4f", path, float(callback.best_model_score))
+
+
+def count_bytes(records: Records) -> str:
+    """How much data there is, for people."""
+    count = int(records.lengths.sum())
+    return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:.1f} kB"
 
 
 class SampleWriter(Callback):
@@ -103,15 +138,18 @@ class SampleWriter(Callback):
         self.count, self.keep, self.length = count, keep, length
         self.temperature, self.top_k, self.top_p = temperature, top_k, top_p
 
-    @rank_zero_only
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw and write. Only training validates over and over: elsewhere nothing is drawn."""
         if trainer.state.fn != "fit" or trainer.sanity_checking or not self.count:
             return
-        assert isinstance(pl_module, ByteLM)
-        made = self._continuations(trainer, pl_module)
+        log_dir = trainer.log_dir or trainer.default_root_dir  # rank 0 tells it to the others: all must ask
+        if trainer.is_global_zero:
+            self._write(Path(log_dir) / "samples" / f"step-{trainer.global_step:07d}", trainer, pl_module)
+
+    def _write(self, folder: Path, trainer: Trainer, module: LightningModule) -> None:
+        assert isinstance(module, ByteLM)
+        made = self._continuations(trainer, module)
         adapter = trainer.datamodule.adapter  # type: ignore[attr-defined] # set by a connector
-        folder = Path(trainer.log_dir or trainer.default_root_dir) / "samples" / f"step-{trainer.global_step:07d}"
         write_continuations(folder, adapter, made)
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
@@ -147,23 +185,6 @@ def _show(board: Any, adapter: Adapter, item: Continuations, step: int) -> None:
         loudness = adapter.frames(stream).mean(axis=1) / 2**15
         board.add_audio(item.stem, torch.from_numpy(loudness)[None], step, int(item.format["rate"]))
     elif isinstance(adapter, TextAdapter):
-        board.add_text(item.stem, f"```\n{adapter.show(item.prefix)}|{adapter.show(stream.data[len(item.prefix):])}\n```", step)
-
-
-def best_checkpoint(folder: Path) -> ModelCheckpoint:
-    """Keeps best.ckpt, the lowest val/bpb so far."""
-    return ModelCheckpoint(folder, filename="best", monitor="val/bpb", enable_version_counter=False)
-
-
-class LastCheckpoint(ModelCheckpoint):
-    """Keeps last.ckpt: every few minutes, at the end, and when the run is interrupted."""
-
-    def __init__(self, folder: Path, every: Any) -> None:
-        super().__init__(
-            folder, filename="last", train_time_interval=every, save_on_exception=True, enable_version_counter=False
+        board.add_text(
+            item.stem, f"```\n{adapter.show(item.prefix)}|{adapter.show(stream.data[len(item.prefix) :])}\n```", step
         )
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save what came after the last interval."""
-        if self._last_global_step_saved != trainer.global_step:
-            self._save_checkpoint(trainer, self.format_checkpoint_name({}))

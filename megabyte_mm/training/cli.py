@@ -2,25 +2,40 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-import warnings
+import signal
+import sys
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
+import yaml
 from jsonargparse import ArgumentError
-from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import LearningRateMonitor, ModelSummary, ProgressBar, RichProgressBar
-from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import LearningRateMonitor, ProgressBar
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.plugins import TorchCheckpointIO
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from megabyte_mm.data.module import ByteData
 from megabyte_mm.helptext import ExamplesFormatter
-from megabyte_mm.training.callbacks import LastCheckpoint, SampleWriter, Throughput, ValidationReport, best_checkpoint
+from megabyte_mm.training.callbacks import RunReport, SampleWriter, Throughput
+from megabyte_mm.training.checkpoints import (
+    AtomicCheckpointIO,
+    BestCheckpoint,
+    Interrupted,
+    LastCheckpoint,
+    StopBetweenSteps,
+)
+from megabyte_mm.training.display import RunBar, tidy_output
 from megabyte_mm.training.memory import keep_freed_memory
 from megabyte_mm.training.module import ByteLM
+
+log = logging.getLogger(__name__)
 
 TRAINER_DEFAULTS: dict[str, Any] = {
     "default_root_dir": "runs/megabyte",
@@ -50,50 +65,86 @@ class TrainingCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse what was passed in; unlike Lightning's own, without a warning that sys.argv says something too."""
+        assert isinstance(args, list)
         self.config = parser.parse_args(args)
+
+    def _parse_ckpt_path(self) -> None:
+        """Leave the checkpoint closed: Lightning looks for hyperparameters in it, and this run's own count."""
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The trainer with our loggers, checkpoints and progress bar, as far as the user set none."""
         config = self._get(self.config_init, "trainer")
         root = Path(config.default_root_dir)
         training = self.subcommand == "fit"
-        if training:
-            self._check_run_folder(root)
-        extra: dict[str, Any] = {}
+        self.config_init[str(self.subcommand)].ckpt_path = self._checkpoint(root, training)
+        callbacks = self._callbacks(config, root, training)
+        extra: dict[str, Any] = {"callbacks": callbacks}
         if config.precision is None:
             extra["precision"] = best_precision(config.accelerator)
         if config.logger in (None, True):
             extra["logger"] = loggers(root) if training else False
-        callbacks = list(config.callbacks or [])
-        if training and config.enable_checkpointing is not False and not config.fast_dev_run:
-            every = timedelta(minutes=self._get(self.config_init, "checkpoint_minutes"))
-            callbacks += [best_checkpoint(root), LastCheckpoint(root, every)]
-        if config.enable_progress_bar is not False and not any(isinstance(c, ProgressBar) for c in callbacks):
-            callbacks.append(RichProgressBar(refresh_rate=20))
-        if training:
-            callbacks += [Throughput(), ValidationReport()]
-            if config.logger is not False:
-                callbacks.append(LearningRateMonitor("step"))
-        trainer: Trainer = super().instantiate_trainer(callbacks=callbacks, **extra, **kwargs)
+        if config.enable_model_summary is None:
+            extra["enable_model_summary"] = False  # RunReport says it in a line
+        if config.enable_progress_bar is None:
+            extra["enable_progress_bar"] = any(isinstance(callback, ProgressBar) for callback in callbacks)
+        trainer: Trainer = super().instantiate_trainer(**extra, **kwargs)
+        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
+            trainer.strategy.checkpoint_io = AtomicCheckpointIO()
         if trainer.strategy.root_device.type == "cpu":
             keep_freed_memory()
         return trainer
 
-    def _check_run_folder(self, root: Path) -> None:
-        """Refuse to begin a new run where one lies already: its checkpoints would be replaced."""
-        last = root / "last.ckpt"
-        asked = self._get(self.config_init, "ckpt_path")
-        if asked is None and last.exists():
+    def _callbacks(self, config: Any, root: Path, training: bool) -> list[Callback]:
+        given = config.callbacks or []
+        callbacks: list[Callback] = list(given) if isinstance(given, list) else [given]
+        bar = config.enable_progress_bar or (config.enable_progress_bar is None and sys.stderr.isatty())
+        if bar and not any(isinstance(callback, ProgressBar) for callback in callbacks):
+            callbacks.append(RunBar())
+        if not training:
+            return callbacks
+        callbacks += [Throughput(), RunReport()]
+        if config.logger is not False:
+            callbacks.append(LearningRateMonitor("step"))
+        callbacks.append(StopBetweenSteps())
+        minutes = self._get(self.config_init, "checkpoint_minutes")
+        if minutes < 0:
+            raise ValueError(f"checkpoint_minutes is {minutes}; it must not be negative")
+        if config.enable_checkpointing is not False and not config.fast_dev_run:
+            callbacks += [BestCheckpoint(root), LastCheckpoint(root, minutes)]
+        return callbacks
+
+    def _checkpoint(self, root: Path, training: bool) -> str | None:
+        """The file that --ckpt_path means, if any; a new run is refused where one lies: it would replace it."""
+        asked: str | None = self._get(self.config_init, "ckpt_path")
+        there = {path.stem: str(path) for path in (root / "best.ckpt", root / "last.ckpt") if path.is_file()}
+        if asked is None and training and there and not self._get(self.config_init, "trainer").fast_dev_run:
             raise ValueError(
                 f"{root} holds an earlier run: add --ckpt_path last to go on with it, "
                 "or --trainer.default_root_dir with another folder to begin a new one"
             )
-        if asked is not None and asked not in ("last", "best", "hpc", "registry") and not Path(asked).is_file():
-            raise ValueError(f"--ckpt_path {asked}: no such file")
+        if asked is None and not training:
+            raise ValueError(
+                "say what to measure: --ckpt_path with a file, or best or last of trainer.default_root_dir"
+            )
+        if asked == "last" and training and not there:
+            log.info("%s holds no checkpoint yet: starting from the beginning", root)
+            return None
+        if asked == "last":
+            return there.get("last") or there.get("best") or _missing(root / "last.ckpt")
+        if asked == "best":
+            return there.get("best") or _missing(root / "best.ckpt")
+        known = (
+            asked is None or asked == "hpc" or asked.startswith("registry") or "://" in asked or Path(asked).is_file()
+        )
+        return asked if known else _missing(asked)
+
+
+def _missing(path: Any) -> NoReturn:
+    raise ValueError(f"--ckpt_path: there is no file {path}")
 
 
 def loggers(root: Path) -> list[CSVLogger | TensorBoardLogger]:
-    """A CSV and a TensorBoard log in the same new folder logs/version_N, so that a resumed run keeps what was logged."""
+    """CSV and TensorBoard logs in one new folder logs/version_N: a resumed run keeps what was logged before."""
     csv = CSVLogger(root, name="logs")
     return [csv, TensorBoardLogger(root, name="logs", version=csv.version)]
 
@@ -113,15 +164,23 @@ def _has_bf16() -> bool:
 
 
 def run(name: str, arguments: Sequence[str], commands: Mapping[str, Any]) -> None:
-    """Run fit, validate or test. Raises ValueError for arguments that cannot be used."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.INFO)
-    ours = logging.getLogger("megabyte_mm")
-    ours.setLevel(logging.INFO)
-    if not ours.handlers:
-        ours.addHandler(logging.StreamHandler())
-    _quiet_what_no_user_can_change()
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_no_advertising)
-    command = commands[name]
+    """Run fit, validate or test. Raises ValueError for arguments that cannot be used, SystemExit after a signal."""
+    tidy_output()
+    for path in config_files(arguments):
+        refuse_duplicate_keys(path)
+    try:
+        _run(name, arguments, commands[name])
+    except (ArgumentError, MisconfigurationException) as error:
+        raise ValueError(str(error)) from error
+    except Interrupted as stop:
+        raise SystemExit(128 + stop.number) from None
+    except SIGTERMException:
+        raise SystemExit(128 + signal.SIGTERM) from None
+    except SystemExit as stop:  # what Lightning makes of Ctrl-C outside training
+        raise SystemExit(130 if isinstance(stop.__context__, KeyboardInterrupt) else stop.code) from None
+
+
+def _run(name: str, arguments: Sequence[str], command: Any) -> None:
     own_parser = {
         "exit_on_error": False,
         "usage": f"megabyte-mm {name} [--config CONFIG] [--data.path PATH] [options]",
@@ -130,19 +189,17 @@ def run(name: str, arguments: Sequence[str], commands: Mapping[str, Any]) -> Non
         "formatter_class": ExamplesFormatter,
     }
     only = type("OnlyCLI", (TrainingCLI,), {"subcommands": staticmethod(lambda: _skipped(name))})
-    try:
-        only(
-            ByteLM,
-            ByteData,
-            args=[name, *arguments],
-            trainer_defaults=TRAINER_DEFAULTS,
-            seed_everything_default=0,
-            parser_kwargs={"exit_on_error": False, name: own_parser},
-            save_config_kwargs={"overwrite": True},
-            auto_configure_optimizers=False,
-        )
-    except ArgumentError as error:
-        raise ValueError(str(error)) from error
+    only(
+        ByteLM,
+        ByteData,
+        args=[name, *arguments],
+        trainer_defaults=TRAINER_DEFAULTS,
+        seed_everything_default=0,
+        parser_kwargs={"exit_on_error": False, name: own_parser},
+        save_config_callback=SaveConfigCallback if name == "fit" else None,
+        save_config_kwargs={"overwrite": True},
+        auto_configure_optimizers=False,
+    )
 
 
 def _skipped(name: str) -> dict[str, set[str]]:
@@ -151,18 +208,29 @@ def _skipped(name: str) -> dict[str, set[str]]:
     return {name: {"model", "datamodule", *loaders}}
 
 
-def _no_advertising(record: logging.LogRecord) -> bool:
-    return not record.getMessage().startswith(("💡", "TPU available"))
+def config_files(arguments: Sequence[str]) -> list[str]:
+    """The values of --config and -c."""
+    pairs = [argument.split("=", 1) if "=" in argument else [argument, ""] for argument in arguments]
+    following = [*arguments[1:], ""]
+    flags = ("--config", "-c")
+    return [value or after for (flag, value), after in zip(pairs, following, strict=True) if flag in flags]
 
 
-def _quiet_what_no_user_can_change() -> None:
-    """Warnings of the libraries about each other, and advice that does not hold for memory-mapped data."""
-    for message in (
-        ".*does not have many workers.*",
-        ".*LeafSpec.*is deprecated.*",
-        ".*is not supported by the model summary.*",
-        ".*add_instantiator.*",
-        "Checkpoint directory .* exists and is not empty.*",
-        "Experiment logs directory .* exists and is not empty.*",
-    ):
-        warnings.filterwarnings("ignore", message)
+def refuse_duplicate_keys(path: str) -> None:
+    """Raise ValueError where a YAML file says one thing twice: YAML keeps the last and tells nobody."""
+
+    def walk(node: yaml.Node | None) -> None:
+        if isinstance(node, yaml.SequenceNode):
+            for child in node.value:
+                walk(child)
+        if isinstance(node, yaml.MappingNode):
+            seen = set()
+            for key, value in node.value:
+                if key.value in seen:
+                    raise ValueError(f"{path}, line {key.start_mark.line + 1}: {key.value} is set twice")
+                seen.add(key.value)
+                walk(value)
+
+    if Path(path).is_file():
+        with contextlib.suppress(yaml.YAMLError):  # the parser tells it better
+            walk(yaml.compose(Path(path).read_text(encoding="utf-8"), Loader=yaml.SafeLoader))

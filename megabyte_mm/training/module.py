@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.plugins import MixedPrecision, Precision
 from lightning.pytorch.utilities import GradClipAlgorithmType
@@ -18,7 +19,7 @@ from megabyte_mm.data.loader import Batch
 from megabyte_mm.data.module import ByteData
 from megabyte_mm.metrics import BitsPerByte, mean_nats
 from megabyte_mm.models import ByteModel, Megabyte, MegabyteConfig
-from megabyte_mm.training.optim import OptimizerConfig, adamw, lr_factor, use_present_settings
+from megabyte_mm.training.optim import OptimizerConfig, adamw, lr_factor, set_present_rate, use_present_settings
 
 
 class ByteLM(LightningModule):
@@ -51,6 +52,18 @@ class ByteLM(LightningModule):
         if net.patch_size % data.unit:
             raise ValueError(f"model.net.patch_size {net.patch_size} cuts through the data's {data.unit}-byte frames")
         self.model = Megabyte(net)
+
+    def on_train_start(self) -> None:
+        """Note the run's seed, and set the learning rate where the run resumes."""
+        self._seed = torch.initial_seed()
+        for config in self.trainer.lr_scheduler_configs:
+            assert isinstance(config.scheduler, LambdaLR)
+            set_present_rate(config.scheduler)
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Draw dropout from (seed, batch, rank) alone, so that a resumed run drops what the uninterrupted one does."""
+        number = self.trainer.fit_loop.epoch_loop.total_batch_idx
+        torch.manual_seed((self._seed * 1_000_003 + number * 1_009 + self.global_rank) % 2**63)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The mean loss over a batch's symbols, in nats."""

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import torch
 from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
 
 
 @dataclass(frozen=True)
@@ -77,3 +78,11 @@ def use_present_settings(checkpoint: dict[str, Any], config: OptimizerConfig) ->
             group.update(initial_lr=config.lr, betas=(config.beta1, config.beta2), weight_decay=weight_decay)
     for scheduler in checkpoint.get("lr_schedulers", []):
         scheduler["base_lrs"] = [config.lr for _ in scheduler["base_lrs"]]
+
+
+def set_present_rate(schedule: LambdaLR) -> None:
+    """Give the next update the learning rate that the schedule says, not the one that a checkpoint was written with."""
+    for group, peak, factor in zip(
+        schedule.optimizer.param_groups, schedule.base_lrs, schedule.lr_lambdas, strict=True
+    ):
+        group["lr"] = peak * factor(schedule.last_epoch)

@@ -90,3 +90,16 @@ def test_settings_build_the_adapter_again(adapter):
     assert again.settings() == adapter.settings()
     assert (again.unit, again.length, again.patch_size) == (adapter.unit, adapter.length, adapter.patch_size)
     assert again.default_format() == adapter.default_format()
+
+
+@pytest.mark.parametrize(
+    ("adapter", "format", "length"),
+    [
+        (ImageAdapter("RGB", (8, 4)), ImageAdapter("RGB", (8, 4)).default_format(), 96),
+        (ImageAdapter("L"), ImageAdapter("L", (12, 8)).default_format(), 96),
+        (TextAdapter(), TextAdapter().default_format(), None),
+        (AudioAdapter(8000, 2), AudioAdapter(8000, 2).default_format(), None),
+    ],
+)
+def test_a_format_tells_the_length_of_its_streams_where_it_can(adapter, format, length):
+    assert adapter.length_in(format) == length

@@ -6,12 +6,36 @@ import numpy as np
 import pytest
 
 from data_adapters import ADAPTERS, Adapter, MediaError, adapter_for, build, load_class, register, spec
+from megabyte_mm.cli import main
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "adding_a_modality.md"
 
 
+SMALL = """
+  cache_dir: cache
+  batch_size: 1
+trainer:
+  default_root_dir: runs/elevation
+  accelerator: cpu
+  precision: 32-true
+  max_steps: 1
+  limit_val_batches: 0
+  enable_progress_bar: false
+model:
+  net:
+    patch_size: 8
+    global_stack: {dim: 16, layers: 1, heads: 1}
+    local_stack: {dim: 8, layers: 1, heads: 1}
+"""
+"""What makes a training run of the documented config a short one."""
+
+
+def documented(language):
+    return re.findall(rf"```{language}\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL)
+
+
 def documented_code():
-    return re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL)
+    return documented("python")
 
 
 @pytest.fixture
@@ -65,3 +89,20 @@ def test_the_documented_adapter_is_built_again_from_its_spec(heightmap, monkeypa
     adapter = build(**spec(heightmap(width=7, height=2)))
     assert adapter.settings() == {"width": 7, "height": 2}
     assert isinstance(adapter_for("alps.r16"), heightmap)
+
+
+def test_the_documented_adapter_trains_and_generates_from_the_current_folder(tmp_path, monkeypatch, capfd):
+    rng = np.random.default_rng(0)
+    (tmp_path / "elevation").mkdir()
+    for number in range(3):
+        (tmp_path / "elevation" / f"{number}.r16").write_bytes(rng.bytes(2 * 32 * 32))
+    (tmp_path / "my_adapters.py").write_text(documented_code()[0], encoding="utf-8")
+    (tmp_path / "my.yaml").write_text(documented("yaml")[0].rstrip() + SMALL, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.delitem(sys.modules, "my_adapters", raising=False)
+    assert main(["fit", "--config", "my.yaml"]) == 0, capfd.readouterr().err
+    program, *arguments = documented("sh")[0].split()
+    assert program == "megabyte-mm"
+    assert main([*arguments, "--num_samples", "1", "--length", "2"]) == 0, capfd.readouterr().err
+    assert (tmp_path / "out" / "sample-000.r16").stat().st_size == 2 * 32 * 32

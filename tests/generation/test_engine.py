@@ -1,0 +1,215 @@
+"""Drawing symbol by symbol: against `forward` at every step, at the window's end and beyond it."""
+
+import copy
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from megabyte_mm import generate
+from megabyte_mm.alphabet import END
+from megabyte_mm.generation import Sampling, row_seeds, stream, unseen
+from megabyte_mm.generation.sampling import distribution, draw
+from megabyte_mm.models import Decoder, Megabyte, MegabyteConfig, StackConfig
+
+WINDOW, PATCH = 22, 4
+
+
+@pytest.fixture(scope="module")
+def model() -> Megabyte:
+    config = MegabyteConfig(
+        patch_size=PATCH,
+        max_len=WINDOW,
+        global_stack=StackConfig(dim=16, layers=1, heads=2),
+        local_stack=StackConfig(dim=8, layers=1, heads=2),
+        conditions=3,
+        init_std=0.5,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        # In float64, so that no draw hangs on how caches round.
+        return Megabyte(config).double().eval()
+
+
+def prefixes(rows: int, length: int, seed: int = 0) -> Tensor:
+    return torch.randint(0, 256, (rows, length), generator=torch.Generator().manual_seed(seed))
+
+
+def next_logits(model: Megabyte, seen: Tensor, condition: Tensor | None) -> Tensor:
+    """Logits after all of `seen`, by `forward` alone: it says nothing of symbol t unless there is one."""
+    with torch.no_grad():
+        return model(torch.cat([seen, seen.new_zeros(len(seen), 1)], dim=1), condition)[:, -1]
+
+
+def naive(
+    model: Megabyte,
+    prefix: Tensor,
+    length: int,
+    choose: Callable[[Tensor], Tensor],
+    condition: Tensor | None = None,
+) -> Tensor:
+    """`generate` without caches: a window that is full begins again at the last patch border of its second half."""
+    ids, start = prefix, 0
+    for _ in range(length):
+        if ids.shape[1] - start >= WINDOW:
+            start += next(cut for cut in range(0, WINDOW * 9, PATCH) if ids.shape[1] - start - cut <= WINDOW // 2)
+        symbol = choose(next_logits(model, ids[:, start:], condition))
+        ended = (ids == END).any(dim=1)
+        ids = torch.cat([ids, symbol.masked_fill(ended, END)[:, None]], dim=1)
+    return ids
+
+
+def chooser(sampling: Sampling, seed: int, rows: int) -> Callable[[Tensor], Tensor]:
+    generators = [torch.Generator().manual_seed(one) for one in row_seeds(seed, rows)]
+
+    def choose(logits: Tensor) -> Tensor:
+        uniform = torch.cat([torch.rand(1, generator=g, dtype=torch.float64) for g in generators])
+        return draw(distribution(logits, sampling), uniform)
+
+    return choose
+
+
+@pytest.mark.parametrize("start", [0, 1, PATCH - 1, PATCH, PATCH + 1, 13, WINDOW - 1])
+def test_greedy_is_the_argmax_of_forward_at_every_step(model: Megabyte, start: int) -> None:
+    prefix = prefixes(2, start)
+    condition = torch.tensor([2, 1])
+    expected = naive(model, prefix, WINDOW - start, lambda logits: logits[:, :END].argmax(1), condition)
+    got = generate(model, prefix, WINDOW - start, temperature=0.0, allow_end=False, condition=condition)
+    assert got.tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize("start", [0, 5, WINDOW - 1, WINDOW, WINDOW + 1, 2 * WINDOW, 57])
+def test_drawing_beyond_the_window_equals_the_naive_way(model: Megabyte, start: int) -> None:
+    prefix, sampling = prefixes(2, start), Sampling(0.9, top_k=40)
+    expected = naive(model, prefix, 40, chooser(sampling, 3, 2))
+    assert generate(model, prefix, 40, temperature=0.9, top_k=40, seed=3).tolist() == expected.tolist()
+
+
+def test_only_the_last_half_window_of_a_long_prefix_matters(model: Megabyte) -> None:
+    long = prefixes(1, 60)
+    hidden = unseen(60, model.decoder(1))
+    assert hidden % PATCH == 0
+    assert WINDOW // 2 - PATCH < 60 - hidden <= WINDOW // 2
+    other = long.clone()
+    other[:, :hidden] = 7
+    drawn = generate(model, long, 12)[:, 60:]
+    assert generate(model, other, 12)[:, 60:].tolist() == drawn.tolist()
+    other[:, hidden] += 1
+    assert generate(model, other, 12)[:, 60:].tolist() != drawn.tolist()
+
+
+@pytest.mark.parametrize(("capacity", "patch"), [(1, 1), (2, 1), (4, 8), (8, 8), (10, 8), (22, 4), (4096, 12)])
+def test_what_is_left_out_is_whole_patches_and_leaves_room(capacity: int, patch: int) -> None:
+    class Fake(Decoder):
+        def prefill(self, ids_BT: Tensor) -> Tensor:
+            raise NotImplementedError
+
+        def step(self, ids_B: Tensor) -> Tensor:
+            raise NotImplementedError
+
+    decoder = Fake()
+    decoder.capacity, decoder.alignment = capacity, patch
+    for length in (0, 1, capacity - 1, capacity, capacity + 1, 3 * capacity + 5):
+        left_out = unseen(length, decoder)
+        assert 0 <= length - left_out < capacity
+        assert left_out % patch == 0 or left_out == length
+        assert (left_out == 0) == (length < capacity)
+
+
+def test_the_same_seed_draws_the_same_and_another_does_not(model: Megabyte) -> None:
+    prefix = prefixes(3, 5)
+    first = generate(model, prefix, 10, seed=1)
+    assert generate(model, prefix, 10, seed=1).tolist() == first.tolist()
+    assert generate(model, prefix, 10, seed=2).tolist() != first.tolist()
+    assert first[:, :5].tolist() == prefix.tolist()
+
+
+def test_drawing_neither_reads_nor_moves_the_global_random_state(model: Megabyte) -> None:
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    first = generate(model, prefixes(1, 0), 8)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(6)
+    assert generate(model, prefixes(1, 0), 8).tolist() == first.tolist()
+
+
+def test_rows_of_one_prefix_differ(model: Megabyte) -> None:
+    rows = generate(model, prefixes(1, 4).expand(6, -1), 12)
+    assert len({tuple(row) for row in rows.tolist()}) == 6
+
+
+def test_a_row_does_not_depend_on_its_neighbours(model: Megabyte) -> None:
+    prefix, condition = prefixes(4, 6), torch.tensor([0, 1, 2, 1])
+    together = generate(model, prefix, 30, seed=4, condition=condition)
+    for row in range(4):
+        one = slice(row, row + 1)
+        columns = list(stream(model, prefix[one], 30, Sampling(), row_seeds(4, 1, first=row), condition[one]))
+        alone = torch.cat([prefix[row], torch.cat(columns)])
+        assert alone.tolist() == together[row, : len(alone)].tolist()
+
+
+def test_the_condition_matters(model: Megabyte) -> None:
+    none = generate(model, prefixes(1, 0), 12)
+    assert generate(model, prefixes(1, 0), 12, condition=torch.tensor([0])).tolist() == none.tolist()
+    assert generate(model, prefixes(1, 0), 12, condition=torch.tensor([2])).tolist() != none.tolist()
+
+
+@pytest.mark.parametrize("seed", [-5, 2**31, 2**62, 10**30])
+def test_any_whole_number_is_a_seed(model: Megabyte, seed: int) -> None:
+    assert generate(model, prefixes(1, 0), 3, seed=seed).shape == (1, 3)
+    assert len(set(row_seeds(seed, 5))) == 5
+
+
+def eager_to_end(model: Megabyte) -> Megabyte:
+    """A copy that draws END about every third time."""
+    eager = copy.deepcopy(model)
+
+    to_logits = eager.to_logits
+    bias = torch.zeros(257)
+    bias[END] = 5.0
+    eager.to_logits = lambda hidden: to_logits(hidden) + bias  # type: ignore[method-assign,assignment]
+    return eager
+
+
+def test_once_drawn_end_fills_the_row(model: Megabyte) -> None:
+    eager = eager_to_end(model)
+    ids = generate(eager, prefixes(8, 3), 40)
+    assert ids.shape == (8, 43)
+    ended = (ids == END).cumsum(1) > 0
+    assert ended[:, -1].all()
+    assert (ids[ended] == END).all()
+    assert len(set(ended.sum(1).tolist())) > 1, "rows end at different places"
+
+
+def test_a_stream_stops_when_all_rows_have_ended(model: Megabyte) -> None:
+    eager = eager_to_end(model)
+    columns = torch.stack(list(stream(eager, prefixes(3, 3), 500, Sampling(), row_seeds(0, 3))), dim=1)
+    assert columns.shape[1] < 100
+    assert (columns[:, -1] == END).all()
+    assert not (columns[:, -2] == END).all()
+
+
+def test_end_is_never_drawn_where_it_is_not_allowed(model: Megabyte) -> None:
+    eager = eager_to_end(model)
+    assert int(generate(eager, prefixes(3, 0), 50, allow_end=False).max()) < END
+
+
+def test_nothing_asked_gives_the_prefix_back(model: Megabyte) -> None:
+    prefix = prefixes(2, 7)
+    assert generate(model, prefix, 0).tolist() == prefix.tolist()
+    with pytest.raises(ValueError, match="length is -3"):
+        generate(model, prefix, -3)
+
+
+def test_no_gradient_is_kept(model: Megabyte) -> None:
+    for ids in stream(model, prefixes(1, 2), 3, Sampling(), [0]):
+        assert torch.is_grad_enabled(), "outside the generator, gradients are as they were"
+        assert not ids.requires_grad
+
+
+def test_a_diverged_model_is_refused(model: Megabyte) -> None:
+    broken = copy.deepcopy(model)
+    torch.nn.init.constant_(broken.local_symbols.weight, float("nan"))
+    with pytest.raises(ValueError, match="not finite: its training has diverged"):
+        generate(broken, prefixes(1, 2), 3)

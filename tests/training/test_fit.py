@@ -1,0 +1,239 @@
+"""fit, validate and test as a user sees them: files, lines, exit codes, and the trainer's own options."""
+
+import csv
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from tests.training.conftest import weights
+
+PLAIN = (dict, list, tuple, str, int, float, bool, type(None), torch.Tensor)
+
+
+def files(root: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+def rows(root: Path, version: int = 0) -> list[dict[str, str]]:
+    with (root / f"logs/version_{version}/metrics.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def logged(root: Path, name: str, version: int = 0) -> list[float]:
+    return [float(row[name]) for row in rows(root, version) if row.get(name)]
+
+
+def test_a_run_leaves_its_files_and_a_resumed_one_adds_to_them(fit, root, capfd):
+    assert fit() == 0
+    lines = capfd.readouterr().err.splitlines()
+    assert re.fullmatch(r"megabyte, 0\.0\d M parameters, patch 4; window 32, 0\.6 kB to train on, .*", lines[0])
+    assert [line.split(":")[0] for line in lines[1:]] == [
+        "step 4/8",
+        "step 8/8",
+        "`Trainer.fit` stopped",
+        "run/best.ckpt",
+    ]
+    before = files(root)
+    names = {re.sub(r"tfevents.*", "tfevents", name) for name in before}
+    log = "logs/version_0/"
+    assert names == {"best.ckpt", "last.ckpt"} | {
+        log + name for name in ("metrics.csv", "events.out.tfevents", "hparams.yaml", "config.yaml")
+    }
+    assert {"train/bpb", "train/loss", "val/bpb", "train/bytes_per_s", "train/flops_per_s", "lr-AdamW/pg1"} <= set(
+        rows(root)[0]
+    )
+    assert fit() == 2
+    assert capfd.readouterr().err.startswith("megabyte-mm fit: error: ")
+    assert files(root) == before
+    assert fit("--ckpt_path=last", "--trainer.max_steps=12") == 0
+    after = files(root)
+    assert all(after[name] == content for name, content in before.items() if name.startswith("logs"))
+    assert logged(root, "step", 1)[-1] == 11
+    assert logged(root, "train/bytes", 1)[-1] == 12 * 4 * 32
+
+
+def test_validate_and_test_measure_a_checkpoint_and_write_nothing(fit, root, capfd):
+    assert fit() == 0
+    before = files(root)
+    best = min(logged(root, "val/bpb"))
+    capfd.readouterr()
+    assert fit("--ckpt_path=best", command="validate") == 0
+    assert f"{best:.4f}"[:-1] in capfd.readouterr().out
+    assert fit(f"--ckpt_path={root / 'best.ckpt'}", command="test") == 0
+    assert "test/bpb" in capfd.readouterr().out
+    assert files(root) == before
+    broken = torch.load(root / "best.ckpt", weights_only=True)
+    broken["state_dict"].popitem()
+    torch.save(broken, "broken.ckpt")
+    with pytest.raises(RuntimeError, match="Missing key"):
+        fit("--ckpt_path=broken.ckpt", command="validate")
+
+
+def test_a_checkpoint_holds_plain_values(fit, root):
+    assert fit() == 0
+
+    def plain(value: object) -> bool:
+        inside: list = []
+        if isinstance(value, dict):
+            inside = [*value.keys(), *value.values()]
+        elif isinstance(value, (list, tuple)):
+            inside = [*value]
+        return isinstance(value, PLAIN) and all(map(plain, inside))
+
+    for name in ("best.ckpt", "last.ckpt"):
+        assert plain(torch.load(root / name, weights_only=True))
+
+
+def test_the_learning_rate_of_the_command_wins_over_the_checkpoint(fit, root):
+    constant = ("--model.optimizer.decay=constant", "--model.optimizer.warmup_steps=0")
+    assert fit(*constant) == 0
+    assert set(logged(root, "lr-AdamW/pg1")) == {0.01}
+    change = ("--model.optimizer.lr=0.002", "--model.optimizer.weight_decay=0.3", "--model.optimizer.beta2=0.9")
+    assert fit(*constant, *change, "--ckpt_path=last", "--trainer.max_steps=12") == 0
+    assert set(logged(root, "lr-AdamW/pg1", 1)) == {0.002}
+    groups = torch.load(root / "last.ckpt", weights_only=True)["optimizer_states"][0]["param_groups"]
+    assert [(group["lr"], group["weight_decay"], group["betas"]) for group in groups] == [
+        (0.002, 0.3, (0.9, 0.9)),
+        (0.002, 0.0, (0.9, 0.9)),
+    ]
+
+
+DIFFERENT = {
+    "--model.net.local_stack.layers=2": "model.config.local_stack.layers is 2 here and 1 there",
+    "--data.window=16": "data.window is 16 here and 32 there",
+    "--data.adapter=data_adapters.FileAdapter": "data.adapter.name is 'file' here and 'text' there",
+}
+
+
+def test_resuming_another_model_or_other_data_is_refused_by_field(fit, root, capfd):
+    assert fit() == 0
+    before = files(root)
+    for argument, told in DIFFERENT.items():
+        assert fit("--ckpt_path=last", argument) == 2
+        (line,) = [line for line in capfd.readouterr().err.splitlines() if "error" in line]
+        assert told in line
+    assert {name: files(root)[name] for name in ("best.ckpt", "last.ckpt")} == {
+        name: before[name] for name in ("best.ckpt", "last.ckpt")
+    }
+
+
+def test_last_without_a_checkpoint_begins_and_says_so(fit, root, capfd):
+    assert fit("--ckpt_path=last") == 0
+    assert capfd.readouterr().err.splitlines()[0] == f"{root} holds no checkpoint yet: starting from the beginning"
+
+
+MISTAKES = {
+    "--trainer.val_check_interval=0.5": "`val_check_interval` should be an integer",
+    "--trainer.nonsense=1": "--trainer.nonsense",
+    "--model.net.global_stack.heads=3": "dim 16 is not a multiple of heads 3",
+    "--model.net.patch_size=5": "global_stack.dim 16 is not a multiple of patch_size 5",
+    "--model.optimizer.lr=-1": "lr is -1.0",
+    "--data.path=nowhere": "data.path nowhere: no such file or folder",
+    "--samples.keep=7": "samples.count 0, keep 7.0",
+    "--checkpoint_minutes=-1": "checkpoint_minutes is -1.0",
+    "--ckpt_path=nowhere.ckpt": "--ckpt_path: there is no file nowhere.ckpt",
+    "--ckpt_path=best": "--ckpt_path: there is no file",
+    "--ckpt_path=small.yaml": "small.yaml: not a checkpoint, or a damaged one",
+    "--config=twice.yaml": "twice.yaml, line 3: max_steps is set twice",
+    "--config=unknown.yaml": "does not accept option 'bogus'",
+}
+
+
+@pytest.mark.parametrize("argument", MISTAKES)
+def test_a_mistake_is_one_line_and_exit_code_2(fit, root, capfd, argument):
+    Path("twice.yaml").write_text("trainer:\n  max_steps: 3\n  max_steps: 4\n")
+    Path("unknown.yaml").write_text("bogus: 1\n")
+    assert fit(argument) == 2
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith("megabyte-mm fit: error: ")
+    assert MISTAKES[argument] in line
+    assert not list(root.glob("*.ckpt"))
+
+
+def test_validate_without_a_checkpoint_is_refused(fit, capfd):
+    assert fit(command="validate") == 2
+    assert "say what to measure: --ckpt_path" in capfd.readouterr().err
+
+
+OPTIONS = {
+    "--trainer.fast_dev_run=true": set(),
+    "--trainer.logger=false": {"best.ckpt", "last.ckpt", "config.yaml"},
+    "--trainer.enable_checkpointing=false": {"logs"},
+    "--trainer.enable_progress_bar=true": {"best.ckpt", "last.ckpt", "logs"},
+    "--trainer.enable_model_summary=true": {"best.ckpt", "last.ckpt", "logs"},
+    "--trainer.limit_val_batches=0": {"last.ckpt", "logs"},
+    "--trainer.max_epochs=1": {"best.ckpt", "last.ckpt", "logs"},
+    "--trainer.log_every_n_steps=0": {"best.ckpt", "last.ckpt", "logs"},
+    "--trainer.callbacks=lightning.pytorch.callbacks.RichProgressBar": {"best.ckpt", "last.ckpt", "logs"},
+    "--trainer.num_sanity_val_steps=1": {"best.ckpt", "last.ckpt", "logs"},
+}
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_trainer_options_do_what_lightning_users_expect(fit, root, option):
+    assert fit(option) == 0
+    assert {path.name for path in root.glob("*")} == OPTIONS[option]
+    if "last.ckpt" in OPTIONS[option]:
+        step = torch.load(root / "last.ckpt", weights_only=True)["global_step"]
+        assert step == (5 if "max_epochs" in option else 8)
+
+
+def test_overfitting_lowers_the_loss_on_the_same_batch(fit, root):
+    assert fit("--trainer.overfit_batches=1", "--trainer.max_steps=16", "--trainer.val_check_interval=16") == 0
+    losses = logged(root, "train/loss")
+    assert losses[-1] < losses[0] - 1
+
+
+def test_a_logger_of_ones_own_takes_the_place_of_ours(fit, root):
+    own = ("--trainer.logger=lightning.pytorch.loggers.CSVLogger", f"--trainer.logger.save_dir={root}")
+    assert fit(*own, "--samples.count=1", "--samples.length=4") == 0
+    assert {path.name for path in (root / "lightning_logs/version_0").iterdir()} == {
+        "metrics.csv",
+        "config.yaml",
+        "samples",
+    }
+
+
+def test_print_config_is_a_config_that_runs(fit, capfd, small, root):
+    assert fit("--print_config") == 0
+    printed = capfd.readouterr().out
+    assert yaml.safe_load(printed)["trainer"]["default_root_dir"] == str(root)
+    small.write_text(printed)
+    assert fit() == 0
+
+
+def test_best_is_the_lowest_val_bpb_after_a_resume_in_a_moved_folder_too(fit, root):
+    assert fit("--trainer.val_check_interval=2") == 0
+    best = torch.load(root / "best.ckpt", weights_only=True)["global_step"]
+    moved = root.rename(root.with_name("moved"))
+    bad = ("--model.optimizer.lr=9", "--model.optimizer.warmup_steps=0", "--trainer.max_steps=12")
+    assert fit(f"--trainer.default_root_dir={moved}", "--ckpt_path=last", *bad) == 0
+    assert torch.load(moved / "best.ckpt", weights_only=True)["global_step"] == best
+
+
+def test_kill_9_leaves_a_checkpoint_to_go_on_from(fit, small, root, texts, cache_folder):
+    command = [sys.executable, "-m", "megabyte_mm", "fit", "--config", str(small), "--checkpoint_minutes=0"]
+    with Path("out.txt").open("wb") as out:
+        process = subprocess.Popen([*command, "--trainer.max_steps=100000"], stdout=out, stderr=out)
+        try:
+            deadline = time.monotonic() + 60
+            while not (root / "last.ckpt").exists() and process.poll() is None and time.monotonic() < deadline:
+                time.sleep(0.05)
+            time.sleep(0.3)
+        finally:
+            process.kill()
+            process.wait()
+    assert process.returncode == -9, Path("out.txt").read_text()
+    cached = {path: path.read_bytes() for path in cache_folder.rglob("*") if path.is_file()}
+    step = torch.load(root / "last.ckpt", weights_only=True)["global_step"]
+    assert fit("--ckpt_path=last", f"--trainer.max_steps={step + 3}") == 0
+    assert logged(root, "step", 1)[0] == step
+    assert torch.load(root / "last.ckpt", weights_only=True)["global_step"] == step + 3
+    assert {path: path.read_bytes() for path in cached} == cached
+    assert weights(root / "last.ckpt")

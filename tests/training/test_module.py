@@ -1,0 +1,77 @@
+"""The figures that ByteLM reports, against their definition, on one device and on two."""
+
+import math
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from megabyte_mm.alphabet import END, scored
+from megabyte_mm.checkpoint import load_model
+from megabyte_mm.data.module import ByteData
+from megabyte_mm.metrics import BitsPerByte, mean_nats
+from tests.training.test_fit import logged
+
+
+def bits_per_byte(checkpoint, texts):
+    """Over all windows at once: all nats, ENDs' too, over the number of bytes."""
+    data = ByteData(str(texts), window=32, val_batch_size=1)
+    data.setup()
+    model = load_model(checkpoint).model
+    ids = torch.cat([batch.ids for batch in data.val_dataloader()])
+    with torch.no_grad():
+        nats = model.nll(ids)[scored(ids)].double().sum()
+    assert int((ids != END).sum()) == 80
+    return float(nats) / 80 / math.log(2)
+
+
+def test_val_bpb_is_all_bits_over_all_bytes_with_a_ragged_last_batch(fit, root, texts):
+    assert fit("--data.val_batch_size=2") == 0
+    assert logged(root, "val/bpb")[-1] == pytest.approx(bits_per_byte(root / "last.ckpt", texts), rel=1e-6)
+
+
+def test_two_processes_measure_and_train_as_one(fit, small, root, texts):
+    """Four windows on each of two devices make the same batches as eight on one, so all figures agree."""
+    settings = ["--trainer.max_steps=4", "--trainer.gradient_clip_val=null"]
+    assert fit("--data.batch_size=8", *settings) == 0
+    alone = logged(root, "val/bpb")[-1]
+    command = [sys.executable, "-m", "megabyte_mm", "fit", f"--config={small}", *settings, "--trainer.devices=2"]
+    two = root.with_name("two")
+    options = [f"--trainer.default_root_dir={two}", "--samples.count=1", "--samples.length=2"]
+    done = subprocess.run(
+        [*command, *options],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    measured = logged(two, "val/bpb")[-1]
+    assert measured == pytest.approx(bits_per_byte(two / "last.ckpt", texts), rel=1e-6)
+    assert measured == pytest.approx(alone, rel=1e-3)
+    assert logged(two, "train/bytes")[-1] == 4 * 8 * 32
+    assert len(list(two.glob("logs/*"))) == 1
+    assert list(two.glob("logs/version_0/samples/step-0000004/*.txt"))
+
+
+def test_the_metric_adds_up_over_batches_and_processes():
+    nats = torch.rand(4, 6)
+    ids = torch.randint(0, 256, (4, 6))
+    ids[1, 3:] = END
+    whole, parts = BitsPerByte(), [BitsPerByte(), BitsPerByte()]
+    whole.update(nats, ids)
+    parts[0].update(nats[:1], ids[:1])
+    parts[1].update(nats[1:], ids[1:])
+    parts[0].merge_state(parts[1])
+    assert float(parts[0].compute()) == pytest.approx(float(whole.compute()))
+    counted = nats[scored(ids)].double().sum() / 21 / math.log(2)
+    assert float(whole.compute()) == pytest.approx(float(counted))
+
+
+def test_the_loss_is_the_mean_over_scored_symbols():
+    nats, ids = torch.ones(2, 4), torch.tensor([[1, 2, END, END], [1, 2, 3, 4]])
+    nats[0, 3] = 100.0
+    assert float(mean_nats(nats, ids)) == 1.0

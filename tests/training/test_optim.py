@@ -1,0 +1,49 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from megabyte_mm.training.optim import OptimizerConfig, adamw, lr_factor
+
+
+def test_only_matrices_and_tables_decay():
+    model = nn.Sequential(nn.Embedding(5, 4), nn.Linear(4, 3), nn.LayerNorm(3))
+    model[0].weight.requires_grad_(False)
+    decayed, others = adamw(model, OptimizerConfig(weight_decay=0.3), fused=False).param_groups
+    assert [p.shape for p in decayed["params"]] == [(3, 4)]
+    assert [p.shape for p in others["params"]] == [(3,), (3,), (3,)]
+    assert (decayed["weight_decay"], others["weight_decay"]) == (0.3, 0.0)
+
+
+def test_the_rate_rises_over_the_warm_up_and_falls_to_its_end():
+    rates = [lr_factor(OptimizerConfig(warmup_steps=4, final_lr=0.1), 24)(step) for step in range(30)]
+    assert rates[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
+    assert rates[14] == pytest.approx(0.55)
+    assert rates[24:] == pytest.approx([0.1] * 6)
+    assert rates[4:] == sorted(rates[4:], reverse=True)
+
+
+def test_cosine_constant_and_endless_runs():
+    assert lr_factor(OptimizerConfig(warmup_steps=0, decay="cosine"), 8)(4) == pytest.approx(0.5)
+    assert lr_factor(OptimizerConfig(warmup_steps=0, decay="constant"), 8)(7) == 1.0
+    assert lr_factor(OptimizerConfig(warmup_steps=2), math.inf)(10**9) == 1.0
+    assert lr_factor(OptimizerConfig(warmup_steps=100), 10)(9) == pytest.approx(10 / 101)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"lr": 0.0}, {"lr": math.nan}, {"beta1": 1.0}, {"beta2": -0.1}, {"weight_decay": -1.0}]
+)
+def test_settings_that_cannot_be_are_refused_by_name(wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        OptimizerConfig(**wrong)
+
+
+def test_one_fused_step_equals_a_plain_one():
+    models = [nn.Linear(4, 4) for _ in range(2)]
+    models[1].load_state_dict(models[0].state_dict())
+    for model, fused in zip(models, (True, False), strict=True):
+        optimizer = adamw(model, OptimizerConfig(), fused)
+        model(torch.ones(1, 4)).sum().backward()
+        optimizer.step()
+    torch.testing.assert_close(models[0].weight, models[1].weight)
