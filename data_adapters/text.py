@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -26,7 +27,8 @@ class TextAdapter(Adapter):
 
     def read(self, path: str | os.PathLike[str]) -> ByteStream:
         """The file's bytes as they are. Raises MediaError where there is no file to read."""
-        return ByteStream(np.frombuffer(read_bytes(path), np.uint8), self.default_format())
+        data = np.frombuffer(read_bytes(path), np.uint8)
+        return ByteStream(data, {**self.default_format(), "suffix": Path(path).suffix})
 
     def write(self, stream: ByteStream, path: str | os.PathLike[str]) -> None:
         """Write the bytes as they are; a prefix that ends inside a character is written so."""
@@ -35,12 +37,12 @@ class TextAdapter(Adapter):
 
     @property
     def output_suffix(self) -> str:
-        """Always ".txt"."""
+        """".txt" for text from nothing; a continuation keeps the ending of its prefix's file."""
         return ".txt"
 
     def default_format(self) -> Format:
-        """The only format there is."""
-        return {"modality": self.name}
+        """Text from nothing: of this modality, with the ending ".txt"."""
+        return {"modality": self.name, "suffix": self.output_suffix}
 
     def cut(self, data: Bytes, length: int) -> int:
         """The last place at or before `length` bytes which is not inside a UTF-8 character.

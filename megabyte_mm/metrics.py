@@ -19,6 +19,12 @@ def mean_nats(nats_BT: Tensor, ids_BT: Tensor) -> Tensor:
     return nats_BT.where(scored_BT, 0.0).sum() / scored_BT.sum().clamp(min=1)
 
 
+def bits_per_byte(nats_BT: Tensor, ids_BT: Tensor) -> Tensor:
+    """One batch's bits per byte: two (B, T) tensors -> scalar. Over many batches, `BitsPerByte` divides only once."""
+    scored_BT = scored(ids_BT)
+    return nats_BT.where(scored_BT, 0.0).sum() / (scored_BT & (ids_BT != END)).sum() / math.log(2)
+
+
 class BitsPerByte(Metric):
     """Sums nats and bytes over batches and ranks, and divides once: right with windows and batches of any size."""
 

@@ -167,7 +167,7 @@ class SampleWriter(Callback):
             requests.append(Request(prefix, length, condition=int(data.val.conditions[record])))
             originals.append(whole)
             formats.append(data.val.stream(record).format)
-        sampling = Sampling(self.temperature, self.top_k, self.top_p, allow_end=not data.fixed_length)
+        sampling = Sampling(self.temperature, self.top_k, self.top_p, allow_end=any(data.adapter.length_in(f) is None for f in formats))
         drawn = continue_all(module.model, requests, sampling)
         parts = zip(requests, originals, formats, drawn, strict=True)
         return [

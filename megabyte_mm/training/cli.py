@@ -186,7 +186,6 @@ def _run(name: str, arguments: Sequence[str], command: Any) -> None:
         "usage": f"megabyte-mm {name} [--config CONFIG] [--data.path PATH] [options]",
         "description": f"{command.summary[0].upper()}{command.summary[1:]}.",
         "epilog": f"examples:\n  {command.example}",
-        "formatter_class": ExamplesFormatter,
     }
     only = type("OnlyCLI", (TrainingCLI,), {"subcommands": staticmethod(lambda: _skipped(name))})
     only(
@@ -195,7 +194,8 @@ def _run(name: str, arguments: Sequence[str], command: Any) -> None:
         args=[name, *arguments],
         trainer_defaults=TRAINER_DEFAULTS,
         seed_everything_default=0,
-        parser_kwargs={"exit_on_error": False, name: own_parser},
+        # A subparser takes its formatter from the program's parser.
+        parser_kwargs={"exit_on_error": False, "formatter_class": ExamplesFormatter, name: own_parser},
         save_config_callback=SaveConfigCallback if name == "fit" else None,
         save_config_kwargs={"overwrite": True},
         auto_configure_optimizers=False,

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningModule
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.plugins import MixedPrecision, Precision
 from lightning.pytorch.utilities import GradClipAlgorithmType
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
@@ -17,7 +17,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from megabyte_mm.checkpoint import SPEC_KEY, make_spec
 from megabyte_mm.data.loader import Batch
 from megabyte_mm.data.module import ByteData
-from megabyte_mm.metrics import BitsPerByte, mean_nats
+from megabyte_mm.metrics import BitsPerByte, bits_per_byte, mean_nats
 from megabyte_mm.models import ByteModel, Megabyte, MegabyteConfig
 from megabyte_mm.training.optim import OptimizerConfig, adamw, lr_factor, set_present_rate, use_present_settings
 
@@ -67,9 +67,10 @@ class ByteLM(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The mean loss over a batch's symbols, in nats."""
-        loss = mean_nats(self.model.nll(batch.ids, batch.condition), batch.ids)
+        nats_BT = self.model.nll(batch.ids, batch.condition)
+        loss = mean_nats(nats_BT, batch.ids)
         self.log("train/loss", loss.detach())
-        self.log("train/bpb", loss.detach() / math.log(2), prog_bar=True)
+        self.log("train/bpb", bits_per_byte(nats_BT.detach(), batch.ids), prog_bar=True)
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
@@ -86,7 +87,8 @@ class ByteLM(LightningModule):
         """AdamW, with the learning rate set at every update."""
         # Lightning cannot clip gradients that a fused optimizer unscales itself.
         optimizer = adamw(self.model, self.optimizer, fused=self.trainer.precision != "16-mixed")
-        schedule = LambdaLR(optimizer, lr_factor(self.optimizer, self.trainer.estimated_stepping_batches))
+        factor = lr_factor(self.optimizer, self.trainer.estimated_stepping_batches, lambda: time_used(self.trainer))
+        schedule = LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def configure_gradient_clipping(
@@ -122,6 +124,16 @@ class ByteLM(LightningModule):
         if not isinstance(data, ByteData):
             raise ValueError("ByteLM needs a trainer with a ByteData")
         return data
+
+
+def time_used(trainer: Trainer) -> float:
+    """The share of trainer.max_time that has passed, 0 without one."""
+    shares = [0.0]
+    for timer in trainer.callbacks:  # type: ignore[attr-defined] # set by a connector
+        remaining = timer.time_remaining() if isinstance(timer, Timer) else None
+        if remaining is not None:
+            shares.append(timer.time_elapsed() / max(timer.time_elapsed() + remaining, 1e-9))
+    return max(shares)
 
 
 def _differences(ours: Any, theirs: Any, at: str = "") -> list[str]:

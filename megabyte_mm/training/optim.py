@@ -22,7 +22,8 @@ class OptimizerConfig:
         beta2: Adam's decay of the gradient's square.
         weight_decay: Decay of matrices and tables; norms and biases are never decayed.
         warmup_steps: Updates over which the learning rate rises from 0; the decay fills the rest of the run.
-        decay: How it falls from there to `final_lr` of the peak by the trainer's last update.
+        decay: How it falls from there to `final_lr` of the peak by the end of the run: trainer.max_steps, max_epochs
+            or max_time, whichever is nearer.
         final_lr: The learning rate at the end of the decay, as a share of the peak.
     """
 
@@ -55,15 +56,22 @@ def adamw(model: nn.Module, config: OptimizerConfig, fused: bool) -> torch.optim
     return torch.optim.AdamW(groups, lr=config.lr, betas=(config.beta1, config.beta2), fused=fused)
 
 
-def lr_factor(config: OptimizerConfig, total_steps: float) -> Callable[[int], float]:
-    """The learning rate at an update, as a share of the peak. Without an end (inf), the rate stays after warm-up."""
+def lr_factor(
+    config: OptimizerConfig, total_steps: float, time_used: Callable[[], float] = lambda: 0.0
+) -> Callable[[int], float]:
+    """The learning rate at an update, as a share of the peak.
+
+    total_steps: updates in the run, or inf. time_used: the share of the run's time that has passed, 0 where there is no
+    limit. The decay follows whichever is further on; with neither, the rate stays at its peak after warm-up.
+    """
 
     def factor(step: int) -> float:
         if step < config.warmup_steps:
             return (step + 1) / (config.warmup_steps + 1)
-        if config.decay == "constant" or math.isinf(total_steps):
+        if config.decay == "constant":
             return 1.0
-        done = min(1.0, (step - config.warmup_steps) / max(1.0, total_steps - config.warmup_steps))
+        steps_done = (step - config.warmup_steps) / max(1.0, total_steps - config.warmup_steps)
+        done = min(1.0, max(steps_done, time_used()))
         left = 1.0 - done if config.decay == "linear" else 0.5 + 0.5 * math.cos(math.pi * done)
         return config.final_lr + (1.0 - config.final_lr) * left
 
