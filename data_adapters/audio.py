@@ -111,6 +111,10 @@ class AudioAdapter(Adapter):
         """A frame: one sample of every channel. A single sample where the channels are not set."""
         return BYTES_PER_SAMPLE[self.encoding] * (self.channels or 1)
 
+    def unit_in(self, format: Format) -> int:
+        """A frame of the format's channels."""
+        return BYTES_PER_SAMPLE[str(format["encoding"])] * int(format["channels"])
+
     def _format(self, rate: int, channels: int) -> Format:
         return {"modality": self.name, "rate": rate, "channels": channels, "encoding": self.encoding}
 
@@ -150,11 +154,11 @@ def _in_16_bits(sound: Sound) -> tuple[Samples, list[str]]:
 def _contained(samples: Samples, stream: ByteStream, container: Container) -> bytes:
     """A whole sound file as bytes."""
     rate, eight_bits = int(stream.format["rate"]), _encoding(stream) == "pcm8"
-    if container == "flac" and not len(samples):
-        return empty_flac(rate, samples.shape[1], 8 if eight_bits else 16)
     subtype = {"wav": "PCM_U8", "flac": "PCM_S8"}[container] if eight_bits else "PCM_16"
     file = io.BytesIO()
     soundfile.write(file, samples, rate, format=container.upper(), subtype=subtype)
+    if container == "flac" and not len(samples):
+        return empty_flac(rate, samples.shape[1], 8 if eight_bits else 16)
     return file.getvalue()
 
 

@@ -87,6 +87,10 @@ class Adapter(ABC):
         """Bytes in the smallest piece that must stay together: a pixel, a frame of sound, one byte."""
         return 1
 
+    def unit_in(self, format: Format) -> int:
+        """The same in a stream of that format, where the settings leave it to each file."""
+        return self.unit
+
     @property
     def length(self) -> int | None:
         """Bytes in every stream, where the settings fix it; such streams never hold an END."""

@@ -141,7 +141,8 @@ def _read_prefixes(bundle: Bundle, files: Sequence[str], keep: float | None) -> 
     for file, stem in zip(files, _stems(files), strict=True):
         _check_prefix(bundle.adapter, file)
         stream = bundle.adapter.read(file)
-        kept = stream.data[: bundle.adapter.cut(stream.data, round(share * len(stream.data)))]
+        cut = bundle.adapter.cut(stream.data, round(share * len(stream.data)))
+        kept = stream.data[: cut - cut % bundle.adapter.unit_in(stream.format)]
         found.append(Continuations(stem, stream.format, kept, drawn=(), original=stream.data))
         left_out = 0 if bundle.adapter.whole else unseen(len(kept), bundle.model.decoder(1))
         seen = f"only the last {len(kept) - left_out} of {len(kept)} bytes are seen: the window holds {bundle.window}"
@@ -182,10 +183,10 @@ def _stems(files: Sequence[str]) -> list[str]:
 def _length(bundle: Bundle, start: Continuations, asked: int | None) -> int:
     """How many bytes to draw: what was asked for in whole units, else to the stream's end, else a window."""
     adapter, kept = bundle.adapter, len(start.prefix)
-    total = adapter.length_in(start.format)
-    wanted = None if asked is None else -(-asked // adapter.unit) * adapter.unit
+    total, unit = adapter.length_in(start.format), adapter.unit_in(start.format)
+    wanted = None if asked is None else -(-asked // unit) * unit
     if total is None and not adapter.whole:
-        return wanted or bundle.window // adapter.unit * adapter.unit
+        return wanted or max(bundle.window // unit, 1) * unit
     end = bundle.window if total is None else total
     if adapter.whole and end > bundle.window:
         raise ValueError(f"{start.stem}: {end} bytes in all, and this model's window holds {bundle.window}")

@@ -215,7 +215,7 @@ def test_generate_takes_its_options_as_they_are_typed(model, tmp_path, monkeypat
         Path(name).write_text(name)
     options = ["--prefix", "a.txt", "1", "null", "--num_samples", "1", "--length=3", "--top_k", "5", "--seed", "4"]
     assert main(["generate", model, "--out", "007", *options]) == 0
-    assert sorted(file.name for file in Path("007").iterdir()) == ["1-000.txt", "a-000.txt", "null-000.txt"]
+    assert sorted(file.name for file in Path("007").iterdir()) == ["1-000", "a-000.txt", "null-000"]
     assert "007/a-000.txt" in capsys.readouterr().out.split()
     assert main(["generate", model, "--out", "007", *options]) == 2
     assert "add --overwrite" in capsys.readouterr().err

@@ -197,6 +197,18 @@ def test_a_cut_falls_between_frames(sound_model, tmp_path, no_end):
     np.testing.assert_array_equal(longer[:3], wave[:3])
 
 
+def test_sound_of_channels_of_its_own_is_cut_between_its_frames(save_checkpoint, tmp_path, no_end):
+    model = str(save_checkpoint(AudioAdapter(), window=64, patch_size=8))
+    wave = save_sound(tmp_path / "song.wav", 10, channels=3)
+    generate(model, str(tmp_path / "out"), prefix=[str(tmp_path / "song.wav")], keep=0.5, length=7, num_samples=1)
+    longer, _ = soundfile.read(tmp_path / "out" / "song-000.wav", dtype="int16")
+    assert longer.shape == (5 + 2, 3)  # 7 bytes asked: two frames of 6
+    np.testing.assert_array_equal(longer[:5], wave[:5])
+    generate(model, str(tmp_path / "less"), prefix=[str(tmp_path / "song.wav")], keep=0.47, length=6, num_samples=1)
+    longer, _ = soundfile.read(tmp_path / "less" / "song-000.wav", dtype="int16")
+    assert longer.shape == (4 + 1, 3)  # 0.47 * 60 = 28.2 bytes: four frames
+
+
 def test_sound_of_another_rate_is_converted_and_told(sound_model, tmp_path, capsys, no_end):
     save_sound(tmp_path / "fast.wav", 160, rate=16000)
     generate(sound_model, str(tmp_path / "out"), prefix=[str(tmp_path / "fast.wav")], length=8, num_samples=1)
@@ -274,7 +286,7 @@ def test_what_a_terminal_cannot_show_is_replaced(text_model, tmp_path, monkeypat
 def test_a_cut_falls_between_characters(text_model, tmp_path, no_end):
     (tmp_path / "a.md").write_bytes("€€".encode())
     generate(text_model, str(tmp_path / "out"), prefix=[str(tmp_path / "a.md")], keep=0.8, length=2, num_samples=1)
-    written = (tmp_path / "out" / "a-000.txt").read_bytes()
+    written = (tmp_path / "out" / "a-000.md").read_bytes()
     assert (len(written), written[:3]) == (5, "€".encode())
 
 
@@ -395,7 +407,7 @@ def test_prefixes_of_equal_names_are_told_apart(text_model, tmp_path):
     assert made("zero", [files[0], tmp_path / "link.txt"]) == ["link-000.txt", "x-000.txt"]
     assert made("one", [files[0], files[3]]) == ["x-000.txt", "y-000.txt"]
     assert made("two", files[:2]) == ["a_x-000.txt", "b_x-000.txt"]
-    assert made("three", files[:3]) == ["a_x_txt-000.txt", "b_x_md-000.txt", "b_x_txt-000.txt"]
+    assert made("three", files[:3]) == ["a_x_txt-000.txt", "b_x_md-000.md", "b_x_txt-000.txt"]
     with pytest.raises(ValueError, match="--prefix names a file twice"):
         made("four", [files[0], files[0]])
 

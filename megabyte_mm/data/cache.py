@@ -14,6 +14,7 @@ import os
 import re
 import shutil
 import socket
+import sys
 import time
 import uuid
 from collections import Counter
@@ -21,7 +22,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 from data_adapters import registry
-from data_adapters.base import MediaError
+from data_adapters.base import Adapter, MediaError
 from megabyte_mm.data.digests import file_digests
 from megabyte_mm.data.files import Files
 from megabyte_mm.data.progress import progress
@@ -63,7 +64,18 @@ def _key(files: Files, home: Path) -> str:
     root = hashlib.sha256(os.fsencode(files.root.resolve())).hexdigest()
     digests = file_digests([files.root / name for name in files.names], home / "digests" / f"{root[:16]}.json")
     content = [VERSION, registry.spec(files.adapter), list(zip(files.names, digests, strict=True))]
+    content += _own_code(files.adapter)
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _own_code(adapter: Adapter) -> list[str]:
+    """Class and module digest of a user's own adapter: an edited `read` must not be given what the old one read."""
+    own = type(adapter)
+    if own.__module__.partition(".")[0] == "data_adapters":
+        return []
+    source = getattr(sys.modules.get(own.__module__), "__file__", None)  # none in a notebook
+    code = Path(source).read_bytes() if source else b""
+    return [f"{own.__module__}.{own.__qualname__}", hashlib.sha256(code).hexdigest()]
 
 
 def _opened(folder: Path) -> ShardReader | None:

@@ -40,7 +40,7 @@ def find_files(path: str, adapter: Adapter | None = None) -> Files:
     root, names = _listing(path)
     if adapter is None:
         adapter, names = _choose(names, path)
-    elif Path(path).is_dir() and adapter.suffixes:
+    elif Path(path).expanduser().is_dir() and adapter.suffixes:
         suffixes = tuple(adapter.suffixes)
         names = [name for name in names if name.lower().endswith(suffixes)]
         if not names:

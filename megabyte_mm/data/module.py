@@ -186,7 +186,7 @@ class ByteData(LightningDataModule):
 
     @property
     def fingerprint(self) -> str:
-        """Changes with the training files, their encoding, the split, the classes and the window."""
+        """Changes with any of the files, their encoding, the split, the classes and the window."""
         train = self.train
         parts = f"{train.reader.folder.name} {self.window} {self.unit}".encode() + train.digest()
         return hashlib.sha256(parts).hexdigest()[:16]
@@ -233,6 +233,9 @@ class ByteData(LightningDataModule):
             rank_zero_info(f"{self._files.unused} files of {self.path} lie beside train and val and are not used")
         for note, count in self.notes.items():
             rank_zero_info(f"{count} files of {self.path}: {note}")
+        if clipped := self.train.reader.about["clipped"]:
+            entries = [{"path": entry["path"], "reason": entry["note"]} for entry in clipped]
+            rank_zero_info(f"{len(clipped)} files of {self.path} lost range: {first_reasons(entries)}")
         if not self.skipped:
             return
         if log_dir:

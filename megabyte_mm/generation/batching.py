@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from megabyte_mm.alphabet import to_bytes, to_ids
+from megabyte_mm.alphabet import END, to_bytes, to_ids
 from megabyte_mm.generation.engine import row_seeds, stream
 from megabyte_mm.generation.sampling import Sampling
 from megabyte_mm.models import ByteModel
@@ -45,8 +45,8 @@ def continue_all(
 ) -> list[list[Bytes]]:
     """Every request's continuations, each the prefix and what was drawn up to an END: uint8 arrays of their own length.
 
-    Rows of equal prefix length share a batch, and each has its own seed: how they are batched does not change them.
-    on_bytes is told, after each step, how many bytes were drawn.
+    Rows of equal prefix length share a batch, and each has its own seed: how they are batched does not change them, but
+    for rounding. on_bytes is told, after each step, how many bytes were drawn.
     """
     device = next(model.parameters()).device
     results: list[list[Bytes]] = [[np.empty(0, np.uint8)] * request.count for request in requests]
@@ -58,7 +58,7 @@ def continue_all(
         columns = [prefix_BT]
         for ids_B in stream(model, prefix_BT, chosen[0].length, sampling, seeds, condition_B):
             columns.append(ids_B[:, None])
-            on_bytes(len(rows))
+            on_bytes(int((ids_B != END).sum()))
         for row, ids_T in zip(rows, torch.cat(columns, dim=1), strict=True):
             results[row.request][row.number] = to_bytes(ids_T)
     return results

@@ -46,7 +46,7 @@ class StackConfig:
 
 CPU_EXPLICIT_UP_TO = 512
 """Sequences up to this length are attended explicitly on a CPU: its fused kernel's backward pass is two to five times
-slower there, and longer ones would fill the memory with scores."""
+slower there (benchmarks/attention.py), and longer ones would fill the memory with scores."""
 
 
 def attend(q_BHTE: Tensor, k_BHSE: Tensor, v_BHSE: Tensor, causal: bool, dropout: float = 0.0) -> Tensor:

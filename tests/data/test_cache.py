@@ -1,3 +1,4 @@
+import importlib
 import json
 import multiprocessing
 import os
@@ -6,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +58,30 @@ def test_the_key_holds_the_adapters_settings_and_not_the_place(tree, tmp_path):
     keys = [encoded(find_files(str(root), FileAdapter(suffix))).folder for suffix in (".a", ".b")]
     root.rename(moved)
     assert keys[0] != keys[1] == encoded(find_files(str(moved), FileAdapter(".b"))).folder
+
+
+OWN = """
+from data_adapters import ByteStream, TextAdapter
+
+class Own(TextAdapter):
+    def read(self, path):
+        stream = super().read(path)
+        return ByteStream(stream.data {change}, stream.format)
+"""
+
+
+def test_an_adapter_of_ones_own_is_asked_again_when_its_code_changes(tree, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    files = find_files(str(tree({"a.txt": b"abc"})), TextAdapter())
+    seen = [bytes(encoded(files).read(0))]
+    for change in ("+ 1", "+ 2"):
+        (tmp_path / "own_of_a_cache_test.py").write_text(OWN.format(change=change))
+        importlib.invalidate_caches()
+        sys.modules.pop("own_of_a_cache_test", None)
+        own = importlib.import_module("own_of_a_cache_test").Own()
+        seen.append(bytes(encoded(replace(files, adapter=own)).read(0)))
+    assert seen == [b"abc", b"bcd", b"cde"]
 
 
 def test_the_cache_lies_where_asked(tmp_path, monkeypatch):

@@ -29,6 +29,11 @@ def test_an_adapter_takes_its_suffixes_from_a_folder_and_all_if_it_has_none(tree
     assert find_files(str(root), FileAdapter()).names == ("a.txt", "b.png")
 
 
+def test_a_folder_in_the_home_folder_is_a_folder_like_any(tree, monkeypatch):
+    monkeypatch.setenv("HOME", str(tree({"photos/a.txt": 1, "photos/b.png": 1})))
+    assert find_files("~/photos", TextAdapter()).names == ("a.txt",)
+
+
 def test_a_file_and_a_glob_are_taken_as_written(tree):
     root = tree({"x/a.one": 1, "x/b.one": 1, "y/c.one": 1, "y/.d.one": 1})
     assert find_files(str(root / "x/a.one"), TextAdapter()).names == ("a.one",)

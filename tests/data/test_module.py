@@ -119,6 +119,24 @@ def test_what_cannot_be_used_is_left_out_listed_and_told_once(tree, tmp_path):
     assert len(opened_quietly(root, Whole(), window=13).train) == 2
 
 
+def test_what_was_clipped_is_told_by_file_and_count(tree, monkeypatch):
+    class Loud(FileAdapter):
+        def read(self, path):
+            notes = ("turned", f"{path.name[0]} of 9 samples clipped")
+            return ByteStream(super().read(path).data, {"modality": "file", "suffix": ""}, notes)
+
+    told: list[str] = []
+    monkeypatch.setattr("megabyte_mm.data.module.rank_zero_info", told.append)
+    root = tree({f"{i}.bin": 5 for i in range(1, 6)})
+    opened(root, Loud(), window=4)
+    shown = "; ".join(f"{i}.bin: {i} of 9 samples clipped" for i in (1, 2, 3))
+    assert told == [
+        f"5 files of {root}: turned",
+        f"5 files of {root}: # of # samples clipped",
+        f"5 files of {root} lost range: {shown}; ...",
+    ]
+
+
 def opened_quietly(path, adapter, **settings):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -156,15 +156,18 @@ def test_a_stream_is_written_in_its_own_format(tmp_path):
     assert (info.samplerate, info.channels, info.subtype, info.frames) == (11025, 2, "PCM_U8", 9)
 
 
-def test_what_the_container_does_not_take_is_refused(tmp_path):
-    adapter = AudioAdapter(8000, 9, container="flac")
-    with pytest.raises(MediaError, match="a flac file does not take 9 channels at 8000 Hz"):
-        adapter.write(ByteStream(np.zeros(36, np.uint8), adapter.default_format()), tmp_path / "a.flac")
+@pytest.mark.parametrize("frames", [0, 2])
+@pytest.mark.parametrize(("rate", "channels"), [(8000, 9), (2**20, 1)])
+def test_what_the_container_does_not_take_is_refused(tmp_path, frames, rate, channels):
+    adapter = AudioAdapter(rate, channels, container="flac")
+    with pytest.raises(MediaError, match=f"a flac file does not take {channels} channels at {rate} Hz"):
+        adapter.write(ByteStream(np.zeros(frames * adapter.unit, np.uint8), adapter.default_format()), tmp_path / "a")
 
 
 def test_the_geometry_follows_from_the_settings():
     assert AudioAdapter(channels=2).unit == 4
     assert AudioAdapter(channels=2, encoding="pcm8").unit == AudioAdapter(channels=2, encoding="mulaw").unit == 2
+    assert AudioAdapter(channels=2).unit_in(AudioAdapter(8000, 3, "pcm8").default_format()) == 3
     adapter = AudioAdapter(8000, 2)
     assert (adapter.length, adapter.patch_size, adapter.whole, adapter.output_suffix) == (None, None, False, ".wav")
     assert adapter.cut(np.zeros(99, np.uint8), 50) == 48

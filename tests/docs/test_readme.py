@@ -166,10 +166,11 @@ def test_the_architecture_names_every_room():
 
 @pytest.fixture(scope="module")
 def known_options(tmp_path_factory):
-    """The options of every command, and of every adapter as settings of data.adapter."""
+    """The options of every command and of the benchmarks, and of every adapter as settings of data.adapter."""
     folder = tmp_path_factory.mktemp("help")
     script = "import sys; from megabyte_mm.cli import main; [main([name, '--help']) for name in sys.argv[1:]]"
     found = set(re.findall(r"--[\w.-]+", run("-c", script, *TRAINING, *OURS, folder=folder)))
+    found |= set(re.findall(r"--[\w.-]+", run(str(ROOT / "benchmarks" / "run.py"), "--help", folder=folder)))
     for adapter in data_adapters.ADAPTERS.values():
         found |= {f"--data.adapter.{name}" for name in inspect.signature(adapter).parameters}
     return found | {"--version", "--logdir"}

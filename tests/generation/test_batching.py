@@ -80,6 +80,15 @@ def test_an_ended_row_is_as_long_as_what_came_before_its_end(model: Megabyte, mo
     assert len(lengths) > 1
 
 
+def test_what_fills_an_ended_row_is_not_counted(model: Megabyte, monkeypatch: pytest.MonkeyPatch) -> None:
+    to_logits, bias = model.to_logits, torch.zeros(257)
+    bias[END] = 5.0
+    monkeypatch.setattr(model, "to_logits", lambda hidden: to_logits(hidden) + bias)
+    counts: list[int] = []
+    [rows] = continue_all(model, [Request(prefix(3), 60, count=8)], Sampling(), on_bytes=counts.append)
+    assert sum(counts) == sum(len(row) - 3 for row in rows)
+
+
 def test_progress_counts_every_byte_that_was_drawn(model: Megabyte) -> None:
     counts: list[int] = []
     continue_all(model, REQUESTS, Sampling(allow_end=False), batch_size=2, on_bytes=counts.append)

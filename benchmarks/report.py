@@ -1,0 +1,68 @@
+"""What the benchmarks hand back: tables, and the machine that they were made on."""
+
+from __future__ import annotations
+
+import os
+import platform
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from benchmarks.peer import peer_version
+
+Cell = str | int | float | None
+
+
+@dataclass
+class Table:
+    """Rows of named columns, for a person to read (`text`) and for --json (`records`)."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: list[tuple[Cell, ...]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def text(self) -> str:
+        """The table in Markdown, ready for docs/benchmarks.md."""
+        lines = [self.columns, *([_shown(cell) for cell in row] for row in self.rows)]
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        padded = [[cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in lines]
+        padded.insert(1, ["-" * width for width in widths])
+        body = [f"| {' | '.join(line)} |" for line in padded]
+        return "\n".join([f"### {self.title}", "", *body, *(f"\n{note}" for note in self.notes)])
+
+    def records(self) -> list[dict[str, Cell]]:
+        """One dictionary for each row, with unrounded figures."""
+        return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
+
+
+def machine(device: torch.device) -> dict[str, Cell]:
+    """What the figures depend on besides the code."""
+    return {
+        "cpu": _cpu_name(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
+        "load before": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "MEGABYTE-pytorch": peer_version(),
+    }
+
+
+def _cpu_name() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _shown(cell: Cell) -> str:
+    if cell is None:
+        return "–"
+    if isinstance(cell, float):
+        return f"{cell:,.0f}" if abs(cell) >= 100 else f"{cell:.3g}"
+    return str(cell)

@@ -1,0 +1,86 @@
+"""`make bench`: time attention, training steps, kept memory and generation, and print tables.
+
+Run it on a machine that does nothing else. docs/benchmarks.md says what each part measures and how to read it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from benchmarks.attention import time_attention
+from benchmarks.decoding import time_decoding
+from benchmarks.memory import time_kept_memory
+from benchmarks.report import Table, machine
+from benchmarks.training import time_training
+from benchmarks.workloads import workloads
+
+PARTS = ("attention", "training", "memory", "decoding")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The exit code, 0. Figures go to stdout, and to a file with --json."""
+    options = _options(arguments)
+    device = torch.device(options.device)
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    torch.manual_seed(0)
+    found = machine(device)
+    print("; ".join(f"{name}: {value}" for name, value in found.items() if value is not None), flush=True)
+    tables: dict[str, list[Table]] = {}
+    for part in options.parts:
+        print(f"timing {part} ...", file=sys.stderr, flush=True)
+        tables[part] = _parts(options, device)[part]()
+        for table in tables[part]:
+            print(f"\n{table.text()}", flush=True)
+    if options.json is not None:
+        records = {part: {table.title: table.records() for table in tables[part]} for part in tables}
+        options.json.write_text(json.dumps({"machine": found, **records}, indent=1) + "\n", encoding="utf-8")
+    return 0
+
+
+def _parts(options: argparse.Namespace, device: torch.device) -> dict[str, Callable[[], list[Table]]]:
+    timed, seconds, toy = workloads(options.toy), options.seconds, options.toy
+    # A whole forward for every byte takes minutes at the windows of pictures and sound.
+    decoded = timed[-1:]
+    return {
+        "attention": lambda: time_attention(timed, device, seconds, toy),
+        "training": lambda: time_training(timed, device, seconds),
+        "memory": lambda: time_kept_memory(timed, device, seconds),
+        "decoding": lambda: time_decoding(decoded, options.batches, device, seconds),
+    }
+
+
+def _options(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="benchmarks/run.py", description=__doc__)
+    default_device = "cuda" if torch.cuda.is_available() else "cpu"
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="what to time (default: everything)")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default=default_device, help="default: cuda where it is")
+    parser.add_argument("--threads", type=int, help="CPU threads (default: torch's own choice)")
+    parser.add_argument("--seconds", type=float, default=60.0, help="about how long each part measures (default: 60)")
+    parser.add_argument(
+        "--batches", type=int, nargs="+", default=[1, 4, 16], help="rows drawn at once (default: 1 4 16)"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the machine and all figures there")
+    parser.add_argument(
+        "--toy", action="store_true", help="tiny models, to see that all runs; the figures mean nothing"
+    )
+    options = parser.parse_args(arguments)
+    if options.device == "cuda" and not torch.cuda.is_available():
+        parser.error("--device cuda: torch sees no GPU here")
+    if options.threads is not None and options.threads < 1:
+        parser.error(f"--threads must be at least 1, not {options.threads}")
+    if options.seconds < 0:
+        parser.error(f"--seconds must not be negative, not {options.seconds}")
+    if min(options.batches) < 1:
+        parser.error(f"--batches must be at least 1, not {min(options.batches)}")
+    return options
+
+
+if __name__ == "__main__":
+    sys.exit(main())
