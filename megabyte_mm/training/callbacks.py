@@ -158,7 +158,10 @@ class SampleWriter(Callback):
 
     def _continuations(self, trainer: Trainer, module: ByteLM) -> list[Continuations]:
         data = trainer.datamodule  # type: ignore[attr-defined] # set by a connector
-        records = np.flatnonzero(data.val.lengths)[: self.count]
+        filled = np.flatnonzero(data.val.lengths)
+        count = min(self.count, len(filled))
+        # Spread over the files, which may lie sorted by class.
+        records = filled[np.arange(count) * len(filled) // count]
         requests, originals, formats = [], [], []
         for record in records.tolist():
             whole = data.val.read(record, 0, data.window)
@@ -167,7 +170,9 @@ class SampleWriter(Callback):
             requests.append(Request(prefix, length, condition=int(data.val.conditions[record])))
             originals.append(whole)
             formats.append(data.val.stream(record).format)
-        sampling = Sampling(self.temperature, self.top_k, self.top_p, allow_end=any(data.adapter.length_in(f) is None for f in formats))
+        sampling = Sampling(
+            self.temperature, self.top_k, self.top_p, allow_end=any(data.adapter.length_in(f) is None for f in formats)
+        )
         drawn = continue_all(module.model, requests, sampling)
         parts = zip(requests, originals, formats, drawn, strict=True)
         return [

@@ -74,7 +74,7 @@ class TrainingCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The trainer with our loggers, checkpoints and progress bar, as far as the user set none."""
         config = self._get(self.config_init, "trainer")
-        root = Path(config.default_root_dir)
+        root = Path(config.default_root_dir).expanduser()
         training = self.subcommand == "fit"
         self.config_init[str(self.subcommand)].ckpt_path = self._checkpoint(root, training)
         callbacks = self._callbacks(config, root, training)

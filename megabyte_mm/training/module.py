@@ -38,6 +38,7 @@ class ByteLM(LightningModule):
         super().__init__()
         self.net = net
         self.optimizer = optimizer
+        self._time_used = 0.0
         self.val_bpb = BitsPerByte()
         self.test_bpb = BitsPerByte()
 
@@ -61,7 +62,11 @@ class ByteLM(LightningModule):
             set_present_rate(config.scheduler)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Draw dropout from (seed, batch, rank) alone, so that a resumed run drops what the uninterrupted one does."""
+        """Look at the clock, which the learning rate may follow, and seed dropout by (seed, batch, rank) alone.
+
+        So a resumed run drops what the uninterrupted one does.
+        """
+        self._time_used = time_used(self.trainer)
         number = self.trainer.fit_loop.epoch_loop.total_batch_idx
         torch.manual_seed((self._seed * 1_000_003 + number * 1_009 + self.global_rank) % 2**63)
 
@@ -87,7 +92,7 @@ class ByteLM(LightningModule):
         """AdamW, with the learning rate set at every update."""
         # Lightning cannot clip gradients that a fused optimizer unscales itself.
         optimizer = adamw(self.model, self.optimizer, fused=self.trainer.precision != "16-mixed")
-        factor = lr_factor(self.optimizer, self.trainer.estimated_stepping_batches, lambda: time_used(self.trainer))
+        factor = lr_factor(self.optimizer, self.trainer.estimated_stepping_batches, lambda: self._time_used)
         schedule = LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
@@ -127,18 +132,24 @@ class ByteLM(LightningModule):
 
 
 def time_used(trainer: Trainer) -> float:
-    """The share of trainer.max_time that has passed, 0 without one."""
+    """The share of trainer.max_time that has passed on the first device, 0 without a limit; all devices must ask."""
+    timers = [c for c in trainer.callbacks if isinstance(c, Timer)]  # type: ignore[attr-defined] # set by a connector
     shares = [0.0]
-    for timer in trainer.callbacks:  # type: ignore[attr-defined] # set by a connector
-        remaining = timer.time_remaining() if isinstance(timer, Timer) else None
+    for timer in timers:
+        remaining = timer.time_remaining()
         if remaining is not None:
             shares.append(timer.time_elapsed() / max(timer.time_elapsed() + remaining, 1e-9))
-    return max(shares)
+    # Clocks differ, and with them the learning rates and then the weights of the devices would.
+    return trainer.strategy.broadcast(max(shares)) if timers else 0.0
+
+
+MAY_CHANGE = ("format", "model.config.dropout", "model.config.init_std")
+"""Entries of a checkpoint's spec that a resumed run may set otherwise."""
 
 
 def _differences(ours: Any, theirs: Any, at: str = "") -> list[str]:
     """Where two nested plain values differ, one line each; what may change from run to run is left out."""
     if isinstance(ours, dict) and isinstance(theirs, dict):
-        keys = [key for key in {**ours, **theirs} if key not in ("dropout", "init_std", "format")]
-        return [line for key in keys for line in _differences(ours.get(key), theirs.get(key), f"{at}.{key}".strip("."))]
+        pairs = {f"{at}.{key}".strip("."): (ours.get(key), theirs.get(key)) for key in {**ours, **theirs}}
+        return [line for path, pair in pairs.items() if path not in MAY_CHANGE for line in _differences(*pair, path)]
     return [] if ours == theirs else [f"{at} is {ours!r} here and {theirs!r} there"]

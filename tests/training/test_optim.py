@@ -47,3 +47,14 @@ def test_one_fused_step_equals_a_plain_one():
         model(torch.ones(1, 4)).sum().backward()
         optimizer.step()
     torch.testing.assert_close(models[0].weight, models[1].weight)
+
+
+def test_the_rate_falls_with_the_time_that_is_left() -> None:
+    used = 0.0
+    factor = lr_factor(OptimizerConfig(warmup_steps=0), math.inf, lambda: used)
+    assert factor(1000) == 1.0
+    used = 0.75
+    assert factor(1000) == pytest.approx(0.25)
+    assert lr_factor(OptimizerConfig(warmup_steps=0), 10, lambda: used)(9) == pytest.approx(0.1)  # steps are further on
+    used = 1.5
+    assert factor(1001) == 0.0
