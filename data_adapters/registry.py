@@ -27,7 +27,7 @@ def register(adapter: AdapterClass) -> AdapterClass:
     its definition was run anew (in a notebook), replaces it.
     """
     for name, other in ADAPTERS.items():
-        if (other.__module__, other.__qualname__) == (adapter.__module__, adapter.__qualname__):
+        if _is_same(adapter, other):
             continue
         if name == adapter.name:
             raise ValueError(f"the adapter name {name!r} is taken by {_path_of(other)}")
@@ -35,6 +35,16 @@ def register(adapter: AdapterClass) -> AdapterClass:
             raise ValueError(f"the suffix {taken[0]!r} of {_path_of(adapter)} is taken by {_path_of(other)}")
     ADAPTERS[adapter.name] = adapter
     return adapter
+
+
+def check_name(adapter: type[Adapter]) -> None:
+    """Raises ValueError where another class is registered under the adapter's name, which checkpoints would mean."""
+    other = ADAPTERS.get(adapter.name)
+    if other is not None and not _is_same(adapter, other):
+        raise ValueError(
+            f"the adapter {_path_of(adapter)} has the name {adapter.name!r} of {_path_of(other)}, and a checkpoint "
+            "keeps the name alone: give it a `name` of its own"
+        )
 
 
 def adapter_for(path: str | os.PathLike[str]) -> Adapter:
@@ -85,6 +95,11 @@ def load_class(import_path: str) -> type[Adapter]:
     if missing := sorted(found.__abstractmethods__) + [f for f in ("name", "suffixes") if not hasattr(found, f)]:
         raise ValueError(f"{import_path!r} does not define {', '.join(missing)}")
     return found
+
+
+def _is_same(one: type[Adapter], other: type[Adapter]) -> bool:
+    """Also where the definition was run anew, as in a notebook."""
+    return (one.__module__, one.__qualname__) == (other.__module__, other.__qualname__)
 
 
 def _path_of(adapter: type[Adapter]) -> str:

@@ -37,7 +37,7 @@ class TextAdapter(Adapter):
 
     @property
     def output_suffix(self) -> str:
-        """".txt" for text from nothing; a continuation keeps the ending of its prefix's file."""
+        """For text from nothing ".txt"; a continuation keeps the ending of its prefix's file."""
         return ".txt"
 
     def default_format(self) -> Format:

@@ -15,7 +15,9 @@ ROOT = Path(__file__).resolve().parent.parent
 def main(arguments: list[str] | None = None) -> int:
     """The exit code: 0 when the page is written, 1 with one line on stderr when a step failed."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--minutes", type=float, default=2.0, help="minutes of training per modality (default: 2)")
+    parser.add_argument(
+        "--minutes", type=float, default=2.0, help="minutes of training per modality, on average (default: 2)"
+    )
     minutes = parser.parse_args(arguments).minutes
     if minutes <= 0:
         parser.error(f"--minutes must be above 0, not {minutes}")

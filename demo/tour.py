@@ -26,6 +26,7 @@ KEEP = 0.5  # of a prefix file
 class Modality:
     """What differs between pictures, melodies and text.
 
+    share: of the training time; they sum to 3, and pictures take longest to take shape. temperature: of what is drawn.
     media: folder of validation files below media/. codecs: names in `baselines.CODECS`. prefixes: how many validation
     files to continue, each `takes` times. excerpt: samples or bytes of such a file to show, None for all of it.
     length: bytes to draw, None where the format fixes it.
@@ -38,6 +39,8 @@ class Modality:
     codecs: tuple[str, ...]
     prefixes: int
     takes: int
+    share: float
+    temperature: float
     excerpt: int | None = None
     length: int | None = None
 
@@ -65,6 +68,8 @@ MODALITIES = (
         ("PNG", "WebP lossless"),
         prefixes=10,
         takes=2,
+        share=1.6,
+        temperature=0.5,
     ),
     Modality(
         "audio",
@@ -75,6 +80,8 @@ MODALITIES = (
         ("FLAC",),
         prefixes=4,
         takes=1,
+        share=0.6,
+        temperature=0.8,
         excerpt=16384,
         length=8192,
     ),
@@ -87,6 +94,8 @@ MODALITIES = (
         ("xz",),
         prefixes=3,
         takes=1,
+        share=0.8,
+        temperature=0.6,
         excerpt=1024,
         length=512,
     ),
@@ -128,10 +137,12 @@ def _run(root: Path, *arguments: str) -> str:
 def _modality(root: Path, modality: Modality, minutes: float) -> Section:
     """Train, generate and measure one modality."""
     started = time.monotonic()
-    fit = _run(root, "fit", "--config", f"demo/{modality.name}.yaml", "--trainer.max_time", _max_time(minutes))
+    limit = _max_time(minutes * modality.share)
+    fit = _run(root, "fit", "--config", f"demo/{modality.name}.yaml", "--trainer.max_time", limit)
     seconds = time.monotonic() - started
     originals = _write_originals(root, modality)
     generate = ["generate", str(modality.checkpoint), "--out", str(modality.out)]
+    generate += ["--temperature", str(modality.temperature)]
     if modality.length is not None:
         generate += ["--length", str(modality.length)]
     fresh = _run(root, *generate, "--num_samples", str(FRESH))

@@ -61,10 +61,16 @@ OURS = {
 
 DEBUG = "MEGABYTE_MM_DEBUG"
 
+SHORT_WAIT = ("GOMP_SPINCOUNT", "2000")
+"""GNU's OpenMP, which reads it when torch is loaded, lets threads that wait for each other spin about as long as a
+small product takes, and then sleep. By default they spin on: beside one busy process on two cores, a training step of
+configs/image.yaml then took twice the time (8 against 18 kB/s), and alone it was no faster."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return the exit code: 0 all done, 2 a user's mistake, told in one line on stderr."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    os.environ.setdefault(*SHORT_WAIT)
     name = arguments[0] if arguments else "--help"
     if name in ("-h", "--help", "--version"):
         print(_version() if name == "--version" else _overview())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from pathlib import Path
@@ -288,3 +289,14 @@ def test_every_config_on_the_command_line_is_looked_up(packaged):
 
 def test_the_checkouts_own_configs_are_there():
     assert Path(find_config("image")).is_file()
+
+
+def test_threads_wait_shortly_for_each_other_unless_the_user_says_otherwise(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("GOMP_SPINCOUNT", "7")
+    main(["--help"])
+    assert os.environ["GOMP_SPINCOUNT"] == "7"
+    monkeypatch.delenv("GOMP_SPINCOUNT")
+    main(["--help"])
+    assert os.environ["GOMP_SPINCOUNT"] == "2000"

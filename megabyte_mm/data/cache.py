@@ -18,18 +18,20 @@ import sys
 import time
 import uuid
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 
 from data_adapters import registry
-from data_adapters.base import Adapter, MediaError
-from megabyte_mm.data.digests import file_digests
+from data_adapters.base import Adapter, ByteStream, MediaError
+from megabyte_mm.data.digests import Digest, file_digests
 from megabyte_mm.data.files import Files
 from megabyte_mm.data.progress import progress
 from megabyte_mm.data.shards import VERSION, DamagedShardsError, ShardReader, ShardWriter
 
 _TEMPORARY = ".encoding"
 _DAY = 86_400
+_CHANGED = "changed while it was read"
 
 
 def cache_folder(cache_dir: str | None = None) -> Path:
@@ -41,29 +43,33 @@ def cache_folder(cache_dir: str | None = None) -> Path:
 def encoded(files: Files, cache_dir: str | None = None) -> ShardReader:
     """The streams of all files, from the cache or encoded into it; a damaged cache entry is made anew.
 
-    A file that the adapter cannot read is left out and listed in `about["skipped"]` of the result as {path, reason};
-    `about["notes"]` counts the conversions by kind, `about["clipped"]` lists the files that lost range.
-    Raises ValueError, with the first reasons, where not one file can be read.
+    A file that the adapter cannot read, or that changes meanwhile, is left out and listed in `about["skipped"]` of the
+    result as {path, reason}; `about["notes"]` counts the conversions by kind, `about["clipped"]` lists the files that
+    lost range. Raises ValueError, with the first reasons, where not one file can be read.
     """
     home = cache_folder(cache_dir)
     home.mkdir(parents=True, exist_ok=True)
-    folder = home / _key(files, home)
+    digests = _digests(files, home)
+    folder = home / _key(files, [digest.sha256 for digest in digests])
     if (reader := _opened(folder)) is not None:
         return reader
     _sweep(home)
     temporary = home / f"{_TEMPORARY}@{socket.gethostname()}@{os.getpid()}@{uuid.uuid4().hex}"
     temporary.mkdir()
     try:
-        _fill(temporary, files)
-        return _publish(temporary, folder)
+        contents = _fill(temporary, files, digests)
+        return _publish(temporary, home / _key(files, contents))
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _key(files: Files, home: Path) -> str:
+def _digests(files: Files, home: Path) -> list[Digest]:
     root = hashlib.sha256(os.fsencode(files.root.resolve())).hexdigest()
-    digests = file_digests([files.root / name for name in files.names], home / "digests" / f"{root[:16]}.json")
-    content = [VERSION, registry.spec(files.adapter), list(zip(files.names, digests, strict=True))]
+    return file_digests([files.root / name for name in files.names], home / "digests" / f"{root[:16]}.json")
+
+
+def _key(files: Files, contents: Sequence[str]) -> str:
+    content = [VERSION, registry.spec(files.adapter), list(zip(files.names, contents, strict=True))]
     content += _own_code(files.adapter)
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
 
@@ -85,19 +91,21 @@ def _opened(folder: Path) -> ShardReader | None:
         return None
 
 
-def _fill(folder: Path, files: Files) -> None:
+def _fill(folder: Path, files: Files, digests: Sequence[Digest]) -> list[str]:
+    """Encode the files; gives what each was made of: its sha256, or that it changed."""
+    contents = []
     skipped: list[dict[str, str]] = []
     clipped: list[dict[str, str]] = []
     notes: Counter[str] = Counter()
     with closing(ShardWriter(folder)) as writer:
-        for name in progress(files.names, "encoding files"):
-            try:
-                stream = files.adapter.read(files.root / name)
-            except MediaError as error:
-                skipped.append({"path": name, "reason": error.reason})
-                continue
-            except OSError as error:
-                skipped.append({"path": name, "reason": error.strerror or str(error)})
+        for name, digest in zip(progress(files.names, "encoding files"), digests, strict=True):
+            stream = _read(files.adapter, files.root / name)
+            unchanged = digest.is_of(files.root / name)
+            contents.append(digest.sha256 if unchanged else _CHANGED)
+            if not unchanged:
+                stream = _CHANGED
+            if isinstance(stream, str):
+                skipped.append({"path": name, "reason": stream})
                 continue
             writer.add(name, stream, files.adapter.name)
             notes.update(re.sub(r"\d+(\.\d+)?", "#", note) for note in stream.notes)
@@ -105,6 +113,17 @@ def _fill(folder: Path, files: Files) -> None:
         if not len(writer):
             raise ValueError(f"data.path {files.root}: not one file can be read: {first_reasons(skipped)}")
         writer.finish(adapter=registry.spec(files.adapter), skipped=skipped, clipped=clipped, notes=notes)
+    return contents
+
+
+def _read(adapter: Adapter, path: Path) -> ByteStream | str:
+    """The file's stream, or the reason why there is none."""
+    try:
+        return adapter.read(path)
+    except MediaError as error:
+        return error.reason
+    except OSError as error:
+        return error.strerror or str(error)
 
 
 def first_reasons(skipped: list[dict[str, str]], count: int = 3) -> str:

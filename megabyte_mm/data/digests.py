@@ -8,15 +8,31 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from data_adapters.base import write_atomically
 from megabyte_mm.data.progress import progress
 
 _SETTLED_NS = 2 * 10**9
+UNREADABLE = "unreadable"
 
 
-def file_digests(paths: Sequence[Path], memo: Path) -> list[str]:
-    """The sha256 of each file in hexadecimal, or "unreadable" where it cannot be read.
+class Digest(NamedTuple):
+    """The sha256 of a file in hexadecimal, or UNREADABLE, and the size, times and inode that the file had then."""
+
+    sha256: str
+    stamp: list[int]
+
+    def is_of(self, path: Path) -> bool:
+        """Whether the file still has that content; it is read only where its stamp differs."""
+        try:
+            return _stamp(path) == self.stamp or _sha256(path) == self.sha256
+        except OSError:
+            return self.sha256 == UNREADABLE
+
+
+def file_digests(paths: Sequence[Path], memo: Path) -> list[Digest]:
+    """The digest of each file.
 
     memo: a JSON file of earlier digests, believed for a file whose size, times and inode are the same; it is rewritten
     atomically, and may be lost or damaged at no harm but time. A file changed within the last two seconds is not
@@ -32,11 +48,11 @@ def file_digests(paths: Sequence[Path], memo: Path) -> list[str]:
             entry = known.get(key)
             digest = str(entry[-1]) if entry and entry[:-1] == stamp else _sha256(path)
         except OSError:
-            digests.append("unreadable")
+            digests.append(Digest(UNREADABLE, []))
             continue
         if time.time_ns() - max(stamp[1:3]) > _SETTLED_NS:
             fresh[key] = [*stamp, digest]
-        digests.append(digest)
+        digests.append(Digest(digest, stamp))
     if fresh != known:
         with suppress(OSError):  # a full disk, or a cache that is only to be read
             memo.parent.mkdir(parents=True, exist_ok=True)

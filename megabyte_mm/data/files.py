@@ -47,7 +47,7 @@ def find_files(path: str, adapter: Adapter | None = None) -> Files:
             raise ValueError(f"data.path {path}: no file of the {adapter.name} adapter ({', '.join(suffixes)}) in it")
     if not names:
         raise ValueError(f"data.path {path}: no files in it")
-    used = [name for name in names if _split_of(name)] if is_split(names) else names
+    used = named_splits(names) or names
     return Files(root, tuple(sorted(used)), adapter, unused=len(names) - len(used))
 
 
@@ -108,27 +108,39 @@ def _split_of(name: str) -> str | None:
     return split if split in SPLITS else None
 
 
-def is_split(names: Sequence[str]) -> bool:
-    """Whether both `train` and `val` are there, as folders or as files such as train.txt."""
-    return {"train", "val"} <= {_split_of(name) for name in names}
+def named_splits(names: Sequence[str]) -> dict[str, str]:
+    """The split that each name belongs to by its folder or file name; empty where names do not tell.
+
+    They do where `train` and `val` are there, as folders or as files such as train.txt, and where the folders `train`
+    and `test` are. Only folders in the second case: beside a train.py, a test.py is no test data.
+    """
+    splits = {name: split for name in names if (split := _split_of(name))}
+    if {"train", "val"} <= set(splits.values()):
+        return splits
+    folders = {name: split for name, split in splits.items() if "/" in name}
+    return folders if {"train", "test"} <= set(folders.values()) else {}
 
 
 def split_rows(names: Sequence[str], val_share: float) -> dict[str, list[int]]:
     """The indices into `names` of "train", "val" and "test"; test is val where there are no test files.
 
-    Where both `train` and `val` exist as folders (or as files, such as train.txt), they are the splits. Otherwise a
-    file is validation when the sha256 of its name, read as a number in [0, 1), is below `val_share`, so that new files
-    move no old one. Should this leave a side empty, the file with the smallest number validates, or the file with the
-    largest one trains. Needs two names or more.
+    The splits are those of `named_splits`. Where it has no "val", it is held out of "train", or of all names: a file is
+    validation when the sha256 of its name, read as a number in [0, 1), is below `val_share`, so that new files move no
+    old one. Should this leave a side empty, the file with the smallest number validates, or the file with the largest
+    one trains. A lone file trains, and "val" stays empty.
     """
-    if is_split(names):
-        rows = {split: [i for i, name in enumerate(names) if _split_of(name) == split] for split in SPLITS}
-        return rows if rows["test"] else {**rows, "test": rows["val"]}
-    places = [_place(name) for name in names]
-    order = sorted(range(len(names)), key=places.__getitem__)
-    held_out = min(max(sum(place < val_share for place in places), 1), len(names) - 1)
-    val = sorted(order[:held_out])
-    return {"train": sorted(order[held_out:]), "val": val, "test": val}
+    named = named_splits(names) or dict.fromkeys(names, "train")
+    rows = {split: [i for i, name in enumerate(names) if named.get(name) == split] for split in SPLITS}
+    if not rows["val"]:
+        rows["train"], rows["val"] = _held_out(names, rows["train"], val_share)
+    return {**rows, "test": rows["test"] or rows["val"]}
+
+
+def _held_out(names: Sequence[str], rows: Sequence[int], share: float) -> tuple[list[int], list[int]]:
+    places = {row: _place(names[row]) for row in rows}
+    order = sorted(rows, key=places.__getitem__)
+    count = min(max(sum(place < share for place in places.values()), 1), len(rows) - 1)
+    return sorted(order[count:]), sorted(order[:count])
 
 
 def _place(name: str) -> float:
@@ -137,7 +149,7 @@ def _place(name: str) -> float:
 
 def classes_of(names: Sequence[str]) -> list[str | None]:
     """The first folder of each name below its split, or None for a file that lies in none."""
-    depth = 1 if is_split(names) else 0
+    depth = 1 if named_splits(names) else 0
     folders = [name.split("/")[depth:-1] for name in names]
     return [below[0] if below else None for below in folders]
 
@@ -155,7 +167,5 @@ def conditions_of(labels: Sequence[str | None], train: Sequence[int]) -> tuple[s
     if "none" in classes:
         raise ValueError('data.classes: a class folder is called "none", the name of having no class: rename it')
     if unknown := sorted({label for label in labels if label} - set(classes)):
-        raise ValueError(
-            f"data.classes: no training file in the class {', '.join(unknown)}, which validation files have"
-        )
+        raise ValueError(f"data.classes: no training file in the class {', '.join(unknown)}, which other files have")
     return ("none", *classes)

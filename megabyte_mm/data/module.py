@@ -16,7 +16,7 @@ from data_adapters.base import Adapter
 from megabyte_mm.data.cache import encoded, first_reasons
 from megabyte_mm.data.files import Files, find_files
 from megabyte_mm.data.loader import ResumableLoader, WindowDataset, WindowSampler
-from megabyte_mm.data.records import Records, Skipped, Splits, split_records
+from megabyte_mm.data.records import Records, Skipped, Splits, split_records, unit_of
 from megabyte_mm.data.windows import resolve_window
 
 
@@ -41,13 +41,13 @@ class ByteData(LightningDataModule):
     Without a trainer: `data.setup()`, then `for batch in data.train_dataloader()`. The properties need `setup` first.
 
     Args:
-        path: A folder, a file or a glob of media files. `train` and `val` folders in it (and `test`) are the splits;
-            otherwise some files are held out for validation, or the end of the file if it is the only one.
+        path: A folder, a file or a glob of media files. Folders `train`, `val` and `test` in it are the splits; without
+            `val`, some of the files are held out for validation, or the end of the file if it is the only one.
         adapter: What reads the files; chosen by their suffixes if left out.
         window: Bytes in a training example; left out, the length of the adapter's streams, or else 2048.
         batch_size: Windows in a batch of each device.
         val_batch_size: The same for validation and test; `batch_size` if left out.
-        val_share: The share of the files, or of the only file, that is held out where there are no split folders.
+        val_share: The share of the files, or of the only file, that is held out where there is no `val` folder.
         classes: Whether the class folders (train/cat/1.png, or cat/1.png) become conditions of the model.
         num_workers: Processes that load batches. 0 is fastest as long as the cache lies on a local disk.
         seed: Decides the order and the places of the training windows.
@@ -90,6 +90,7 @@ class ByteData(LightningDataModule):
         self._asked_adapter, self._asked_window = adapter, window
         self._files: Files | None = None
         self._splits: Splits | None = None
+        self._unit = 1
         self._told = False
 
     def prepare_data(self) -> None:
@@ -137,7 +138,7 @@ class ByteData(LightningDataModule):
     @property
     def window(self) -> int:
         """Bytes in a window."""
-        return resolve_window(self.adapter, self._asked_window)
+        return resolve_window(self.adapter, self._asked_window, self._unit)
 
     @property
     def train(self) -> Records:
@@ -181,8 +182,8 @@ class ByteData(LightningDataModule):
 
     @property
     def unit(self) -> int:
-        """Bytes that stay together: a pixel, a frame of sound, one byte."""
-        return self.adapter.unit
+        """Bytes that stay together: a pixel, a frame of sound, one byte; where files differ, a multiple of each."""
+        return self._unit
 
     @property
     def fingerprint(self) -> str:
@@ -204,10 +205,13 @@ class ByteData(LightningDataModule):
         if self._splits is not None:
             return
         files = find_files(self.path, self._asked_adapter)
-        window = resolve_window(files.adapter, self._asked_window)
+        registry.check_name(type(files.adapter))
+        resolve_window(files.adapter, self._asked_window)  # so that most mistakes are told before encoding
         reader = encoded(files, self.cache_dir)
+        unit = unit_of(reader, files.adapter)
+        window = resolve_window(files.adapter, self._asked_window, unit)
         self._splits = split_records(reader, files.adapter, window, self.val_share, self.classes)
-        self._files = files
+        self._files, self._unit = files, unit
 
     def _loader(
         self, records: Records, batch_size: int, training: bool = False, limit: int | None = None
@@ -230,7 +234,7 @@ class ByteData(LightningDataModule):
             return
         self._told = True
         if self._files and self._files.unused:
-            rank_zero_info(f"{self._files.unused} files of {self.path} lie beside train and val and are not used")
+            rank_zero_info(f"{self._files.unused} files of {self.path} lie beside train, val and test and are not used")
         for note, count in self.notes.items():
             rank_zero_info(f"{count} files of {self.path}: {note}")
         if clipped := self.train.reader.about["clipped"]:

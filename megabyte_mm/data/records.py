@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from data_adapters.base import Adapter, Bytes, ByteStream
 from megabyte_mm.data.cache import first_reasons
-from megabyte_mm.data.files import classes_of, conditions_of, is_split, split_rows
+from megabyte_mm.data.files import classes_of, conditions_of, named_splits, split_rows
 from megabyte_mm.data.shards import ShardReader
 from megabyte_mm.data.windows import Ints
 
@@ -64,28 +65,32 @@ class Splits:
     skipped: Skipped
 
 
+def unit_of(reader: ShardReader, adapter: Adapter) -> int:
+    """Bytes that are whole units of every record: the least common multiple, where sounds differ in channels."""
+    return math.lcm(adapter.unit, *(adapter.unit_in(format) for format in reader.formats()))
+
+
 def split_records(
     reader: ShardReader, adapter: Adapter, window: int, val_share: float = 0.05, classes: bool = False
 ) -> Splits:
-    """The splits of a shard folder, as `files.split_rows` tells; a single record is split by position.
+    """The splits of a shard folder, as `files.split_rows` tells; of a lone record to train on, the end validates.
 
     Records of no bytes are left out and listed, and so are those of a `whole` adapter that do not fit into `window`.
-    Raises ValueError where nothing is left of a split, or where one record is all there is and cannot be split.
+    Raises ValueError where nothing is left of a split, or where one record is all that trains and cannot be split.
     """
     usable, skipped = _usable(reader, adapter, window)
     names = [reader.names[row] for row in usable]
-    if len(names) == 1:
-        if classes:
-            raise ValueError(f"data.classes is set, but {names[0]} is the only file that can be used")
-        train, val = _split_by_position(reader, int(usable[0]), adapter, val_share)
-        return Splits(train, val, val, ("none",), skipped)
+    if len(names) == 1 and classes:
+        raise ValueError(f"data.classes is set, but {names[0]} is the only file that can be used")
     rows = split_rows(names, val_share)
     labels = classes_of(names)
     conditions = conditions_of(labels, rows["train"]) if classes else ("none",)
     numbers = {name: number for number, name in enumerate(conditions)}
     ids = np.array([numbers.get(label or "none", 0) for label in labels], dtype=np.int64)
-    train, val, test = (_whole(reader, usable[chosen], ids[chosen]) for chosen in map(np.array, rows.values()))
-    return Splits(train, val, test, conditions, skipped)
+    train, val, test = (_whole(reader, usable[chosen], ids[chosen]) for chosen in rows.values())
+    if not len(val):
+        train, val = _split_by_position(train, adapter, val_share)
+    return Splits(train, val, test if len(test) else val, conditions, skipped)
 
 
 def _usable(reader: ShardReader, adapter: Adapter, window: int) -> tuple[Ints, Skipped]:
@@ -97,9 +102,10 @@ def _usable(reader: ShardReader, adapter: Adapter, window: int) -> tuple[Ints, S
     if not len(usable):
         raise ValueError(f"data.path: of {len(skipped)} files not one can be used: {first_reasons(skipped)}")
     # Without this, losing all of val would turn train into files to be split anew.
-    found = [*reader.names, *(entry["path"] for entry in skipped)]
-    if is_split(found) and not is_split([reader.names[row] for row in usable]):
-        raise ValueError(f"data.path: of train or of val not one file can be used: {first_reasons(skipped)}")
+    named = named_splits([*reader.names, *(entry["path"] for entry in skipped)])
+    if lost := sorted(set(named.values()) - {named.get(reader.names[row]) for row in usable}):
+        its = [entry for entry in skipped if named.get(entry["path"]) == lost[0]]
+        raise ValueError(f"data.path: of {lost[0]} not one file can be used: {first_reasons(its)}")
     return usable, skipped
 
 
@@ -115,19 +121,20 @@ def _whole(reader: ShardReader, rows: Ints, conditions: Ints) -> Records:
     return Records(reader, rows, np.zeros_like(rows), reader.lengths[rows], conditions)
 
 
-def _split_by_position(reader: ShardReader, row: int, adapter: Adapter, val_share: float) -> tuple[Records, Records]:
-    name, data = reader.names[row], reader.read(row)
+def _split_by_position(only: Records, adapter: Adapter, val_share: float) -> tuple[Records, Records]:
+    name, stream = only.name(0), only.stream(0)
     if adapter.whole:
         raise ValueError(
-            f"data.path: {name} is the only file that can be used, and one {adapter.name} cannot both train and "
+            f"data.path: {name} is the only file to train on, and one {adapter.name} cannot both train and "
             "validate: give two files or more"
         )
-    cut = adapter.cut(data, int(len(data) * (1 - val_share)))
-    if not 0 < cut < len(data):
+    length = len(stream.data)
+    cut = adapter.cut(stream.data, int(length * (1 - val_share)))
+    cut -= cut % adapter.unit_in(stream.format)
+    if not 0 < cut < length:
         raise ValueError(
-            f"data.path: {name} is the only file, and its {len(data)} bytes are too few to hold out "
+            f"data.path: {name} is the only file to train on, and its {length} bytes are too few to hold out "
             f"data.val_share {val_share} of them: give more data"
         )
-    none = np.zeros(1, dtype=np.int64)
-    train = Records(reader, none + row, none, none + cut, none)
-    return train, Records(reader, none + row, none + cut, none + (len(data) - cut), none)
+    train = replace(only, lengths=np.array([cut]))
+    return train, replace(only, starts=train.lengths, lengths=only.lengths - cut)

@@ -17,7 +17,7 @@ import numpy as np
 
 from data_adapters.base import Bytes, ByteStream, Format
 
-VERSION = 1
+VERSION = 2
 SHARD_BYTES = 256 * 2**20
 INDEX = "index.json"
 
@@ -133,6 +133,10 @@ class ShardReader:
         """The format of a record's stream."""
         found: Format = self.about["kinds"][self._kind[row]]["format"]
         return found
+
+    def formats(self) -> list[Format]:
+        """Every format that a record of at least one byte has."""
+        return [self.about["kinds"][kind]["format"] for kind in np.unique(self._kind[self.lengths > 0])]
 
     def stream(self, row: int) -> ByteStream:
         """A whole record as the adapter read it."""

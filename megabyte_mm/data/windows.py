@@ -20,11 +20,13 @@ DEFAULT_WINDOW = 2048
 ORDER, JITTER = 0, 1
 
 
-def resolve_window(adapter: Adapter, window: int | None) -> int:
+def resolve_window(adapter: Adapter, window: int | None, unit: int | None = None) -> int:
     """The window length in bytes: the adapter's fixed stream length, else `window`, else about 2048.
 
-    Raises ValueError where `window` disagrees with the adapter's length or cuts one of its units.
+    unit: bytes that stay together in all files (`records.unit_of`); left out, as far as the adapter alone tells. Raises
+    ValueError where `window` disagrees with the adapter's length or is no multiple of the unit.
     """
+    unit = unit or adapter.unit
     if adapter.length is not None:
         if window not in (None, adapter.length):
             raise ValueError(
@@ -33,10 +35,11 @@ def resolve_window(adapter: Adapter, window: int | None) -> int:
             )
         return adapter.length
     if window is None:
-        return max(DEFAULT_WINDOW // adapter.unit, 1) * adapter.unit
-    if window < 1 or window % adapter.unit:
-        nearest = max(round(window / adapter.unit), 1) * adapter.unit
-        raise ValueError(f"data.window {window} must be a positive multiple of {adapter.unit} bytes, such as {nearest}")
+        return max(DEFAULT_WINDOW // unit, 1) * unit
+    if window < 1 or window % unit:
+        nearest = max(round(window / unit), 1) * unit
+        why = "" if unit == adapter.unit else " to hold whole units of every file"
+        raise ValueError(f"data.window {window} must be a positive multiple of {unit} bytes{why}, such as {nearest}")
     return window
 
 

@@ -6,6 +6,7 @@ Legend: B rows, T symbols.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -30,15 +31,29 @@ def generate(
     """Continue each row of `prefix` by `length` symbols.
 
     prefix: (B, t) int64, 0..255, t >= 0; condition: (B,) int64 or None -> (B, t + length) int64: the prefix, then what
-    was drawn, END to the end once an END was drawn. The same seed gives the same symbols, whatever the other rows hold.
+    was drawn, END to the end once an END was drawn. The same seed gives the same symbols, whatever the other rows hold;
+    dropout rests meanwhile.
     Raises ValueError for settings outside their range, and for a model whose output is not finite.
     """
     if length < 0:
         raise ValueError(f"length is {length}; it must be at least 0")
     sampling = Sampling(temperature, top_k, top_p, allow_end)
-    drawn = list(stream(model, prefix, length, sampling, row_seeds(seed, len(prefix)), condition))
+    with _evaluating(model):
+        drawn = list(stream(model, prefix, length, sampling, row_seeds(seed, len(prefix)), condition))
     ids_BT = torch.cat([prefix, *(ids_B[:, None] for ids_B in drawn)], dim=1)
     return torch.nn.functional.pad(ids_BT, (0, prefix.shape[1] + length - ids_BT.shape[1]), value=END)
+
+
+@contextmanager
+def _evaluating(model: ByteModel) -> Iterator[None]:
+    """The model in eval mode, and then each of its modules back in its own."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
 
 
 def row_seeds(seed: int, rows: int, first: int = 0) -> list[int]:

@@ -1,4 +1,4 @@
-"""Small labelled pictures: bold shapes, stepped gradients and block letters in twelve colours, without noise.
+"""Small labelled pictures: bold shapes, stepped gradients and block letters in seven colours, without noise.
 
 They are made to be learned in minutes: edges are hard, grounds are plain, every channel value is a multiple of 8, and
 what lies above the middle of a picture tells what belongs below it.
@@ -22,15 +22,12 @@ SIDE = 32
 CELL = 4  # letters and gradients are built of cells as large as the image model's patches
 INKS: tuple[Colour, ...] = (
     (240, 72, 72),
-    (240, 128, 16),
     (240, 184, 72),
     (72, 184, 72),
-    (16, 184, 184),
     (72, 128, 240),
-    (128, 72, 240),
     (240, 72, 184),
 )
-GROUNDS: tuple[Colour, ...] = ((240, 240, 240), (16, 16, 72), (16, 72, 72), (72, 16, 72))
+GROUNDS: tuple[Colour, ...] = ((240, 240, 240), (16, 16, 72))
 LETTERS = "AHIOTUVXY8"
 RADII = (10, 12)
 ACROSS, DOWN = (-4, 0, 4), (-4, 0)  # never below the middle, so that the upper half shows how wide a shape gets

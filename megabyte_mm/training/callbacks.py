@@ -165,8 +165,9 @@ class SampleWriter(Callback):
         requests, originals, formats = [], [], []
         for record in records.tolist():
             whole = data.val.read(record, 0, data.window)
-            prefix = whole[: data.adapter.cut(whole, round(self.keep * len(whole)))]
-            length = len(whole) - len(prefix) if data.adapter.whole else self.length // data.unit * data.unit
+            cut = data.adapter.cut(whole, round(self.keep * len(whole)))
+            prefix = whole[: cut - cut % data.unit]
+            length = len(whole) - len(prefix) if data.adapter.whole else -(-self.length // data.unit) * data.unit
             requests.append(Request(prefix, length, condition=int(data.val.conditions[record])))
             originals.append(whole)
             formats.append(data.val.stream(record).format)

@@ -82,6 +82,34 @@ def test_split_folders_and_split_files_are_the_splits():
     assert split_rows(["test.txt", "train.txt", "val.txt"], 0.5) == {"train": [1], "val": [2], "test": [0]}
 
 
+TRAINING = [f"train/{name}" for name in NAMES]
+
+
+def test_beside_train_and_test_folders_val_is_held_out_of_train():
+    rows = split_rows([*TRAINING, "test/a.txt", "test/b.txt"], 0.1)
+    alone = split_rows(TRAINING, 0.1)
+    assert rows == {"train": alone["train"], "val": alone["val"], "test": [400, 401]}
+    assert 20 <= len(rows["val"]) <= 60
+
+
+def test_a_lone_file_of_train_is_not_held_out_here():
+    assert split_rows(["train/a", "test/b"], 0.1) == {"train": [0], "val": [], "test": [1]}
+    assert split_rows(["a"], 0.1) == {"train": [0], "val": [], "test": []}
+
+
+def test_without_val_only_folders_called_train_and_test_are_splits():
+    for names in (["train.py", "test.py", "b.py"], ["train/a.py", "test.py", "b.py"], ["train.py", "test/a.py", "b"]):
+        rows = split_rows(names, 0.1)
+        assert sorted(rows["train"] + rows["val"]) == [0, 1, 2]
+        assert rows["test"] == rows["val"]
+        assert classes_of(names) == [name.split("/")[0] if "/" in name else None for name in names]
+
+
+def test_files_beside_train_and_test_folders_are_counted_but_not_used(tree):
+    files = find_files(str(tree({"train/a.txt": 1, "test/b.txt": 1, "test.txt": 1, "train.txt": 1, "old/c.txt": 1})))
+    assert (files.names, files.unused) == (("test/b.txt", "train/a.txt"), 3)
+
+
 def test_a_hashed_split_holds_out_the_share_and_new_files_move_no_old_one():
     rows = split_rows(NAMES, 0.1)
     assert sorted(rows["train"] + rows["val"]) == list(range(400))
@@ -107,6 +135,7 @@ def test_class_folders_lie_below_the_split():
     assert classes_of(names) == ["cat", "bird", None, "cat"]
     assert conditions_of(classes_of(names), [0, 1, 2]) == ("none", "bird", "cat")
     assert classes_of(["cat/1", "cat/deep/2", "3"]) == ["cat", "cat", None]
+    assert classes_of(["train/cat/1", "test/cat/2", "test/3"]) == ["cat", "cat", None]
 
 
 @pytest.mark.parametrize(

@@ -4,19 +4,23 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from lightning.pytorch import LightningModule, Trainer
 
+from data_adapters.audio import AudioAdapter
 from data_adapters.base import ByteStream, MediaError
 from data_adapters.file import FileAdapter
 from data_adapters.text import TextAdapter
 from megabyte_mm.alphabet import END, scored
+from megabyte_mm.data.loader import WindowDataset
 from megabyte_mm.data.module import ByteData
 
 
 class Whole(FileAdapter):
     """Files that must fit into a window; those that begin with "!" cannot be read."""
 
+    name = "whole"
     whole = True
 
     def read(self, path):
@@ -29,6 +33,7 @@ class Whole(FileAdapter):
 class Four(FileAdapter):
     """Streams of four bytes, always."""
 
+    name = "four"
     length = 4
     unit = 2
     patch_size = 2
@@ -81,11 +86,29 @@ def test_a_single_file_is_split_by_position_between_characters(tree, test_name):
     assert bytes(data.train.read(0, len(train) - 2, len(train) + 5)) == train[-2:]
 
 
+def test_one_training_file_beside_test_files_is_split_by_position(tree):
+    root = tree({"train/cat/a.txt": b"abcdefghij", "test/cat/b.txt": b"xyz"})
+    data = opened(root, window=4, val_share=0.3, classes=True)
+    assert (bytes(data.train.read(0)), bytes(data.val.read(0)), bytes(data.test.read(0))) == (
+        b"abcdefg",
+        b"hij",
+        b"xyz",
+    )
+    assert [split.conditions.tolist() for split in (data.train, data.val, data.test)] == [[1], [1], [1]]
+
+
+def test_test_files_never_train_where_val_is_missing(tree):
+    files = {f"{split}/{name}/{i}.txt": 3 for split in ("train", "test") for name in ("cat", "bird") for i in range(9)}
+    data = opened(tree(files), classes=True, window=4, val_share=0.2)
+    assert data.conditions == ("none", "bird", "cat")
+    splits = [{split.name(i).split("/")[0] for i in range(len(split))} for split in (data.train, data.val, data.test)]
+    assert splits == [{"train"}, {"train"}, {"test"}]
+    assert len(data.test) == 18
+
+
 def test_a_single_file_that_cannot_be_split_is_refused(tree):
     root = tree({"a.bin": 10})
-    with pytest.raises(
-        ValueError, match=r"a\.bin is the only file that can be used, and one file cannot both train and"
-    ):
+    with pytest.raises(ValueError, match=r"a\.bin is the only file to train on, and one whole cannot both train and"):
         opened(root, Whole(), window=20)
     with pytest.raises(ValueError, match="its 1 bytes are too few"):
         opened(tree({"a.bin": 1}), FileAdapter())
@@ -121,6 +144,8 @@ def test_what_cannot_be_used_is_left_out_listed_and_told_once(tree, tmp_path):
 
 def test_what_was_clipped_is_told_by_file_and_count(tree, monkeypatch):
     class Loud(FileAdapter):
+        name = "loud"
+
         def read(self, path):
             notes = ("turned", f"{path.name[0]} of 9 samples clipped")
             return ByteStream(super().read(path).data, {"modality": "file", "suffix": ""}, notes)
@@ -149,9 +174,70 @@ def test_nothing_usable_names_the_first_reasons(tree):
 
 
 def test_a_split_without_a_usable_file_is_not_split_otherwise(tree):
-    root = tree({"train/a.bin": b"a", "train/b.bin": b"b", "val/c.bin": b"!"})
-    with pytest.raises(ValueError, match=r"not one file can be used: val/c\.bin: begins with !"):
-        opened(root, Whole(), window=8)
+    train = {"train/a.bin": b"a", "train/b.bin": b"b"}
+    with pytest.raises(ValueError, match=r"of val not one file can be used: val/c\.bin: begins with !"):
+        opened(tree({**train, "val/c.bin": b"!"}), Whole(), window=8)
+    with pytest.raises(ValueError, match=r"of val not one file can be used: val/c\.bin: begins with !"):
+        opened(tree({**train, "val/c.bin": b"!", "test/d.bin": b"d"}), Whole(), window=8)
+
+
+def test_test_files_that_are_all_unusable_are_not_replaced_by_others(tree):
+    with pytest.raises(ValueError, match=r"of test not one file can be used: test/c\.bin: begins with !"):
+        opened(tree({"train/a.bin": b"a", "train/b.bin": b"b", "test/c.bin": b"!"}), Whole(), window=8)
+
+
+def test_an_adapter_under_the_name_of_another_is_refused(tree):
+    class Inverted(TextAdapter):
+        pass
+
+    root = tree({"a.txt": 9, "b.txt": 9})
+    with pytest.raises(
+        ValueError, match=r"Inverted has the name 'text' of data_adapters\.text\.TextAdapter.*`name` of its own"
+    ):
+        opened(root, Inverted())
+    Inverted.name = "inverted"
+    assert opened(root, Inverted()).spec()["adapter"]["name"] == "inverted"
+
+
+def sounds(folder, **channels) -> str:
+    """A sound of 500 frames for each name, with that many channels."""
+    folder.mkdir(exist_ok=True)
+    for name, count in channels.items():
+        wave = np.random.default_rng(0).integers(-9000, 9000, (500, count)).astype(np.int16)
+        soundfile.write(folder / f"{name}.wav", wave, 8000)
+    return str(folder)
+
+
+def test_windows_of_sound_hold_whole_frames_whatever_the_channels(tmp_path):
+    path = sounds(tmp_path / "a", mono=1, stereo=2, three=3)
+    data = opened(path, AudioAdapter())
+    assert (data.unit, data.window) == (12, 2040)
+    with pytest.raises(ValueError, match=r"data\.window 64 must be a positive multiple of 12 bytes.*such as 60"):
+        opened(path, AudioAdapter(), window=64)
+    assert opened(path, AudioAdapter(channels=1), window=64).unit == 2
+
+
+def test_jittered_windows_of_stereo_start_between_frames(tmp_path):
+    data = opened(sounds(tmp_path / "a", a=2, b=2), AudioAdapter(), window=64)
+    dataset = data.train_dataloader().dataset
+    assert isinstance(dataset, WindowDataset)
+    grid = dataset.grid
+    starts = np.concatenate([grid.jittered(np.arange(len(grid)), 0, epoch)[1] for epoch in range(3)])
+    assert set(starts % 8) == {0, 4}
+    mono = opened(sounds(tmp_path / "b", a=1, b=1), AudioAdapter(), window=64)
+    assert (data.unit, mono.unit) == (4, 2)
+
+
+def test_a_single_stereo_sound_is_cut_between_frames(tmp_path):
+    for share in (0.1, 0.1003, 0.1006):
+        data = opened(sounds(tmp_path, a=2), AudioAdapter(), window=64, val_share=share)
+        assert data.train.lengths[0] % 4 == data.val.lengths[0] % 4 == data.val.starts[0] % 4 == 0
+
+
+def test_a_sound_of_no_length_has_no_say_in_the_unit(tmp_path):
+    path = sounds(tmp_path / "a", a=1, b=1)
+    soundfile.write(tmp_path / "a" / "empty.wav", np.zeros((0, 7), np.int16), 8000)
+    assert opened_quietly(path, AudioAdapter(), window=64).unit == 2
 
 
 @pytest.mark.parametrize(

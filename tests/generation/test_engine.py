@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -123,6 +124,22 @@ def test_the_same_seed_draws_the_same_and_another_does_not(model: Megabyte) -> N
     assert generate(model, prefix, 10, seed=1).tolist() == first.tolist()
     assert generate(model, prefix, 10, seed=2).tolist() != first.tolist()
     assert first[:, :5].tolist() == prefix.tolist()
+
+
+def test_dropout_rests_while_drawing_and_every_part_returns_to_its_mode(model: Megabyte) -> None:
+    dropping = Megabyte(replace(model.config, dropout=0.5)).double()
+    dropping.load_state_dict(model.state_dict())
+    dropping.train()
+    part = next(dropping.children()).eval()
+    expected = generate(model, prefixes(2, 5), 12, seed=1)
+    assert generate(dropping, prefixes(2, 5), 12, seed=1).tolist() == expected.tolist()
+    assert (dropping.training, part.training) == (True, False)
+    with pytest.raises(ValueError, match="temperature"):
+        generate(dropping, prefixes(2, 5), 12, temperature=-1.0)
+    torch.nn.init.constant_(dropping.local_symbols.weight, float("nan"))
+    with pytest.raises(ValueError, match="not finite"):
+        generate(dropping, prefixes(2, 5), 12)
+    assert dropping.training
 
 
 def test_drawing_neither_reads_nor_moves_the_global_random_state(model: Megabyte) -> None:
