@@ -66,7 +66,7 @@ def test_the_page_holds_all_modalities_and_a_second_run_replaces_the_first(root,
     assert page.count("<audio ") == 8 + 1 * 2
     assert page.count("<dd>1,234</dd>") == 3
     assert page.count("<td>2.500</td>") == 3
-    assert "megabyte-mm fit --config demo/text.yaml --trainer.max_time 00:00:00:03" in page
+    assert "megabyte-mm fit --config demo/text.yaml --trainer.max_time 00:00:00:02" in page
     assert "gallery/index.html is ready" in capsys.readouterr().out
 
 
@@ -82,7 +82,7 @@ def test_only_its_own_folders_are_replaced(root):
 def test_a_failing_command_is_named_and_nothing_runs_after_it(root, capsys):
     (root / "broken").write_text("demo/audio.yaml")
     assert main([]) == 1
-    command = "megabyte-mm fit --config demo/audio.yaml --trainer.max_time 00:00:02:00"
+    command = "megabyte-mm fit --config demo/audio.yaml --trainer.max_time 00:00:01:12"
     assert capsys.readouterr().err == f"demo: this command failed with exit code 3: {command}\n"
     assert (root / "calls.txt").read_text().splitlines()[-1] == command.removeprefix("megabyte-mm ")
     assert not (root / "gallery/index.html").exists()
