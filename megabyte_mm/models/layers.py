@@ -45,8 +45,9 @@ class StackConfig:
 
 
 CPU_EXPLICIT_UP_TO = 512
-"""Sequences up to this length are attended explicitly on a CPU: its fused kernel's backward pass is two to five times
-slower there (benchmarks/attention.py), and longer ones would fill the memory with scores."""
+"""Sequences up to this length are attended explicitly on a CPU: forward and backward, its fused kernel
+takes two to ten times as long there in bfloat16, and about as long in float32 (benchmarks/attention.py). Longer ones
+would fill the memory with scores."""
 
 
 def attend(q_BHTE: Tensor, k_BHSE: Tensor, v_BHSE: Tensor, causal: bool, dropout: float = 0.0) -> Tensor:
