@@ -26,7 +26,8 @@ KEEP = 0.5  # of a prefix file
 class Modality:
     """What differs between pictures, melodies and text.
 
-    share: of the training time; they sum to 3, and pictures take longest to take shape. temperature: of what is drawn.
+    share: of the training time; they sum to 3, and pictures take longest to take shape. temperature: of what
+    continues a file, after two minutes rather low; fresh_temperature: of what comes from nothing.
     media: folder of validation files below media/. codecs: names in `baselines.CODECS`. prefixes: how many validation
     files to continue, each `takes` times. excerpt: samples or bytes of such a file to show, None for all of it.
     length: bytes to draw, None where the format fixes it.
@@ -41,6 +42,7 @@ class Modality:
     takes: int
     share: float
     temperature: float
+    fresh_temperature: float
     excerpt: int | None = None
     length: int | None = None
 
@@ -68,8 +70,9 @@ MODALITIES = (
         ("PNG", "WebP lossless"),
         prefixes=10,
         takes=2,
-        share=1.6,
+        share=1.3,
         temperature=0.5,
+        fresh_temperature=1.0,
     ),
     Modality(
         "audio",
@@ -80,8 +83,9 @@ MODALITIES = (
         ("FLAC",),
         prefixes=4,
         takes=1,
-        share=0.6,
-        temperature=0.8,
+        share=0.95,
+        temperature=0.2,
+        fresh_temperature=0.3,
         excerpt=16384,
         length=8192,
     ),
@@ -94,8 +98,9 @@ MODALITIES = (
         ("xz",),
         prefixes=3,
         takes=1,
-        share=0.8,
+        share=0.75,
         temperature=0.6,
+        fresh_temperature=0.6,
         excerpt=1024,
         length=512,
     ),
@@ -142,12 +147,13 @@ def _modality(root: Path, modality: Modality, minutes: float) -> Section:
     seconds = time.monotonic() - started
     originals = _write_originals(root, modality)
     generate = ["generate", str(modality.checkpoint), "--out", str(modality.out)]
-    generate += ["--temperature", str(modality.temperature)]
     if modality.length is not None:
         generate += ["--length", str(modality.length)]
-    fresh = _run(root, *generate, "--num_samples", str(FRESH))
+    warmth = str(modality.fresh_temperature)
+    fresh = _run(root, *generate, "--num_samples", str(FRESH), "--temperature", warmth)
     prefixes = [str(path.relative_to(root)) for path in originals]
     more = ("--prefix", *prefixes, "--keep", str(KEEP), "--num_samples", str(modality.takes))
+    more += ("--temperature", str(modality.temperature))
     continued = _run(root, *generate, *more)
     section = Section(
         kind=modality.name,
