@@ -21,8 +21,14 @@ def mean_nats(nats_BT: Tensor, ids_BT: Tensor) -> Tensor:
 
 def bits_per_byte(nats_BT: Tensor, ids_BT: Tensor) -> Tensor:
     """One batch's bits per byte: two (B, T) tensors -> scalar. Over many batches, `BitsPerByte` divides only once."""
+    nats, count = _totals(nats_BT, ids_BT)
+    return nats / count / math.log(2)
+
+
+def _totals(nats_BT: Tensor, ids_BT: Tensor) -> tuple[Tensor, Tensor]:
+    """The nats of all symbols that count, and the number of bytes among them: two scalars."""
     scored_BT = scored(ids_BT)
-    return nats_BT.where(scored_BT, 0.0).sum() / (scored_BT & (ids_BT != END)).sum() / math.log(2)
+    return nats_BT.where(scored_BT, 0.0).sum(), (scored_BT & (ids_BT != END)).sum()
 
 
 class BitsPerByte(Metric):
@@ -40,9 +46,9 @@ class BitsPerByte(Metric):
 
     def update(self, nats_BT: Tensor, ids_BT: Tensor) -> None:
         """Count a batch: nats (B, T) float as of `ByteModel.nll`, ids (B, T) int64, 0..256."""
-        scored_BT = scored(ids_BT)
-        self.nats += nats_BT.to(self.nats.dtype).where(scored_BT, 0.0).sum()
-        self.bytes += (scored_BT & (ids_BT != END)).sum()
+        nats, count = _totals(nats_BT.to(self.nats.dtype), ids_BT)
+        self.nats += nats
+        self.bytes += count
 
     def compute(self) -> Tensor:
         """Bits per byte, a float64 scalar; nan before the first byte."""
