@@ -12,23 +12,30 @@ from torchmetrics import Metric
 
 from megabyte_mm.alphabet import END, scored
 
-
-def mean_nats(nats_BT: Tensor, ids_BT: Tensor) -> Tensor:
-    """The mean over the symbols that count, the loss of training: two (B, T) tensors -> scalar, in nats per symbol."""
-    scored_BT = scored(ids_BT)
-    return nats_BT.where(scored_BT, 0.0).sum() / scored_BT.sum().clamp(min=1)
+ALL = slice(None)
 
 
-def bits_per_byte(nats_BT: Tensor, ids_BT: Tensor) -> Tensor:
-    """One batch's bits per byte: two (B, T) tensors -> scalar. Over many batches, `BitsPerByte` divides only once."""
-    nats, count = _totals(nats_BT, ids_BT)
+def mean_nats(nats_Bt: Tensor, ids_BT: Tensor, stretch: slice = ALL) -> Tensor:
+    """The mean over the symbols that count, the loss of training, in nats per symbol.
+
+    nats: (B, t) of the symbols `ids[:, stretch]`, as of `ByteModel.training_nll`; ids: (B, T) int64 -> scalar.
+    """
+    scored_Bt = scored(ids_BT)[:, stretch]
+    return nats_Bt.where(scored_Bt, 0.0).sum() / scored_Bt.sum().clamp(min=1)
+
+
+def bits_per_byte(nats_Bt: Tensor, ids_BT: Tensor, stretch: slice = ALL) -> Tensor:
+    """One batch's bits per byte, arguments as of `mean_nats` -> scalar; nan where the stretch holds no byte.
+
+    Over many batches, `BitsPerByte` divides only once.
+    """
+    nats, count = _totals(nats_Bt, ids_BT, scored(ids_BT)[:, stretch], stretch)
     return nats / count / math.log(2)
 
 
-def _totals(nats_BT: Tensor, ids_BT: Tensor) -> tuple[Tensor, Tensor]:
+def _totals(nats_Bt: Tensor, ids_BT: Tensor, scored_Bt: Tensor, stretch: slice = ALL) -> tuple[Tensor, Tensor]:
     """The nats of all symbols that count, and the number of bytes among them: two scalars."""
-    scored_BT = scored(ids_BT)
-    return nats_BT.where(scored_BT, 0.0).sum(), (scored_BT & (ids_BT != END)).sum()
+    return nats_Bt.where(scored_Bt, 0.0).sum(), (scored_Bt & (ids_BT[:, stretch] != END)).sum()
 
 
 class BitsPerByte(Metric):
@@ -44,9 +51,15 @@ class BitsPerByte(Metric):
         self.add_state("nats", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("bytes", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 
-    def update(self, nats_BT: Tensor, ids_BT: Tensor) -> None:
-        """Count a batch: nats (B, T) float as of `ByteModel.nll`, ids (B, T) int64, 0..256."""
-        nats, count = _totals(nats_BT.to(self.nats.dtype), ids_BT)
+    def update(self, nats_BT: Tensor, ids_BT: Tensor, seen_B: Tensor | None = None) -> None:
+        """Count a batch: nats (B, T) float as of `ByteModel.nll`, ids (B, T) int64, 0..256.
+
+        seen: (B,) int64, how many of a row's first symbols are context that another window scores; none if left out.
+        """
+        scored_BT = scored(ids_BT)
+        if seen_B is not None:
+            scored_BT &= torch.arange(ids_BT.shape[1], device=ids_BT.device) >= seen_B[:, None]
+        nats, count = _totals(nats_BT.to(self.nats.dtype), ids_BT, scored_BT)
         self.nats += nats
         self.bytes += count
 

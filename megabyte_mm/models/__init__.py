@@ -4,15 +4,33 @@ from __future__ import annotations
 
 from typing import Any
 
-from megabyte_mm.models.base import ByteModel, Decoder
-from megabyte_mm.models.layers import StackConfig
+from megabyte_mm.models.base import ByteModel, Decoder, ModelConfig
+from megabyte_mm.models.layers import BlockConfig, StackConfig
 from megabyte_mm.models.megabyte import Megabyte, MegabyteConfig
 
-__all__ = ["ByteModel", "Decoder", "Megabyte", "MegabyteConfig", "StackConfig", "build"]
+__all__ = [
+    "BlockConfig",
+    "ByteModel",
+    "Decoder",
+    "Megabyte",
+    "MegabyteConfig",
+    "ModelConfig",
+    "StackConfig",
+    "build",
+    "config_of",
+]
+
+CONFIGS: dict[str, type[ModelConfig]] = {config.name: config for config in (MegabyteConfig,)}
+"""The architectures by the name that checkpoints hold."""
+
+
+def config_of(spec: dict[str, Any]) -> ModelConfig:
+    """The config that `ByteModel.spec` described. Raises ValueError for a name that is not known."""
+    if spec["name"] not in CONFIGS:
+        raise ValueError(f"unknown model {spec['name']!r}; known: {', '.join(CONFIGS)}")
+    return CONFIGS[spec["name"]].from_dict(spec["config"])
 
 
 def build(spec: dict[str, Any]) -> ByteModel:
     """The untrained model that `ByteModel.spec` described. Raises ValueError for a name that is not known."""
-    if spec["name"] != Megabyte.name:
-        raise ValueError(f"unknown model {spec['name']!r}; known: {Megabyte.name}")
-    return Megabyte(MegabyteConfig.from_dict(spec["config"]))
+    return config_of(spec).build()

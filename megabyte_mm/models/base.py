@@ -3,12 +3,63 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+
+class ModelConfig(ABC):
+    """The architecture of a byte model: a frozen dataclass for each, of plain values and nested dataclasses.
+
+    On the command line `max_len`, `conditions` and, for models with patches, `patch_size` may stay None: the data tell
+    them, through `resolve`.
+    """
+
+    name: ClassVar[str]
+    """Stable name, kept in checkpoints."""
+    max_len: int | None
+    conditions: int | None
+    dropout: float
+    init_std: float
+
+    @classmethod
+    @abstractmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The config that `dataclasses.asdict` made plain; what older checkpoints do not hold takes its default."""
+
+    @abstractmethod
+    def resolve(self, patch_size: int | None, max_len: int, conditions: int, unit: int = 1) -> Self:
+        """This config with what the data fix filled in; unit: bytes that stay together in the data.
+
+        Raises ValueError, naming the field, where it says something else than the data or still leaves something open.
+        """
+
+    @abstractmethod
+    def build(self) -> ByteModel:
+        """The untrained model. Raises ValueError where a field that it needs is None."""
+
+    def check_common_fields(self, *counts: str) -> None:
+        """Raise ValueError, naming the field, where one that every architecture has is outside its range."""
+        for name in counts:
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} is {value}; it must be at least 1")
+        if not 0.0 <= self.dropout < 1.0:
+            raise ValueError(f"dropout is {self.dropout}; it must be at least 0 and below 1")
+        if self.init_std <= 0.0:
+            raise ValueError(f"init_std is {self.init_std}; it must be above 0")
+
+    def filled(self, **found: int | None) -> dict[str, int | None]:
+        """The given fields, each what the data say or else its own value; ValueError where the two contradict."""
+        for name, value in found.items():
+            own = getattr(self, name)
+            if own is not None and value is not None and own != value:
+                raise ValueError(f"{name} is {own}, but the data have {value}: leave it out, or make them agree")
+        return {name: getattr(self, name) if value is None else value for name, value in found.items()}
 
 
 class Decoder(ABC):
@@ -39,34 +90,63 @@ class Decoder(ABC):
 class ByteModel(nn.Module, ABC):
     """An autoregressive model of symbols 0..256. Position t of its output is the distribution of symbol t."""
 
-    name: ClassVar[str]
-    """Stable name, kept in checkpoints."""
-    config: Any
-    """The frozen dataclass that built this model."""
+    config: ModelConfig
+    """What built this model, with nothing left open."""
+    patch_size: int = 1
+    """Symbols in a patch; 1 for models without patches."""
+    max_len: int
+    """The longest sequence that training shows: the window."""
+
+    @property
+    @abstractmethod
+    def longest(self) -> int | None:
+        """The longest sequence that the model has positions for; None where there is no limit."""
 
     @abstractmethod
     def forward(self, ids_BT: Tensor, condition_B: Tensor | None = None) -> Tensor:
         """Logits of every symbol given the ones before it.
 
-        ids: (B, T) int64, 0..256, 1 <= T <= max_len; condition: (B,) int64, default 0 -> (B, T, 257).
+        ids: (B, T) int64, 0..256, 1 <= T <= longest; condition: (B,) int64, default 0 -> (B, T, 257).
         """
 
     @abstractmethod
-    def decoder(self, batch: int, condition_B: Tensor | None = None) -> Decoder:
-        """A decoder for `batch` rows that shares this model's weights."""
+    def decoder(self, batch: int, condition_B: Tensor | None = None, capacity: int | None = None) -> Decoder:
+        """A decoder for `batch` rows that shares this model's weights and holds `capacity` symbols, by default max_len.
+
+        Raises ValueError for a capacity above `longest`.
+        """
+
+    def check_length(self, length: int | None) -> int:
+        """The length, max_len if None. Raises ValueError for a sequence that the model cannot read."""
+        length = self.max_len if length is None else length
+        if length < 1 or length > (self.longest or length):
+            raise ValueError(f"a sequence of {length} symbols; this model takes 1 to {self.longest or 'any number'}")
+        return length
 
     @abstractmethod
     def flops_per_byte(self) -> float:
-        """Estimated floating-point operations of one forward pass, per byte of a full window."""
+        """Floating-point operations of one forward pass, per byte of a full window."""
+
+    def training_flops_per_byte(self) -> float:
+        """Floating-point operations of a training step: the backward pass multiplies twice as much as the forward."""
+        return 3 * self.flops_per_byte()
 
     def nll(self, ids_BT: Tensor, condition_B: Tensor | None = None) -> Tensor:
         """Negative log-likelihood of every symbol in nats: (B, T) int64 -> (B, T) float32."""
         logits_BVT = self(ids_BT, condition_B).float().transpose(1, 2)
         return F.cross_entropy(logits_BVT, ids_BT, reduction="none")
 
+    def training_nll(self, ids_BT: Tensor, condition_B: Tensor | None = None) -> tuple[Tensor, slice]:
+        """What a training step learns from: the nats of a stretch of the symbols, and which stretch that is.
+
+        (B, T) int64 -> (B, t) float32, where `ids_BT[:, stretch]` has shape (B, t). All symbols, unless a model is
+        trained on a few positions of a window at a time.
+        """
+        return self.nll(ids_BT, condition_B), slice(None)
+
     def spec(self) -> dict[str, Any]:
         """Name and plain config: enough for `models.build` to make the same architecture."""
-        return {"name": self.name, "config": asdict(self.config)}
+        return {"name": self.config.name, "config": asdict(self.config)}  # type: ignore[call-overload] # a dataclass
 
 
 def condition_ids(condition_B: Tensor | None, batch: int, device: torch.device) -> Tensor:

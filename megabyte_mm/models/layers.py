@@ -1,17 +1,19 @@
-"""The pieces of a pre-norm decoder-only Transformer.
+"""A pre-norm decoder-only Transformer stack, in the paper's style or in more recent ones.
 
-Legend: B rows, T positions, D model width, H heads, E head width.
+Legend: N independent sequences, T positions, D model width, F width inside the feed-forward layer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from megabyte_mm.models.attention import Attention, CrossPatchAttention
 from megabyte_mm.models.cache import LayerCache
 
 
@@ -31,6 +33,11 @@ class StackConfig:
     heads: int
     feedforward: int = 4
 
+    @classmethod
+    def from_dict(cls, values: Mapping[str, int] | None) -> StackConfig | None:
+        """The config that `dataclasses.asdict` made plain, or None."""
+        return None if values is None else cls(**values)
+
     def __post_init__(self) -> None:
         for field in ("dim", "layers", "heads", "feedforward"):
             if getattr(self, field) < 1:
@@ -38,104 +45,132 @@ class StackConfig:
         if self.dim % self.heads:
             raise ValueError(f"dim {self.dim} is not a multiple of heads {self.heads}")
 
-    @property
-    def matmul_parameters(self) -> int:
-        """Weights that every position is multiplied with: attention's four square matrices and the feed-forward's."""
-        return self.layers * self.dim * self.dim * (4 + 2 * self.feedforward)
+
+@dataclass(frozen=True)
+class BlockConfig:
+    """What a Transformer block is made of. The defaults are the paper's.
+
+    Args:
+        norm: LayerNorm, or RMSNorm (Zhang and Sennrich 2019).
+        activation: Of the feed-forward layer; swiglu is gated (Shazeer 2020), with two thirds of the width, so that it
+            has as many weights; relu2 is the square of ReLU (So et al. 2021).
+        positions: Learned tables, which fix the longest sequence, or rotary embeddings (Su et al. 2021), which do not.
+        qk_norm: Normalise each head's queries and keys.
+        bias: Whether linear layers have biases.
+    """
+
+    norm: Literal["layer", "rms"] = "layer"
+    activation: Literal["relu", "gelu", "relu2", "swiglu"] = "relu"
+    positions: Literal["learned", "rotary"] = "learned"
+    qk_norm: bool = False
+    bias: bool = True
+
+    def __post_init__(self) -> None:
+        known = {"norm": tuple(NORMS), "activation": tuple(ACTIVATIONS), "positions": ("learned", "rotary")}
+        for field, values in known.items():
+            if getattr(self, field) not in values:
+                raise ValueError(f"{field} is {getattr(self, field)!r}; known: {', '.join(values)}")
 
 
-CPU_EXPLICIT_UP_TO = 512
-"""Sequences up to this length are attended explicitly on a CPU: forward and backward, its fused kernel
-takes two to ten times as long there in bfloat16, and about as long in float32 (benchmarks/attention.py). Longer ones
-would fill the memory with scores."""
+def squared_relu(x: Tensor) -> Tensor:
+    """The square of ReLU, elementwise."""
+    return F.relu(x).square()
 
 
-def attend(q_BHTE: Tensor, k_BHSE: Tensor, v_BHSE: Tensor, causal: bool, dropout: float = 0.0) -> Tensor:
-    """Scaled dot-product attention: (B, H, T, E) over (B, H, S, E) -> (B, H, T, E). `causal` needs T = S."""
-    if q_BHTE.device.type == "cpu" and causal and q_BHTE.shape[2] <= CPU_EXPLICIT_UP_TO and torch.is_grad_enabled():
-        return _attend_explicitly(q_BHTE, k_BHSE, v_BHSE, dropout)
-    return F.scaled_dot_product_attention(q_BHTE, k_BHSE, v_BHSE, is_causal=causal, dropout_p=dropout)
-
-
-def _attend_explicitly(q_BHTE: Tensor, k_BHTE: Tensor, v_BHTE: Tensor, dropout: float) -> Tensor:
-    """Causal attention by two batched products with the scores in between."""
-    length, width = q_BHTE.shape[2:]
-    q_NTE, k_NTE, v_NTE = (x_BHTE.flatten(0, 1) for x_BHTE in (q_BHTE, k_BHTE, v_BHTE))
-    future_TT = torch.full((length, length), float("-inf"), dtype=q_NTE.dtype).triu(1)
-    scores_NTT = torch.baddbmm(future_TT.expand(len(q_NTE), -1, -1), q_NTE * width**-0.5, k_NTE.transpose(1, 2))
-    weights_NTT = F.dropout(scores_NTT.softmax(-1), dropout, training=dropout > 0)
-    return torch.bmm(weights_NTT.to(v_NTE.dtype), v_NTE).view_as(q_BHTE)
-
-
-class Attention(nn.Module):
-    """Causal multi-head self-attention, whole sequences at once or after what a cache holds."""
-
-    def __init__(self, config: StackConfig, dropout: float) -> None:
-        super().__init__()
-        self.heads = config.heads
-        self.dropout = dropout
-        self.qkv = nn.Linear(config.dim, 3 * config.dim)
-        self.out = nn.Linear(config.dim, config.dim)
-
-    def forward(self, x_BTD: Tensor, cache: LayerCache | None = None) -> Tensor:
-        batch, length, dim = x_BTD.shape
-        qkv_3BHTE = self.qkv(x_BTD).view(batch, length, 3, self.heads, dim // self.heads).permute(2, 0, 3, 1, 4)
-        q_BHTE, k_BHTE, v_BHTE = qkv_3BHTE.unbind(0)
-        # A lone new position may look at everything; a longer run is only ever read into an empty cache.
-        causal = length > 1
-        if cache is not None:
-            assert not (causal and cache.length), "several positions at once need an empty cache"
-            k_BHTE, v_BHTE = cache.append(k_BHTE, v_BHTE)
-        mixed_BHTE = attend(q_BHTE, k_BHTE, v_BHTE, causal, self.dropout if self.training else 0.0)
-        out_BTD: Tensor = self.out(mixed_BHTE.transpose(1, 2).reshape(batch, length, dim))
-        return out_BTD
+NORMS: dict[str, type[nn.LayerNorm | nn.RMSNorm]] = {"layer": nn.LayerNorm, "rms": nn.RMSNorm}
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": F.relu,
+    "gelu": F.gelu,
+    "relu2": squared_relu,
+    "swiglu": F.silu,
+}
+GATED = ("swiglu",)
 
 
 class FeedForward(nn.Module):
-    """Two linear layers with a ReLU between them, as in the paper."""
+    """Two linear layers with an activation between them; a gated one multiplies it with a third."""
 
-    def __init__(self, config: StackConfig) -> None:
+    def __init__(self, config: StackConfig, block: BlockConfig) -> None:
         super().__init__()
-        self.up = nn.Linear(config.dim, config.feedforward * config.dim)
-        self.down = nn.Linear(config.feedforward * config.dim, config.dim)
+        self.activation = block.activation
+        self.gated = block.activation in GATED
+        width = config.feedforward * config.dim
+        if self.gated:
+            width = max(8, round(width * 2 / 3 / 8) * 8)
+        self.up = nn.Linear(config.dim, 2 * width if self.gated else width, bias=block.bias)
+        self.down = nn.Linear(width, config.dim, bias=block.bias)
 
-    def forward(self, x_BTD: Tensor) -> Tensor:
-        out_BTD: Tensor = self.down(F.relu(self.up(x_BTD)))
-        return out_BTD
+    def forward(self, x_NTD: Tensor) -> Tensor:
+        hidden_NTF = self.up(x_NTD)
+        if self.gated:
+            gate_NTF, hidden_NTF = hidden_NTF.chunk(2, dim=-1)
+            hidden_NTF = ACTIVATIONS[self.activation](gate_NTF) * hidden_NTF
+        else:
+            hidden_NTF = ACTIVATIONS[self.activation](hidden_NTF)
+        out_NTD: Tensor = self.down(hidden_NTF)
+        return out_NTD
 
 
 class Block(nn.Module):
     """Attention and feed-forward, each normalised before and added to the residual stream after."""
 
-    def __init__(self, config: StackConfig, dropout: float) -> None:
+    def __init__(self, config: StackConfig, block: BlockConfig, dropout: float, previous: int) -> None:
         super().__init__()
-        self.attention_norm = nn.LayerNorm(config.dim)
-        self.attention = Attention(config, dropout)
-        self.feedforward_norm = nn.LayerNorm(config.dim)
-        self.feedforward = FeedForward(config)
+        norm = NORMS[block.norm]
+        self.attention_norm = norm(config.dim)
+        self.attention = _attention(config, block, dropout, previous)
+        self.feedforward_norm = norm(config.dim)
+        self.feedforward = FeedForward(config, block)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x_BTD: Tensor, cache: LayerCache | None = None) -> Tensor:
-        x_BTD = x_BTD + self.dropout(self.attention(self.attention_norm(x_BTD), cache))
-        out_BTD: Tensor = x_BTD + self.dropout(self.feedforward(self.feedforward_norm(x_BTD)))
-        return out_BTD
+    def forward(self, x_NTD: Tensor, cache: LayerCache | None = None, patches: int | None = None) -> Tensor:
+        x_NTD = x_NTD + self.dropout(self.attention(self.attention_norm(x_NTD), cache, patches))
+        out_NTD: Tensor = x_NTD + self.dropout(self.feedforward(self.feedforward_norm(x_NTD)))
+        return out_NTD
+
+
+def _attention(config: StackConfig, block: BlockConfig, dropout: float, previous: int) -> Attention:
+    if previous:
+        return CrossPatchAttention(
+            config.dim, config.heads, previous, dropout=dropout, bias=block.bias, normalise=block.qk_norm
+        )
+    rotary = block.positions == "rotary"
+    return Attention(config.dim, config.heads, dropout, block.bias, normalise=block.qk_norm, rotary=rotary)
 
 
 class Stack(nn.Module):
-    """Blocks one after the other, and a last normalisation."""
+    """Blocks one after the other, and a last normalisation.
 
-    def __init__(self, config: StackConfig, dropout: float = 0.0) -> None:
+    previous: positions of the previous patch that attention sees, 0 for sequences that stand alone.
+    """
+
+    def __init__(
+        self,
+        config: StackConfig,
+        block: BlockConfig = BlockConfig(),
+        dropout: float = 0.0,
+        previous: int = 0,
+    ) -> None:
         super().__init__()
+        if (previous or block.positions == "rotary") and config.dim // config.heads % 2:
+            raise ValueError(f"rotary positions need an even head width; dim {config.dim} over {config.heads} heads")
         self.config = config
-        self.blocks = nn.ModuleList(Block(config, dropout) for _ in range(config.layers))
-        self.norm = nn.LayerNorm(config.dim)
+        self.blocks = nn.ModuleList(Block(config, block, dropout, previous) for _ in range(config.layers))
+        self.norm = NORMS[block.norm](config.dim)
 
-    def forward(self, x_BTD: Tensor, caches: Sequence[LayerCache] | None = None) -> Tensor:
-        """(B, T, D) -> (B, T, D). With caches, the T positions follow the ones held there, and are added to them."""
+    def forward(self, x_NTD: Tensor, caches: Sequence[LayerCache] | None = None, patches: int | None = None) -> Tensor:
+        """(N, T, D) -> (N, T, D). With caches, the T positions follow the ones held there, and are added to them.
+
+        patches: with cross-patch attention, how many of the N sequences are consecutive patches of one row.
+        """
         for i, block in enumerate(self.blocks):
-            x_BTD = block(x_BTD, caches[i] if caches is not None else None)
-        out_BTD: Tensor = self.norm(x_BTD)
-        return out_BTD
+            x_NTD = block(x_NTD, caches[i] if caches is not None else None, patches)
+        out_NTD: Tensor = self.norm(x_NTD)
+        return out_NTD
+
+    def attentions(self) -> list[Attention]:
+        """The attention layers, in order."""
+        return [block.get_submodule("attention") for block in self.blocks]  # type: ignore[misc]
 
     def caches(self, batch: int, capacity: int) -> list[LayerCache]:
         """Empty caches for every block, in the weights' dtype and on their device."""
@@ -144,12 +179,17 @@ class Stack(nn.Module):
         return [LayerCache(batch, heads, capacity, head_dim, like) for _ in self.blocks]
 
 
+def matmul_parameters(module: nn.Module) -> int:
+    """The weights of all linear layers in it."""
+    return sum(part.weight.numel() for part in module.modules() if isinstance(part, nn.Linear))
+
+
 def init_weights(module: nn.Module, std: float) -> None:
     """Draw matrices and embeddings from a normal truncated at two sigma, and set biases to zero (paper, section B)."""
     for part in module.modules():
-        if isinstance(part, nn.Linear | nn.Embedding):
+        if isinstance(part, nn.Linear | nn.Embedding | nn.Conv1d):
             nn.init.trunc_normal_(part.weight, std=std, a=-2 * std, b=2 * std)
-        if isinstance(part, nn.Linear) and part.bias is not None:
+        if isinstance(part, nn.Linear | nn.Conv1d) and part.bias is not None:
             nn.init.zeros_(part.bias)
 
 

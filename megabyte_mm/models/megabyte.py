@@ -6,22 +6,31 @@ L local width, V the 257 symbols.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from megabyte_mm.alphabet import END, SYMBOLS
-from megabyte_mm.models.base import ByteModel, Decoder, condition_ids
+from megabyte_mm.models.base import ByteModel, ModelConfig, condition_ids
+from megabyte_mm.models.cache import LayerCache
 from megabyte_mm.models.embedders import PatchEmbedder
-from megabyte_mm.models.layers import Stack, StackConfig, drawn_parameter, init_weights
+from megabyte_mm.models.layers import (
+    BlockConfig,
+    Stack,
+    StackConfig,
+    drawn_parameter,
+    init_weights,
+    matmul_parameters,
+)
+from megabyte_mm.models.megabyte_decoder import MegabyteDecoder
 
 
 @dataclass(frozen=True)
-class MegabyteConfig:
+class MegabyteConfig(ModelConfig):
     """The architecture of a MEGABYTE model.
 
     Three fields may stay None on the command line, where the data tell them; `Megabyte` itself needs the first two.
@@ -29,59 +38,93 @@ class MegabyteConfig:
     Args:
         patch_size: Symbols in a patch. For images it follows from the scan (3 p² for colour, p² for grey).
         max_len: Longest sequence in symbols; on the command line, the data's window.
-        global_stack: The Transformer over patches. Its dim is the whole patch's width: a multiple of patch_size.
-        local_stack: The Transformer over the symbols of one patch.
+        global_stack: The Transformer over patches. Its dim is the whole patch's width: a multiple of patch_size. None
+            leaves it out, for comparison: each patch is then predicted without the ones before it.
+        local_stack: The Transformer over the symbols of one patch. None leaves it out, for comparison: the global
+            output then predicts each symbol of a patch independently of the others.
+        conv_encoder: Causal convolutions over the bytes before they are cut into patches.
+        cross_patch: How many positions of the previous patch the local model's attention sees, up to patch_size.
+        local_start: What the local model reads where a patch begins: a learned vector, as in the paper, or the last
+            byte of the patch before.
+        context: What a place in a patch gets of the global output: its own slice, as in the paper, or besides that a
+            projection of all of it.
+        block: What the Transformer blocks of both stacks are made of.
         conditions: How many start patches are learned: one, or one more than there are classes.
         dropout: Share of attention weights and of sublayer outputs dropped in training (0.1 in the paper).
         init_std: Standard deviation of the initial weights, truncated at two of them (0.006 in the paper).
     """
 
+    name: ClassVar[str] = "megabyte"
+
     patch_size: int | None = None
     max_len: int | None = None
-    global_stack: StackConfig = field(default_factory=lambda: StackConfig(dim=512, layers=6, heads=8))
-    local_stack: StackConfig = field(default_factory=lambda: StackConfig(dim=256, layers=4, heads=4))
+    global_stack: StackConfig | None = field(default_factory=lambda: StackConfig(dim=512, layers=6, heads=8))
+    local_stack: StackConfig | None = field(default_factory=lambda: StackConfig(dim=256, layers=4, heads=4))
+    conv_encoder: bool = False
+    cross_patch: int = 0
+    local_start: Literal["learned", "byte"] = "learned"
+    context: Literal["slice", "whole"] = "slice"
+    block: BlockConfig = field(default_factory=BlockConfig)
     conditions: int | None = None
     dropout: float = 0.0
     init_std: float = 0.006
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> MegabyteConfig:
-        """The config that `dataclasses.asdict` made plain."""
-        stacks = {name: StackConfig(**values[name]) for name in ("global_stack", "local_stack")}
-        return cls(**{**values, **stacks})
+        stacks = {
+            name: StackConfig.from_dict(values[name]) for name in ("global_stack", "local_stack") if name in values
+        }
+        return cls(**{**values, **stacks, "block": BlockConfig(**values.get("block", {}))})
 
     def __post_init__(self) -> None:
-        for name in ("patch_size", "max_len", "conditions"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} is {value}; it must be at least 1")
-        if self.patch_size is not None and self.global_stack.dim % self.patch_size:
+        self.check_common_fields("patch_size", "max_len", "conditions")
+        for name, known in (("local_start", ("learned", "byte")), ("context", ("slice", "whole"))):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; known: {', '.join(known)}")
+        self._check_parts()
+        if self.patch_size is None:
+            return
+        if self.global_stack is not None and self.global_stack.dim % self.patch_size:
             raise ValueError(
                 f"global_stack.dim {self.global_stack.dim} is not a multiple of patch_size {self.patch_size}: "
                 f"the global model sees the patch's {self.patch_size} embeddings side by side"
             )
-        if not 0.0 <= self.dropout < 1.0:
-            raise ValueError(f"dropout is {self.dropout}; it must be at least 0 and below 1")
-        if self.init_std <= 0.0:
-            raise ValueError(f"init_std is {self.init_std}; it must be above 0")
+        if self.cross_patch > self.patch_size:
+            raise ValueError(
+                f"cross_patch is {self.cross_patch}; a patch has only patch_size {self.patch_size} positions"
+            )
 
-    def resolve(self, patch_size: int | None, max_len: int, conditions: int) -> MegabyteConfig:
-        """This config with what the data fix filled in. Raises ValueError where it says something else."""
-        found = {"patch_size": patch_size, "max_len": max_len, "conditions": conditions}
-        for name, value in found.items():
-            own = getattr(self, name)
-            if own is not None and value is not None and own != value:
-                raise ValueError(f"{name} is {own}, but the data have {value}: leave it out, or make them agree")
-        return replace(self, patch_size=patch_size or self.patch_size, max_len=max_len, conditions=conditions)
+    def _check_parts(self) -> None:
+        if self.global_stack is None and self.local_stack is None:
+            raise ValueError("global_stack and local_stack are both None; one of them is needed")
+        if self.cross_patch < 0:
+            raise ValueError(f"cross_patch is {self.cross_patch}; it must be at least 0")
+        of_local = {"cross_patch": self.cross_patch > 0, "local_start": self.local_start != "learned"}
+        of_global = {"conv_encoder": self.conv_encoder, "context": self.context != "slice"}
+        for stack, fields in (("local_stack", of_local), ("global_stack", of_global)):
+            for name, is_set in fields.items():
+                if is_set and getattr(self, stack) is None:
+                    raise ValueError(f"{name} is {getattr(self, name)!r}, but there is no {stack} to use it")
+        if self.context != "slice" and self.local_stack is None:
+            raise ValueError(f"context is {self.context!r}, but there is no local_stack to use it")
+
+    def resolve(self, patch_size: int | None, max_len: int, conditions: int, unit: int = 1) -> MegabyteConfig:
+        found = self.filled(patch_size=patch_size, max_len=max_len, conditions=conditions)
+        size = found["patch_size"]
+        if size is None:
+            raise ValueError("patch_size is missing: this modality leaves the patch size to you")
+        if size % unit:
+            raise ValueError(f"patch_size {size} cuts through the data's {unit}-byte frames")
+        return replace(self, **found)  # type: ignore[arg-type] # it does not look at the names
+
+    def build(self) -> Megabyte:
+        return Megabyte(self)
 
 
 class Megabyte(ByteModel):
-    """The paper's model without its optional extensions; see docs/architecture.md for the walk through its parts."""
+    """The paper's model with its extensions and ablations; docs/architecture.md walks through its parts."""
 
-    name = "megabyte"
     config: MegabyteConfig
-    patch_size: int
-    max_len: int
 
     def __init__(self, config: MegabyteConfig) -> None:
         super().__init__()
@@ -90,119 +133,136 @@ class Megabyte(ByteModel):
         self.patch_size, self.max_len = config.patch_size, config.max_len
         self.config = config = replace(config, conditions=config.conditions or 1)
         self.max_patches = -(self.max_len // -self.patch_size)
-        global_dim, local_dim = config.global_stack.dim, config.local_stack.dim
-        self.embedder = PatchEmbedder(self.patch_size, self.max_patches, global_dim)
-        self.global_stack = Stack(config.global_stack, config.dropout)
-        self.to_local = nn.Linear(global_dim // self.patch_size, local_dim, bias=False)
-        self.local_symbols = nn.Embedding(SYMBOLS, local_dim)
-        self.local_positions = nn.Embedding(self.patch_size, local_dim)
-        self.local_stack = Stack(config.local_stack, config.dropout)
+        self.global_stack: Stack | None = None
+        self.local_stack: Stack | None = None
+        if config.global_stack is not None:
+            self._add_global(config, config.global_stack)
+        if config.local_stack is not None:
+            self._add_local(config, config.local_stack)
         init_weights(self, config.init_std)
-        self.start_CG = drawn_parameter(config.conditions or 1, global_dim, std=config.init_std)
-        self.local_start_L = drawn_parameter(local_dim, std=config.init_std)
+        self._add_starts(config)
+
+    def _add_global(self, config: MegabyteConfig, stack: StackConfig) -> None:
+        learned = self.max_patches * self.patch_size if config.block.positions == "learned" else 0
+        self.embedder = PatchEmbedder(self.patch_size, stack.dim, learned, config.conv_encoder)
+        self.global_stack = Stack(stack, config.block, config.dropout)
+        if config.local_stack is None:
+            self.heads = nn.Linear(stack.dim, self.patch_size * SYMBOLS, bias=config.block.bias)
+            return
+        self.to_local = nn.Linear(stack.dim // self.patch_size, config.local_stack.dim, bias=False)
+        if config.context == "whole":
+            self.to_every_place = nn.Linear(stack.dim, config.local_stack.dim, bias=False)
+
+    def _add_local(self, config: MegabyteConfig, stack: StackConfig) -> None:
+        self.local_symbols = nn.Embedding(SYMBOLS, stack.dim)
+        self.local_positions = nn.Embedding(self.patch_size, stack.dim)
+        self.local_stack = Stack(stack, config.block, config.dropout, previous=config.cross_patch)
+
+    def _add_starts(self, config: MegabyteConfig) -> None:
+        """What stands before the first patch, for each condition, and before the first byte of a patch."""
+        if config.global_stack is not None:
+            self.start_CG = drawn_parameter(config.conditions or 1, config.global_stack.dim, std=config.init_std)
+        if config.local_stack is not None:
+            self.local_start_L = drawn_parameter(config.local_stack.dim, std=config.init_std)
+            if config.global_stack is None:
+                self.condition_CL = drawn_parameter(config.conditions or 1, config.local_stack.dim, std=config.init_std)
+
+    @property
+    def longest(self) -> int | None:
+        """The longest sequence that has positions; None where any has."""
+        rotary = self.global_stack is None or self.config.block.positions == "rotary"
+        return None if rotary else self.max_len
 
     def forward(self, ids_BT: Tensor, condition_B: Tensor | None = None) -> Tensor:
         batch, length = ids_BT.shape
-        if not 1 <= length <= self.max_len:
-            raise ValueError(f"a sequence of {length} symbols; this model takes 1 to {self.max_len}")
+        self.check_length(length)
+        condition_B = condition_ids(condition_B, batch, ids_BT.device)
         # Causality keeps whatever fills the last patch from reaching any position that is returned.
         padded_BT = F.pad(ids_BT, (0, -length % self.patch_size), value=END)
-        global_BKG = self.global_stack(self.global_input(padded_BT, condition_B))
-        context_NPL = self.local_context(global_BKG.flatten(0, 1))
-        hidden_NPL = self.local_stack(self.local_input(context_NPL, padded_BT.view(-1, self.patch_size)[:, :-1]))
+        global_BKG = self.global_output(padded_BT, condition_B)
+        if self.local_stack is None:
+            logits_BKPV: Tensor = self.heads(global_BKG)
+            return logits_BKPV.view(batch, -1, SYMBOLS)[:, :length]
+        patches = padded_BT.shape[1] // self.patch_size
+        context_NPL = self.local_context(global_BKG, condition_B, patches)
+        previous_NQ = padded_BT.view(-1, self.patch_size)[:, :-1]
+        hidden_NPL = self.local_stack(
+            self.local_input(context_NPL, self.local_starts(padded_BT), previous_NQ), patches=patches
+        )
         return self.to_logits(hidden_NPL).view(batch, -1, SYMBOLS)[:, :length]
 
-    def global_input(self, ids_BT: Tensor, condition_B: Tensor | None) -> Tensor:
-        """The start patch and all patches but the last: (B, T) int64, T a multiple of P -> (B, K, G)."""
-        condition_B = condition_ids(condition_B, ids_BT.shape[0], ids_BT.device)
+    def global_output(
+        self, ids_BT: Tensor, condition_B: Tensor, caches: Sequence[LayerCache] | None = None
+    ) -> Tensor | None:
+        """What the global model says of each patch: (B, T) int64, T a multiple of P -> (B, K, G); None without one.
+
+        It reads the start patch and all patches but the last.
+        """
+        if self.global_stack is None:
+            return None
         start_B1G = F.embedding(condition_B, self.start_CG).unsqueeze(1)
-        return torch.cat([start_B1G, self.embedder(ids_BT[:, : -self.patch_size])], dim=1)
+        patches_BKG = torch.cat([start_B1G, self.embedder(ids_BT[:, : -self.patch_size])], dim=1)
+        global_BKG: Tensor = self.global_stack(patches_BKG, caches)
+        return global_BKG
 
-    def local_input(self, context_NPL: Tensor, previous_NQ: Tensor) -> Tensor:
-        """What the local model reads at the first Q + 1 positions of each patch: (N, P, L), (N, Q) -> (N, Q + 1, L)."""
-        start_N1L = self.local_start_L.expand(len(previous_NQ), 1, -1)
-        bytes_NQL = torch.cat([start_N1L, self.local_symbols(previous_NQ)], dim=1)
+    def local_context(self, global_BKG: Tensor | None, condition_B: Tensor, patches: int) -> Tensor:
+        """What the local model is told of each place of a patch, with its position: (B, K, G) -> (N, P, L)."""
+        told_NQL: Tensor
+        if global_BKG is None:
+            told_BL = F.embedding(condition_B, self.condition_CL)
+            told_NQL = told_BL.repeat_interleave(patches, 0).unsqueeze(1)
+        else:
+            told_NQL = self.to_local(global_BKG.reshape(-1, self.patch_size, global_BKG.shape[-1] // self.patch_size))
+            if self.config.context == "whole":
+                told_NQL = told_NQL + self.to_every_place(global_BKG).flatten(0, 1).unsqueeze(1)
+        context_NPL: Tensor = told_NQL + self.local_positions.weight
+        return context_NPL
+
+    def local_starts(self, ids_BT: Tensor, before_B1: Tensor | None = None) -> Tensor:
+        """What the local model reads first in each patch: (B, T) int64, T a multiple of P -> (N, L).
+
+        before: the symbol before the first of them; None where the sequence begins.
+        """
+        batch, patches = ids_BT.shape[0], ids_BT.shape[1] // self.patch_size
+        if self.config.local_start == "learned":
+            return self.local_start_L.expand(batch * patches, -1)
+        last_BK = ids_BT[:, self.patch_size - 1 :: self.patch_size]
+        if before_B1 is not None:
+            return self.local_symbols(torch.cat([before_B1, last_BK[:, :-1]], dim=1)).flatten(0, 1)
+        bytes_BKL = self.local_symbols(last_BK[:, :-1])
+        return torch.cat([self.local_start_L.expand(batch, 1, -1).to(bytes_BKL), bytes_BKL], dim=1).flatten(0, 1)
+
+    def local_input(self, context_NPL: Tensor, starts_NL: Tensor, previous_NQ: Tensor) -> Tensor:
+        """The local model's input at the first Q + 1 places of a patch: (N, P, L), (N, L), (N, Q) -> (N, Q + 1, L)."""
+        bytes_NQL = torch.cat([starts_NL.unsqueeze(1), self.local_symbols(previous_NQ)], dim=1)
         return bytes_NQL + context_NPL[:, : bytes_NQL.shape[1]]
-
-    def local_context(self, global_NG: Tensor) -> Tensor:
-        """The global output cut into its P vectors and projected, with local positions: (N, G) -> (N, P, L)."""
-        context_NPL: Tensor = self.to_local(global_NG.view(len(global_NG), self.patch_size, -1))
-        return context_NPL + self.local_positions.weight
 
     def to_logits(self, hidden_NQL: Tensor) -> Tensor:
         """Logits by the local symbol table, which input and output share."""
         return F.linear(hidden_NQL, self.local_symbols.weight)
 
-    def decoder(self, batch: int, condition_B: Tensor | None = None) -> MegabyteDecoder:
-        return MegabyteDecoder(self, batch, condition_B)
+    def decoder(self, batch: int, condition_B: Tensor | None = None, capacity: int | None = None) -> MegabyteDecoder:
+        device = next(self.parameters()).device
+        return MegabyteDecoder(self, batch, condition_ids(condition_B, batch, device), self.check_length(capacity))
 
     def flops_per_byte(self) -> float:
-        """Forward pass: 2 (m_g / P + m_l) for the matrices, and what attention's products add (paper, section 3)."""
-        global_stack, local_stack = self.config.global_stack, self.config.local_stack
-        tables = self.to_local.weight.numel() + self.local_symbols.weight.numel()
-        matrices = global_stack.matmul_parameters / self.patch_size + local_stack.matmul_parameters + tables
-        # Two products over on average half of the positions: 2 * 2 * dim * length / 2 for each layer and position.
-        global_attention = 2 * global_stack.layers * global_stack.dim * self.max_patches / self.patch_size
-        local_attention = 2 * local_stack.layers * local_stack.dim * self.patch_size
-        return 2 * matrices + global_attention + local_attention
+        """Forward pass: 2 (m_g / P + m_l) for the matrices, and attention's two products (paper, section 3)."""
+        flops = 0.0
+        if self.global_stack is not None:
+            stack = self.global_stack.config
+            flops += 2 * matmul_parameters(self.global_stack) / self.patch_size
+            flops += 4 * stack.layers * stack.dim * self.max_patches / self.patch_size
+            flops += 2 * self._connecting_parameters() / self.patch_size
+        if self.local_stack is not None:
+            stack = self.local_stack.config
+            flops += 2 * (matmul_parameters(self.local_stack) + self.local_symbols.weight.numel())
+            flops += 4 * stack.layers * stack.dim * (self.patch_size + self.config.cross_patch)
+        return flops
 
-
-class MegabyteDecoder(Decoder):
-    """The two levels step by step: the local model at every symbol, the global one when a patch is full."""
-
-    def __init__(self, model: Megabyte, batch: int, condition_B: Tensor | None = None) -> None:
-        self._model = model
-        self.capacity = model.max_len
-        self.alignment = model.patch_size
-        self._condition_B = condition_B
-        self._global_caches = model.global_stack.caches(batch, model.max_patches)
-        self._local_caches = model.local_stack.caches(batch, model.patch_size)
-        self._patch: list[Tensor] = []
-        """The symbols of the patch that is being written, (B,) each."""
-        self._context_BPL: Tensor
-        self._patches = 0
-
-    @torch.no_grad()
-    def prefill(self, ids_BT: Tensor) -> Tensor:
-        length, patch_size = ids_BT.shape[1], self._model.patch_size
-        self._check_room(length)
-        for cache in self._global_caches:
-            cache.clear()
-        self._patches = length // patch_size
-        whole = self._patches * patch_size
-        # One more patch than is known, since the model drops the last from its input.
-        known_BT = F.pad(ids_BT[:, :whole], (0, patch_size), value=END)
-        self._open_patch(self._model.global_input(known_BT, self._condition_B))
-        self._patch = list(ids_BT[:, whole:].unbind(1))
-        return self._read_local(ids_BT[:, whole:])
-
-    @torch.no_grad()
-    def step(self, ids_B: Tensor) -> Tensor:
-        self._check_room(self._patches * self._model.patch_size + len(self._patch) + 1)
-        self._patch.append(ids_B)
-        if len(self._patch) < self._model.patch_size:
-            position = len(self._patch)
-            hidden_B1L = self._model.local_symbols(ids_B)[:, None] + self._context_BPL[:, position : position + 1]
-            return self._model.to_logits(self._model.local_stack(hidden_B1L, self._local_caches))[:, 0]
-        patch_BP = torch.stack(self._patch, dim=1)
-        self._open_patch(self._model.embedder(patch_BP, first_patch=self._patches))
-        self._patches, self._patch = self._patches + 1, []
-        return self._read_local(patch_BP[:, :0])
-
-    def _check_room(self, length: int) -> None:
-        if length >= self.capacity:
-            raise ValueError(f"{length} symbols leave no room for another in a window of {self.capacity}")
-
-    def _open_patch(self, global_input_BKG: Tensor) -> None:
-        """Let the global model read patches, and keep what it says to the local model about the one that follows."""
-        global_BKG = self._model.global_stack(global_input_BKG, self._global_caches)
-        self._context_BPL = self._model.local_context(global_BKG[:, -1])
-        for cache in self._local_caches:
-            cache.clear()
-
-    def _read_local(self, previous_BQ: Tensor) -> Tensor:
-        """Logits after the first Q symbols of a newly opened patch: (B, Q) -> (B, V)."""
-        hidden_BQL = self._model.local_stack(
-            self._model.local_input(self._context_BPL, previous_BQ), self._local_caches
-        )
-        return self._model.to_logits(hidden_BQL[:, -1])
+    def _connecting_parameters(self) -> int:
+        """Multiplications per patch in front of the global model and behind it."""
+        per_byte = sum(part.weight.numel() for part in self.embedder.modules() if isinstance(part, nn.Conv1d))
+        if self.local_stack is None:
+            return per_byte * self.patch_size + matmul_parameters(self.heads)
+        whole = matmul_parameters(self.to_every_place) if self.config.context == "whole" else 0
+        return (per_byte + matmul_parameters(self.to_local)) * self.patch_size + whole

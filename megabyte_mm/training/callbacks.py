@@ -60,8 +60,7 @@ class Throughput(Callback):
             began, before = self._since
             speed = (self.bytes - before) / max(time.perf_counter() - began, 1e-9)
             self._since = time.perf_counter(), self.bytes
-            # A training step costs about three forward passes.
-            flops = 3 * pl_module.model.flops_per_byte() * speed  # type: ignore[union-attr,operator]
+            flops = pl_module.model.training_flops_per_byte() * speed  # type: ignore[union-attr,operator]
             values = {"train/bytes": float(self.bytes), "train/bytes_per_s": speed, "train/flops_per_s": float(flops)}
             pl_module.log_dict(values)
 
@@ -75,9 +74,9 @@ class RunReport(Callback):
         assert isinstance(pl_module, ByteLM)
         model, data = pl_module.model, trainer.datamodule  # type: ignore[attr-defined] # set by a connector
         size = sum(parameter.numel() for parameter in model.parameters())
-        patch = getattr(model.config, "patch_size", None)
+        patch = model.patch_size if model.patch_size > 1 else None
         told = [
-            f"{model.name}, {size / 1e6:.2f} M parameters" + (f", patch {patch}" if patch else ""),
+            f"{model.config.name}, {size / 1e6:.2f} M parameters" + (f", patch {patch}" if patch else ""),
             f"window {data.window}, {count_bytes(data.train)} to train on, {count_bytes(data.val)} to validate",
             f"{trainer.num_training_batches} batches an epoch",
             f"{trainer.precision} on {trainer.world_size} x {pl_module.device.type}",

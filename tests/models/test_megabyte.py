@@ -12,7 +12,7 @@ import torch
 from torch.nn import functional as F
 
 from megabyte_mm.models import Megabyte, MegabyteConfig, StackConfig, build
-from megabyte_mm.models.layers import attend
+from megabyte_mm.models.attention import attend
 
 _location = importlib.util.spec_from_file_location("reference", Path(__file__).with_name("reference.py"))
 assert _location is not None
@@ -144,7 +144,7 @@ def test_condition_picks_the_start_patch() -> None:
 def test_explicit_attention_equals_the_fused_one(length: int, dtype: torch.dtype) -> None:
     q, k, v = (torch.randn(3, 2, length, 8, dtype=dtype, requires_grad=True) for _ in range(3))
     upstream = torch.randn(3, 2, length, 8, dtype=dtype)
-    explicit = attend(q, k, v, causal=True)
+    explicit = attend(q, k, v)
     fused = F.scaled_dot_product_attention(q, k, v, is_causal=True)
     torch.testing.assert_close(explicit, fused)
     for ours, theirs in zip(

@@ -1,0 +1,176 @@
+"""Causal attention: over a whole sequence, after what a cache holds, and across the border of a patch.
+
+Legend: B rows, K patches, N independent sequences (B, or B * K), T new positions, S positions attended to, D model
+width, H heads, E head width, r positions of the previous patch.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from megabyte_mm.models.cache import LayerCache
+from megabyte_mm.models.rotary import Turns, turn
+
+CPU_EXPLICIT_UP_TO = 512
+"""Sequences up to this length are attended explicitly on a CPU: forward and backward, its fused kernel
+takes two to ten times as long there in bfloat16, and about as long in float32 (benchmarks/attention.py). Longer ones
+would fill the memory with scores."""
+
+
+def attend(q_NHTE: Tensor, k_NHSE: Tensor, v_NHSE: Tensor, dropout: float = 0.0) -> Tensor:
+    """Scaled dot-product attention where query t of T sees the first S - T + t + 1 of S keys -> (N, H, T, E)."""
+    length, seen = q_NHTE.shape[2], k_NHSE.shape[2]
+    if _explicit(q_NHTE, seen):
+        return _attend_explicitly(q_NHTE, k_NHSE, v_NHSE, dropout)
+    if length in (1, seen):
+        return F.scaled_dot_product_attention(q_NHTE, k_NHSE, v_NHSE, is_causal=length > 1, dropout_p=dropout)
+    visible_TS = torch.ones(length, seen, dtype=torch.bool, device=q_NHTE.device).tril(seen - length)
+    return F.scaled_dot_product_attention(q_NHTE, k_NHSE, v_NHSE, visible_TS, dropout)
+
+
+def attend_across(
+    q_NHPE: Tensor, k_NHSE: Tensor, v_NHSE: Tensor, patches: int, previous: int, dropout: float = 0.0
+) -> Tensor:
+    """As `attend`, for N = B * `patches` sequences whose first `previous` keys come from the patch before.
+
+    The first patch of each row has none before it, so that these keys are hidden from it.
+    """
+    if _explicit(q_NHPE, k_NHSE.shape[2]):
+        return _attend_explicitly(q_NHPE, k_NHSE, v_NHSE, dropout, patches, previous)
+    size = q_NHPE.shape[2]
+    visible_PS = torch.ones(size, previous + size, dtype=torch.bool, device=q_NHPE.device).tril(previous)
+    visible_KPS = visible_PS.repeat(patches, 1, 1)
+    visible_KPS[0, :, :previous] = False
+    visible_N1PS = visible_KPS.repeat(len(q_NHPE) // patches, 1, 1).unsqueeze(1)
+    return F.scaled_dot_product_attention(q_NHPE, k_NHSE, v_NHSE, visible_N1PS, dropout)
+
+
+def _explicit(q_NHTE: Tensor, seen: int) -> bool:
+    short = q_NHTE.shape[2] > 1 and seen <= CPU_EXPLICIT_UP_TO
+    return q_NHTE.device.type == "cpu" and short and torch.is_grad_enabled()
+
+
+def _attend_explicitly(
+    q_NHTE: Tensor, k_NHSE: Tensor, v_NHSE: Tensor, dropout: float, patches: int = 1, previous: int = 0
+) -> Tensor:
+    """Two batched products with the scores in between. See `attend_across` for `patches` and `previous`."""
+    heads, length, width = q_NHTE.shape[1:]
+    seen = k_NHSE.shape[2]
+    q_MTE, k_MSE, v_MSE = (x_NHTE.flatten(0, 1) for x_NHTE in (q_NHTE, k_NHSE, v_NHSE))
+    future_TS = torch.full((length, seen), float("-inf"), dtype=q_MTE.dtype).triu(seen - length + 1)
+    scores_MTS = torch.baddbmm(future_TS.expand(len(q_MTE), -1, -1), q_MTE * width**-0.5, k_MSE.transpose(1, 2))
+    if previous:
+        scores_MTS.view(-1, patches, heads, length, seen)[:, 0, ..., :previous] = float("-inf")
+    weights_MTS = F.dropout(scores_MTS.softmax(-1), dropout, training=dropout > 0)
+    return torch.bmm(weights_MTS.to(v_MSE.dtype), v_MSE).view_as(q_NHTE)
+
+
+class Attention(nn.Module):
+    """Causal multi-head self-attention, whole sequences at once or after what a cache holds.
+
+    turns: rotary positions, or None where positions are known otherwise. normalise: give each head's queries and keys
+    a root mean square of 1 and a learned scale, so that their products stay small (Henry et al. 2020).
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        heads: int,
+        dropout: float = 0.0,
+        bias: bool = True,
+        normalise: bool = False,
+        rotary: bool = False,
+    ) -> None:
+        super().__init__()
+        self.heads = heads
+        self.dropout = dropout
+        self.qkv = nn.Linear(dim, 3 * dim, bias=bias)
+        self.out = nn.Linear(dim, dim, bias=bias)
+        self.q_norm = nn.RMSNorm(dim // heads) if normalise else nn.Identity()
+        self.k_norm = nn.RMSNorm(dim // heads) if normalise else nn.Identity()
+        self.turns = Turns(dim // heads) if rotary else None
+
+    def forward(self, x_NTD: Tensor, cache: LayerCache | None = None, patches: int | None = None) -> Tensor:
+        """(N, T, D) -> (N, T, D). With a cache, the T positions follow the ones held there, and are added to them.
+
+        Sequences do not see each other, whatever number of them are `patches` of one row.
+        """
+        q_NHTE, k_NHTE, v_NHTE = self._project(x_NTD)
+        start = 0 if cache is None else cache.length
+        q_NHTE, k_NHTE = self._placed(q_NHTE, start), self._placed(k_NHTE, start)
+        if cache is not None:
+            k_NHTE, v_NHTE = cache.append(k_NHTE, v_NHTE)
+        return self._merge(attend(q_NHTE, k_NHTE, v_NHTE, self._dropped))
+
+    @property
+    def _dropped(self) -> float:
+        return self.dropout if self.training else 0.0
+
+    def _project(self, x_NTD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        batch, length, dim = x_NTD.shape
+        qkv_3NHTE = self.qkv(x_NTD).view(batch, length, 3, self.heads, dim // self.heads).permute(2, 0, 3, 1, 4)
+        q_NHTE, k_NHTE, v_NHTE = qkv_3NHTE.unbind(0)
+        return self.q_norm(q_NHTE), self.k_norm(k_NHTE), v_NHTE
+
+    def _placed(self, x_NHTE: Tensor, start: int) -> Tensor:
+        """Queries or keys of positions from `start` on, turned if positions are rotary."""
+        if self.turns is None:
+            return x_NHTE
+        return turn(x_NHTE, self.turns.between(start, start + x_NHTE.shape[2], like=x_NHTE))
+
+    def _merge(self, mixed_NHTE: Tensor) -> Tensor:
+        out_NTD: Tensor = self.out(mixed_NHTE.transpose(1, 2).flatten(2))
+        return out_NTD
+
+
+class CrossPatchAttention(Attention):
+    """Self-attention inside each patch that also sees the last r positions of the patch before (paper, section 2.3.2).
+
+    Positions are rotary: only distances matter, so that a patch's own positions may begin anywhere. A cache holds the
+    r positions of the previous patch in front of those of the open one.
+    """
+
+    def __init__(self, dim: int, heads: int, previous: int, **options: Any) -> None:
+        super().__init__(dim, heads, **options, rotary=True)
+        self.previous = previous
+
+    def forward(self, x_NTD: Tensor, cache: LayerCache | None = None, patches: int | None = None) -> Tensor:
+        """(N, T, D) -> (N, T, D).
+
+        With `patches`, the N = B * patches sequences are whole patches in order, and a cache only receives what the
+        patch after the last of them will see. Without, the T positions follow the ones in the cache.
+        """
+        if patches is None:
+            return super().forward(x_NTD, cache)
+        q_NHPE, k_NHPE, v_NHPE = self._project(x_NTD)
+        before_NHrE, values_NHrE = (self._before(x_NHPE, patches) for x_NHPE in (k_NHPE, v_NHPE))
+        keys_NHSE = torch.cat([self._placed(before_NHrE, 0), self._placed(k_NHPE, self.previous)], dim=2)
+        values_NHSE = torch.cat([values_NHrE, v_NHPE], dim=2)
+        if cache is not None:
+            self._keep(cache, k_NHPE[patches - 1 :: patches], v_NHPE[patches - 1 :: patches])
+        q_NHPE = self._placed(q_NHPE, self.previous)
+        return self._merge(attend_across(q_NHPE, keys_NHSE, values_NHSE, patches, self.previous, self._dropped))
+
+    def close_patch(self, cache: LayerCache) -> None:
+        """Make the last r positions that are held those of the previous patch, and forget the rest."""
+        keys_BHSE, values_BHSE = cache.held()
+        gone = cache.length - self.previous
+        assert self.turns is not None
+        back_21e = self.turns.between(-gone, 1 - gone, like=keys_BHSE)
+        last_BHrE = turn(keys_BHSE[:, :, gone:], back_21e), values_BHSE[:, :, gone:].clone()
+        cache.clear()
+        cache.append(*last_BHrE)
+
+    def _keep(self, cache: LayerCache, k_BHPE: Tensor, v_BHPE: Tensor) -> None:
+        cache.clear()
+        cache.append(self._placed(k_BHPE[:, :, -self.previous :], 0), v_BHPE[:, :, -self.previous :])
+
+    def _before(self, x_NHPE: Tensor, patches: int) -> Tensor:
+        """The last r positions of the patch before each: (N, H, P, E) -> (N, H, r, E), zeros before a row's first."""
+        last_NHrE = x_NHPE[:, :, -self.previous :]
+        last_BKHrE = last_NHrE.reshape(-1, patches, *last_NHrE.shape[1:])
+        return F.pad(last_BKHrE[:, :-1], (0, 0, 0, 0, 0, 0, 1, 0)).flatten(0, 1)

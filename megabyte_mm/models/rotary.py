@@ -1,0 +1,44 @@
+"""Rotary position embeddings (Su et al. 2021): a query and a key see how far apart they are, not where.
+
+Legend: S positions, E head width (even), N rows, H heads, T positions of a row.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+BASE = 10_000.0
+
+
+class Turns:
+    """The angles by which a position turns each pair of a head's numbers; a table that grows with what is asked for."""
+
+    def __init__(self, head_dim: int) -> None:
+        self._rates_e = BASE ** (-torch.arange(0, head_dim, 2, dtype=torch.float64, device="cpu") / head_dim)
+        self._table: Tensor | None = None
+
+    def between(self, start: int, stop: int, like: Tensor) -> Tensor:
+        """Cosines and sines of positions start..stop - 1, (2, stop - start, E / 2), on `like`'s device, in its dtype.
+
+        A negative start gives the turns back.
+        """
+        if start < 0:
+            return self._computed(start, stop).to(like)
+        table = self._table
+        if table is None or table.shape[1] < stop or table.device != like.device or table.dtype != like.dtype:
+            # Twice what is needed, so that a growing sequence rarely asks for more.
+            self._table = table = self._computed(0, max(2 * stop, 64)).to(like)
+        return table[:, start:stop]
+
+    def _computed(self, start: int, stop: int) -> Tensor:
+        # In double precision: at a million positions a float32 angle is off by a twentieth.
+        angles_Se = torch.arange(start, stop, dtype=torch.float64, device="cpu")[:, None] * self._rates_e
+        return torch.stack([angles_Se.cos(), angles_Se.sin()])
+
+
+def turn(x_NHTE: Tensor, turns_2Te: Tensor) -> Tensor:
+    """Turn the pairs (i, i + E / 2) of each position's numbers: (N, H, T, E), (2, T, E / 2) -> (N, H, T, E)."""
+    cos_Te, sin_Te = turns_2Te
+    first_NHTe, second_NHTe = x_NHTE.chunk(2, dim=-1)
+    return torch.cat([first_NHTe * cos_Te - second_NHTe * sin_Te, second_NHTe * cos_Te + first_NHTe * sin_Te], dim=-1)

@@ -1,0 +1,243 @@
+"""What training, scoring and generation rely on, for every architecture and every combination of its options."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from itertools import product
+from typing import Any
+
+import pytest
+import torch
+from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
+
+from megabyte_mm.models import BlockConfig, ByteModel, MegabyteConfig, ModelConfig, StackConfig, build
+
+WINDOW = 18
+LARGE, SMALL = StackConfig(dim=16, layers=2, heads=2), StackConfig(dim=8, layers=2, heads=2)
+BASE = MegabyteConfig(patch_size=4, max_len=WINDOW, global_stack=LARGE, local_stack=SMALL, conditions=3, init_std=0.5)
+PAPER = BlockConfig()
+ROTARY = BlockConfig(positions="rotary")
+MODERN = BlockConfig(norm="rms", activation="swiglu", positions="rotary", qk_norm=True, bias=False)
+OTHERS = (
+    BlockConfig(norm="rms"),
+    BlockConfig(activation="gelu"),
+    BlockConfig(activation="relu2", bias=False),
+    BlockConfig(qk_norm=True),
+)
+
+
+def described(changes: dict[str, Any]) -> str:
+    block = changes.get("block", PAPER)
+    told = [f"{k}={v}" for k, v in changes.items() if k != "block"]
+    own = [
+        str(getattr(block, f)) for f in ("norm", "activation", "positions") if getattr(block, f) != getattr(PAPER, f)
+    ]
+    return "-".join([*told, *own, *(["qk"] if block.qk_norm else []), *([] if block.bias else ["unbiased"])]) or "paper"
+
+
+def grid() -> dict[str, ModelConfig]:
+    """Every combination of MEGABYTE's options under three kinds of blocks; the others with all extensions at once."""
+    found: list[dict[str, Any]] = []
+    for conv, cross, start, context, block in product(
+        (False, True), (0, 1, 3, 4), ("learned", "byte"), ("slice", "whole"), (PAPER, ROTARY, MODERN)
+    ):
+        found.append(
+            {"conv_encoder": conv, "cross_patch": cross, "local_start": start, "context": context, "block": block}
+        )
+    extended = {"conv_encoder": True, "cross_patch": 2, "local_start": "byte", "context": "whole"}
+    found += [{**extended, "block": block} for block in OTHERS]
+    for cross, start, block in product((0, 2), ("learned", "byte"), (PAPER, MODERN)):
+        found.append({"global_stack": None, "cross_patch": cross, "local_start": start, "block": block})
+    for conv, block in product((False, True), (PAPER, MODERN)):
+        found.append({"local_stack": None, "conv_encoder": conv, "block": block})
+    found += [{"patch_size": 1}, {"patch_size": 1, "cross_patch": 1, "local_start": "byte"}]
+    return {f"megabyte-{described(changes)}": replace(BASE, **changes) for changes in found}
+
+
+GRID = grid()
+every_model = pytest.mark.parametrize("config", GRID.values(), ids=GRID)
+
+
+def make(config: ModelConfig, seed: int = 0) -> ByteModel:
+    torch.manual_seed(seed)
+    model = config.build().eval().double()
+    for parameter in model.parameters():  # biases and norms too, so that a forgotten one shows
+        if parameter.ndim == 1:
+            torch.nn.init.normal_(parameter, std=0.5)
+    return model
+
+
+def symbols(batch: int, length: int, seed: int = 0) -> torch.Tensor:
+    return torch.randint(0, 257, (batch, length), generator=torch.Generator().manual_seed(seed))
+
+
+def reached(model: ByteModel, ids: torch.Tensor) -> list[set[int]]:
+    """For each position, the positions of the symbols that its logits react to: by gradients at the symbol tables.
+
+    ids: (1, T), all different, so that a value tells its position wherever the model looks it up.
+    """
+    position = {value: t for t, value in enumerate(ids[0].tolist())}
+    looked_up: list[tuple[list[int], torch.Tensor]] = []
+
+    def remember(_module: object, args: tuple[torch.Tensor], output: torch.Tensor) -> torch.Tensor:
+        leaf = output.detach().clone().requires_grad_()
+        looked_up.append(([position.get(value, -1) for value in args[0].flatten().tolist()], leaf))
+        return leaf
+
+    tables = [part for part in model.modules() if isinstance(part, torch.nn.Embedding) and part.num_embeddings == 257]
+    hooks = [table.register_forward_hook(remember) for table in tables]
+    logits = model(ids)
+    for hook in hooks:
+        hook.remove()
+    weights = torch.randn(257, dtype=logits.dtype, generator=torch.Generator().manual_seed(1))
+    found = []
+    for t in range(ids.shape[1]):
+        gradients = torch.autograd.grad(
+            logits[0, t] @ weights, [leaf for _, leaf in looked_up], retain_graph=True, allow_unused=True
+        )
+        sources: set[int] = set()
+        for (positions, _), gradient in zip(looked_up, gradients, strict=True):
+            if gradient is not None:
+                strength = gradient.flatten(0, -2).abs().sum(-1)
+                sources |= {p for p, g in zip(positions, strength.tolist(), strict=True) if g > 0}
+        found.append(sources)
+    return found
+
+
+@every_model
+def test_no_symbol_sees_itself_or_a_later_one(config: ModelConfig) -> None:
+    length = 14
+    ids = torch.randperm(256, generator=torch.Generator().manual_seed(0))[None, :length]
+    found = reached(make(config), ids)
+    for t, sources in enumerate(found):
+        assert sources <= set(range(t)), f"position {t} sees {sorted(sources)}"
+        assert sources >= must_see(config, t), f"position {t} sees only {sorted(sources)}"
+
+
+def must_see(config: ModelConfig, t: int) -> set[int]:
+    """What position t has to react to, for the paper's architecture to be what it says."""
+    assert isinstance(config, MegabyteConfig)
+    assert config.patch_size is not None
+    begin = t - t % config.patch_size
+    inside, before = set(range(begin, t)), set(range(begin))
+    if config.local_stack is None:
+        return before
+    if config.global_stack is not None:
+        return inside | before
+    carried = {begin - 1} if config.local_start == "byte" and begin else set()
+    if config.cross_patch and begin:
+        # The last r positions of the patch before have read the symbols in front of them.
+        carried |= set(range(max(begin - config.patch_size, begin - 1 - config.cross_patch), begin - 1))
+    return inside | carried
+
+
+@every_model
+def test_cached_decoding_equals_forward_at_every_prefix(config: ModelConfig) -> None:
+    model = make(config)
+    ids, condition = symbols(2, WINDOW), torch.tensor([2, 1])
+    with torch.no_grad():
+        expected = model(ids, condition)
+    decoder = model.decoder(2, condition)
+    for prefix in range(WINDOW):  # each prefill must forget what was before
+        got = [decoder.prefill(ids[:, :prefix])]
+        got += [decoder.step(ids[:, t]) for t in range(prefix, WINDOW - 1)]
+        torch.testing.assert_close(torch.stack(got, dim=1), expected[:, prefix:])
+
+
+@every_model
+def test_length_padding_and_batch_neighbours_change_nothing(config: ModelConfig) -> None:
+    model = make(config)
+    ids = symbols(3, WINDOW)
+    with torch.no_grad():
+        together = model(ids)
+        for length in (1, 4, 6, WINDOW - 1):
+            torch.testing.assert_close(model(ids[1:2, :length]), together[1:2, :length])
+
+
+@every_model
+def test_nll_is_the_cross_entropy_of_forward_with_its_gradients(config: ModelConfig) -> None:
+    model = make(config)
+    ids, condition = symbols(2, 11), torch.tensor([0, 1])
+    model.nll(ids, condition).sum().backward()
+    got = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    model.zero_grad()
+    expected = F.cross_entropy(model(ids, condition).flatten(0, 1).float(), ids.flatten(), reduction="none")
+    torch.testing.assert_close(model.nll(ids, condition).flatten(), expected)
+    expected.sum().backward()
+    torch.testing.assert_close(got, {name: p.grad for name, p in model.named_parameters() if p.grad is not None})
+
+
+@every_model
+def test_what_training_learns_from_are_nats_of_forward(config: ModelConfig) -> None:
+    model = make(config)
+    ids, condition = symbols(2, WINDOW), torch.tensor([0, 2])
+    nats, stretch = model.training_nll(ids, condition)
+    with torch.no_grad():
+        torch.testing.assert_close(nats.detach(), model.nll(ids, condition)[:, stretch])
+
+
+@every_model
+def test_every_weight_matters(config: ModelConfig) -> None:
+    model = make(config)
+    model.nll(symbols(3, WINDOW), torch.arange(3)).sum().backward()
+    idle = [name for name, parameter in model.named_parameters() if parameter.grad is None or not parameter.grad.any()]
+    assert idle == []
+
+
+@every_model
+def test_condition_changes_the_output_and_0_is_the_default(config: ModelConfig) -> None:
+    model = make(config)
+    ids = symbols(1, 9)
+    with torch.no_grad():
+        default, zero, one = model(ids), model(ids, torch.tensor([0])), model(ids, torch.tensor([1]))
+    torch.testing.assert_close(default, zero)
+    assert not torch.allclose(zero, one)
+
+
+@every_model
+def test_spec_builds_the_same_architecture(config: ModelConfig) -> None:
+    model = make(config)
+    twin = build(json.loads(json.dumps(model.spec()))).double().eval()
+    twin.load_state_dict(model.state_dict())
+    assert twin.config == model.config
+    with torch.no_grad():
+        torch.testing.assert_close(twin(symbols(1, 9)), model(symbols(1, 9)))
+
+
+@every_model
+def test_explicit_and_fused_attention_agree(config: ModelConfig) -> None:
+    model = make(config)
+    ids = symbols(2, WINDOW)
+    with torch.no_grad():
+        fused = model(ids)  # without gradients, the fused kernel is taken
+    torch.testing.assert_close(model(ids).detach(), fused)
+
+
+@every_model
+def test_positions_end_where_the_model_says(config: ModelConfig) -> None:
+    model = make(config)
+    ids = symbols(1, 2 * WINDOW + 3)
+    if model.longest is not None:
+        with pytest.raises(ValueError, match=f"a sequence of 39 symbols; this model takes 1 to {model.longest}"):
+            model(ids)
+        with pytest.raises(ValueError, match="takes 1 to"):
+            model.decoder(1, capacity=39)
+        return
+    with torch.no_grad():
+        expected = model(ids)
+    decoder = model.decoder(1, capacity=39)
+    got = [decoder.prefill(ids[:, :5]), *(decoder.step(ids[:, t]) for t in range(5, 38))]
+    torch.testing.assert_close(torch.stack(got, dim=1), expected[:, 5:])
+
+
+@every_model
+def test_estimated_flops_are_those_of_the_products(config: ModelConfig) -> None:
+    window = 4096  # so long that the last patch, which is not read, does not count
+    with torch.device("meta"):
+        model = replace(config, max_len=window).build()  # type: ignore[type-var] # all are dataclasses
+        ids = torch.zeros(2, window, dtype=torch.int64)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(ids)
+    assert model.flops_per_byte() * ids.numel() == pytest.approx(counter.get_total_flops(), rel=1e-3)
