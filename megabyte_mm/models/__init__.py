@@ -7,6 +7,8 @@ from typing import Any
 from megabyte_mm.models.base import ByteModel, Decoder, ModelConfig
 from megabyte_mm.models.layers import BlockConfig, StackConfig
 from megabyte_mm.models.megabyte import Megabyte, MegabyteConfig
+from megabyte_mm.models.perceiver_ar import PerceiverAR, PerceiverARConfig
+from megabyte_mm.models.transformer import Transformer, TransformerConfig
 
 __all__ = [
     "BlockConfig",
@@ -15,12 +17,18 @@ __all__ = [
     "Megabyte",
     "MegabyteConfig",
     "ModelConfig",
+    "PerceiverAR",
+    "PerceiverARConfig",
     "StackConfig",
+    "Transformer",
+    "TransformerConfig",
     "build",
     "config_of",
 ]
 
-CONFIGS: dict[str, type[ModelConfig]] = {config.name: config for config in (MegabyteConfig,)}
+CONFIGS: dict[str, type[ModelConfig]] = {
+    config.name: config for config in (MegabyteConfig, TransformerConfig, PerceiverARConfig)
+}
 """The architectures by the name that checkpoints hold."""
 
 

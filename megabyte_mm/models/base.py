@@ -86,6 +86,11 @@ class Decoder(ABC):
         Raises ValueError where the symbol would be the last that fits, since nothing can follow it.
         """
 
+    def check_room(self, length: int) -> None:
+        """Raise ValueError where nothing can follow so many symbols."""
+        if length >= self.capacity:
+            raise ValueError(f"{length} symbols leave no room for another in a window of {self.capacity}")
+
 
 class ByteModel(nn.Module, ABC):
     """An autoregressive model of symbols 0..256. Position t of its output is the distribution of symbol t."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from megabyte_mm.alphabet import SYMBOLS
+from megabyte_mm.models.layers import drawn_parameter
 
 
 class PatchEmbedder(nn.Module):
@@ -71,3 +72,35 @@ class CausalConvolutions(nn.Module):
         for layer, size in zip(self.layers, self.SIZES, strict=True):
             x_BET = x_BET + F.relu(layer(F.pad(x_BET, (size - 1, 0))))
         return x_BET.transpose(1, 2)[:, -length:]
+
+
+class SequenceEmbedder(nn.Module):
+    """What a model without patches reads: at place 0 the condition's start, at place t the symbol t - 1.
+
+    positions: how many places have a learned vector; 0 where attention knows positions.
+    """
+
+    def __init__(self, width: int, positions: int, conditions: int, std: float) -> None:
+        super().__init__()
+        self.symbols = nn.Embedding(SYMBOLS, width)
+        self.positions = nn.Embedding(positions, width) if positions else None
+        self.start_CE = drawn_parameter(conditions, width, std=std)
+
+    def forward(self, ids_BT: Tensor, condition_B: Tensor) -> Tensor:
+        """What stands at places 0 to T: (B, T) int64, (B,) int64 -> (B, T + 1, E)."""
+        start_B1E = self._placed(F.embedding(condition_B, self.start_CE).unsqueeze(1), 0)
+        return torch.cat([start_B1E, self.after(ids_BT, 1)], dim=1)
+
+    def after(self, ids_BT: Tensor, place: int) -> Tensor:
+        """What the symbols put at the places that follow them, the first of them at `place`: (B, T) -> (B, T, E)."""
+        return self._placed(self.symbols(ids_BT), place)
+
+    def to_logits(self, hidden_BTE: Tensor) -> Tensor:
+        """Logits by the table of symbols, which input and output share: (B, T, E) -> (B, T, 257)."""
+        return F.linear(hidden_BTE, self.symbols.weight)
+
+    def _placed(self, x_BTE: Tensor, place: int) -> Tensor:
+        if self.positions is None:
+            return x_BTE
+        placed_BTE: Tensor = x_BTE + self.positions.weight[place : place + x_BTE.shape[1]]
+        return placed_BTE

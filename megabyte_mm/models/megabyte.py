@@ -228,7 +228,8 @@ class Megabyte(ByteModel):
             return self.local_start_L.expand(batch * patches, -1)
         last_BK = ids_BT[:, self.patch_size - 1 :: self.patch_size]
         if before_B1 is not None:
-            return self.local_symbols(torch.cat([before_B1, last_BK[:, :-1]], dim=1)).flatten(0, 1)
+            starts_BKL: Tensor = self.local_symbols(torch.cat([before_B1, last_BK[:, :-1]], dim=1))
+            return starts_BKL.flatten(0, 1)
         bytes_BKL = self.local_symbols(last_BK[:, :-1])
         return torch.cat([self.local_start_L.expand(batch, 1, -1).to(bytes_BKL), bytes_BKL], dim=1).flatten(0, 1)
 
