@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from benchmarks.report import Table
 from benchmarks.timing import side_by_side
 from benchmarks.workloads import Workload
-from megabyte_mm.models.layers import _attend_explicitly
+from megabyte_mm.models.attention import _attend_explicitly
 
 LONGER = (128, 256, 512, 1024, 2048)
 """Lengths around the constant, beyond those of the shipped configs."""

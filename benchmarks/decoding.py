@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmarks.peer import MISSING, PEER, build_peer, peer_version
+from benchmarks.peers.megabyte_pytorch import MISSING, PEER, build_network, peer_version
 from benchmarks.report import Table
 from benchmarks.timing import side_by_side
 from benchmarks.workloads import Workload
@@ -80,7 +80,7 @@ def _ways(workload: Workload, device: torch.device) -> dict[str, Callable[[Tenso
         WHOLE: lambda prefix: generate(cached, prefix[:, :0], workload.window, allow_end=False),
     }
     if peer_version():
-        peer = build_peer(workload.config, device).eval()
+        peer = build_network(workload.config, device).eval()
         ways[PEER] = lambda prefix: peer_generate(peer, prefix)
     return ways
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.peer import peer_version
+from benchmarks.peers import peer_versions
 
 Cell = str | int | float | None
 
@@ -47,7 +47,7 @@ def machine(device: torch.device) -> dict[str, Cell]:
         "load before": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "MEGABYTE-pytorch": peer_version(),
+        **peer_versions(),
     }
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from benchmarks.peer import MISSING, PEER, build_peer, peer_version
+from benchmarks.peers.megabyte_pytorch import MISSING, PEER, build_network, peer_version
 from benchmarks.report import Table
 from benchmarks.timing import side_by_side
 from benchmarks.workloads import Workload
@@ -29,7 +29,7 @@ def time_training(workloads: list[Workload], device: torch.device, seconds: floa
         for precision in PRECISIONS:
             models: dict[str, nn.Module] = {OURS: Megabyte(workload.config).to(device)}
             if peer_version():
-                models[PEER] = build_peer(workload.config, device)
+                models[PEER] = build_network(workload.config, device)
             steps = {name: training_step(model, workload, precision) for name, model in models.items()}
             times = side_by_side(steps, seconds / len(workloads) / len(PRECISIONS), device)
             for name, model in models.items():

@@ -7,10 +7,12 @@ import inspect
 import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
+
+from megabyte_mm.packaged import config_folder, config_path
 
 
 class Command(NamedTuple):
@@ -56,8 +58,25 @@ OURS = {
             "--overwrite": {"action": "store_true"},
         },
     ),
+    "score": Command(
+        "measure what files cost a model, in bits per byte",
+        "megabyte-mm score runs/image/best.ckpt photos/ --json scores.json\n"
+        "  megabyte-mm score runs/text/best.ckpt a.txt b.txt --method plain sliding+strided --curves curves.png",
+        {
+            "checkpoint": {},
+            "path": {"nargs": "+", "metavar": "PATH"},
+            "--method": {"nargs": "+", "default": ["plain"], "metavar": "METHOD"},
+        },
+    ),
+    "info": Command(
+        "say what a model holds and costs before it is run",
+        "megabyte-mm info image\n"
+        "  megabyte-mm info paper/text_megabyte --batch_size 6 --json costs.json\n"
+        "  megabyte-mm info runs/image/best.ckpt",
+        {"model": {}},
+    ),
 }
-"""Typed functions of megabyte_mm.commands."""
+"""The command NAME is the typed function NAME of the module megabyte_mm.commands.NAME."""
 
 DEBUG = "MEGABYTE_MM_DEBUG"
 
@@ -101,8 +120,7 @@ def _run(name: str, arguments: list[str]) -> None:
 
     from megabyte_mm.helptext import ExamplesFormatter
 
-    function = getattr(importlib.import_module("megabyte_mm.commands"), name)
-    command = OURS[name]
+    function, command = find_function(name), OURS[name]
     parser = ArgumentParser(
         prog=f"megabyte-mm {name}",
         exit_on_error=False,
@@ -118,6 +136,12 @@ def _run(name: str, arguments: list[str]) -> None:
     except ArgumentError as error:
         raise ValueError(str(error)) from error
     function(**parsed.as_dict())
+
+
+def find_function(name: str) -> Callable[..., None]:
+    """The function behind one of our own commands."""
+    function: Callable[..., None] = getattr(importlib.import_module(f"megabyte_mm.commands.{name}"), name)
+    return function
 
 
 def _find_own_modules() -> None:
@@ -154,23 +178,7 @@ def with_packaged_configs(arguments: list[str]) -> list[str]:
 
 def find_config(name: str) -> str:
     """The path of a config: the file itself where there is one, else the packaged config of that name."""
-    if Path(name).is_file():
-        return name
-    folder = config_folder()
-    packaged = folder / (Path(name).as_posix().removeprefix("configs/").removesuffix(".yaml") + ".yaml")
-    if packaged.is_file():
-        return str(packaged)
-    known = ", ".join(
-        sorted(path.relative_to(folder).as_posix().removesuffix(".yaml") for path in folder.rglob("*.yaml"))
-    )
-    raise ValueError(f"--config {name}: no such file, and no packaged config of that name; there are {known}")
-
-
-def config_folder() -> Path:
-    """Where the packaged configs lie: inside the installed package, or at the root of a checkout."""
-    package = Path(__file__).parent
-    installed = package / "configs"
-    return installed if installed.is_dir() else package.parent / "configs"
+    return config_path(name, config_folder(), "--config")
 
 
 def _overview() -> str:

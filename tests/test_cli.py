@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from data_adapters import ImageAdapter, TextAdapter
-from megabyte_mm import cli, commands
-from megabyte_mm.cli import OURS, TRAINING, find_config, main, with_packaged_configs
+from megabyte_mm import cli
+from megabyte_mm.cli import OURS, TRAINING, find_config, find_function, main, with_packaged_configs
 
 COMMANDS = TRAINING | OURS
 
@@ -53,7 +53,7 @@ def test_every_command_has_help_with_its_examples(name, capsys):
 
 @pytest.mark.parametrize("name", OURS)
 def test_every_argument_is_explained(name):
-    function = getattr(commands, name)
+    function = find_function(name)
     helps = cli._argument_helps(function)
     assert set(helps) == set(function.__code__.co_varnames[: function.__code__.co_argcount])
     assert all(helps.values())
@@ -106,7 +106,7 @@ def test_a_mistake_is_told_in_one_line(arguments, told, capsys, tmp_path, monkey
         (["--top_p", "0"], "top_p is 0.0; it must be above 0 and at most 1"),
         (["--prefix", "song.mid"], "song.mid: cannot be read: No such file or directory"),
         (["--prefix", "folder"], "folder: is a folder; --prefix takes files"),
-        (["--prefix", "cat.png"], "cat.png: a file of image; this model continues text (.txt"),
+        (["--prefix", "cat.png"], "cat.png: a file of image; this model reads text (.txt"),
         (["--prefix"], "argument --prefix: expected at least one argument"),
         (["--out", "cat.png"], "--out cat.png: cannot be made a folder (File exists)"),
     ],
@@ -199,7 +199,7 @@ def test_our_own_mistakes_keep_their_traceback(monkeypatch, model, tmp_path):
     def broken(*_):
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(commands, "continue_all", broken)
+    monkeypatch.setattr("megabyte_mm.commands.generate.continue_all", broken)
     with pytest.raises(RuntimeError, match="a bug"):
         main(["generate", model, "--out", str(tmp_path / "o")])
 

@@ -56,7 +56,7 @@ def _listing(path: str) -> tuple[Path, list[str]]:
     if place.is_file():
         return place.parent, [place.name]
     if place.is_dir():
-        return place, [file.relative_to(place).as_posix() for file in _walk(place)]
+        return place, [file.relative_to(place).as_posix() for file in walk(place)]
     if not glob.has_magic(path):
         raise FileNotFoundError(f"data.path {path}: no such file or folder")
     root = Path(*itertools.takewhile(lambda part: not glob.has_magic(part), place.parts))
@@ -67,7 +67,8 @@ def _listing(path: str) -> tuple[Path, list[str]]:
     return root, sorted({file.relative_to(root).as_posix() for file in files})
 
 
-def _walk(folder: Path, above: frozenset[Path] = frozenset()) -> Iterator[Path]:
+def walk(folder: Path, above: frozenset[Path] = frozenset()) -> Iterator[Path]:
+    """All files below a folder, in no order; hidden ones are left out, and links that lead in a circle."""
     real = folder.resolve()
     if real in above:  # a link to a folder that holds it
         return
@@ -75,7 +76,7 @@ def _walk(folder: Path, above: frozenset[Path] = frozenset()) -> Iterator[Path]:
         if entry.name.startswith("."):
             continue
         if entry.is_dir():
-            yield from _walk(Path(entry.path), above | {real})
+            yield from walk(Path(entry.path), above | {real})
         elif entry.is_file():
             yield Path(entry.path)
 

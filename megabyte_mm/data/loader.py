@@ -17,7 +17,8 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler, Sequential
 
 from megabyte_mm.alphabet import END
 from megabyte_mm.data.records import Records
-from megabyte_mm.data.windows import Ints, WindowGrid, shuffled
+from megabyte_mm.data.windows import WindowGrid, shuffled
+from megabyte_mm.views import Ints
 
 Request = tuple[int, Ints]
 
@@ -25,25 +26,35 @@ Request = tuple[int, Ints]
 class Batch(NamedTuple):
     """ids: (B, T) int64, 0..256: bytes, and END to the end of the window after a record's last byte.
 
-    condition: (B,) int64, 0 for none.
+    condition: (B,) int64, 0 for none. seen: (B,) int64, how many of a row's first symbols are context that another row
+    scores; 0 but in sliding windows.
     """
 
     ids: Tensor
     condition: Tensor
+    seen: Tensor
 
 
 class WindowDataset(Dataset[Batch]):
     """The windows of records as batches: `dataset[epoch, items]`, items (B,) int64 in 0..len(dataset) - 1.
 
-    training: windows are jittered by (seed, epoch, item); otherwise they lie edge to edge, whatever the epoch.
-    limit: keep that many windows, spread evenly; None keeps all.
+    training: windows are jittered by (seed, epoch, item); otherwise they lie edge to edge, or overlap if `sliding`,
+    whatever the epoch. limit: keep that many windows, spread evenly; None keeps all.
     """
 
     def __init__(
-        self, records: Records, window: int, unit: int, seed: int = 0, training: bool = False, limit: int | None = None
+        self,
+        records: Records,
+        window: int,
+        unit: int,
+        seed: int = 0,
+        training: bool = False,
+        limit: int | None = None,
+        sliding: bool = False,
     ) -> None:
+        assert not (training and sliding), "training moves the windows itself"
         self.records = records
-        self.grid = WindowGrid(records.lengths, window, unit)
+        self.grid = WindowGrid(records.lengths, window, unit, sliding)
         self.seed = seed
         self.training = training
         count = len(self.grid)
@@ -55,15 +66,20 @@ class WindowDataset(Dataset[Batch]):
     def __getitem__(self, request: Request) -> Batch:
         epoch, items = request
         chosen = self.items[items]
-        grid, window = self.grid, self.grid.window
-        records, starts = grid.jittered(chosen, self.seed, epoch) if self.training else grid.fixed(chosen)
+        window = self.grid.window
+        if self.training:
+            records, starts = self.grid.jittered(chosen, self.seed, epoch)
+            seen = np.zeros_like(starts)
+        else:
+            records, starts, seen = self.grid.fixed(chosen)
         # The same as `alphabet.fill_window` row by row, in a quarter of its time: one array, each place written once.
         ids = np.empty((len(items), window), dtype=np.int64)
         for row, record, start in zip(ids, records.tolist(), starts.tolist(), strict=True):
             data = self.records.read(record, start, start + window)
             row[: len(data)] = data
             row[len(data) :] = END
-        return Batch(torch.from_numpy(ids), torch.from_numpy(self.records.conditions[records]))
+        condition = self.records.conditions[records]
+        return Batch(torch.from_numpy(ids), torch.from_numpy(condition), torch.from_numpy(seen))
 
 
 class WindowSampler(DistributedSampler[Request], SequentialSampler):

@@ -92,6 +92,7 @@ class ByteData(LightningDataModule):
         self._splits: Splits | None = None
         self._unit = 1
         self._told = False
+        self._sliding = False
 
     def prepare_data(self) -> None:
         """Encode the files into the cache; Lightning calls it on one process of each machine."""
@@ -108,6 +109,13 @@ class ByteData(LightningDataModule):
         if callbacks is not None and not any(isinstance(callback, CountEpochs) for callback in callbacks):
             callbacks.append(CountEpochs())
 
+    def use_sliding_windows(self, sliding: bool) -> None:
+        """Let the windows of later validation and test loaders overlap by about half; training is never touched.
+
+        Every byte is still scored once: a batch's `seen` says what is context only.
+        """
+        self._sliding = sliding
+
     def train_dataloader(self) -> ResumableLoader:
         """Shuffled, jittered windows; under the trainer's `overfit_batches`, the same ones in every epoch."""
         fixed = getattr(self.trainer, "overfit_batches", 0) > 0
@@ -115,11 +123,11 @@ class ByteData(LightningDataModule):
 
     def val_dataloader(self) -> ResumableLoader:
         """Every byte of the validation files once, in order, unless `max_val_windows` keeps fewer."""
-        return self._loader(self.val, self.val_batch_size, limit=self.max_val_windows)
+        return self._loader(self.val, self.val_batch_size, limit=self.max_val_windows, sliding=self._sliding)
 
     def test_dataloader(self) -> ResumableLoader:
         """Every byte of the test files once, in order; the validation files where there are no test files."""
-        return self._loader(self.test, self.val_batch_size)
+        return self._loader(self.test, self.val_batch_size, sliding=self._sliding)
 
     @property
     def adapter(self) -> Adapter:
@@ -214,11 +222,16 @@ class ByteData(LightningDataModule):
         self._files, self._unit = files, unit
 
     def _loader(
-        self, records: Records, batch_size: int, training: bool = False, limit: int | None = None
+        self,
+        records: Records,
+        batch_size: int,
+        training: bool = False,
+        limit: int | None = None,
+        sliding: bool = False,
     ) -> ResumableLoader:
         trainer = self.trainer
         rank, world_size = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
-        dataset = WindowDataset(records, self.window, self.unit, self.seed, training, limit)
+        dataset = WindowDataset(records, self.window, self.unit, self.seed, training, limit, sliding)
         sampler = WindowSampler(len(dataset), batch_size, self.seed, training, rank, world_size)
         if self.num_workers == 0:
             # Lightning recommends workers to everybody; reading a memory map takes less time than asking one.

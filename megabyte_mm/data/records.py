@@ -12,7 +12,7 @@ from data_adapters.base import Adapter, Bytes, ByteStream
 from megabyte_mm.data.cache import first_reasons
 from megabyte_mm.data.files import classes_of, conditions_of, named_splits, split_rows
 from megabyte_mm.data.shards import ShardReader
-from megabyte_mm.data.windows import Ints
+from megabyte_mm.views import Ints
 
 Skipped = list[dict[str, str]]
 

@@ -1,6 +1,7 @@
 """Which window of which record is item i of an epoch: pure functions of (seed, epoch, item), the same everywhere.
 
-A record of n bytes has ceil(n / window) windows. Validation takes them edge to edge, so that every byte is scored once.
+A record of n bytes has ceil(n / window) windows. Validation takes them edge to edge, or overlapping with a part of each
+that is context only (`megabyte_mm.views`): either way every byte is scored once.
 Training moves each by up to half a window, another way in each epoch, so that every byte meets every place in a window.
 """
 
@@ -13,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_adapters.base import Adapter
-
-Ints = NDArray[np.int64]
+from megabyte_mm.views import Ints, Views
 
 DEFAULT_WINDOW = 2048
 ORDER, JITTER = 0, 1
@@ -47,29 +47,36 @@ def resolve_window(adapter: Adapter, window: int | None, unit: int | None = None
 class WindowGrid:
     """The windows of records, numbered through record by record; a record of no bytes has none.
 
-    lengths: (R,) bytes of each record. window: bytes, a multiple of unit. unit: bytes that stay together.
+    lengths: (R,) bytes of each record. window: bytes, a multiple of unit. unit: bytes that stay together. sliding:
+    whether `fixed` windows overlap; there are more of them then, and `jittered` has no meaning.
     """
 
     lengths: Ints
     window: int
     unit: int = 1
+    sliding: bool = False
+
+    @cached_property
+    def _views(self) -> Views:
+        return Views(self.window, self.unit, self.sliding)
 
     @cached_property
     def _ends(self) -> Ints:
-        return np.cumsum(-(-self.lengths // self.window))
+        return np.cumsum(self._views.counts(self.lengths))
 
     def __len__(self) -> int:
         return int(self._ends[-1]) if len(self._ends) else 0
 
-    def fixed(self, items: Ints) -> tuple[Ints, Ints]:
-        """Edge to edge: (B,) items -> (B,) records and (B,) first bytes, which are multiples of the window."""
+    def fixed(self, items: Ints) -> tuple[Ints, Ints, Ints]:
+        """Every byte scored once: (B,) items -> records, first bytes, and leading bytes that are context only."""
         records, places, _ = self._locate(items)
-        return records, places * self.window
+        return records, *self._views.located(self.lengths[records], places)
 
     def jittered(self, items: Ints, seed: int, epoch: int) -> tuple[Ints, Ints]:
-        """As `fixed`, each window moved by whole units, uniformly within half a window to either side.
+        """Edge-to-edge windows, each moved by whole units, uniformly within half a window to either side.
 
-        None starts before its record, and the last of a record moves only to the left.
+        (B,) items -> (B,) records and (B,) first bytes. None starts before its record, and the last of a record moves
+        only to the left.
         """
         records, places, is_last = self._locate(items)
         reach = self.window // 2 // self.unit
@@ -82,7 +89,7 @@ class WindowGrid:
     def _locate(self, items: Ints) -> tuple[Ints, Ints, NDArray[np.bool_]]:
         records = np.searchsorted(self._ends, items, side="right")
         ends = self._ends[records]
-        counts = -(-self.lengths[records] // self.window)
+        counts = self._views.counts(self.lengths[records])
         return records, items - (ends - counts), items == ends - 1
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -17,8 +18,9 @@ from torch.optim.lr_scheduler import LambdaLR
 from megabyte_mm.checkpoint import SPEC_KEY, make_spec
 from megabyte_mm.data.loader import Batch
 from megabyte_mm.data.module import ByteData
+from megabyte_mm.evaluation.methods import Method, check_method, is_sliding, method_nll
 from megabyte_mm.metrics import BitsPerByte, bits_per_byte, mean_nats
-from megabyte_mm.models import ByteModel, Megabyte, MegabyteConfig
+from megabyte_mm.models import ByteModel, MegabyteConfig, ModelConfig, config_of
 from megabyte_mm.training.optim import OptimizerConfig, adamw, lr_factor, set_present_rate, use_present_settings
 
 
@@ -30,29 +32,43 @@ class ByteLM(LightningModule):
     Args:
         net: The architecture. What is left null there follows from the data.
         optimizer: The optimizer and its learning rate schedule.
+        method: How validation and test read the model: plain, sliding, strided, sliding+strided. Training is the same.
     """
 
     model: ByteModel
 
-    def __init__(self, net: MegabyteConfig = MegabyteConfig(), optimizer: OptimizerConfig = OptimizerConfig()) -> None:  # noqa: B008 - both are frozen
+    def __init__(
+        self,
+        net: ModelConfig = MegabyteConfig(),  # noqa: B008 - both are frozen
+        optimizer: OptimizerConfig = OptimizerConfig(),  # noqa: B008
+        method: Method = "plain",
+    ) -> None:
         super().__init__()
         self.net = net
         self.optimizer = optimizer
+        self.method = method
         self._time_used = 0.0
         self.val_bpb = BitsPerByte()
         self.test_bpb = BitsPerByte()
+
+    def setup(self, stage: str) -> None:
+        """Ask the data for the windows that the method reads."""
+        self._data().use_sliding_windows(is_sliding(self.method))
 
     def configure_model(self) -> None:
         """Build the model for the data module that is attached. Raises ValueError where the two do not fit."""
         if hasattr(self, "model"):
             return
         data = self._data()
-        net = self.net.resolve(data.patch_size, data.window, len(data.conditions))
-        if net.patch_size is None:
-            raise ValueError("model.net.patch_size is missing: this modality leaves the patch size to you")
-        if net.patch_size % data.unit:
-            raise ValueError(f"model.net.patch_size {net.patch_size} cuts through the data's {data.unit}-byte frames")
-        self.model = Megabyte(net)
+        try:
+            net = self.net.resolve(data.patch_size, data.window, len(data.conditions), data.unit)
+        except ValueError as error:
+            raise ValueError(f"model.net.{error}") from error
+        self.model = net.build()
+        try:
+            check_method(self.method, self.model, data.unit)
+        except ValueError as error:
+            raise ValueError(f"model.method {self.method}: {error}") from error
 
     def on_train_start(self) -> None:
         """Note the run's seed, and set the learning rate where the run resumes."""
@@ -72,21 +88,24 @@ class ByteLM(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The mean loss over a batch's symbols, in nats."""
-        nats_BT = self.model.nll(batch.ids, batch.condition)
-        loss = mean_nats(nats_BT, batch.ids)
+        nats_Bt, stretch = self.model.training_nll(batch.ids, batch.condition)
+        loss = mean_nats(nats_Bt, batch.ids, stretch)
         self.log("train/loss", loss.detach())
-        self.log("train/bpb", bits_per_byte(nats_BT.detach(), batch.ids), prog_bar=True)
+        self.log("train/bpb", bits_per_byte(nats_Bt.detach(), batch.ids, stretch), prog_bar=True)
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Add a batch to val/bpb."""
-        self.val_bpb.update(self.model.nll(batch.ids, batch.condition), batch.ids)
+        self.val_bpb.update(self._nats(batch), batch.ids, batch.seen)
         self.log("val/bpb", self.val_bpb, prog_bar=True)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Add a batch to test/bpb."""
-        self.test_bpb.update(self.model.nll(batch.ids, batch.condition), batch.ids)
+        self.test_bpb.update(self._nats(batch), batch.ids, batch.seen)
         self.log("test/bpb", self.test_bpb)
+
+    def _nats(self, batch: Batch) -> Tensor:
+        return method_nll(self.method, self.model, batch.ids, batch.condition, self._data().unit)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW, with the learning rate set at every update."""
@@ -119,7 +138,7 @@ class ByteLM(LightningModule):
         if SPEC_KEY not in checkpoint:
             raise ValueError("the checkpoint was not written by megabyte-mm")
         self.configure_model()
-        differing = _differences(make_spec(self.model, self._data().spec()), checkpoint[SPEC_KEY])
+        differing = _differences(make_spec(self.model, self._data().spec()), _completed(checkpoint[SPEC_KEY]))
         if differing:
             raise ValueError("the checkpoint does not fit this run's settings: " + "; ".join(differing))
         use_present_settings(checkpoint, self.optimizer)
@@ -145,6 +164,11 @@ def time_used(trainer: Trainer) -> float:
 
 MAY_CHANGE = ("format", "model.config.dropout", "model.config.init_std")
 """Entries of a checkpoint's spec that a resumed run may set otherwise."""
+
+
+def _completed(spec: dict[str, Any]) -> dict[str, Any]:
+    """A checkpoint's spec with the defaults of what did not exist when it was written."""
+    return {**spec, "model": {**spec["model"], "config": asdict(config_of(spec["model"]))}}  # type: ignore[call-overload]
 
 
 def _differences(ours: Any, theirs: Any, at: str = "") -> list[str]:

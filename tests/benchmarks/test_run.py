@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from benchmarks import decoding, timing, training
-from benchmarks.peer import MISSING, build_peer, peer_version
+from benchmarks.peers.megabyte_pytorch import MISSING, build_network, peer_version
+from benchmarks.peers.wrapping import both_stacks
 from benchmarks.run import main
 from benchmarks.workloads import SHIPPED, shipped, workloads
 from megabyte_mm.alphabet import SYMBOLS
@@ -93,17 +94,17 @@ def test_without_the_peer_ours_is_timed_alone_and_a_line_says_so(toy, monkeypatc
 @pytest.mark.parametrize("name", SHIPPED)
 def test_the_peer_has_our_sizes_at_both_levels(name):
     config = shipped(name).config
-    levels = zip((config.global_stack, config.local_stack), build_peer(config, CPU).transformers, strict=True)
+    levels = zip(both_stacks(config), build_network(config, CPU).transformers, strict=True)
     for stack, theirs in levels:
         linear = [part.weight.numel() for part in theirs.modules() if isinstance(part, nn.Linear)]
-        assert sum(linear) == stack.matmul_parameters
+        assert sum(linear) == stack.layers * stack.dim**2 * (4 + 2 * stack.feedforward)
         assert [attention.heads for attention, _ in theirs.layers] == [stack.heads] * stack.layers
 
 
 @needs_peer
 def test_the_peer_goes_on_from_the_prefix_to_the_end_of_the_window(toy, capfd):
     prefix = toy.ids(2, toy.window - toy.patch_size, CPU)
-    drawn = decoding.peer_generate(build_peer(toy.config, CPU).eval(), prefix)
+    drawn = decoding.peer_generate(build_network(toy.config, CPU).eval(), prefix)
     assert drawn.shape == (2, toy.window)
     assert torch.equal(drawn[:, : prefix.shape[1]], prefix)
     assert capfd.readouterr().err == ""

@@ -45,6 +45,22 @@ def test_validation_scores_every_byte_once_and_ends_only_short_windows(records):
         row += count
 
 
+def test_sliding_windows_hold_every_byte_once_beyond_what_was_seen(records):
+    dataset = WindowDataset(records, 8, 1, sliding=True)
+    batch = dataset[0, np.arange(len(dataset))]
+    scored = [row[seen:] for row, seen in zip(batch.ids, batch.seen.tolist(), strict=True)]
+    symbols = torch.cat(scored)
+    assert symbols[symbols != END].tolist() == [byte for i in range(len(LENGTHS)) for byte in records.read(i).tolist()]
+    assert batch.seen.dtype == torch.int64
+    assert len(dataset) > len(WindowDataset(records, 8, 1))
+    assert set(batch.seen.tolist()) == {0, 4}
+
+
+def test_nothing_is_seen_before_in_training_and_edge_to_edge(records):
+    for training in (True, False):
+        assert not torch.cat([batch.seen for batch in loader(records, training=training)]).any()
+
+
 def test_a_row_is_what_fill_window_makes(records):
     dataset = WindowDataset(records, 8, 1, training=True)
     items = np.arange(len(dataset))

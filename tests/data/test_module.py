@@ -269,6 +269,18 @@ def test_the_fingerprint_changes_with_what_the_windows_hold(tree):
     assert opened(root).fingerprint not in prints
 
 
+def test_sliding_windows_are_for_validation_alone(tree):
+    data = opened(tree({f"{i}.txt": 40 for i in range(10)}), window=16, max_val_windows=3, val_share=0.5)
+    before = data.fingerprint, len(data.train_dataloader()), data.train_dataloader().state_dict()
+    plain = sum(len(batch.ids) for batch in data.test_dataloader())
+    data.use_sliding_windows(True)
+    assert (data.fingerprint, len(data.train_dataloader()), data.train_dataloader().state_dict()) == before
+    assert sum(len(batch.ids) for batch in data.test_dataloader()) > plain
+    assert sum(len(batch.ids) for batch in data.val_dataloader()) == 3
+    data.use_sliding_windows(False)
+    assert sum(len(batch.ids) for batch in data.test_dataloader()) == plain
+
+
 def test_it_pickles_after_setup(tree):
     data = opened(tree({f"{i}.txt": 30 for i in range(10)}))
     copy = pickle.loads(pickle.dumps(data))

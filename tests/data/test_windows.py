@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -19,19 +21,33 @@ def grids(draw_from):
 
 @given(grids())
 def test_fixed_windows_hold_every_byte_once_in_order(grid):
-    records, starts = grid.fixed(np.arange(len(grid)))
+    records, starts, seen_before = grid.fixed(np.arange(len(grid)))
     seen = [
         (record, byte)
         for record, start in zip(records, starts, strict=True)
         for byte in range(start, min(start + grid.window, grid.lengths[record]))
     ]
     assert seen == [(record, byte) for record, length in enumerate(grid.lengths) for byte in range(length)]
+    assert not seen_before.any()
+
+
+@given(grids())
+def test_sliding_windows_score_every_byte_once_in_order(grid):
+    sliding = replace(grid, sliding=True)
+    records, starts, context = sliding.fixed(np.arange(len(sliding)))
+    scored = [
+        (record, byte)
+        for record, start, seen in zip(records, starts, context, strict=True)
+        for byte in range(start + seen, min(start + grid.window, grid.lengths[record]))
+    ]
+    assert scored == [(record, byte) for record, length in enumerate(grid.lengths) for byte in range(length)]
+    assert (starts % grid.unit == 0).all()
 
 
 @given(grids(), st.integers(0, 2**63), st.integers(0, 10**6))
 def test_a_jittered_window_stays_on_units_near_its_place_and_inside_its_record(grid, seed, epoch):
     items = np.arange(len(grid))
-    fixed_records, fixed = grid.fixed(items)
+    fixed_records, fixed, _ = grid.fixed(items)
     records, starts = grid.jittered(items, seed, epoch)
     np.testing.assert_array_equal(records, fixed_records)
     assert (starts % grid.unit == 0).all()

@@ -170,7 +170,8 @@ def known_options(tmp_path_factory):
     folder = tmp_path_factory.mktemp("help")
     script = "import sys; from megabyte_mm.cli import main; [main([name, '--help']) for name in sys.argv[1:]]"
     found = set(re.findall(r"--[\w.-]+", run("-c", script, *TRAINING, *OURS, folder=folder)))
-    found |= set(re.findall(r"--[\w.-]+", run(str(ROOT / "benchmarks" / "run.py"), "--help", folder=folder)))
+    for script in ("run.py", "compare.py"):
+        found |= set(re.findall(r"--[\w.-]+", run(str(ROOT / "benchmarks" / script), "--help", folder=folder)))
     for adapter in data_adapters.ADAPTERS.values():
         found |= {f"--data.adapter.{name}" for name in inspect.signature(adapter).parameters}
     return found | {"--version", "--logdir"}

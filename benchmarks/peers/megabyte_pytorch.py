@@ -1,13 +1,13 @@
-"""MEGABYTE-pytorch, the other implementation of the architecture, at the sizes of one of our configs."""
+"""MEGABYTE-pytorch, the implementation by Phil Wang, at the sizes of one of our configs."""
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from benchmarks.peers.wrapping import Peer, both_stacks, installed_version, sizes
 from megabyte_mm.alphabet import END, SYMBOLS
 from megabyte_mm.models import MegabyteConfig
 
@@ -17,13 +17,26 @@ MISSING = f"{PEER} is not installed, so nothing is compared with it: pip install
 
 def peer_version() -> str | None:
     """The version that is installed, or None."""
-    try:
-        return version(PEER)
-    except PackageNotFoundError:
-        return None
+    return installed_version(PEER)
 
 
-def build_peer(config: MegabyteConfig, device: torch.device) -> Any:
+class MegabytePytorch(Peer):
+    """The peer as a byte model; on a GPU with its fused attention."""
+
+    package = PEER
+
+    def __init__(self, config: MegabyteConfig, device: torch.device) -> None:
+        super().__init__(build_network(config, device), config)
+
+    def _following_logits(self, ids_BT: Tensor) -> Tensor:
+        logits_BTV: Tensor = self.network(ids_BT)
+        return logits_BTV
+
+    def _local_level(self) -> Any:
+        return self.network.transformers[-1]
+
+
+def build_network(config: MegabyteConfig, device: torch.device) -> Any:
     """The peer's untrained model with the config's widths, layers, heads, patch size and window.
 
     Its constructor takes one number of heads for both levels, so that each level's Transformer is made anew, by the
@@ -33,20 +46,18 @@ def build_peer(config: MegabyteConfig, device: torch.device) -> Any:
     from MEGABYTE_pytorch import MEGABYTE
     from MEGABYTE_pytorch.megabyte import Transformer
 
-    assert config.patch_size is not None
-    assert config.max_len is not None
-    stacks = (config.global_stack, config.local_stack)
+    stacks = both_stacks(config)
     fused = device.type == "cuda"  # on a CPU its explicit attention is the faster one, as ours is
-    peer = MEGABYTE(
+    network = MEGABYTE(
         num_tokens=SYMBOLS,
         dim=tuple(stack.dim for stack in stacks),
         depth=tuple(stack.layers for stack in stacks),
-        max_seq_len=(config.max_len // config.patch_size, config.patch_size),
+        max_seq_len=sizes(config),
         pad_id=END,
         pos_emb=True,
         flash_attn=fused,
     )
-    peer.transformers = nn.ModuleList(
+    network.transformers = nn.ModuleList(
         Transformer(
             dim=stack.dim,
             layers=stack.layers,
@@ -60,4 +71,4 @@ def build_peer(config: MegabyteConfig, device: torch.device) -> Any:
         )
         for stack in stacks
     )
-    return peer.to(device)
+    return network.to(device)

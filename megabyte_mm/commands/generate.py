@@ -1,37 +1,25 @@
-"""The commands that are not Lightning's. Signatures and docstrings are their command lines and help."""
+"""`megabyte-mm generate`: files from nothing, and continuations of files."""
 
 from __future__ import annotations
 
 import os
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from data_adapters import ADAPTERS, Adapter, TextAdapter, load_class
+from data_adapters import TextAdapter, load_class
 from megabyte_mm.checkpoint import Bundle, load_model
+from megabyte_mm.commands.media import refuse_other_modality
+from megabyte_mm.commands.options import at_least_one, condition_number, pick_device
+from megabyte_mm.commands.progress import speedometer
 from megabyte_mm.generation import Request, Sampling, continue_all, unseen
 from megabyte_mm.writing import Continuations, file_names, write_continuations
 
 PREVIEW = 500
 """Characters of a text that are shown on the terminal."""
-
-
-def samples(folder: str, seed: int = 0) -> None:
-    """Make small pictures, melodies and texts to try everything on.
-
-    Args:
-        folder: Where images/, audio/ and text/ are put; a new or empty folder.
-        seed: Other seeds make other pictures and melodies.
-    """
-    from megabyte_mm.samples import make_samples
-
-    for name, count in make_samples(Path(folder), seed).items():
-        print(f"{Path(folder, name)}: {count} files")
 
 
 def generate(
@@ -74,8 +62,8 @@ def generate(
         adapter: Import path of your own adapter class, for a model that was trained with one.
         overwrite: Replace files of the same names in `out`.
     """
-    _check(num_samples=num_samples, batch_size=batch_size, length=length)
-    bundle = load_model(checkpoint, _device(device), load_class(adapter) if adapter else None)
+    at_least_one(num_samples=num_samples, batch_size=batch_size, length=length)
+    bundle = load_model(checkpoint, pick_device(device), load_class(adapter) if adapter else None)
     number = _condition(bundle, condition)
     starts = _read_prefixes(bundle, prefix, keep) if prefix else [_nothing(bundle, keep)]
     requests = [Request(start.prefix, _length(bundle, start, length), num_samples, number) for start in starts]
@@ -83,7 +71,7 @@ def generate(
     sampling = Sampling(temperature, top_k, top_p, allow_end=not known_size)
     names = [name for start in starts for name in file_names(start.stem, num_samples, bundle.adapter, start.format)]
     _prepare(Path(out), names, overwrite)
-    with _speedometer(sum(request.length * request.count for request in requests)) as on_bytes:
+    with speedometer(sum(request.length * request.count for request in requests), "drew") as on_bytes:
         drawn = continue_all(bundle.model, requests, sampling, seed, batch_size, on_bytes)
     made = [replace(start, drawn=rows) for start, rows in zip(starts, drawn, strict=True)]
     for file in write_continuations(Path(out), bundle.adapter, made):
@@ -92,34 +80,11 @@ def generate(
         _preview(bundle.adapter, made[0])
 
 
-def _check(**counts: int | None) -> None:
-    for name, count in counts.items():
-        if count is not None and count < 1:
-            raise ValueError(f"--{name} is {count}; it must be at least 1")
-
-
-def _device(name: str) -> str:
-    """`auto` is the first accelerator there is. Raises ValueError for one that this machine or torch lacks."""
-    import torch
-
-    if name == "auto":
-        found = torch.accelerator.current_accelerator(check_available=True)
-        return "cpu" if found is None else found.type
-    try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"--device {name}: not available here ({str(error).splitlines()[0]})") from error
-    return name
-
-
 def _condition(bundle: Bundle, name: str | None) -> int:
-    classes = ", ".join(bundle.conditions[1:])
-    if name is None and classes:
+    if name is None and len(bundle.conditions) > 1:
+        classes = ", ".join(bundle.conditions[1:])
         raise ValueError(f"this model was trained with classes; choose one with --condition: {classes}")
-    if name is not None and name not in bundle.conditions:
-        known = f"it knows {classes}" if classes else "it was trained without classes"
-        raise ValueError(f"--condition {name}: unknown to this model; {known}")
-    return 0 if name is None else bundle.conditions.index(name)
+    return 0 if name is None else condition_number(bundle, name)
 
 
 def _nothing(bundle: Bundle, keep: float | None) -> Continuations:
@@ -139,7 +104,9 @@ def _read_prefixes(bundle: Bundle, files: Sequence[str], keep: float | None) -> 
         raise ValueError(f"--keep is {share}; it must be between 0 and 1")
     found = []
     for file, stem in zip(files, _stems(files), strict=True):
-        _check_prefix(bundle.adapter, file)
+        if Path(file).is_dir():
+            raise ValueError(f"{file}: is a folder; --prefix takes files")
+        refuse_other_modality(bundle.adapter, file)
         stream = bundle.adapter.read(file)
         cut = bundle.adapter.cut(stream.data, round(share * len(stream.data)))
         kept = stream.data[: cut - cut % bundle.adapter.unit_in(stream.format)]
@@ -149,19 +116,6 @@ def _read_prefixes(bundle: Bundle, files: Sequence[str], keep: float | None) -> 
         for note in (*stream.notes, *([seen] if left_out else [])):
             print(f"{file}: {note}", file=sys.stderr)
     return found
-
-
-def _check_prefix(adapter: Adapter, file: str) -> None:
-    """Refuse what is of another modality; a file whose ending nobody knows may be tried."""
-    if Path(file).is_dir():
-        raise ValueError(f"{file}: is a folder; --prefix takes files")
-    suffix = Path(file).suffix.lower()
-    if not adapter.suffixes or suffix in adapter.suffixes:
-        return
-    for other in ADAPTERS.values():
-        if suffix in other.suffixes:
-            known = " ".join(adapter.suffixes)
-            raise ValueError(f"{file}: a file of {other.name}; this model continues {adapter.name} ({known})")
 
 
 def _stems(files: Sequence[str]) -> list[str]:
@@ -214,27 +168,3 @@ def _preview(adapter: TextAdapter, made: Continuations) -> None:
     shown = "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text[:PREVIEW])
     encoding = sys.stdout.encoding or "utf-8"
     print(f"\n{shown.encode(encoding, errors='replace').decode(encoding)}{' ...' * (len(text) > PREVIEW)}")
-
-
-@contextmanager
-def _speedometer(total: int) -> Iterator[Callable[[int], None]]:
-    """A progress bar with bytes a second where stderr is a terminal, and a closing line with the speed."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = TextColumn("{task.completed:,.0f} of {task.total:,.0f} bytes"), TextColumn("{task.speed:,.0f} bytes/s")
-    console = Console(stderr=True)
-    began, drawn = time.perf_counter(), 0
-    with Progress(
-        BarColumn(), *columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal
-    ) as bar:
-        task = bar.add_task("", total=total)
-
-        def on_bytes(count: int) -> None:
-            nonlocal drawn
-            drawn += count
-            bar.update(task, completed=drawn)
-
-        yield on_bytes
-    seconds = time.perf_counter() - began
-    print(f"drew {drawn:,} bytes in {seconds:.1f} s, {drawn / seconds:,.0f} bytes/s", file=sys.stderr)

@@ -14,17 +14,8 @@ from PIL import Image
 from data_adapters import AudioAdapter, FileAdapter, ImageAdapter, TextAdapter
 from megabyte_mm import load_model
 from megabyte_mm.alphabet import END
-from megabyte_mm.commands import generate
-from megabyte_mm.commands import samples as make_samples
+from megabyte_mm.commands.generate import generate
 from megabyte_mm.models import Megabyte
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def names(folder: Path) -> list[str]:
@@ -298,7 +289,7 @@ def test_an_empty_file_may_be_continued(text_model, tmp_path):
 
 def test_files_of_another_modality_are_refused_and_unknown_endings_tried(text_model, save_checkpoint, tmp_path):
     save_image(tmp_path / "cat.png", 8, 4)
-    with pytest.raises(ValueError, match=r"cat\.png: a file of image; this model continues text"):
+    with pytest.raises(ValueError, match=r"cat\.png: a file of image; this model reads text"):
         generate(text_model, str(tmp_path / "out"), prefix=[str(tmp_path / "cat.png")])
     (tmp_path / "LICENSE").write_text("MIT")
     generate(text_model, str(tmp_path / "out"), prefix=[str(tmp_path / "LICENSE")], num_samples=1)
@@ -376,7 +367,7 @@ def test_a_folder_takes_several_runs_and_shows_the_last_on_its_sheet(grey_model,
 
 
 def test_a_file_in_the_way_of_the_folder_is_found_before_drawing(text_model, tmp_path, monkeypatch):
-    monkeypatch.setattr("megabyte_mm.commands.continue_all", lambda *_: pytest.fail("drew"))
+    monkeypatch.setattr("megabyte_mm.commands.generate.continue_all", lambda *_: pytest.fail("drew"))
     (tmp_path / "out").touch()
     for out in (tmp_path / "out", tmp_path / "out" / "deeper"):
         with pytest.raises(ValueError, match=f"--out {out}: cannot be made a folder"):
@@ -387,7 +378,7 @@ def test_an_interrupt_while_drawing_leaves_no_file(text_model, tmp_path, monkeyp
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("megabyte_mm.commands.continue_all", interrupted)
+    monkeypatch.setattr("megabyte_mm.commands.generate.continue_all", interrupted)
     with pytest.raises(KeyboardInterrupt):
         generate(text_model, str(tmp_path / "out"))
     assert names(tmp_path / "out") == []
@@ -436,9 +427,3 @@ def test_counts_begin_at_one(text_model, tmp_path, option):
 def test_a_device_that_is_not_there_is_named(text_model, tmp_path, device):
     with pytest.raises(ValueError, match=f"--device {device}: not available here"):
         generate(text_model, str(tmp_path / "out"), device=device)
-
-
-def test_samples_says_what_it_made(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("megabyte_mm.samples.make_samples", lambda folder, seed: {"images": 3, "audio": seed})
-    make_samples(str(tmp_path), seed=2)
-    assert capsys.readouterr().out == f"{tmp_path / 'images'}: 3 files\n{tmp_path / 'audio'}: 2 files\n"

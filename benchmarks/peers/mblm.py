@@ -1,0 +1,71 @@
+"""mblm, IBM's Multiscale Byte Language Model (a fork of MEGABYTE-pytorch 0.3.5), at the sizes of one of our configs."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.peers.wrapping import Peer, both_stacks, sizes
+from megabyte_mm.alphabet import END, SYMBOLS
+from megabyte_mm.models import MegabyteConfig
+
+
+class Mblm(Peer):
+    """The peer as a byte model; on a GPU with its fused attention.
+
+    It never learns the embedding of its padding symbol, here END, which stays 0.
+    """
+
+    package = "mblm"
+
+    def __init__(self, config: MegabyteConfig, device: torch.device) -> None:
+        super().__init__(build_network(config, device), config)
+        from mblm import MBLMReturnType
+
+        self._logits = MBLMReturnType.LOGITS
+
+    def _following_logits(self, ids_BT: Tensor) -> Tensor:
+        logits_BTV: Tensor = self.network(ids_BT, return_type=self._logits)
+        return logits_BTV
+
+    def _local_level(self) -> Any:
+        return self.network.stage_models[-1]
+
+
+def build_network(config: MegabyteConfig, device: torch.device) -> Any:
+    """The peer's untrained model with the config's widths, layers, heads, patch size and window.
+
+    Positions are those of its own examples: learned ones for each level, and rotary ones in attention.
+    """
+    with warnings.catch_warnings():
+        # Without mamba_ssm it falls back to another Mamba, of which nothing is used.
+        warnings.filterwarnings("ignore", "Failed to import Mamba2")
+        from mblm import MBLM, MBLMModelConfig, TransformerBlock
+
+    stacks = both_stacks(config)
+    blocks = [
+        TransformerBlock(
+            attn_head_dims=stack.dim // stack.heads,
+            attn_num_heads=stack.heads,
+            attn_use_rot_embs=True,
+            attn_dropout=config.dropout,
+            ff_multiplier=stack.feedforward,
+            ff_dropout=config.dropout,
+            use_flash_attn=device.type == "cuda",
+            pos_emb_type="fixed",
+        )
+        for stack in stacks
+    ]
+    plan = MBLMModelConfig(
+        num_tokens=SYMBOLS,
+        pad_token_id=END,
+        hidden_dims=[stack.dim for stack in stacks],
+        num_layers=[stack.layers for stack in stacks],
+        seq_lens=list(sizes(config)),
+        train_checkpoint_chunks=None,
+        block=blocks,
+    )
+    return MBLM(plan).to(device)

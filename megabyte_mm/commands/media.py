@@ -1,0 +1,113 @@
+"""Which files a command is given, and what they hold."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from data_adapters import ADAPTERS, Adapter, ByteStream, MediaError
+from megabyte_mm.checkpoint import Bundle
+from megabyte_mm.commands.options import condition_number
+from megabyte_mm.data.files import walk
+
+Skipped = list[dict[str, str]]
+
+
+@dataclass(frozen=True)
+class MediaFile:
+    """A file as a model reads it; condition: the number of its class, 0 for none."""
+
+    path: Path
+    stream: ByteStream
+    condition: int
+
+
+def refuse_other_modality(adapter: Adapter, file: str) -> None:
+    """Raise ValueError for a file that another adapter reads; one whose ending nobody knows may be tried."""
+    suffix = Path(file).suffix.lower()
+    if not adapter.suffixes or suffix in adapter.suffixes:
+        return
+    for other in ADAPTERS.values():
+        if suffix in other.suffixes:
+            known = " ".join(adapter.suffixes)
+            raise ValueError(f"{file}: a file of {other.name}; this model reads {adapter.name} ({known})")
+
+
+def files_to_read(adapter: Adapter, paths: Sequence[str]) -> list[Path]:
+    """The files among `paths`, and of the folders among them all files below that the adapter reads; each file once.
+
+    Raises ValueError for a path that does not exist, a file of another modality, and a folder with nothing to read.
+    """
+    found: list[Path] = []
+    for path in paths:
+        if Path(path).is_dir():
+            found += _below(adapter, path)
+        elif Path(path).exists():
+            refuse_other_modality(adapter, path)
+            found.append(Path(path))
+        else:
+            raise ValueError(f"{path}: no such file or folder")
+    return list(dict.fromkeys(found))
+
+
+def _below(adapter: Adapter, folder: str) -> list[Path]:
+    files = [file for file in walk(Path(folder)) if not adapter.suffixes or file.suffix.lower() in adapter.suffixes]
+    if not files:
+        known = f" ({' '.join(adapter.suffixes)})" if adapter.suffixes else ""
+        raise ValueError(f"{folder}: no file of {adapter.name}{known} in it")
+    return sorted(files)
+
+
+def read_files(
+    bundle: Bundle, paths: Sequence[Path], window: int, condition: str | None = None
+) -> tuple[list[MediaFile], Skipped]:
+    """The files that can be read, and the others as {"path", "reason"}; what a user should hear is said on stderr.
+
+    condition: the class of all files; left out, each has that of the folder that it lies in. Raises ValueError for a
+    class that the model does not know.
+    """
+    every = None if condition is None else condition_number(bundle, condition)
+    files, skipped = [], []
+    for path in paths:
+        try:
+            stream = _read(bundle, path, window)
+        except MediaError as error:
+            print(error, file=sys.stderr)
+            skipped.append({"path": str(path), "reason": error.reason})
+            continue
+        files.append(MediaFile(path, stream, class_of(bundle, path) if every is None else every))
+    _tell_converted(files)
+    if every is None and len(bundle.conditions) > 1:
+        _tell_without_class(bundle, files)
+    return files, skipped
+
+
+def class_of(bundle: Bundle, path: Path) -> int:
+    """The number of the class that the file's folder names, or 0."""
+    folder = path.absolute().parent.name
+    return bundle.conditions.index(folder) if folder in bundle.conditions else 0
+
+
+def _read(bundle: Bundle, path: Path, window: int) -> ByteStream:
+    stream = bundle.adapter.read(path)
+    size = len(stream.data)
+    if bundle.adapter.whole and not bundle.fixed_length and size > window:
+        raise MediaError(path, f"its {size} bytes do not fit into the window of {window}")
+    return stream
+
+
+def _tell_converted(files: Sequence[MediaFile]) -> None:
+    converted = [file for file in files if file.stream.notes]
+    if converted:
+        first = f"{converted[0].path}: {converted[0].stream.notes[0]}"
+        print(f"{len(converted)} of {len(files)} files were converted, such as {first}", file=sys.stderr)
+
+
+def _tell_without_class(bundle: Bundle, files: Sequence[MediaFile]) -> None:
+    without = [file for file in files if not file.condition]
+    if without:
+        which = f"{len(without)} of {len(files)} files, such as {without[0].path}"
+        classes = ", ".join(bundle.conditions[1:])
+        print(f"{which}: in no folder of a class ({classes}), and read without one", file=sys.stderr)

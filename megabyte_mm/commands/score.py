@@ -1,0 +1,131 @@
+"""`megabyte-mm score`: what files cost a model, in bits per byte."""
+
+from __future__ import annotations
+
+import json as json_text
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import cast
+
+from data_adapters import Adapter, load_class, write_atomically
+from megabyte_mm.checkpoint import Bundle, load_model
+from megabyte_mm.commands.media import MediaFile, files_to_read, read_files
+from megabyte_mm.commands.options import at_least_one, pick_device
+from megabyte_mm.commands.progress import speedometer
+from megabyte_mm.evaluation.curves import Curves
+from megabyte_mm.evaluation.methods import METHODS, Method, check_method
+from megabyte_mm.evaluation.report import FileCost, as_values, table
+from megabyte_mm.evaluation.scoring import score_streams
+
+FIGURES = (".png", ".svg", ".pdf")
+
+
+def score(
+    checkpoint: str,
+    path: Sequence[str],
+    method: Sequence[str] = ("plain",),
+    json: str | None = None,
+    curves: str | None = None,
+    window: int | None = None,
+    condition: str | None = None,
+    batch_size: int = 16,
+    device: str = "auto",
+    adapter: str | None = None,
+) -> None:
+    """Tell how many bits each byte of your files costs a model.
+
+    One line for each file and the total are printed. docs/evaluation.md explains the methods.
+
+    Args:
+        checkpoint: A checkpoint of a training run, such as runs/image/best.ckpt.
+        path: Files, and folders with all that lies below them.
+        method: How the model is read, one or several of plain, sliding, strided, sliding+strided, or all.
+        json: A file that receives all figures.
+        curves: A picture (png, svg or pdf) that receives the mean bits by position in the patch and in the window.
+        window: Bytes read at once; by default what the model was trained on.
+        condition: The class of all files, for a model that was trained with classes; by default the name of the folder
+            that each file lies in, where there is such a class.
+        batch_size: Windows read at the same time.
+        device: auto, cpu, cuda, cuda:1, mps, ...
+        adapter: Import path of your own adapter class, for a model that was trained with one.
+    """
+    at_least_one(window=window, batch_size=batch_size)
+    methods = _methods(method)
+    _check_outputs(json, curves)
+    bundle = load_model(checkpoint, pick_device(device), load_class(adapter) if adapter else None)
+    for name in methods:
+        check_method(name, bundle.model, bundle.adapter.unit)
+    window = window or bundle.window
+    files, skipped = read_files(bundle, files_to_read(bundle.adapter, path), window, condition)
+    unit = _unit(bundle.adapter, files, window)
+    costs, places = _measure(bundle, files, methods, window, unit, batch_size)
+    if costs:
+        print("\n".join(table(costs, methods)))
+    if json:
+        about = {"checkpoint": checkpoint, "window": window, "skipped": skipped}
+        figures = as_values(costs, methods, places if curves else None)
+        text = json_text.dumps(about | figures, indent=1, allow_nan=False) + "\n"
+        write_atomically(json, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    if curves:
+        _draw(curves, places)
+    if skipped:
+        told = f"{skipped[0]['path']}: {skipped[0]['reason']}"
+        raise ValueError(f"{len(skipped)} of {len(files) + len(skipped)} files could not be scored, such as {told}")
+
+
+def _methods(asked: Sequence[str]) -> tuple[Method, ...]:
+    """The methods in the order that they were asked for. Raises ValueError for a name that there is not."""
+    if "all" in asked:
+        return METHODS
+    for name in asked:
+        if name not in METHODS:
+            raise ValueError(f"--method {name}: known are {', '.join(METHODS)} and all")
+    return cast("tuple[Method, ...]", tuple(dict.fromkeys(asked)))
+
+
+def _check_outputs(json: str | None, curves: str | None) -> None:
+    """Raise ValueError, before minutes of scoring end in vain, for a file that could not be written."""
+    for option, file in (("json", json), ("curves", curves)):
+        if file is not None and (Path(file).is_dir() or not Path(file).absolute().parent.is_dir()):
+            raise ValueError(f"--{option} {file}: no file can be written there; name one in a folder that exists")
+    if curves is not None and Path(curves).suffix.lower() not in FIGURES:
+        raise ValueError(f"--curves {curves}: the name must end in {', '.join(FIGURES)}")
+
+
+def _unit(adapter: Adapter, files: Sequence[MediaFile], window: int) -> int:
+    """Bytes that are whole units of every file. Raises ValueError where the window would cut through one."""
+    unit = math.lcm(adapter.unit, *(adapter.unit_in(file.stream.format) for file in files))
+    if window % unit:
+        nearest = max(round(window / unit), 1) * unit
+        raise ValueError(f"a window of {window} bytes cuts units of {unit} bytes; choose one with --window {nearest}")
+    return unit
+
+
+def _measure(
+    bundle: Bundle, files: Sequence[MediaFile], methods: Sequence[Method], window: int, unit: int, batch_size: int
+) -> tuple[list[FileCost], dict[str, Curves]]:
+    """What each file costs by every method, and the curves of each method over all files; with a progress bar."""
+    streams = [(file.stream.data, file.condition) for file in files]
+    curves: dict[str, Curves] = {method: Curves(bundle.model.patch_size, window) for method in methods}
+    nats: dict[str, list[float]] = {method: [] for method in methods}
+    with speedometer(sum(len(data) for data, _ in streams) * len(methods), "scored") as on_bytes:
+        for method in methods:
+            for score in score_streams(
+                bundle.model, streams, window, unit, bundle.fixed_length, method, batch_size, on_bytes
+            ):
+                nats[method].append(score.total_nats)
+                curves[method].add(score)
+    costs = [
+        FileCost(str(file.path), len(file.stream.data), {method: nats[method][i] for method in methods})
+        for i, file in enumerate(files)
+    ]
+    return costs, curves
+
+
+def _draw(file: str, curves: Mapping[str, Curves]) -> None:
+    # Matplotlib takes its time to import.
+    from megabyte_mm.plots import position_curves
+
+    figure = position_curves({method: (its.patch, its.window) for method, its in curves.items()})
+    write_atomically(file, lambda temporary: figure.savefig(temporary, dpi=150))

@@ -1,0 +1,81 @@
+"""A config file as far as it says what the model is, read without Lightning."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from data_adapters import Adapter, load_class
+from megabyte_mm.data.windows import resolve_window
+from megabyte_mm.models import MegabyteConfig, ModelConfig
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What `fit` would build from a config; net: with nothing left open, for data without classes."""
+
+    net: ModelConfig
+    batch_size: int
+
+
+def read_settings(path: str) -> Settings:
+    """The model of a config file, with the geometry that its adapter and window give.
+
+    Raises ValueError, naming the file, for what is no config, and where it leaves something open that only data tell.
+    """
+    try:
+        settings = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not a config file ({' '.join(str(error).split())})") from error
+    if not isinstance(settings, dict):
+        raise ValueError(f"{path}: not a config file")
+    data = _section(settings, "data", path)
+    net = _section(settings, "model", path).get("net")
+    try:
+        return Settings(_resolved(_net(net), data), data.get("batch_size") or 16)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _section(settings: Mapping[str, Any], name: str, path: str) -> dict[str, Any]:
+    section = settings.get(name) or {}
+    if not isinstance(section, dict):
+        raise ValueError(f"{path}: {name} is not a section of a config")
+    return section
+
+
+def _resolved(net: ModelConfig, data: Mapping[str, Any]) -> ModelConfig:
+    adapter, window = _adapter(data.get("adapter")), data.get("window")
+    if adapter is None and window is None:
+        raise ValueError("data.window is missing, and there is no data.adapter that fixes it")
+    if adapter is None:
+        return net.resolve(None, window, conditions=net.conditions or 1)
+    window = resolve_window(adapter, window)
+    try:
+        return net.resolve(adapter.patch_size, window, net.conditions or 1, adapter.unit)
+    except ValueError as error:
+        raise ValueError(f"model.net.{error}") from error
+
+
+def _adapter(asked: Any) -> Adapter | None:
+    """The adapter of data.adapter: an import path, or class_path and init_args; None where the files would tell."""
+    if asked is None:
+        return None
+    path, arguments = (asked, {}) if isinstance(asked, str) else (asked["class_path"], asked.get("init_args") or {})
+    return load_class(path if "." in path else f"data_adapters.{path}")(**arguments)
+
+
+def _net(asked: Any) -> ModelConfig:
+    """The config of model.net: fields of a MegabyteConfig, or class_path and init_args of any other."""
+    if asked is None or "class_path" not in asked:
+        return MegabyteConfig.from_dict(asked or {})
+    module, _, name = asked["class_path"].rpartition(".")
+    found = getattr(importlib.import_module(module or "megabyte_mm.models"), name, None)
+    if not (isinstance(found, type) and issubclass(found, ModelConfig)):
+        raise ValueError(f"model.net: {asked['class_path']} is not a ModelConfig")
+    return found.from_dict(asked.get("init_args") or {})

@@ -1,0 +1,87 @@
+"""Four ways to read the same symbols off a model: plain, sliding, strided, sliding+strided.
+
+Sliding chooses the windows (`megabyte_mm.views`). Strided reads each window twice, the second time shifted by half a
+patch, and keeps for each symbol the pass that predicts it in the first half of a patch, where the paper's models err
+least (Yu et al. 2023, section 2.3.3).
+"""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from megabyte_mm.models.base import ByteModel
+
+Method = Literal["plain", "sliding", "strided", "sliding+strided"]
+
+METHODS: tuple[Method, ...] = get_args(Method)
+
+
+def is_sliding(method: Method) -> bool:
+    """Whether the windows overlap."""
+    return "sliding" in method
+
+
+def is_strided(method: Method) -> bool:
+    """Whether each window is read twice."""
+    return "strided" in method
+
+
+def check_method(method: str, model: ByteModel, unit: int = 1) -> None:
+    """Raise ValueError where there is no such method, or the model cannot be read in that way."""
+    if method not in METHODS:
+        raise ValueError(f"unknown method {method!r}; known: {', '.join(METHODS)}")
+    if method.endswith("strided"):
+        shift(model.patch_size, unit)
+
+
+def shift(patch_size: int, unit: int = 1) -> int:
+    """By how many symbols the second pass is shifted: half a patch, down to whole units.
+
+    Raises ValueError where a patch holds less than two units.
+    """
+    offset = patch_size // 2 // unit * unit
+    if not offset:
+        held = "this one has none" if patch_size == 1 else f"this one's hold {patch_size} bytes"
+        raise ValueError(f"strided needs a model with patches of at least {2 * unit} bytes, and {held}")
+    return offset
+
+
+def method_nll(
+    method: Method, model: ByteModel, ids_BT: Tensor, condition_B: Tensor | None = None, unit: int = 1
+) -> Tensor:
+    """The nats of every symbol of the windows, as the method reads them: (B, T) int64 -> (B, T) float32."""
+    return strided_nll(model, ids_BT, condition_B, unit) if is_strided(method) else model.nll(ids_BT, condition_B)
+
+
+@torch.no_grad()
+def strided_nll(model: ByteModel, ids_BT: Tensor, condition_B: Tensor | None = None, unit: int = 1) -> Tensor:
+    """The nats of every symbol, from the second patch on each predicted in the first part of a patch.
+
+    Each distribution knows only symbols before its own, so the sum is a code length like any other.
+    ids: (B, T) int64, 0..256; unit: bytes that stay together -> (B, T) float32. Raises ValueError as `shift` does.
+    """
+    offset = shift(model.patch_size, unit)
+    nats_BT = model.nll(ids_BT, condition_B)
+    if ids_BT.shape[1] <= model.patch_size:
+        return nats_BT
+    shifted_BT = torch.cat([nats_BT[:, :offset], model.nll(ids_BT[:, offset:], condition_B)], dim=1)
+    return nats_BT.where(~by_second_pass(ids_BT.shape[1], model.patch_size, offset).to(ids_BT.device), shifted_BT)
+
+
+def by_second_pass(length: int, patch_size: int, offset: int) -> Tensor:
+    """Which symbols of a window the shifted pass scores: (T,) bool."""
+    places_T = torch.arange(length)
+    return (places_T >= patch_size) & (places_T % patch_size >= offset)
+
+
+def patch_places(method: Method, length: int, patch_size: int, unit: int = 1) -> Tensor:
+    """Where in its patch, in the pass that scores it, each symbol of a window stands: (T,) int64."""
+    places_T = torch.arange(length)
+    if not is_strided(method):
+        return places_T % patch_size
+    offset = shift(patch_size, unit)
+    shifted_T = by_second_pass(length, patch_size, offset) * offset
+    return (places_T - shifted_T) % patch_size

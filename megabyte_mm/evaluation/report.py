@@ -1,0 +1,69 @@
+"""What many files cost, as a table to read and as JSON."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from megabyte_mm.evaluation.curves import Curves, Floats
+
+DIGITS = 4
+
+
+@dataclass(frozen=True)
+class FileCost:
+    """One file, or many together. path: as it was named. bytes: of its stream. nats: of all its symbols, by method."""
+
+    path: str
+    bytes: int
+    nats: Mapping[str, float]
+
+    def bits_per_byte(self, method: str) -> float | None:
+        """All bits over the number of bytes, None where there are no bytes."""
+        return self.nats[method] / self.bytes / math.log(2) if self.bytes else None
+
+    def values(self) -> dict[str, Any]:
+        """As it stands in the JSON file."""
+        bits = {method: self.bits_per_byte(method) for method in self.nats}
+        return {"path": self.path, "bytes": self.bytes, "nats": dict(self.nats), "bits_per_byte": bits}
+
+
+def total(files: Sequence[FileCost], methods: Sequence[str]) -> FileCost:
+    """All files as if they were one: nats and bytes are added up, and divided once."""
+    nats = {method: math.fsum(file.nats[method] for file in files) for method in methods}
+    return FileCost(f"total of {len(files)}", sum(file.bytes for file in files), nats)
+
+
+def table(files: Sequence[FileCost], methods: Sequence[str]) -> list[str]:
+    """Aligned lines: a heading, one line for each file, and the total."""
+    rows = [["file", "bytes", *methods]]
+    rows += [_cells(file, methods) for file in (*files, total(files, methods))]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows]
+
+
+def _cells(file: FileCost, methods: Sequence[str]) -> list[str]:
+    bits = [file.bits_per_byte(method) for method in methods]
+    return [file.path, f"{file.bytes:,}", *("-" if value is None else f"{value:.{DIGITS}f}" for value in bits)]
+
+
+def as_values(
+    files: Sequence[FileCost], methods: Sequence[str], curves: Mapping[str, Curves] | None = None
+) -> dict[str, Any]:
+    """All figures as JSON has them: methods, files, total, and curves where they are given; None for "no bytes"."""
+    values: dict[str, Any] = {
+        "methods": list(methods),
+        "files": [file.values() for file in files],
+        "total": total(files, methods).values(),
+    }
+    if curves is not None:
+        values["curves"] = {
+            method: {"patch": _or_none(its.patch), "window": _or_none(its.window)} for method, its in curves.items()
+        }
+    return values
+
+
+def _or_none(values: Floats) -> list[float | None]:
+    return [None if math.isnan(value) else value for value in values.tolist()]
