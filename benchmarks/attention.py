@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from benchmarks.peers.wrapping import both_stacks
 from benchmarks.report import Table
 from benchmarks.timing import side_by_side
 from benchmarks.workloads import Workload
@@ -57,10 +58,11 @@ def _fused(q_BHTE: Tensor, k_BHTE: Tensor, v_BHTE: Tensor) -> Tensor:
 
 def _of_configs(workloads: list[Workload]) -> Iterator[Shape]:
     for workload in workloads:
-        config, patches = workload.config, workload.window // workload.patch_size
+        patches = workload.window // workload.patch_size
+        global_stack, local_stack = both_stacks(workload.config)
         for level, stack, rows, length in (
-            ("global", config.global_stack, workload.batch, patches),
-            ("local", config.local_stack, workload.batch * patches, workload.patch_size),
+            ("global", global_stack, workload.batch, patches),
+            ("local", local_stack, workload.batch * patches, workload.patch_size),
         ):
             yield Shape(f"{workload.name}, {level}", rows, stack.heads, length, stack.dim // stack.heads)
 

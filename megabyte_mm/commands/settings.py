@@ -38,7 +38,7 @@ def read_settings(path: str) -> Settings:
     net = _section(settings, "model", path).get("net")
     try:
         return Settings(_resolved(_net(net), data), data.get("batch_size") or 16)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, ImportError) as error:
         raise ValueError(f"{path}: {error}") from error
 
 
@@ -50,32 +50,42 @@ def _section(settings: Mapping[str, Any], name: str, path: str) -> dict[str, Any
 
 
 def _resolved(net: ModelConfig, data: Mapping[str, Any]) -> ModelConfig:
-    adapter, window = _adapter(data.get("adapter")), data.get("window")
+    adapter, window, conditions = _adapter(data.get("adapter")), data.get("window"), net.conditions or 1
     if adapter is None and window is None:
         raise ValueError("data.window is missing, and there is no data.adapter that fixes it")
-    if adapter is None:
-        return net.resolve(None, window, conditions=net.conditions or 1)
-    window = resolve_window(adapter, window)
+    if window is not None and not isinstance(window, int):
+        raise ValueError(f"data.window is {window!r}; it must be a number of bytes")
     try:
-        return net.resolve(adapter.patch_size, window, net.conditions or 1, adapter.unit)
+        if adapter is None:
+            return net.resolve(None, window or 0, conditions)
+        return net.resolve(adapter.patch_size, resolve_window(adapter, window), conditions, adapter.unit)
     except ValueError as error:
-        raise ValueError(f"model.net.{error}") from error
+        raise ValueError(str(error) if str(error).startswith("data.") else f"model.net.{error}") from error
 
 
 def _adapter(asked: Any) -> Adapter | None:
     """The adapter of data.adapter: an import path, or class_path and init_args; None where the files would tell."""
     if asked is None:
         return None
-    path, arguments = (asked, {}) if isinstance(asked, str) else (asked["class_path"], asked.get("init_args") or {})
+    path, arguments = _class(asked, "data.adapter")
     return load_class(path if "." in path else f"data_adapters.{path}")(**arguments)
 
 
 def _net(asked: Any) -> ModelConfig:
     """The config of model.net: fields of a MegabyteConfig, or class_path and init_args of any other."""
-    if asked is None or "class_path" not in asked:
+    if asked is None or (isinstance(asked, dict) and "class_path" not in asked):
         return MegabyteConfig.from_dict(asked or {})
-    module, _, name = asked["class_path"].rpartition(".")
+    path, arguments = _class(asked, "model.net")
+    module, _, name = path.rpartition(".")
     found = getattr(importlib.import_module(module or "megabyte_mm.models"), name, None)
     if not (isinstance(found, type) and issubclass(found, ModelConfig)):
-        raise ValueError(f"model.net: {asked['class_path']} is not a ModelConfig")
-    return found.from_dict(asked.get("init_args") or {})
+        raise ValueError(f"model.net: {path} is not a ModelConfig")
+    return found.from_dict(arguments)
+
+
+def _class(asked: Any, key: str) -> tuple[str, dict[str, Any]]:
+    """The class_path and init_args of a section, which may be the class_path alone."""
+    section = {"class_path": asked} if isinstance(asked, str) else asked
+    if not isinstance(section, dict) or not isinstance(section.get("class_path"), str):
+        raise ValueError(f"{key} is {asked!r}; it must be a class_path, with init_args if it takes any")
+    return section["class_path"], section.get("init_args") or {}

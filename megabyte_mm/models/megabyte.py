@@ -140,6 +140,9 @@ class Megabyte(ByteModel):
         if config.local_stack is not None:
             self._add_local(config, config.local_stack)
         init_weights(self, config.init_std)
+        if config.context == "whole":
+            # It adds up all G numbers where a slice has G / P: drawn like the rest, it would drown the bytes.
+            nn.init.zeros_(self.to_every_place.weight)
         self._add_starts(config)
 
     def _add_global(self, config: MegabyteConfig, stack: StackConfig) -> None:

@@ -1,5 +1,6 @@
 """The README's commands are run, shortened, and what the documents name is there."""
 
+import dataclasses
 import inspect
 import json
 import re
@@ -13,6 +14,7 @@ import pytest
 
 import data_adapters
 from megabyte_mm.cli import OURS, TRAINING
+from megabyte_mm.models import CONFIGS, BlockConfig, StackConfig
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -130,6 +132,16 @@ def test_other_programs_of_the_readme_are_there(words):
             assert program in {re.split(r"\W", requirement)[0] for requirement in project["dependencies"]}
 
 
+def fields_of(config, path):
+    """The fields of an architecture as options, those of what it is made of too."""
+    found = set()
+    for field in dataclasses.fields(config):
+        found.add(f"{path}.{field.name}")
+        kind = next((k for k in (BlockConfig, StackConfig) if k.__name__ in str(field.type)), None)
+        found |= fields_of(kind, f"{path}.{field.name}") if kind else set()
+    return found
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_links_and_pictures_lead_somewhere(document):
     text = document.read_text(encoding="utf-8")
@@ -174,6 +186,8 @@ def known_options(tmp_path_factory):
         found |= set(re.findall(r"--[\w.-]+", run(str(ROOT / "benchmarks" / script), "--help", folder=folder)))
     for adapter in data_adapters.ADAPTERS.values():
         found |= {f"--data.adapter.{name}" for name in inspect.signature(adapter).parameters}
+    for config in CONFIGS.values():
+        found |= fields_of(config, "--model.net")
     return found | {"--version", "--logdir"}
 
 

@@ -32,6 +32,7 @@ def next_logits(model: Megabyte, seen: list[int], condition: int) -> Tensor:
 def patch_vector(model: Megabyte, seen: list[int], k: int) -> Tensor:
     """The embeddings of patch k's symbols plus those of their positions in the sequence, one after the other."""
     positions = range(k * model.patch_size, (k + 1) * model.patch_size)
+    assert model.embedder.positions is not None
     table, places = model.embedder.symbols.weight, model.embedder.positions.weight
     return torch.cat([table[seen[t]] + places[t] for t in positions])
 

@@ -65,9 +65,9 @@ def grid() -> dict[str, ModelConfig]:
         found.append({"local_stack": None, "conv_encoder": conv, "block": block})
     found += [{"patch_size": 1}, {"patch_size": 1, "cross_patch": 1, "local_start": "byte"}]
     models: dict[str, ModelConfig] = {f"megabyte-{described(changes)}": replace(BASE, **changes) for changes in found}
-    for block, context in product((PAPER, ROTARY, MODERN), (None, 5, 16)):
-        name = f"transformer-context={context}-{described({'block': block})}"
-        models[name] = replace(TRANSFORMER, block=block, context=context)
+    for block, span in product((PAPER, ROTARY, MODERN), (None, 5, 16)):
+        name = f"transformer-context={span}-{described({'block': block})}"
+        models[name] = replace(TRANSFORMER, block=block, context=span)
     for block, latents in product((PAPER, ROTARY, MODERN), (2, 8, 2 * WINDOW)):
         name = f"perceiver_ar-latents={latents}-{described({'block': block})}"
         models[name] = replace(PERCEIVER, block=block, latents=latents)
@@ -82,7 +82,7 @@ def make(config: ModelConfig, seed: int = 0) -> ByteModel:
     torch.manual_seed(seed)
     model = config.build().eval().double()
     for parameter in model.parameters():  # biases and norms too, so that a forgotten one shows
-        if parameter.ndim == 1:
+        if parameter.ndim == 1 or not parameter.any():
             torch.nn.init.normal_(parameter, std=0.5)
     return model
 

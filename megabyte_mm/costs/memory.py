@@ -1,0 +1,149 @@
+"""The memory of a training step: what the backward pass needs of the forward one, and what the optimizer keeps.
+
+Per position, a block of width D keeps (r: positions of the previous patch, P: of a patch, F: the feed-forward width):
+
+| kept                                                          | numbers          |
+|---------------------------------------------------------------|------------------|
+| input of both norms                                           | 2 D              |
+| what each of them gives; RMSNorm: before scaling too          | 2 D; 4 D         |
+| queries, keys, values, and what attention gives               | 4 D              |
+| turned queries and keys, where positions are rotary           | 2 D              |
+| queries and keys normalised, before and after scaling         | 4 D              |
+| across patches: turned queries, longer keys and values        | 3 D + 3 D r / P  |
+| and which of them are visible, as numbers                     | P + r            |
+| what ReLU gives; gelu, relu2: its input too                   | F; 2 F           |
+| swiglu, of two thirds: gate before and after, factor, product | 4 F              |
+| which numbers were dropped, at two places                     | 2 D truth values |
+
+In 32-true a number has 4 bytes. In bf16-mixed it has 2, but for the residual stream, the input of both norms, which
+stays in 4, and a copy of the matrices in 2 is kept. Attention is taken to be fused, so that it keeps no scores.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import singledispatch
+
+from megabyte_mm.alphabet import SYMBOLS
+from megabyte_mm.costs.work import training_work
+from megabyte_mm.models import BlockConfig, ByteModel, Megabyte, PerceiverAR, StackConfig, Transformer
+from megabyte_mm.models.layers import GATED
+
+FULL, HALF = 4, 2
+"""Bytes of a float32 and of a bfloat16."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Numbers that a training step on one row keeps, by kind.
+
+    Args:
+        stream: Numbers of the residual stream and of the loss: always float32.
+        inner: All other numbers.
+        small: Bytes that do not depend on the precision: symbols, and which numbers were dropped.
+    """
+
+    stream: float = 0.0
+    inner: float = 0.0
+    small: float = 0.0
+
+    def __add__(self, other: Kept) -> Kept:
+        return Kept(self.stream + other.stream, self.inner + other.inner, self.small + other.small)
+
+    def __mul__(self, times: float) -> Kept:
+        return Kept(self.stream * times, self.inner * times, self.small * times)
+
+
+def state_bytes(model: ByteModel) -> int:
+    """Weights, gradients and AdamW's two moments, all in float32."""
+    return 4 * FULL * sum(parameter.numel() for parameter in model.parameters())
+
+
+def activation_bytes(model: ByteModel, batch: int, mixed: bool) -> float:
+    """What a training step on `batch` full windows keeps for its backward pass; mixed: in bf16-mixed, else 32-true."""
+    kept = kept_by_row(model) * batch
+    if not mixed:
+        return FULL * (kept.stream + kept.inner) + kept.small
+    matrices = sum(work.weights for part in training_work(model).values() for work in part)
+    return FULL * kept.stream + HALF * (kept.inner + matrices) + kept.small
+
+
+@singledispatch
+def kept_by_row(model: ByteModel) -> Kept:
+    """What one full window keeps. Raises ValueError for an architecture that is not known here."""
+    raise ValueError(f"no costs are known for {type(model).__name__}")
+
+
+@kept_by_row.register
+def _(model: Transformer) -> Kept:
+    config = model.config
+    stack = _stack(config.stack, config.block, config.dropout)
+    return (stack + SYMBOL + PREDICTION) * model.max_len
+
+
+@kept_by_row.register
+def _(model: Megabyte) -> Kept:
+    config, length, kept = model.config, model.max_len, PREDICTION
+    if config.global_stack is not None:
+        stack = _stack(config.global_stack, config.block, config.dropout)
+        kept += stack * (1 / model.patch_size) + SYMBOL
+        if config.conv_encoder:  # three times what goes in, and what ReLU makes of what comes out
+            kept += Kept(inner=6 * config.global_stack.dim / model.patch_size)
+    if config.local_stack is not None:
+        kept += _stack(config.local_stack, config.block, config.dropout, model.patch_size, config.cross_patch) + SYMBOL
+    return kept * length
+
+
+@kept_by_row.register
+def _(model: PerceiverAR) -> Kept:
+    """The costliest of the places that a step may learn from: the end of the window."""
+    config, length = model.config, model.max_len
+    latents, dim = min(config.latents, length), config.stack.dim
+    turned = 1 if config.block.positions == "rotary" else 0
+    kinds = 2 + _normed(config.block) + turned + (2 if config.block.qk_norm else 0)
+    read = Kept(stream=dim, inner=kinds * dim) + SYMBOL
+    # Of the reader's block that is not kept for every position: one norm's output, queries, what attention gives.
+    reader = Kept(stream=config.stack.heads, inner=kinds * dim + length)
+    reader += _feedforward(config.stack, config.block) + _dropped(dim, config.dropout)
+    stack = _stack(config.stack, config.block, config.dropout)
+    return read * length + (reader + stack + PREDICTION) * latents
+
+
+def _stack(config: StackConfig, block: BlockConfig, dropout: float, patch_size: int = 1, previous: int = 0) -> Kept:
+    """What each position of a stack keeps: all blocks, and the input and the output of the last norm."""
+    one = _attention(config, block, patch_size, previous) + _feedforward(config, block) + _dropped(config.dim, dropout)
+    return one * config.layers + Kept(stream=config.dim, inner=_normed(block) * config.dim)
+
+
+def _attention(config: StackConfig, block: BlockConfig, patch_size: int, previous: int) -> Kept:
+    dim = config.dim
+    inner: float = (_normed(block) + 3 + 1 + (4 if block.qk_norm else 0)) * dim
+    if previous:  # the mask too is kept, as numbers that are added to the scores
+        inner += (3 + 3 * previous / patch_size) * dim + patch_size + previous
+    elif block.positions == "rotary":
+        inner += 2 * dim
+    return Kept(stream=dim + config.heads, inner=inner)
+
+
+def _feedforward(config: StackConfig, block: BlockConfig) -> Kept:
+    hidden = config.feedforward * config.dim
+    if block.activation in GATED:  # of two thirds the width: gate, activated gate, what it multiplies, the product
+        wide = 4 * hidden * 2 / 3
+    else:
+        wide = hidden if block.activation == "relu" else 2 * hidden
+    return Kept(stream=config.dim, inner=_normed(block) * config.dim + wide)
+
+
+def _normed(block: BlockConfig) -> int:
+    """Numbers behind a norm, as a multiple of the width: what it gives, and for an RMSNorm the same before scaling."""
+    return 2 if block.norm == "rms" else 1
+
+
+def _dropped(dim: int, dropout: float) -> Kept:
+    return Kept(small=2 * dim if dropout else 0)
+
+
+SYMBOL = Kept(small=8)
+"""A symbol that was looked up in a table."""
+PREDICTION = Kept(stream=SYMBOLS, small=8)
+"""A symbol that is predicted: the log-probability of each of the 257, and which it was."""
