@@ -102,8 +102,9 @@ def _(model: PerceiverAR) -> Kept:
     turned = 1 if config.block.positions == "rotary" else 0
     kinds = 2 + _normed(config.block) + turned + (2 if config.block.qk_norm else 0)
     read = Kept(stream=dim, inner=kinds * dim) + SYMBOL
+    seen = min(config.context or length, length)
     # Of the reader's block that is not kept for every position: one norm's output, queries, what attention gives.
-    reader = Kept(stream=config.stack.heads, inner=kinds * dim + length)
+    reader = Kept(stream=config.stack.heads, inner=kinds * dim + seen)
     reader += _feedforward(config.stack, config.block) + _dropped(dim, config.dropout)
     stack = _stack(config.stack, config.block, config.dropout)
     return read * length + (reader + stack + PREDICTION) * latents

@@ -5,7 +5,7 @@ Legend: T symbols of a window, P symbols of a patch, M latents.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import singledispatch
 
@@ -13,6 +13,7 @@ from torch import nn
 
 from megabyte_mm.models import ByteModel, Megabyte, PerceiverAR, Transformer
 from megabyte_mm.models.layers import Stack, matmul_parameters
+from megabyte_mm.models.perceiver_ar import Stretch
 
 
 @dataclass(frozen=True)
@@ -83,41 +84,36 @@ def _(model: Megabyte) -> PartWork:
 
 @forward_work.register
 def _(model: PerceiverAR) -> PartWork:
-    stretches = [(end - first, end) for first, end in _stretches(model)]
-    return _perceiver_work(model, model.max_len, model.max_len, stretches)
+    return _perceiver_work(model, model.max_len, model.max_len, model.stretches(model.max_len))
 
 
 def training_work(model: ByteModel) -> PartWork:
     """The work of the forward half of a training step, on average over the places that it may learn from."""
     if not isinstance(model, PerceiverAR):
         return forward_work(model)
-    stretches = [(end - first, end) for first, end in _stretches(model)]
-    stretches = stretches[1:] or [(model.max_len, model.max_len)]
-    steps = [_perceiver_work(model, end, latents, [(latents, end)]) for latents, end in stretches]
+    steps = [
+        _perceiver_work(model, stretch.end - stretch.oldest, stretch.end - stretch.first, [stretch])
+        for stretch in model.training_stretches(model.max_len)
+    ]
     return {name: _mean([step[name] for step in steps]) for name in steps[0]}
 
 
-def _perceiver_work(model: PerceiverAR, read: int, predicted: int, stretches: list[tuple[int, int]]) -> PartWork:
-    """stretches: (latents, positions that they may see) of each."""
-    positions = sum(latents for latents, _ in stretches)
+def _perceiver_work(model: PerceiverAR, read: int, predicted: int, stretches: list[Stretch]) -> PartWork:
+    """read: positions whose keys are made. predicted: positions whose logits are."""
+    latents = [stretch.end - stretch.first for stretch in stretches]
+    positions = sum(latents)
     keys = matmul_parameters(model.reader.kv)
     crossing = Work(
         matmul_parameters(model.reader) - keys,
         positions,
         model.config.stack.dim,
-        sum(latents * seen for latents, seen in stretches),
+        sum((stretch.end - stretch.first) * (stretch.end - stretch.oldest) for stretch in stretches),
     )
     return {
         "reader": (Work(keys, read), crossing),
-        "stack": (stack_work(model.stack, positions, sum(latents**2 for latents, _ in stretches)),),
+        "stack": (stack_work(model.stack, positions, sum(count**2 for count in latents)),),
         "embedder.symbols": (Work(model.embedder.symbols.weight.numel(), predicted),),
     }
-
-
-def _stretches(model: PerceiverAR) -> Iterator[tuple[int, int]]:
-    """(first, end) of the latents of each stretch that `forward` goes through."""
-    for begin in range(0, model.max_len, model.stride):
-        yield max(begin - model.stride, 0), min(begin + model.stride, model.max_len)
 
 
 def _mean(steps: list[tuple[Work, ...]]) -> tuple[Work, ...]:

@@ -5,9 +5,9 @@ Legend: B rows, T symbols, S positions read so far, M latents, D model width, H 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -38,6 +38,7 @@ class PerceiverARConfig(ModelConfig):
         stack: The causal self-attention over the latents; the cross-attention in front of it has its width and heads.
         latents: How many of the last positions are latents: an even number. A training step learns from so many
             symbols of a window; in evaluation they move on by half of that.
+        context: How far back they read, in symbols: at least as many as there are latents. None for the whole window.
         block: What the blocks are made of.
         conditions: How many starts are learned: one, or one more than there are classes.
         dropout: Share of attention weights and of sublayer outputs dropped in training.
@@ -49,6 +50,7 @@ class PerceiverARConfig(ModelConfig):
     max_len: int | None = None
     stack: StackConfig = field(default_factory=lambda: StackConfig(dim=512, layers=6, heads=8))
     latents: int = 1024
+    context: int | None = None
     block: BlockConfig = field(default_factory=BlockConfig)
     conditions: int | None = None
     dropout: float = 0.0
@@ -63,6 +65,8 @@ class PerceiverARConfig(ModelConfig):
         self.check_common_fields("max_len", "conditions")
         if self.latents < 2 or self.latents % 2:
             raise ValueError(f"latents is {self.latents}; it must be an even number from 2 up")
+        if self.context is not None and self.context < self.latents:
+            raise ValueError(f"context is {self.context}; it must hold the {self.latents} latents")
 
     def resolve(self, patch_size: int | None, max_len: int, conditions: int, unit: int = 1) -> PerceiverARConfig:
         found = self.filled(max_len=max_len, conditions=conditions)
@@ -70,6 +74,15 @@ class PerceiverARConfig(ModelConfig):
 
     def build(self) -> PerceiverAR:
         return PerceiverAR(self)
+
+
+class Stretch(NamedTuple):
+    """The latents at the positions first..end - 1 read the positions from `oldest` on, and predict begin..end - 1."""
+
+    oldest: int
+    first: int
+    begin: int
+    end: int
 
 
 class PerceiverAR(ByteModel):
@@ -101,37 +114,44 @@ class PerceiverAR(ByteModel):
         return None if self.config.block.positions == "rotary" else self.max_len
 
     def forward(self, ids_BT: Tensor, condition_B: Tensor | None = None) -> Tensor:
-        input_BTD, keys_BHTE, values_BHTE = self._read(ids_BT, condition_B)
+        input_BTD = self._input(ids_BT, condition_B)
+        keys_BHTE, values_BHTE = self.reader.keys_and_values(input_BTD, 0)
         hidden = []
-        for first, begin, end in self._stretches(ids_BT.shape[1]):
-            latents_BMD = self._latents(input_BTD, keys_BHTE, values_BHTE, first, end)
+        for oldest, first, begin, end in self.stretches(ids_BT.shape[1]):
+            seen = keys_BHTE[:, :, oldest:end], values_BHTE[:, :, oldest:end]
+            latents_BMD = self.stack(self.reader(input_BTD[:, first:end], first, *seen))
             hidden.append(latents_BMD[:, begin - first :])
         return self.embedder.to_logits(torch.cat(hidden, dim=1))
 
     def training_nll(self, ids_BT: Tensor, condition_B: Tensor | None = None) -> tuple[Tensor, slice]:
         """The nats of the latents at one place of the window, at random one of those that `forward` goes through."""
-        stretches = list(self._stretches(ids_BT.shape[1]))[1:] or [(0, 0, ids_BT.shape[1])]
-        first, _, end = stretches[int(torch.randint(len(stretches), ()))]
-        latents_BMD = self._latents(*self._read(ids_BT[:, :end], condition_B), first, end)
+        stretches = self.training_stretches(ids_BT.shape[1])
+        oldest, first, _, end = stretches[int(torch.randint(len(stretches), ()))]
+        input_BTD = self._input(ids_BT[:, :end], condition_B)
+        seen = self.reader.keys_and_values(input_BTD[:, oldest:], oldest)
+        latents_BMD = self.stack(self.reader(input_BTD[:, first:], first, *seen))
         logits_BVM = self.embedder.to_logits(latents_BMD).float().transpose(1, 2)
         return F.cross_entropy(logits_BVM, ids_BT[:, first:end], reduction="none"), slice(first, end)
 
-    def _read(self, ids_BT: Tensor, condition_B: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        """What stands at each position, and its keys and values: (B, T, D) and twice (B, H, T, E)."""
+    def stretches(self, length: int) -> list[Stretch]:
+        """Where `forward` puts the latents, one time after the other, in a sequence of that length."""
+        return [self.stretch_at(begin, length) for begin in range(0, length, self.stride)]
+
+    def training_stretches(self, length: int) -> list[Stretch]:
+        """Those of them that a training step chooses from: all latents are used, where the sequence is long enough."""
+        stretches = self.stretches(length)
+        return stretches[1:] or stretches
+
+    def stretch_at(self, begin: int, length: int) -> Stretch:
+        """The stretch that predicts the positions from `begin` on, a multiple of the stride."""
+        oldest = 0 if self.config.context is None else max(begin + self.stride - self.config.context, 0)
+        return Stretch(oldest, max(begin - self.stride, 0), begin, min(begin + self.stride, length))
+
+    def _input(self, ids_BT: Tensor, condition_B: Tensor | None) -> Tensor:
+        """What stands at each position: (B, T) -> (B, T, D)."""
         self.check_length(ids_BT.shape[1])
-        condition_B = condition_ids(condition_B, len(ids_BT), ids_BT.device)
-        input_BTD = self.embedder(ids_BT[:, :-1], condition_B)
-        return input_BTD, *self.reader.keys_and_values(input_BTD, 0)
-
-    def _stretches(self, length: int) -> Iterator[tuple[int, int, int]]:
-        """(first, begin, end): latents first..end - 1 predict the positions begin..end - 1."""
-        for begin in range(0, length, self.stride):
-            yield max(begin - self.stride, 0), begin, min(begin + self.stride, length)
-
-    def _latents(self, input_BTD: Tensor, keys_BHTE: Tensor, values_BHTE: Tensor, first: int, end: int) -> Tensor:
-        read_BMD = self.reader(input_BTD[:, first:end], first, keys_BHTE[:, :, :end], values_BHTE[:, :, :end])
-        latents_BMD: Tensor = self.stack(read_BMD)
-        return latents_BMD
+        input_BTD: Tensor = self.embedder(ids_BT[:, :-1], condition_ids(condition_B, len(ids_BT), ids_BT.device))
+        return input_BTD
 
     def decoder(self, batch: int, condition_B: Tensor | None = None, capacity: int | None = None) -> PerceiverARDecoder:
         device = next(self.parameters()).device
@@ -140,22 +160,22 @@ class PerceiverAR(ByteModel):
     def flops_per_byte(self) -> float:
         """Forward pass over a window: keys of every position, and all latents of every stretch."""
         flops = float(2 * matmul_parameters(self.reader.kv) * self.max_len)
-        flops += sum(self._flops_of_latents(end - first, end) for first, _, end in self._stretches(self.max_len))
+        flops += sum(self._flops_of_latents(stretch) for stretch in self.stretches(self.max_len))
         return flops / self.max_len + 2 * self.embedder.symbols.weight.numel()
 
     def training_flops_per_byte(self) -> float:
         """A training step reads the window up to one place, and learns from the latents that end there."""
-        stretches = list(self._stretches(self.max_len))[1:] or [(0, 0, self.max_len)]
-        table = self.embedder.symbols.weight.numel()
+        keys, table = matmul_parameters(self.reader.kv), self.embedder.symbols.weight.numel()
         steps = [
-            2 * matmul_parameters(self.reader.kv) * end
-            + self._flops_of_latents(end - first, end)
-            + 2 * table * (end - first)
-            for first, _, end in stretches
+            2 * keys * (stretch.end - stretch.oldest)
+            + self._flops_of_latents(stretch)
+            + 2 * table * (stretch.end - stretch.first)
+            for stretch in self.training_stretches(self.max_len)
         ]
         return 3 * sum(steps) / len(steps) / self.max_len
 
-    def _flops_of_latents(self, latents: int, seen: int) -> float:
+    def _flops_of_latents(self, stretch: Stretch) -> float:
+        latents, seen = stretch.end - stretch.first, stretch.end - stretch.oldest
         matrices = matmul_parameters(self.stack) + matmul_parameters(self.reader) - matmul_parameters(self.reader.kv)
         stack = self.config.stack
         return latents * (2 * matrices + 4 * stack.dim * (seen + stack.layers * latents))
@@ -252,5 +272,8 @@ class PerceiverARDecoder(Decoder):
     def _latents(self, input_BMD: Tensor) -> Tensor:
         """Logits after the last of M latents, which follow those in the caches: (B, M, D) -> (B, V)."""
         first = self._length + 1 - input_BMD.shape[1]
-        read_BMD = self._model.reader(input_BMD, first, *self._read.held())
+        begin = self._length - self._length % self._model.stride
+        oldest = self._model.stretch_at(begin, self.capacity).oldest
+        keys_BHSE, values_BHSE = (held_BHSE[:, :, oldest:] for held_BHSE in self._read.held())
+        read_BMD = self._model.reader(input_BMD, first, keys_BHSE, values_BHSE)
         return self._model.embedder.to_logits(self._model.stack(read_BMD, self._caches)[:, -1])

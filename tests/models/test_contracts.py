@@ -68,9 +68,9 @@ def grid() -> dict[str, ModelConfig]:
     for block, span in product((PAPER, ROTARY, MODERN), (None, 5, 16)):
         name = f"transformer-context={span}-{described({'block': block})}"
         models[name] = replace(TRANSFORMER, block=block, context=span)
-    for block, latents in product((PAPER, ROTARY, MODERN), (2, 8, 2 * WINDOW)):
-        name = f"perceiver_ar-latents={latents}-{described({'block': block})}"
-        models[name] = replace(PERCEIVER, block=block, latents=latents)
+    for block, (latents, span) in product((PAPER, ROTARY, MODERN), ((4, None), (8, None), (8, 11), (2 * WINDOW, None))):
+        name = f"perceiver_ar-latents={latents}-context={span}-{described({'block': block})}"
+        models[name] = replace(PERCEIVER, block=block, latents=latents, context=span)
     return models
 
 
@@ -137,7 +137,10 @@ def test_no_symbol_sees_itself_or_a_later_one(config: ModelConfig) -> None:
 def must_see(config: ModelConfig, t: int) -> set[int]:
     """What position t has to react to, for the architecture to be what its paper says."""
     if isinstance(config, PerceiverARConfig):
-        return set(range(t))
+        stride = config.latents // 2
+        # Inputs stand one place after their symbols.
+        oldest = t - t % stride + stride - config.context - 1 if config.context else 0
+        return set(range(max(oldest, 0), t))
     if isinstance(config, TransformerConfig):
         begin = t - t % (config.context or WINDOW)
         return set(range(max(begin - 1, 0), t))
