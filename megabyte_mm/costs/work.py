@@ -75,7 +75,7 @@ def _(model: Megabyte) -> PartWork:
         seen = model.patch_size + model.config.cross_patch
         found["local_stack"] = (stack_work(model.local_stack, length, length * seen),)
         found["local_symbols"] = (Work(model.local_symbols.weight.numel(), length),)
-    per_position = {"to_local": length, "to_every_place": patches, "heads": patches}
+    per_position = {"to_local": length, "heads": patches}
     for name, positions in per_position.items():
         if hasattr(model, name):
             found[name] = (Work(matmul_parameters(getattr(model, name)), positions),)

@@ -17,8 +17,8 @@ from megabyte_mm.models.rotary import Turns, turn
 
 CPU_EXPLICIT_UP_TO = 512
 """Sequences up to this length are attended explicitly on a CPU: forward and backward, its fused kernel
-takes two to ten times as long there in bfloat16, and about as long in float32 (benchmarks/attention.py). Longer ones
-would fill the memory with scores."""
+takes two to ten times as long there in bfloat16, and about as long in float32 (benchmarks/attention.py); forward alone,
+half as long again in bfloat16, but less in float32. Longer sequences would fill the memory with scores."""
 
 
 def attend(q_NHTE: Tensor, k_NHSE: Tensor, v_NHSE: Tensor, dropout: float = 0.0) -> Tensor:
@@ -51,7 +51,8 @@ def attend_across(
 
 def _explicit(q_NHTE: Tensor, seen: int) -> bool:
     short = q_NHTE.shape[2] > 1 and seen <= CPU_EXPLICIT_UP_TO
-    return q_NHTE.device.type == "cpu" and short and torch.is_grad_enabled()
+    faster = torch.is_grad_enabled() or q_NHTE.dtype == torch.bfloat16
+    return q_NHTE.device.type == "cpu" and short and faster
 
 
 def _attend_explicitly(

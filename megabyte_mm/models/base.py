@@ -25,6 +25,7 @@ class ModelConfig(ABC):
     conditions: int | None
     dropout: float
     init_std: float
+    byte_scale: float
 
     @classmethod
     @abstractmethod
@@ -50,8 +51,9 @@ class ModelConfig(ABC):
                 raise ValueError(f"{name} is {value}; it must be at least 1")
         if not 0.0 <= self.dropout < 1.0:
             raise ValueError(f"dropout is {self.dropout}; it must be at least 0 and below 1")
-        if self.init_std <= 0.0:
-            raise ValueError(f"init_std is {self.init_std}; it must be above 0")
+        for name in ("init_std", "byte_scale"):
+            if getattr(self, name) <= 0.0:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be above 0")
 
     def filled(self, **found: int | None) -> dict[str, int | None]:
         """The given fields, each what the data say or else its own value; ValueError where the two contradict."""

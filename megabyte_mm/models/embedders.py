@@ -77,11 +77,13 @@ class CausalConvolutions(nn.Module):
 class SequenceEmbedder(nn.Module):
     """What a model without patches reads: at place 0 the condition's start, at place t the symbol t - 1.
 
-    positions: how many places have a learned vector; 0 where attention knows positions.
+    positions: how many places have a learned vector; 0 where attention knows positions. scale: what the vector of a
+    symbol is multiplied with where it is read.
     """
 
-    def __init__(self, width: int, positions: int, conditions: int, std: float) -> None:
+    def __init__(self, width: int, positions: int, conditions: int, std: float, scale: float = 1.0) -> None:
         super().__init__()
+        self.scale = scale
         self.symbols = nn.Embedding(SYMBOLS, width)
         self.positions = nn.Embedding(positions, width) if positions else None
         self.start_CE = drawn_parameter(conditions, width, std=std)
@@ -93,7 +95,7 @@ class SequenceEmbedder(nn.Module):
 
     def after(self, ids_BT: Tensor, place: int) -> Tensor:
         """What the symbols put at the places that follow them, the first of them at `place`: (B, T) -> (B, T, E)."""
-        return self._placed(self.symbols(ids_BT), place)
+        return self._placed(self.symbols(ids_BT) * self.scale, place)
 
     def to_logits(self, hidden_BTE: Tensor) -> Tensor:
         """Logits by the table of symbols, which input and output share: (B, T, E) -> (B, T, 257)."""

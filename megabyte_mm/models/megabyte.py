@@ -46,8 +46,9 @@ class MegabyteConfig(ModelConfig):
         cross_patch: How many positions of the previous patch the local model's attention sees, up to patch_size.
         local_start: What the local model reads where a patch begins: a learned vector, as in the paper, or the last
             byte of the patch before.
-        context: What a place in a patch gets of the global output: its own slice, as in the paper, or besides that a
-            projection of all of it.
+        byte_scale: What a byte's vector is multiplied with where the local model reads it, but not where the same table
+            makes logits. With small initial weights 5 or so lets bytes be heard from the start (Vaswani et al. 2017:
+            the root of the width).
         block: What the Transformer blocks of both stacks are made of.
         conditions: How many start patches are learned: one, or one more than there are classes.
         dropout: Share of attention weights and of sublayer outputs dropped in training (0.1 in the paper).
@@ -63,7 +64,7 @@ class MegabyteConfig(ModelConfig):
     conv_encoder: bool = False
     cross_patch: int = 0
     local_start: Literal["learned", "byte"] = "learned"
-    context: Literal["slice", "whole"] = "slice"
+    byte_scale: float = 1.0
     block: BlockConfig = field(default_factory=BlockConfig)
     conditions: int | None = None
     dropout: float = 0.0
@@ -78,9 +79,8 @@ class MegabyteConfig(ModelConfig):
 
     def __post_init__(self) -> None:
         self.check_common_fields("patch_size", "max_len", "conditions")
-        for name, known in (("local_start", ("learned", "byte")), ("context", ("slice", "whole"))):
-            if getattr(self, name) not in known:
-                raise ValueError(f"{name} is {getattr(self, name)!r}; known: {', '.join(known)}")
+        if self.local_start not in ("learned", "byte"):
+            raise ValueError(f"local_start is {self.local_start!r}; known: learned, byte")
         self._check_parts()
         if self.patch_size is None:
             return
@@ -100,13 +100,11 @@ class MegabyteConfig(ModelConfig):
         if self.cross_patch < 0:
             raise ValueError(f"cross_patch is {self.cross_patch}; it must be at least 0")
         of_local = {"cross_patch": self.cross_patch > 0, "local_start": self.local_start != "learned"}
-        of_global = {"conv_encoder": self.conv_encoder, "context": self.context != "slice"}
+        of_global = {"conv_encoder": self.conv_encoder}
         for stack, fields in (("local_stack", of_local), ("global_stack", of_global)):
             for name, is_set in fields.items():
                 if is_set and getattr(self, stack) is None:
                     raise ValueError(f"{name} is {getattr(self, name)!r}, but there is no {stack} to use it")
-        if self.context != "slice" and self.local_stack is None:
-            raise ValueError(f"context is {self.context!r}, but there is no local_stack to use it")
 
     def resolve(self, patch_size: int | None, max_len: int, conditions: int, unit: int = 1) -> MegabyteConfig:
         found = self.filled(patch_size=patch_size, max_len=max_len, conditions=conditions)
@@ -140,9 +138,6 @@ class Megabyte(ByteModel):
         if config.local_stack is not None:
             self._add_local(config, config.local_stack)
         init_weights(self, config.init_std)
-        if config.context == "whole":
-            # It adds up all G numbers where a slice has G / P: drawn like the rest, it would drown the bytes.
-            nn.init.zeros_(self.to_every_place.weight)
         self._add_starts(config)
 
     def _add_global(self, config: MegabyteConfig, stack: StackConfig) -> None:
@@ -153,8 +148,6 @@ class Megabyte(ByteModel):
             self.heads = nn.Linear(stack.dim, self.patch_size * SYMBOLS, bias=config.block.bias)
             return
         self.to_local = nn.Linear(stack.dim // self.patch_size, config.local_stack.dim, bias=False)
-        if config.context == "whole":
-            self.to_every_place = nn.Linear(stack.dim, config.local_stack.dim, bias=False)
 
     def _add_local(self, config: MegabyteConfig, stack: StackConfig) -> None:
         self.local_symbols = nn.Embedding(SYMBOLS, stack.dim)
@@ -216,8 +209,6 @@ class Megabyte(ByteModel):
             told_NQL = told_BL.repeat_interleave(patches, 0).unsqueeze(1)
         else:
             told_NQL = self.to_local(global_BKG.reshape(-1, self.patch_size, global_BKG.shape[-1] // self.patch_size))
-            if self.config.context == "whole":
-                told_NQL = told_NQL + self.to_every_place(global_BKG).flatten(0, 1).unsqueeze(1)
         context_NPL: Tensor = told_NQL + self.local_positions.weight
         return context_NPL
 
@@ -231,14 +222,18 @@ class Megabyte(ByteModel):
             return self.local_start_L.expand(batch * patches, -1)
         last_BK = ids_BT[:, self.patch_size - 1 :: self.patch_size]
         if before_B1 is not None:
-            starts_BKL: Tensor = self.local_symbols(torch.cat([before_B1, last_BK[:, :-1]], dim=1))
-            return starts_BKL.flatten(0, 1)
-        bytes_BKL = self.local_symbols(last_BK[:, :-1])
+            return self.local_bytes(torch.cat([before_B1, last_BK[:, :-1]], dim=1)).flatten(0, 1)
+        bytes_BKL = self.local_bytes(last_BK[:, :-1])
         return torch.cat([self.local_start_L.expand(batch, 1, -1).to(bytes_BKL), bytes_BKL], dim=1).flatten(0, 1)
+
+    def local_bytes(self, ids_NQ: Tensor) -> Tensor:
+        """Symbols as the local model reads them: (N, Q) int64 -> (N, Q, L)."""
+        bytes_NQL: Tensor = self.local_symbols(ids_NQ)
+        return bytes_NQL * self.config.byte_scale
 
     def local_input(self, context_NPL: Tensor, starts_NL: Tensor, previous_NQ: Tensor) -> Tensor:
         """The local model's input at the first Q + 1 places of a patch: (N, P, L), (N, L), (N, Q) -> (N, Q + 1, L)."""
-        bytes_NQL = torch.cat([starts_NL.unsqueeze(1), self.local_symbols(previous_NQ)], dim=1)
+        bytes_NQL = torch.cat([starts_NL.unsqueeze(1), self.local_bytes(previous_NQ)], dim=1)
         return bytes_NQL + context_NPL[:, : bytes_NQL.shape[1]]
 
     def to_logits(self, hidden_NQL: Tensor) -> Tensor:
@@ -268,5 +263,4 @@ class Megabyte(ByteModel):
         per_byte = sum(part.weight.numel() for part in self.embedder.modules() if isinstance(part, nn.Conv1d))
         if self.local_stack is None:
             return per_byte * self.patch_size + matmul_parameters(self.heads)
-        whole = matmul_parameters(self.to_every_place) if self.config.context == "whole" else 0
-        return (per_byte + matmul_parameters(self.to_local)) * self.patch_size + whole
+        return (per_byte + matmul_parameters(self.to_local)) * self.patch_size

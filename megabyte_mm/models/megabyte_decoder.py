@@ -70,7 +70,7 @@ class MegabyteDecoder(Decoder):
             return self._next_patch(torch.stack(self._patch, dim=1))
         if model.local_stack is None:
             return self._told_BPX[:, place]
-        hidden_B1L = model.local_symbols(ids_B)[:, None] + self._told_BPX[:, place : place + 1]
+        hidden_B1L = model.local_bytes(ids_B[:, None]) + self._told_BPX[:, place : place + 1]
         return model.to_logits(model.local_stack(hidden_B1L, self._local_caches))[:, 0]
 
     def _check_room(self, length: int) -> None:

@@ -39,6 +39,9 @@ class PerceiverARConfig(ModelConfig):
         latents: How many of the last positions are latents: an even number. A training step learns from so many
             symbols of a window; in evaluation they move on by half of that.
         context: How far back they read, in symbols: at least as many as there are latents. None for the whole window.
+        byte_scale: What a byte's vector is multiplied with where it is read, but not where the same table makes logits.
+            With small initial weights 5 or so lets bytes be heard from the start (Vaswani et al. 2017: the root of the
+            width).
         block: What the blocks are made of.
         conditions: How many starts are learned: one, or one more than there are classes.
         dropout: Share of attention weights and of sublayer outputs dropped in training.
@@ -51,6 +54,7 @@ class PerceiverARConfig(ModelConfig):
     stack: StackConfig = field(default_factory=lambda: StackConfig(dim=512, layers=6, heads=8))
     latents: int = 1024
     context: int | None = None
+    byte_scale: float = 1.0
     block: BlockConfig = field(default_factory=BlockConfig)
     conditions: int | None = None
     dropout: float = 0.0
@@ -103,7 +107,9 @@ class PerceiverAR(ByteModel):
         self.stride = config.latents // 2
         self.config = config = replace(config, conditions=config.conditions or 1)
         learned = self.max_len if config.block.positions == "learned" else 0
-        self.embedder = SequenceEmbedder(config.stack.dim, learned, config.conditions or 1, config.init_std)
+        self.embedder = SequenceEmbedder(
+            config.stack.dim, learned, config.conditions or 1, config.init_std, config.byte_scale
+        )
         self.reader = Reader(config.stack, config.block, config.dropout)
         self.stack = Stack(config.stack, config.block, config.dropout)
         init_weights(self, config.init_std)

@@ -27,6 +27,9 @@ class TransformerConfig(ModelConfig):
         stack: The Transformer.
         context: Cut the window into blocks of so many symbols, each of which sees only itself and the symbol before
             it, as the paper does where a picture is longer than a Transformer can read; None for one block.
+        byte_scale: What a byte's vector is multiplied with where it is read, but not where the same table makes logits.
+            With small initial weights 5 or so lets bytes be heard from the start (Vaswani et al. 2017: the root of the
+            width).
         block: What the Transformer blocks are made of.
         conditions: How many starts are learned: one, or one more than there are classes.
         dropout: Share of attention weights and of sublayer outputs dropped in training.
@@ -38,6 +41,7 @@ class TransformerConfig(ModelConfig):
     max_len: int | None = None
     stack: StackConfig = field(default_factory=lambda: StackConfig(dim=512, layers=6, heads=8))
     context: int | None = None
+    byte_scale: float = 1.0
     block: BlockConfig = field(default_factory=BlockConfig)
     conditions: int | None = None
     dropout: float = 0.0
@@ -71,7 +75,9 @@ class Transformer(ByteModel):
         self.max_len = config.max_len
         self.config = config = replace(config, conditions=config.conditions or 1)
         learned = self.max_len if config.block.positions == "learned" else 0
-        self.embedder = SequenceEmbedder(config.stack.dim, learned, config.conditions or 1, config.init_std)
+        self.embedder = SequenceEmbedder(
+            config.stack.dim, learned, config.conditions or 1, config.init_std, config.byte_scale
+        )
         self.stack = Stack(config.stack, config.block, config.dropout)
         init_weights(self, config.init_std)
 

@@ -28,7 +28,7 @@ MODERN = BlockConfig(norm="rms", activation="swiglu", positions="rotary", qk_nor
 BASE = MegabyteConfig(8, WINDOW, LARGE, SMALL)
 CONFIGS: dict[str, ModelConfig] = {
     "megabyte": BASE,
-    "megabyte-extended": replace(BASE, cross_patch=4, conv_encoder=True, local_start="byte", context="whole"),
+    "megabyte-extended": replace(BASE, cross_patch=4, conv_encoder=True, local_start="byte"),
     "megabyte-modern": replace(BASE, cross_patch=8, block=MODERN),
     "megabyte-gelu": replace(BASE, block=BlockConfig(activation="gelu")),
     "without-local": replace(BASE, local_stack=None, conv_encoder=True),

@@ -51,13 +51,9 @@ def described(changes: dict[str, Any]) -> str:
 def grid() -> dict[str, ModelConfig]:
     """Every combination of MEGABYTE's options under three kinds of blocks; the others with all extensions at once."""
     found: list[dict[str, Any]] = []
-    for conv, cross, start, context, block in product(
-        (False, True), (0, 1, 3, 4), ("learned", "byte"), ("slice", "whole"), (PAPER, ROTARY, MODERN)
-    ):
-        found.append(
-            {"conv_encoder": conv, "cross_patch": cross, "local_start": start, "context": context, "block": block}
-        )
-    extended = {"conv_encoder": True, "cross_patch": 2, "local_start": "byte", "context": "whole"}
+    for conv, cross, start, block in product((False, True), (0, 1, 3, 4), ("learned", "byte"), (PAPER, ROTARY, MODERN)):
+        found.append({"conv_encoder": conv, "cross_patch": cross, "local_start": start, "block": block})
+    extended = {"conv_encoder": True, "cross_patch": 2, "local_start": "byte", "byte_scale": 5.0}
     found += [{**extended, "block": block} for block in OTHERS]
     for cross, start, block in product((0, 2), ("learned", "byte"), (PAPER, MODERN)):
         found.append({"global_stack": None, "cross_patch": cross, "local_start": start, "block": block})
@@ -67,7 +63,7 @@ def grid() -> dict[str, ModelConfig]:
     models: dict[str, ModelConfig] = {f"megabyte-{described(changes)}": replace(BASE, **changes) for changes in found}
     for block, span in product((PAPER, ROTARY, MODERN), (None, 5, 16)):
         name = f"transformer-context={span}-{described({'block': block})}"
-        models[name] = replace(TRANSFORMER, block=block, context=span)
+        models[name] = replace(TRANSFORMER, block=block, context=span, byte_scale=1.0 if span is None else 3.0)
     for block, (latents, span) in product((PAPER, ROTARY, MODERN), ((4, None), (8, None), (8, 11), (2 * WINDOW, None))):
         name = f"perceiver_ar-latents={latents}-context={span}-{described({'block': block})}"
         models[name] = replace(PERCEIVER, block=block, latents=latents, context=span)
@@ -82,7 +78,7 @@ def make(config: ModelConfig, seed: int = 0) -> ByteModel:
     torch.manual_seed(seed)
     model = config.build().eval().double()
     for parameter in model.parameters():  # biases and norms too, so that a forgotten one shows
-        if parameter.ndim == 1 or not parameter.any():
+        if parameter.ndim == 1:
             torch.nn.init.normal_(parameter, std=0.5)
     return model
 
