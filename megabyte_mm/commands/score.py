@@ -127,5 +127,5 @@ def _draw(file: str, curves: Mapping[str, Curves]) -> None:
     # Matplotlib takes its time to import.
     from megabyte_mm.plots import position_curves
 
-    figure = position_curves({method: (its.patch, its.window) for method, its in curves.items()})
+    figure = position_curves({method: its.drawn for method, its in curves.items()})
     write_atomically(file, lambda temporary: figure.savefig(temporary, dpi=150))

@@ -11,6 +11,10 @@ from megabyte_mm.evaluation.scoring import Score
 
 Floats = NDArray[np.float64]
 
+FEW = 1 / 20
+"""A place that holds less than this share of the fullest place's symbols is not drawn. Strided scoring leaves to the
+second half of a patch the first patch of each window alone, and sliding to the first half of a window that of a file."""
+
 
 class Curves:
     """Sums over the symbols of any number of scored streams, by where the symbols stood when they were predicted."""
@@ -35,8 +39,15 @@ class Curves:
         """The same at each position in the window: (W,)."""
         return _means(self._window)
 
+    @property
+    def drawn(self) -> tuple[Floats, Floats]:
+        """Both, without the places where so few symbols stood that their mean is noise: nan there too."""
+        return _means(self._patch, FEW), _means(self._window, FEW)
 
-def _means(sums: Floats) -> Floats:
+
+def _means(sums: Floats, least: float = 0.0) -> Floats:
+    """least: the share of the fullest place's symbols that a place needs."""
     nats, counts = sums
-    means: Floats = np.divide(nats, counts, out=np.full_like(nats, math.nan), where=counts > 0)
+    enough = (counts > 0) & (counts >= least * counts.max())
+    means: Floats = np.divide(nats, counts, out=np.full_like(nats, math.nan), where=enough)
     return means / math.log(2)

@@ -32,3 +32,14 @@ def test_the_curves_hold_all_bits(model, method):
     assert np.nansum(curves.patch * counts) == pytest.approx(every.sum(), rel=1e-5)
     in_window = np.bincount(np.concatenate([score.window_place for score in scores]), minlength=16)
     assert np.nansum(curves.window * in_window) == pytest.approx(every.sum(), rel=1e-5)
+
+
+def test_places_of_a_few_symbols_are_not_drawn():
+    curves = Curves(patch_size=2, window=4)
+    nats, patch, window = np.ones(100, np.float32), np.zeros(100, np.int32), np.full(100, 3, np.int32)
+    patch[:4], window[:5] = 1, 0
+    curves.add(Score(nats, patch, window, 100))
+    drawn_patch, drawn_window = curves.drawn
+    assert np.isnan(drawn_patch).tolist() == [False, True]
+    assert np.isnan(drawn_window).tolist() == [False, True, True, False]
+    assert not np.isnan(curves.patch).any()
