@@ -13,7 +13,7 @@ Floats = NDArray[np.float64]
 
 FEW = 1 / 20
 """A place that holds less than this share of the fullest place's symbols is not drawn. Strided scoring leaves to the
-second half of a patch the first patch of each window alone, and sliding to the first half of a window that of a file."""
+second half of a patch the first patch of each window alone, sliding to the first half of a window that of a file."""
 
 
 class Curves:
