@@ -41,12 +41,12 @@ def attend_across(
     """
     if _explicit(q_NHPE, k_NHSE.shape[2]):
         return _attend_explicitly(q_NHPE, k_NHSE, v_NHSE, dropout, patches, previous)
-    size = q_NHPE.shape[2]
-    visible_PS = torch.ones(size, previous + size, dtype=torch.bool, device=q_NHPE.device).tril(previous)
-    visible_KPS = visible_PS.repeat(patches, 1, 1)
-    visible_KPS[0, :, :previous] = False
-    visible_N1PS = visible_KPS.repeat(len(q_NHPE) // patches, 1, 1).unsqueeze(1)
-    return F.scaled_dot_product_attention(q_NHPE, k_NHSE, v_NHSE, visible_N1PS, dropout)
+    # First patches apart: a mask that hides keys from them alone would be as large as all scores.
+    first_BHPE = attend(q_NHPE[::patches], k_NHSE[::patches, :, previous:], v_NHSE[::patches, :, previous:], dropout)
+    if patches == 1:
+        return first_BHPE
+    others_BKHPE = attend(q_NHPE, k_NHSE, v_NHSE, dropout).view(-1, patches, *q_NHPE.shape[1:])
+    return torch.cat([first_BHPE.unsqueeze(1), others_BKHPE[:, 1:]], dim=1).flatten(0, 1)
 
 
 def _explicit(q_NHTE: Tensor, seen: int) -> bool:
@@ -70,6 +70,13 @@ def _attend_explicitly(
     return torch.bmm(weights_MTS.to(v_MSE.dtype), v_MSE).view_as(q_NHTE)
 
 
+class HeadNorm(nn.RMSNorm):
+    """RMSNorm in the precision of what it is given; torch's own takes a slow path where its weight has another."""
+
+    def forward(self, x_NHTE: Tensor) -> Tensor:
+        return F.rms_norm(x_NHTE, self.normalized_shape, self.weight.to(x_NHTE.dtype), self.eps)
+
+
 class Attention(nn.Module):
     """Causal multi-head self-attention, whole sequences at once or after what a cache holds.
 
@@ -91,14 +98,14 @@ class Attention(nn.Module):
         self.dropout = dropout
         self.qkv = nn.Linear(dim, 3 * dim, bias=bias)
         self.out = nn.Linear(dim, dim, bias=bias)
-        self.q_norm = nn.RMSNorm(dim // heads) if normalise else nn.Identity()
-        self.k_norm = nn.RMSNorm(dim // heads) if normalise else nn.Identity()
+        self.q_norm = HeadNorm(dim // heads) if normalise else nn.Identity()
+        self.k_norm = HeadNorm(dim // heads) if normalise else nn.Identity()
         self.turns = Turns(dim // heads) if rotary else None
 
     def forward(self, x_NTD: Tensor, cache: LayerCache | None = None, patches: int | None = None) -> Tensor:
         """(N, T, D) -> (N, T, D). With a cache, the T positions follow the ones held there, and are added to them.
 
-        Sequences do not see each other, whatever number of them are `patches` of one row.
+        patches: of no meaning here, where no sequence sees another; see CrossPatchAttention.
         """
         q_NHTE, k_NHTE, v_NHTE = self._project(x_NTD)
         start = 0 if cache is None else cache.length

@@ -99,7 +99,11 @@ class MegabyteConfig(ModelConfig):
             raise ValueError("global_stack and local_stack are both None; one of them is needed")
         if self.cross_patch < 0:
             raise ValueError(f"cross_patch is {self.cross_patch}; it must be at least 0")
-        of_local = {"cross_patch": self.cross_patch > 0, "local_start": self.local_start != "learned"}
+        of_local = {
+            "cross_patch": self.cross_patch > 0,
+            "local_start": self.local_start != "learned",
+            "byte_scale": self.byte_scale != 1.0,
+        }
         of_global = {"conv_encoder": self.conv_encoder}
         for stack, fields in (("local_stack", of_local), ("global_stack", of_global)):
             for name, is_set in fields.items():

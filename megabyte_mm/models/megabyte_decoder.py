@@ -73,10 +73,6 @@ class MegabyteDecoder(Decoder):
         hidden_B1L = model.local_bytes(ids_B[:, None]) + self._told_BPX[:, place : place + 1]
         return model.to_logits(model.local_stack(hidden_B1L, self._local_caches))[:, 0]
 
-    def _check_room(self, length: int) -> None:
-        if length >= self.capacity:
-            raise ValueError(f"{length} symbols leave no room for another in a window of {self.capacity}")
-
     def _next_patch(self, patch_BP: Tensor) -> Tensor:
         """Let both levels read a full patch, and open the one after it: (B, P) -> (B, V)."""
         model, global_B1G = self._model, None

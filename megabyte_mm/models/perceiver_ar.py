@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from megabyte_mm.models.attention import attend
+from megabyte_mm.alphabet import END
+from megabyte_mm.models.attention import HeadNorm, attend
 from megabyte_mm.models.base import ByteModel, Decoder, ModelConfig, condition_ids
 from megabyte_mm.models.cache import LayerCache
 from megabyte_mm.models.embedders import SequenceEmbedder
@@ -131,7 +132,9 @@ class PerceiverAR(ByteModel):
 
     def training_nll(self, ids_BT: Tensor, condition_B: Tensor | None = None) -> tuple[Tensor, slice]:
         """The nats of the latents at one place of the window, at random one of those that `forward` goes through."""
-        stretches = self.training_stretches(ids_BT.shape[1])
+        # A place where every row has ended would teach nothing.
+        filled = int((ids_BT != END).any(0).sum())
+        stretches = self.training_stretches(min(filled + 1, ids_BT.shape[1]))
         oldest, first, _, end = stretches[int(torch.randint(len(stretches), ()))]
         input_BTD = self._input(ids_BT[:, :end], condition_B)
         seen = self.reader.keys_and_values(input_BTD[:, oldest:], oldest)
@@ -198,8 +201,8 @@ class Reader(nn.Module):
         self.kv = nn.Linear(config.dim, 2 * config.dim, bias=block.bias)
         self.out = nn.Linear(config.dim, config.dim, bias=block.bias)
         head_dim = config.dim // config.heads
-        self.q_norm = nn.RMSNorm(head_dim) if block.qk_norm else nn.Identity()
-        self.k_norm = nn.RMSNorm(head_dim) if block.qk_norm else nn.Identity()
+        self.q_norm = HeadNorm(head_dim) if block.qk_norm else nn.Identity()
+        self.k_norm = HeadNorm(head_dim) if block.qk_norm else nn.Identity()
         self.turns = Turns(head_dim) if block.positions == "rotary" else None
         self.feedforward_norm = norm(config.dim)
         self.feedforward = FeedForward(config, block)
@@ -237,7 +240,7 @@ class PerceiverARDecoder(Decoder):
     def __init__(self, model: PerceiverAR, batch: int, condition_B: Tensor, capacity: int) -> None:
         self._model = model
         self.capacity = capacity
-        self.alignment = model.stride
+        self.alignment = model.stride if model.stride < capacity else 1  # a lone stretch may begin anywhere
         self._condition_B = condition_B
         stack = model.config.stack
         like = next(model.parameters())

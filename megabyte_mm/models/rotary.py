@@ -19,16 +19,19 @@ class Turns:
         self._table: Tensor | None = None
 
     def between(self, start: int, stop: int, like: Tensor) -> Tensor:
-        """Cosines and sines of positions start..stop - 1, (2, stop - start, E / 2), on `like`'s device, in its dtype.
+        """Cosines and sines of positions start..stop - 1, (2, stop - start, E / 2), on the device of `like`.
 
-        A negative start gives the turns back.
+        In float64 for a `like` of that kind, else in float32. A negative start gives the turns back.
         """
+        dtype = torch.float64 if like.dtype == torch.float64 else torch.float32
         if start < 0:
-            return self._computed(start, stop).to(like)
+            return self._computed(start, stop).to(like.device, dtype)
         table = self._table
-        if table is None or table.shape[1] < stop or table.device != like.device or table.dtype != like.dtype:
-            # Twice what is needed, so that a growing sequence rarely asks for more.
-            self._table = table = self._computed(0, max(2 * stop, 64)).to(like)
+        if table is None or table.shape[1] < stop or table.device != like.device or table.dtype != dtype:
+            # Twice what is needed, so that a growing sequence rarely asks for more; and never as an inference tensor,
+            # which could not be trained with later.
+            with torch.inference_mode(False):
+                self._table = table = self._computed(0, max(2 * stop, 64)).to(like.device, dtype)
         return table[:, start:stop]
 
     def _computed(self, start: int, stop: int) -> Tensor:
@@ -40,5 +43,6 @@ class Turns:
 def turn(x_NHTE: Tensor, turns_2Te: Tensor) -> Tensor:
     """Turn the pairs (i, i + E / 2) of each position's numbers: (N, H, T, E), (2, T, E / 2) -> (N, H, T, E)."""
     cos_Te, sin_Te = turns_2Te
-    first_NHTe, second_NHTe = x_NHTE.chunk(2, dim=-1)
-    return torch.cat([first_NHTe * cos_Te - second_NHTe * sin_Te, second_NHTe * cos_Te + first_NHTe * sin_Te], dim=-1)
+    first_NHTe, second_NHTe = x_NHTE.to(turns_2Te.dtype).chunk(2, dim=-1)
+    turned = first_NHTe * cos_Te - second_NHTe * sin_Te, second_NHTe * cos_Te + first_NHTe * sin_Te
+    return torch.cat(turned, dim=-1).to(x_NHTE.dtype)  # rounded once

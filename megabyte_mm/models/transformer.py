@@ -117,7 +117,7 @@ class TransformerDecoder(Decoder):
         self._model = model
         self.capacity = capacity
         self._size = model.block_size(capacity)
-        self.alignment = 1 if model.config.context is None else self._size
+        self.alignment = self._size if self._size < capacity else 1  # a lone block may begin anywhere
         self._condition_B = condition_B
         self._caches = model.stack.caches(batch, self._size)
         self._length = 0

@@ -12,6 +12,7 @@ import torch
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
+from megabyte_mm.generation.engine import unseen
 from megabyte_mm.models import (
     BlockConfig,
     ByteModel,
@@ -243,6 +244,31 @@ def test_explicit_and_fused_attention_agree(config: ModelConfig) -> None:
     with torch.no_grad():
         fused = model(ids)  # without gradients, the fused kernel is taken
     torch.testing.assert_close(model(ids).detach(), fused)
+
+
+@every_model
+def test_inference_mode_leaves_nothing_that_training_stumbles_over(config: ModelConfig) -> None:
+    model = make(config)
+    ids = symbols(2, WINDOW)
+    with torch.inference_mode():
+        model.nll(ids)
+    model.nll(ids).sum().backward()
+
+
+@every_model
+def test_a_full_decoder_goes_on_from_a_part_of_what_it_saw(config: ModelConfig) -> None:
+    decoder = make(config).decoder(1)
+    assert 0 < unseen(WINDOW, decoder) < WINDOW
+
+
+@every_model
+def test_dropout_acts_in_training_only(config: ModelConfig) -> None:
+    model = make(replace(config, dropout=0.5))  # type: ignore[type-var] # all are dataclasses
+    ids = symbols(1, 12)
+    with torch.no_grad():
+        torch.testing.assert_close(model(ids), model(ids))
+        model.train()
+        assert not torch.allclose(model(ids), model(ids))
 
 
 @every_model
