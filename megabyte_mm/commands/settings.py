@@ -74,13 +74,20 @@ def _adapter(asked: Any) -> Adapter | None:
 def _net(asked: Any) -> ModelConfig:
     """The config of model.net: fields of a MegabyteConfig, or class_path and init_args of any other."""
     if asked is None or (isinstance(asked, dict) and "class_path" not in asked):
-        return MegabyteConfig.from_dict(asked or {})
+        return _filled(MegabyteConfig, asked or {})
     path, arguments = _class(asked, "model.net")
     module, _, name = path.rpartition(".")
     found = getattr(importlib.import_module(module or "megabyte_mm.models"), name, None)
     if not (isinstance(found, type) and issubclass(found, ModelConfig)):
         raise ValueError(f"model.net: {path} is not a ModelConfig")
-    return found.from_dict(arguments)
+    return _filled(found, arguments)
+
+
+def _filled(kind: type[ModelConfig], fields: Mapping[str, Any]) -> ModelConfig:
+    try:
+        return kind.from_dict(fields)
+    except ValueError as error:
+        raise ValueError(f"model.net.{error}") from error
 
 
 def _class(asked: Any, key: str) -> tuple[str, dict[str, Any]]:

@@ -25,7 +25,6 @@ from dataclasses import dataclass
 from functools import singledispatch
 
 from megabyte_mm.alphabet import SYMBOLS
-from megabyte_mm.costs.work import training_work
 from megabyte_mm.models import BlockConfig, ByteModel, Megabyte, PerceiverAR, StackConfig, Transformer
 from megabyte_mm.models.layers import GATED
 
@@ -64,7 +63,7 @@ def activation_bytes(model: ByteModel, batch: int, mixed: bool) -> float:
     kept = kept_by_row(model) * batch
     if not mixed:
         return FULL * (kept.stream + kept.inner) + kept.small
-    matrices = sum(work.weights for part in training_work(model).values() for work in part)
+    matrices = sum(work.weights for part in model.training_work().values() for work in part)
     return FULL * kept.stream + HALF * (kept.inner + matrices) + kept.small
 
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from megabyte_mm.costs.work import PartWork, forward_work, training_work
 from megabyte_mm.models import ByteModel
 from megabyte_mm.models.embedders import PatchEmbedder, SequenceEmbedder
+from megabyte_mm.models.work import PartWork
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,11 @@ class Part:
 
 
 def parts(model: ByteModel) -> list[Part]:
-    """The parts, in the order in which the model holds them; every parameter belongs to one."""
-    forward, training = forward_work(model), training_work(model)
+    """The parts, in the order in which the model holds them; every parameter belongs to one.
+
+    Raises ValueError for an architecture that does not tell its work.
+    """
+    forward, training = model.work(), model.training_work()
     counted: dict[str, int] = {}
     for name, parameter in model.named_parameters():
         part = part_of(model, name)

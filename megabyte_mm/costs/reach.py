@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from megabyte_mm.costs.work import forward_work
 from megabyte_mm.models import ByteModel, Megabyte, PerceiverAR, Transformer
 
 
@@ -26,9 +25,12 @@ class Attention:
 
 
 def attention(model: ByteModel) -> Attention:
-    """The pairs that a forward pass over a full window looks at."""
+    """The pairs that a forward pass over a full window looks at.
+
+    Raises ValueError for an architecture that does not tell its work.
+    """
     length = model.max_len
-    works = [work for part in forward_work(model).values() for work in part]
+    works = [work for part in model.work().values() for work in part]
     patch = max(1, round(length ** (1 / 3)))
     patches = -(length // -patch)
     return Attention(

@@ -77,11 +77,52 @@ class HeadNorm(nn.RMSNorm):
         return F.rms_norm(x_NHTE, self.normalized_shape, self.weight.to(x_NHTE.dtype), self.eps)
 
 
-class Attention(nn.Module):
+class HeadedAttention(nn.Module):
+    """What self-attention and cross-attention share: heads, the norms and turns of queries and keys, the way out."""
+
+    out: nn.Linear
+    q_norm: nn.Module
+    k_norm: nn.Module
+    turns: Turns | None
+
+    def __init__(self, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.weight_dropout = dropout
+
+    def _add_heads(self, dim: int, bias: bool, normalise: bool, rotary: bool) -> None:
+        """The parts behind the projections, which come first in a state_dict."""
+        self.out = nn.Linear(dim, dim, bias=bias)
+        self.q_norm = HeadNorm(dim // self.heads) if normalise else nn.Identity()
+        self.k_norm = HeadNorm(dim // self.heads) if normalise else nn.Identity()
+        self.turns = Turns(dim // self.heads) if rotary else None
+
+    @property
+    def _dropped(self) -> float:
+        return self.weight_dropout if self.training else 0.0
+
+    def _split(self, projected_NTX: Tensor, parts: int) -> tuple[Tensor, ...]:
+        """The projections that lie side by side, by heads: (N, T, parts * D) -> that many of (N, H, T, E)."""
+        batch, length, width = projected_NTX.shape
+        projected_NTXHE = projected_NTX.view(batch, length, parts, self.heads, width // parts // self.heads)
+        return projected_NTXHE.permute(2, 0, 3, 1, 4).unbind(0)
+
+    def _placed(self, x_NHTE: Tensor, start: int) -> Tensor:
+        """Queries or keys of positions from `start` on, turned if positions are rotary."""
+        if self.turns is None:
+            return x_NHTE
+        return turn(x_NHTE, self.turns.between(start, start + x_NHTE.shape[2], like=x_NHTE))
+
+    def _merge(self, mixed_NHTE: Tensor) -> Tensor:
+        out_NTD: Tensor = self.out(mixed_NHTE.transpose(1, 2).flatten(2))
+        return out_NTD
+
+
+class Attention(HeadedAttention):
     """Causal multi-head self-attention, whole sequences at once or after what a cache holds.
 
-    turns: rotary positions, or None where positions are known otherwise. normalise: give each head's queries and keys
-    a root mean square of 1 and a learned scale, so that their products stay small (Henry et al. 2020).
+    rotary: turn queries and keys by their positions, where these are not known otherwise. normalise: give each head's
+    queries and keys a root mean square of 1 and a learned scale, so that their products stay small (Henry et al. 2020).
     """
 
     def __init__(
@@ -93,14 +134,9 @@ class Attention(nn.Module):
         normalise: bool = False,
         rotary: bool = False,
     ) -> None:
-        super().__init__()
-        self.heads = heads
-        self.dropout = dropout
+        super().__init__(heads, dropout)
         self.qkv = nn.Linear(dim, 3 * dim, bias=bias)
-        self.out = nn.Linear(dim, dim, bias=bias)
-        self.q_norm = HeadNorm(dim // heads) if normalise else nn.Identity()
-        self.k_norm = HeadNorm(dim // heads) if normalise else nn.Identity()
-        self.turns = Turns(dim // heads) if rotary else None
+        self._add_heads(dim, bias, normalise, rotary)
 
     def forward(self, x_NTD: Tensor, cache: LayerCache | None = None, patches: int | None = None) -> Tensor:
         """(N, T, D) -> (N, T, D). With a cache, the T positions follow the ones held there, and are added to them.
@@ -114,25 +150,9 @@ class Attention(nn.Module):
             k_NHTE, v_NHTE = cache.append(k_NHTE, v_NHTE)
         return self._merge(attend(q_NHTE, k_NHTE, v_NHTE, self._dropped))
 
-    @property
-    def _dropped(self) -> float:
-        return self.dropout if self.training else 0.0
-
     def _project(self, x_NTD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        batch, length, dim = x_NTD.shape
-        qkv_3NHTE = self.qkv(x_NTD).view(batch, length, 3, self.heads, dim // self.heads).permute(2, 0, 3, 1, 4)
-        q_NHTE, k_NHTE, v_NHTE = qkv_3NHTE.unbind(0)
+        q_NHTE, k_NHTE, v_NHTE = self._split(self.qkv(x_NTD), 3)
         return self.q_norm(q_NHTE), self.k_norm(k_NHTE), v_NHTE
-
-    def _placed(self, x_NHTE: Tensor, start: int) -> Tensor:
-        """Queries or keys of positions from `start` on, turned if positions are rotary."""
-        if self.turns is None:
-            return x_NHTE
-        return turn(x_NHTE, self.turns.between(start, start + x_NHTE.shape[2], like=x_NHTE))
-
-    def _merge(self, mixed_NHTE: Tensor) -> Tensor:
-        out_NTD: Tensor = self.out(mixed_NHTE.transpose(1, 2).flatten(2))
-        return out_NTD
 
 
 class CrossPatchAttention(Attention):

@@ -11,6 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from megabyte_mm.models.plain import from_plain
+from megabyte_mm.models.work import PartWork, total_flops
+
 
 class ModelConfig(ABC):
     """The architecture of a byte model: a frozen dataclass for each, of plain values and nested dataclasses.
@@ -28,9 +31,12 @@ class ModelConfig(ABC):
     byte_scale: float
 
     @classmethod
-    @abstractmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """The config that `dataclasses.asdict` made plain; what older checkpoints do not hold takes its default."""
+        """The config that `dataclasses.asdict` made plain; what older checkpoints do not hold takes its default.
+
+        Raises ValueError, naming the field, for what is no such config.
+        """
+        return from_plain(cls, values)
 
     @abstractmethod
     def resolve(self, patch_size: int | None, max_len: int, conditions: int, unit: int = 1) -> Self:
@@ -130,13 +136,24 @@ class ByteModel(nn.Module, ABC):
             raise ValueError(f"a sequence of {length} symbols; this model takes 1 to {self.longest or 'any number'}")
         return length
 
-    @abstractmethod
+    def work(self) -> PartWork:
+        """What a forward pass over a full window of one row multiplies, by the part that does it.
+
+        Raises ValueError for an architecture that does not tell.
+        """
+        raise ValueError(f"no costs are known for {type(self).__name__}")
+
+    def training_work(self) -> PartWork:
+        """The same of the forward half of a training step, on average over the places that it may learn from."""
+        return self.work()
+
     def flops_per_byte(self) -> float:
         """Floating-point operations of one forward pass, per byte of a full window."""
+        return total_flops(self.work()) / self.max_len
 
     def training_flops_per_byte(self) -> float:
         """Floating-point operations of a training step: the backward pass multiplies twice as much as the forward."""
-        return 3 * self.flops_per_byte()
+        return 3 * total_flops(self.training_work()) / self.max_len
 
     def nll(self, ids_BT: Tensor, condition_B: Tensor | None = None) -> Tensor:
         """Negative log-likelihood of every symbol in nats: (B, T) int64 -> (B, T) float32."""

@@ -5,7 +5,7 @@ Legend: N independent sequences, T positions, D model width, F width inside the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -32,11 +32,6 @@ class StackConfig:
     layers: int
     heads: int
     feedforward: int = 4
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, int] | None) -> StackConfig | None:
-        """The config that `dataclasses.asdict` made plain, or None."""
-        return None if values is None else cls(**values)
 
     def __post_init__(self) -> None:
         for field in ("dim", "layers", "heads", "feedforward"):
@@ -177,11 +172,6 @@ class Stack(nn.Module):
         like = self.norm.weight
         heads, head_dim = self.config.heads, self.config.dim // self.config.heads
         return [LayerCache(batch, heads, capacity, head_dim, like) for _ in self.blocks]
-
-
-def matmul_parameters(module: nn.Module) -> int:
-    """The weights of all linear layers in it."""
-    return sum(part.weight.numel() for part in module.modules() if isinstance(part, nn.Linear))
 
 
 def init_weights(module: nn.Module, std: float) -> None:

@@ -6,9 +6,9 @@ L local width, V the 257 symbols.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -18,15 +18,9 @@ from megabyte_mm.alphabet import END, SYMBOLS
 from megabyte_mm.models.base import ByteModel, ModelConfig, condition_ids
 from megabyte_mm.models.cache import LayerCache
 from megabyte_mm.models.embedders import PatchEmbedder
-from megabyte_mm.models.layers import (
-    BlockConfig,
-    Stack,
-    StackConfig,
-    drawn_parameter,
-    init_weights,
-    matmul_parameters,
-)
+from megabyte_mm.models.layers import BlockConfig, Stack, StackConfig, drawn_parameter, init_weights
 from megabyte_mm.models.megabyte_decoder import MegabyteDecoder
+from megabyte_mm.models.work import PartWork, Work, matmul_parameters, stack_work, table_work
 
 
 @dataclass(frozen=True)
@@ -69,13 +63,6 @@ class MegabyteConfig(ModelConfig):
     conditions: int | None = None
     dropout: float = 0.0
     init_std: float = 0.006
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> MegabyteConfig:
-        stacks = {
-            name: StackConfig.from_dict(values[name]) for name in ("global_stack", "local_stack") if name in values
-        }
-        return cls(**{**values, **stacks, "block": BlockConfig(**values.get("block", {}))})
 
     def __post_init__(self) -> None:
         self.check_common_fields("patch_size", "max_len", "conditions")
@@ -248,23 +235,28 @@ class Megabyte(ByteModel):
         device = next(self.parameters()).device
         return MegabyteDecoder(self, batch, condition_ids(condition_B, batch, device), self.check_length(capacity))
 
-    def flops_per_byte(self) -> float:
-        """Forward pass: 2 (m_g / P + m_l) for the matrices, and attention's two products (paper, section 3)."""
-        flops = 0.0
-        if self.global_stack is not None:
-            stack = self.global_stack.config
-            flops += 2 * matmul_parameters(self.global_stack) / self.patch_size
-            flops += 4 * stack.layers * stack.dim * self.max_patches / self.patch_size
-            flops += 2 * self._connecting_parameters() / self.patch_size
-        if self.local_stack is not None:
-            stack = self.local_stack.config
-            flops += 2 * (matmul_parameters(self.local_stack) + self.local_symbols.weight.numel())
-            flops += 4 * stack.layers * stack.dim * (self.patch_size + self.config.cross_patch)
-        return flops
+    def work(self) -> PartWork:
+        """2 (m_g / P + m_l) operations per byte for the matrices, and attention's two products (paper, section 3)."""
+        return {**self._global_work(), **self._local_work()}
 
-    def _connecting_parameters(self) -> int:
-        """Multiplications per patch in front of the global model and behind it."""
-        per_byte = sum(part.weight.numel() for part in self.embedder.modules() if isinstance(part, nn.Conv1d))
+    def _global_work(self) -> PartWork:
+        if self.global_stack is None:
+            return {}
+        length, patches = self.max_len, self.max_len / self.patch_size
+        found = {"global_stack": (stack_work(self.global_stack, patches, patches * self.max_patches),)}
+        if self.embedder.convolutions is not None:
+            found["embedder.convolutions"] = (Work(matmul_parameters(self.embedder.convolutions), length),)
         if self.local_stack is None:
-            return per_byte * self.patch_size + matmul_parameters(self.heads)
-        return (per_byte + matmul_parameters(self.to_local)) * self.patch_size
+            found["heads"] = (Work(matmul_parameters(self.heads), patches),)
+        else:
+            found["to_local"] = (Work(matmul_parameters(self.to_local), length),)
+        return found
+
+    def _local_work(self) -> PartWork:
+        if self.local_stack is None:
+            return {}
+        length, seen = self.max_len, self.patch_size + self.config.cross_patch
+        return {
+            "local_stack": (stack_work(self.local_stack, length, length * seen),),
+            "local_symbols": (table_work(self.local_symbols, length),),
+        }

@@ -5,21 +5,21 @@ Legend: B rows, T symbols, C symbols in a block, N = B * blocks, D model width.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from megabyte_mm.models.base import ByteModel, Decoder, ModelConfig, condition_ids
-from megabyte_mm.models.embedders import SequenceEmbedder
-from megabyte_mm.models.layers import BlockConfig, Stack, StackConfig, init_weights, matmul_parameters
+from megabyte_mm.models.base import Decoder, condition_ids
+from megabyte_mm.models.layers import Stack, init_weights
+from megabyte_mm.models.sequence import SequenceConfig, SequenceModel
+from megabyte_mm.models.work import PartWork, stack_work, table_work
 
 
 @dataclass(frozen=True)
-class TransformerConfig(ModelConfig):
+class TransformerConfig(SequenceConfig):
     """The architecture of a byte Transformer.
 
     Args:
@@ -38,58 +38,23 @@ class TransformerConfig(ModelConfig):
 
     name: ClassVar[str] = "transformer"
 
-    max_len: int | None = None
-    stack: StackConfig = field(default_factory=lambda: StackConfig(dim=512, layers=6, heads=8))
-    context: int | None = None
-    byte_scale: float = 1.0
-    block: BlockConfig = field(default_factory=BlockConfig)
-    conditions: int | None = None
-    dropout: float = 0.0
-    init_std: float = 0.006
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> TransformerConfig:
-        stack = {"stack": StackConfig(**values["stack"])} if "stack" in values else {}
-        return cls(**{**values, **stack, "block": BlockConfig(**values.get("block", {}))})
-
-    def __post_init__(self) -> None:
-        self.check_common_fields("max_len", "conditions", "context")
-
-    def resolve(self, patch_size: int | None, max_len: int, conditions: int, unit: int = 1) -> TransformerConfig:
-        found = self.filled(max_len=max_len, conditions=conditions)
-        return replace(self, **found)  # type: ignore[arg-type] # it does not look at the names
-
     def build(self) -> Transformer:
         return Transformer(self)
 
 
-class Transformer(ByteModel):
+class Transformer(SequenceModel):
     """A decoder-only Transformer over symbols; input and output share a table."""
 
     config: TransformerConfig
 
     def __init__(self, config: TransformerConfig) -> None:
-        super().__init__()
-        if config.max_len is None:
-            raise ValueError("Transformer needs a config with max_len")
-        self.max_len = config.max_len
-        self.config = config = replace(config, conditions=config.conditions or 1)
-        learned = self.max_len if config.block.positions == "learned" else 0
-        self.embedder = SequenceEmbedder(
-            config.stack.dim, learned, config.conditions or 1, config.init_std, config.byte_scale
-        )
+        super().__init__(config)
         self.stack = Stack(config.stack, config.block, config.dropout)
         init_weights(self, config.init_std)
 
-    @property
-    def longest(self) -> int | None:
-        """The longest sequence that has positions; None where any has."""
-        return None if self.config.block.positions == "rotary" else self.max_len
-
     def forward(self, ids_BT: Tensor, condition_B: Tensor | None = None) -> Tensor:
         batch, length = ids_BT.shape
-        self.check_length(length)
-        input_BTD = self.embedder(ids_BT[:, :-1], condition_ids(condition_B, batch, ids_BT.device))
+        input_BTD = self.embedded(ids_BT, condition_B)
         size = self.block_size(length)
         # Causality keeps what fills the last block from reaching any position that is returned.
         blocks_NCD = F.pad(input_BTD, (0, 0, 0, -length % size)).reshape(-1, size, input_BTD.shape[-1])
@@ -104,10 +69,12 @@ class Transformer(ByteModel):
         device = next(self.parameters()).device
         return TransformerDecoder(self, batch, condition_ids(condition_B, batch, device), self.check_length(capacity))
 
-    def flops_per_byte(self) -> float:
-        """Forward pass: 2 for each weight, and attention's two products."""
-        matrices = matmul_parameters(self.stack) + self.embedder.symbols.weight.numel()
-        return 2 * matrices + 4 * self.config.stack.layers * self.config.stack.dim * self.block_size(self.max_len)
+    def work(self) -> PartWork:
+        length = self.max_len
+        return {
+            "stack": (stack_work(self.stack, length, length * self.block_size(length)),),
+            "embedder.symbols": (table_work(self.embedder.symbols, length),),
+        }
 
 
 class TransformerDecoder(Decoder):

@@ -114,7 +114,42 @@ IMAGE = {"class_path": "data_adapters.ImageAdapter", "init_args": {"size": [8, 8
         ({"data": {"window": 64}}, "patch_size is missing: this modality leaves the patch size to you"),
         ({"data": {"window": "2 kB"}}, "data.window is '2 kB'; it must be a number of bytes"),
         ({"data": 3}, "data is not a section of a config"),
-        ({"data": {"window": 64}, "model": {"net": {"colour": 1}}}, "colour"),
+        ({"data": {"window": 64}, "model": {"net": {"colour": 1}}}, "model.net.colour is no field of MegabyteConfig"),
+        (
+            {"data": {"window": 64}, "model": {"net": {"local_stack": {"dim": 64}}}},
+            "model.net.local_stack.layers is missing",
+        ),
+        (
+            {"data": {"window": 64}, "model": {"net": {"local_stack": 64}}},
+            "model.net.local_stack is 64; it must hold dim",
+        ),
+        (
+            {"data": {"window": 64}, "model": {"net": {"block": None}}},
+            "model.net.block is None; it must hold norm, activ",
+        ),
+        (
+            {"data": {"window": 64}, "model": {"net": {"block": {"bias": 1}}}},
+            "model.net.block.bias is 1; it must be true",
+        ),
+        (
+            {"data": {"window": 64}, "model": {"net": {"block": {"norm": "no"}}}},
+            "model.net.block.norm is 'no'; known: layer",
+        ),
+        (
+            {"data": {"window": 64}, "model": {"net": {"conditions": True}}},
+            "model.net.conditions is True; it must be a whole",
+        ),
+        (
+            {"data": {"window": 64}, "model": {"net": {"init_std": "6e-3"}}},
+            "model.net.init_std is '6e-3'; it must be a num",
+        ),
+        (
+            {
+                "data": {"window": 64},
+                "model": {"net": {"class_path": "TransformerConfig", "init_args": {"stack": None}}},
+            },
+            "model.net.stack is None; it must hold dim, layers, heads, feedforward",
+        ),
         ({"data": {"window": 64}, "model": {"net": 5}}, "model.net"),
         ({"data": {"window": 64}, "model": {"net": {"patch_size": 0}}}, "patch_size is 0; it must be at least 1"),
         ({"data": {"adapter": IMAGE}, "model": {"net": {"patch_size": 8}}}, "model.net.patch_size is 8, but the data"),

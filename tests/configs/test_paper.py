@@ -14,7 +14,6 @@ import yaml
 
 from megabyte_mm.cli import main
 from megabyte_mm.commands.settings import read_settings
-from megabyte_mm.costs import parts
 from megabyte_mm.models import ByteModel, Megabyte, Transformer
 from megabyte_mm.models.layers import Stack
 
@@ -23,8 +22,8 @@ FOLDER = ROOT / "configs" / "paper"
 
 SIZES = {125: (12, 768), 350: (24, 1024), 760: (24, 1536), 1300: (24, 2048), 2700: (32, 2560), 6700: (32, 4096)}
 """Millions of parameters -> layers and width: the paper's table of sizes, which are GPT-3's (Brown et al. 2020)."""
-VOCABULARY, POSITIONS = 50_257, 2048
-"""Of GPT-3: its sizes hold two tables that no byte model has."""
+TABLES = 50_257 + 2048
+"""Rows of GPT-3's two tables, of its vocabulary and of positions: its sizes hold them, and no byte model has them."""
 
 
 class Row(NamedTuple):
@@ -60,6 +59,9 @@ LONGER = {"image256_perceiver_ar": 196_608, "image640_perceiver_ar": 1_228_800}
 """Where a window is longer than the paper's: a picture is one stream here."""
 ROUNDED = {("image64_megabyte_best", 2560): 2556, ("image64_megabyte", 2048): 2040}
 """Global widths that a patch of 12 bytes does not divide."""
+COUNTED = ("image64_perceiver_ar",)
+"""227M is no share of 350M, which would be 233M, but a count of the whole model: 16 blocks, the cross-attention block
+in front of them, and a table of 12,288 positions. With a share of GPT-3's tables its stack has 237M."""
 LATENTS = {"text": 1024, "image64": 1024, "image256": 768, "image640": 1024, "audio": 1024}
 
 every_row = pytest.mark.parametrize("name", ROWS)
@@ -84,16 +86,11 @@ def test_there_is_a_file_for_every_row_and_no_other() -> None:
     assert {path.stem for path in FOLDER.iterdir()} == set(ROWS)
 
 
-@pytest.mark.parametrize(("millions", "layers", "width"), [(m, *size) for m, size in SIZES.items()])
-def test_the_papers_sizes_hold_gpts_tables(millions: int, layers: int, width: int) -> None:
-    assert 12 * layers * width**2 + (VOCABULARY + POSITIONS) * width == pytest.approx(millions * 1e6, rel=0.03)
-
-
-@every_row
-def test_the_papers_figures_are_shares_of_these_sizes(name: str) -> None:
-    for millions, width, layers in ROWS[name].stacks:
-        [whole] = [m for m, (_, its) in SIZES.items() if its == width]
-        assert whole * layers / SIZES[whole][0] == pytest.approx(millions, rel=0.03)
+@pytest.mark.parametrize("name", [name for name in ROWS if name not in COUNTED])
+def test_stacks_with_their_share_of_gpts_tables_have_the_papers_sizes(name: str) -> None:
+    for stack, (millions, width, layers) in zip(stacks(empty(name)), ROWS[name].stacks, strict=True):
+        [whole] = [most for most, its in SIZES.values() if its == width]
+        assert weights(stack) + TABLES * width * layers / whole == pytest.approx(millions * 1e6, rel=0.03)
 
 
 @every_row
@@ -102,19 +99,13 @@ def test_stacks_have_the_papers_layers_and_width(name: str) -> None:
     for stack, (_, width, layers) in zip(stacks(model), row.stacks, strict=True):
         width = ROUNDED.get((name, width), width) if stack is getattr(model, "global_stack", None) else width
         assert (stack.config.dim, stack.config.layers, stack.config.feedforward) == (width, layers, 4)
-        assert sum(p.numel() for p in stack.parameters()) == pytest.approx(12 * layers * width**2, rel=0.03)
-        assert width == pytest.approx(row.stacks[stacks(model).index(stack)][1], rel=0.005)
+        assert weights(stack) == pytest.approx(12 * layers * width**2, rel=0.005)
 
 
-def test_one_row_of_the_paper_counts_what_is_there() -> None:
-    """227M is no share of 350M, but 16 blocks, the reader's cross-attention block, and a table of 12,288 positions."""
-    assert sum(p.numel() for p in empty("image64_perceiver_ar").parameters()) == pytest.approx(227e6, rel=0.002)
-
-
-@every_row
-def test_the_model_is_the_sum_of_its_parts(name: str) -> None:
-    model = empty(name)
-    assert sum(part.parameters for part in parts(model)) == sum(p.numel() for p in model.parameters())
+@pytest.mark.parametrize("name", COUNTED)
+def test_one_row_of_the_paper_counts_what_is_there(name: str) -> None:
+    [(millions, _, _)] = ROWS[name].stacks
+    assert weights(empty(name)) == pytest.approx(millions * 1e6, rel=0.002)
 
 
 @every_row

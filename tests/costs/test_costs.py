@@ -17,6 +17,7 @@ from megabyte_mm.models import (
     ByteModel,
     MegabyteConfig,
     ModelConfig,
+    PerceiverAR,
     PerceiverARConfig,
     StackConfig,
     TransformerConfig,
@@ -46,11 +47,26 @@ def empty(config: ModelConfig) -> ByteModel:
         return config.build()
 
 
+def held(model: ByteModel, name: str) -> int:
+    """The weights of the module, or of the parameter, of that name."""
+    modules = dict(model.named_modules())
+    found = modules[name].parameters() if name in modules else [model.get_parameter(name)]
+    return sum(parameter.numel() for parameter in found)
+
+
 @every_model
-def test_parts_add_up_to_the_model(config: ModelConfig) -> None:
+def test_each_part_holds_what_the_module_of_its_name_holds(config: ModelConfig) -> None:
     model = empty(config)
     found = costs.parts(model)
-    assert sum(part.parameters for part in found) == sum(p.numel() for p in model.parameters())
+    assert {part.name: part.parameters for part in found} == {part.name: held(model, part.name) for part in found}
+
+
+@every_model
+def test_every_operation_belongs_to_a_part_that_is_told(config: ModelConfig) -> None:
+    model = empty(config)
+    found = costs.parts(model)
+    assert {part.name for part in found if part.flops} == set(model.work())
+    assert {part.name for part in found if part.training_flops} == set(model.training_work())
     assert sum(part.flops for part in found) == pytest.approx(model.flops_per_byte())
     assert sum(part.training_flops for part in found) == pytest.approx(model.training_flops_per_byte())
 
@@ -88,18 +104,19 @@ def test_forward_operations_are_those_that_torch_counts(config: ModelConfig) -> 
 
 @every_model
 def test_training_operations_are_those_that_torch_counts(config: ModelConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = empty(replace(config, max_len=4096))  # type: ignore[type-var]
     # PerceiverAR draws the place that it learns from: the counts at all places have the mean that is told.
-    places = range(4096 // (config.latents // 2) - 1) if isinstance(config, PerceiverARConfig) else range(1)
+    window = WINDOW if isinstance(config, PerceiverARConfig) else 4096
+    model = empty(replace(config, max_len=window))  # type: ignore[type-var]
+    stretches = model.training_stretches(window) if isinstance(model, PerceiverAR) else [None]
 
     def train(model: ByteModel, ids: torch.Tensor) -> None:
         nats, _ = model.training_nll(ids)
         nats.sum().backward()
 
     totals = []
-    for place in places:
-        monkeypatch.setattr(torch, "randint", lambda high, size, place=place: torch.tensor(place))
-        totals.append(counted(config, train))
+    for stretch in stretches:
+        monkeypatch.setattr(PerceiverAR, "draw_stretch", lambda self, ids, stretch=stretch: stretch)
+        totals.append(counted(config, train, window))
     told = sum(part.training_flops for part in costs.parts(model))
     # On the meta device attention is not fused. A fused backward pass computes the scores anew, a product more.
     assert told == pytest.approx(sum(totals) / len(totals), rel=2e-3)
