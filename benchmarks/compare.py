@@ -52,11 +52,14 @@ def main(arguments: list[str] | None = None) -> int:
 def _compare(runs: list[Run], results: Results, options: argparse.Namespace) -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     validation = Validation(options.data, options.val_windows, options.final_windows)
-    for points in take_turns(runs, options.slice, lambda run, share: _told(validation.points(run, share))):
-        results.points += points
-        results.write(options.out)
-    print(f"\n{results.table().text()}", flush=True)
-    draw(results, options.out / "bpb.png")
+    try:
+        for points in take_turns(runs, options.slice, lambda run, share: _told(validation.points(run, share))):
+            results.points += points
+            results.write(options.out)
+    finally:
+        if results.points:
+            print(f"\n{results.table().text()}", flush=True)
+            draw(results, options.out / "bpb.png")
 
 
 def _runs(options: argparse.Namespace, where: Machine, results: Results) -> list[Run]:

@@ -31,6 +31,8 @@ class Point:
     bytes_per_second: float
     """Of the fastest slice so far."""
     parameters: int
+    flops: float | None = None
+    """Operations of its training steps; None for a model that does not tell them."""
     method: str = "plain"
 
 
@@ -59,7 +61,7 @@ class Results:
     def table(self) -> Table:
         """One row for each model and method, the best first."""
         seeds = list(dict.fromkeys(point.seed for point in self.points))
-        columns = ("model", "parameters", "seconds", "steps", "bytes seen", "peak bytes/s")
+        columns = ("model", "parameters", "seconds", "steps", "bytes seen", "peak bytes/s", "PFLOPs")
         table = Table(
             "Bits per byte on the validation data", (*columns, *(f"seed {s}" for s in seeds), "mean ± spread")
         )
@@ -89,9 +91,15 @@ def _row(points: list[Point], seeds: list[int]) -> tuple[Cell, ...]:
     return (
         name,
         *(f"{mean(float(getattr(point, count)) for point in points):,.0f}" for count in counts),
+        _mean_pflops(points),
         *(by_seed.get(seed) for seed in seeds),
         f"{mean_bpb(points):.4f}" + (f" ± {spread:.4f}" if len(points) > 1 else ""),
     )
+
+
+def _mean_pflops(points: list[Point]) -> str | None:
+    told = [point.flops for point in points if point.flops is not None]
+    return f"{mean(told) / 1e15:.3g}" if told else None
 
 
 def mean_bpb(points: list[Point]) -> float:

@@ -28,6 +28,7 @@ class Validation:
                 bpb=run.validate(data, method),
                 bytes_per_second=run.peak_rate,
                 parameters=run.parameters,
+                flops=run.flops,
                 method=method,
             )
 

@@ -69,7 +69,7 @@ class Run:
             check_method(method, self.model, data.unit)
         self._optimizer = adamw(self.model, entry.optimizer, fused=True)
         self._factor = lr_factor(entry.optimizer, math.inf, lambda: self.share)
-        self._flops_per_symbol = self.model.training_flops_per_byte() if limit.flops else 0.0
+        self._flops_per_symbol = None if entry.peer else self.model.training_flops_per_byte()
         self._warm_up(data.window)
 
     @property
@@ -81,8 +81,14 @@ class Run:
     def share(self) -> float:
         """How much of the run is done, 0 to 1 and a little more."""
         if self.limit.flops:
-            return self._symbols * self._flops_per_symbol / self.limit.flops
+            assert self.flops is not None  # a peer takes no part then
+            return self.flops / self.limit.flops
         return self.seconds / self.limit.seconds
+
+    @property
+    def flops(self) -> float | None:
+        """Operations of its steps so far; None for a peer, which does not tell."""
+        return None if self._flops_per_symbol is None else self._symbols * self._flops_per_symbol
 
     def train(self, seconds: float) -> None:
         """Take steps for about so many seconds, at least one, at most up to the next milestone."""

@@ -57,7 +57,7 @@ def test_a_net_may_stand_below_init_args(experiment):
     [
         ({"nett": {}}, "model a: unknown nett"),
         ({"net": {"dims": 3}}, "model a, net: unknown dims"),
-        ({"net": {"local_stack": {"dims": 3}}}, "model a, net: .*'dims'"),
+        ({"net": {"local_stack": {"dims": 3}}}, "model a, net: local_stack.dims is no field"),
         ({"net": {"patch_size": 5}}, "model a, net: global_stack.dim 16"),
         ({"net": {"class_path": "Lunch"}}, "model a: unknown class_path 'Lunch'"),
         ({"optimizer": {"rate": 1}}, "model a, optimizer: unknown rate"),
