@@ -27,7 +27,9 @@ WHOLE = "cached, whole window"
 class Recomputing(Megabyte):
     """The same model with a decoder that remembers symbols alone and reads all of them again for each new one."""
 
-    def decoder(self, batch: int, condition_B: Tensor | None = None) -> Decoder:  # type: ignore[override]
+    def decoder(  # type: ignore[override]
+        self, batch: int, condition_B: Tensor | None = None, capacity: int | None = None
+    ) -> Decoder:
         return RecomputingDecoder(self, condition_B)
 
 

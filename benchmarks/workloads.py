@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import yaml
 from torch import Tensor
 
-from data_adapters import registry
 from megabyte_mm.alphabet import BYTES
+from megabyte_mm.commands.settings import read_settings
 from megabyte_mm.models import MegabyteConfig, StackConfig
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
@@ -43,13 +42,9 @@ class Workload:
 
 def shipped(name: str) -> Workload:
     """The workload of configs/NAME.yaml."""
-    settings = yaml.safe_load((CONFIGS / f"{name}.yaml").read_text(encoding="utf-8"))
-    data = settings["data"]
-    adapter = registry.load_class(data["adapter"]["class_path"])(**data["adapter"].get("init_args", {}))
-    window = data.get("window") or adapter.length
-    assert window is not None
-    config = MegabyteConfig.from_dict(settings["model"]["net"]).resolve(adapter.patch_size, window, conditions=1)
-    return Workload(name, config, data["batch_size"])
+    settings = read_settings(str(CONFIGS / f"{name}.yaml"))
+    assert isinstance(settings.net, MegabyteConfig)
+    return Workload(name, settings.net, settings.batch_size)
 
 
 def workloads(toy: bool) -> list[Workload]:

@@ -91,15 +91,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     os.environ.setdefault(*SHORT_WAIT)
     name = arguments[0] if arguments else "--help"
-    if name in ("-h", "--help", "--version"):
-        print(_version() if name == "--version" else _overview())
-        return 0
-    if name not in TRAINING | OURS:
+    asks_for_help = name in ("-h", "--help", "--version")
+    if not asks_for_help and name not in TRAINING | OURS:
         return _fail("", f"unknown command {name!r}; known: {', '.join(TRAINING | OURS)}")
     try:
-        _run(name, arguments[1:])
+        if asks_for_help:
+            print(_version() if name == "--version" else _overview())
+        else:
+            _run(name, arguments[1:])
+        sys.stdout.flush()
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:
+        # Nobody reads on, as after `| head`: Python would complain once more when it closes stdout.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except (ValueError, OSError) as error:
         if os.environ.get(DEBUG):
             raise

@@ -40,16 +40,22 @@ def save_checkpoint(tmp_path: Path) -> Callable[..., Path]:
 
     from data_adapters import spec
     from megabyte_mm.checkpoint import SPEC_KEY, make_spec
-    from megabyte_mm.models import Megabyte, MegabyteConfig, StackConfig
+    from megabyte_mm.models import BlockConfig, Megabyte, MegabyteConfig, StackConfig
 
     def save(
-        adapter: Adapter, window: int, patch_size: int = 4, classes: Sequence[str] = (), name: str = "tiny.ckpt"
+        adapter: Adapter,
+        window: int,
+        patch_size: int = 4,
+        classes: Sequence[str] = (),
+        name: str = "tiny.ckpt",
+        positions: str = "learned",
     ) -> Path:
         config = MegabyteConfig(
             patch_size=patch_size,
             max_len=window,
             global_stack=StackConfig(dim=4 * patch_size, layers=1, heads=1),
             local_stack=StackConfig(dim=8, layers=1, heads=1),
+            block=BlockConfig(positions=positions),  # type: ignore[arg-type] # checked there
             conditions=len(classes) + 1,
             init_std=0.5,
         )

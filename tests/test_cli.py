@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -193,6 +194,15 @@ def test_the_exit_code_tells_how_it_ended(raised, code, monkeypatch):
 
     monkeypatch.setattr(cli, "_run", end)
     assert main(["generate"]) == code
+
+
+def test_a_reader_that_goes_away_leaves_no_traceback():
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "megabyte_mm", "--help"]
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (141, "")
 
 
 def test_our_own_mistakes_keep_their_traceback(monkeypatch, model, tmp_path):

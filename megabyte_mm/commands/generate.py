@@ -34,6 +34,7 @@ def generate(
     top_k: int | None = None,
     top_p: float | None = None,
     seed: int = 0,
+    window: int | None = None,
     batch_size: int = 64,
     device: str = "auto",
     adapter: str | None = None,
@@ -57,22 +58,24 @@ def generate(
         top_k: Draw among the k likeliest bytes only.
         top_p: Draw among the likeliest bytes that together hold this probability.
         seed: The same seed draws the same bytes.
+        window: Bytes that the model has in sight at most; by default as in training. Rotary positions allow more.
         batch_size: Samples drawn at the same time.
         device: auto, cpu, cuda, cuda:1, mps, ...
         adapter: Import path of your own adapter class, for a model that was trained with one.
         overwrite: Replace files of the same names in `out`.
     """
-    at_least_one(num_samples=num_samples, batch_size=batch_size, length=length)
+    at_least_one(num_samples=num_samples, batch_size=batch_size, length=length, window=window)
     bundle = load_model(checkpoint, pick_device(device), load_class(adapter) if adapter else None)
     number = _condition(bundle, condition)
-    starts = _read_prefixes(bundle, prefix, keep) if prefix else [_nothing(bundle, keep)]
-    requests = [Request(start.prefix, _length(bundle, start, length), num_samples, number) for start in starts]
+    window = bundle.model.check_length(window or bundle.window)
+    starts = _read_prefixes(bundle, prefix, keep, window) if prefix else [_nothing(bundle, keep)]
+    requests = [Request(start.prefix, _length(bundle, start, length, window), num_samples, number) for start in starts]
     known_size = all(bundle.adapter.length_in(start.format) is not None for start in starts)
     sampling = Sampling(temperature, top_k, top_p, allow_end=not known_size)
     names = [name for start in starts for name in file_names(start.stem, num_samples, bundle.adapter, start.format)]
     _prepare(Path(out), names, overwrite)
     with speedometer(sum(request.length * request.count for request in requests), "drew") as on_bytes:
-        drawn = continue_all(bundle.model, requests, sampling, seed, batch_size, on_bytes)
+        drawn = continue_all(bundle.model, requests, sampling, seed, batch_size, on_bytes, window)
     made = [replace(start, drawn=rows) for start, rows in zip(starts, drawn, strict=True)]
     for file in write_continuations(Path(out), bundle.adapter, made):
         print(file)
@@ -97,7 +100,7 @@ def _nothing(bundle: Bundle, keep: float | None) -> Continuations:
     return Continuations("sample", format, np.empty(0, np.uint8), drawn=())
 
 
-def _read_prefixes(bundle: Bundle, files: Sequence[str], keep: float | None) -> list[Continuations]:
+def _read_prefixes(bundle: Bundle, files: Sequence[str], keep: float | None, window: int) -> list[Continuations]:
     """What is kept of each file, and nothing drawn yet. What was converted, or cannot be seen, is said on stderr."""
     share = (0.5 if bundle.adapter.whole else 1.0) if keep is None else keep
     if not 0.0 <= share <= 1.0:
@@ -111,8 +114,8 @@ def _read_prefixes(bundle: Bundle, files: Sequence[str], keep: float | None) -> 
         cut = bundle.adapter.cut(stream.data, round(share * len(stream.data)))
         kept = stream.data[: cut - cut % bundle.adapter.unit_in(stream.format)]
         found.append(Continuations(stem, stream.format, kept, drawn=(), original=stream.data))
-        left_out = 0 if bundle.adapter.whole else unseen(len(kept), bundle.model.decoder(1))
-        seen = f"only the last {len(kept) - left_out} of {len(kept)} bytes are seen: the window holds {bundle.window}"
+        left_out = 0 if bundle.adapter.whole else unseen(len(kept), bundle.model.decoder(1, capacity=window))
+        seen = f"only the last {len(kept) - left_out} of {len(kept)} bytes are seen: the window holds {window}"
         for note in (*stream.notes, *([seen] if left_out else [])):
             print(f"{file}: {note}", file=sys.stderr)
     return found
@@ -134,16 +137,16 @@ def _stems(files: Sequence[str]) -> list[str]:
     return stems
 
 
-def _length(bundle: Bundle, start: Continuations, asked: int | None) -> int:
+def _length(bundle: Bundle, start: Continuations, asked: int | None, window: int) -> int:
     """How many bytes to draw: what was asked for in whole units, else to the stream's end, else a window."""
     adapter, kept = bundle.adapter, len(start.prefix)
     total, unit = adapter.length_in(start.format), adapter.unit_in(start.format)
     wanted = None if asked is None else -(-asked // unit) * unit
     if total is None and not adapter.whole:
-        return wanted or max(bundle.window // unit, 1) * unit
-    end = bundle.window if total is None else total
-    if adapter.whole and end > bundle.window:
-        raise ValueError(f"{start.stem}: {end} bytes in all, and this model's window holds {bundle.window}")
+        return wanted or max(window // unit, 1) * unit
+    end = window if total is None else total
+    if adapter.whole and end > window:
+        raise ValueError(f"{start.stem}: {end} bytes in all, and this model's window holds {window}")
     if end <= kept:
         raise ValueError(f"--keep leaves nothing to draw of {start.stem}; choose a smaller share")
     if wanted is not None and wanted > end - kept:

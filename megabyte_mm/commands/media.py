@@ -65,8 +65,8 @@ def read_files(
 ) -> tuple[list[MediaFile], Skipped]:
     """The files that can be read, and the others as {"path", "reason"}; what a user should hear is said on stderr.
 
-    condition: the class of all files; left out, each has that of the folder that it lies in. Raises ValueError for a
-    class that the model does not know.
+    condition: the class of all files; left out, each has that of the nearest folder that bears a class's name. Raises
+    ValueError for a class that the model does not know.
     """
     every = None if condition is None else condition_number(bundle, condition)
     files, skipped = [], []
@@ -85,9 +85,9 @@ def read_files(
 
 
 def class_of(bundle: Bundle, path: Path) -> int:
-    """The number of the class that the file's folder names, or 0."""
-    folder = path.absolute().parent.name
-    return bundle.conditions.index(folder) if folder in bundle.conditions else 0
+    """The number of the class that the nearest folder above the file names, or 0 where none does."""
+    named = (folder.name for folder in path.absolute().parents if folder.name in bundle.conditions)
+    return bundle.conditions.index(next(named, bundle.conditions[0]))
 
 
 def _read(bundle: Bundle, path: Path, window: int) -> ByteStream:

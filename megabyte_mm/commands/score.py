@@ -44,8 +44,8 @@ def score(
         json: A file that receives all figures.
         curves: A picture (png, svg or pdf) that receives the mean bits by position in the patch and in the window.
         window: Bytes read at once; by default what the model was trained on.
-        condition: The class of all files, for a model that was trained with classes; by default the name of the folder
-            that each file lies in, where there is such a class.
+        condition: The class of all files, for a model that was trained with classes; by default that of the nearest
+            folder above each file that bears the name of one.
         batch_size: Windows read at the same time.
         device: auto, cpu, cuda, cuda:1, mps, ...
         adapter: Import path of your own adapter class, for a model that was trained with one.
@@ -59,12 +59,13 @@ def score(
     window = window or bundle.window
     files, skipped = read_files(bundle, files_to_read(bundle.adapter, path), window, condition)
     unit = _unit(bundle.adapter, files, window)
-    costs, places = _measure(bundle, files, methods, window, unit, batch_size)
+    places: dict[str, Curves] = {name: Curves(bundle.model.patch_size, window) for name in methods} if curves else {}
+    costs = _measure(bundle, files, methods, window, unit, batch_size, places)
     if costs:
         print("\n".join(table(costs, methods)))
     if json:
         about = {"checkpoint": checkpoint, "window": window, "skipped": skipped}
-        figures = as_values(costs, methods, places if curves else None)
+        figures = as_values(costs, methods, places or None)
         text = json_text.dumps(about | figures, indent=1, allow_nan=False) + "\n"
         write_atomically(json, lambda temporary: temporary.write_text(text, encoding="utf-8"))
     if curves:
@@ -103,11 +104,16 @@ def _unit(adapter: Adapter, files: Sequence[MediaFile], window: int) -> int:
 
 
 def _measure(
-    bundle: Bundle, files: Sequence[MediaFile], methods: Sequence[Method], window: int, unit: int, batch_size: int
-) -> tuple[list[FileCost], dict[str, Curves]]:
-    """What each file costs by every method, and the curves of each method over all files; with a progress bar."""
+    bundle: Bundle,
+    files: Sequence[MediaFile],
+    methods: Sequence[Method],
+    window: int,
+    unit: int,
+    batch_size: int,
+    places: Mapping[str, Curves],
+) -> list[FileCost]:
+    """What each file costs by every method, with a progress bar. All of them are added to the methods' curves."""
     streams = [(file.stream.data, file.condition) for file in files]
-    curves: dict[str, Curves] = {method: Curves(bundle.model.patch_size, window) for method in methods}
     nats: dict[str, list[float]] = {method: [] for method in methods}
     with speedometer(sum(len(data) for data, _ in streams) * len(methods), "scored") as on_bytes:
         for method in methods:
@@ -115,12 +121,12 @@ def _measure(
                 bundle.model, streams, window, unit, bundle.fixed_length, method, batch_size, on_bytes
             ):
                 nats[method].append(score.total_nats)
-                curves[method].add(score)
-    costs = [
+                if method in places:
+                    places[method].add(score)
+    return [
         FileCost(str(file.path), len(file.stream.data), {method: nats[method][i] for method in methods})
         for i, file in enumerate(files)
     ]
-    return costs, curves
 
 
 def _draw(file: str, curves: Mapping[str, Curves]) -> None:

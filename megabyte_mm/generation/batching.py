@@ -42,11 +42,12 @@ def continue_all(
     seed: int = 0,
     batch_size: int = 64,
     on_bytes: Callable[[int], object] = lambda count: None,
+    window: int | None = None,
 ) -> list[list[Bytes]]:
     """Every request's continuations, each the prefix and what was drawn up to an END: uint8 arrays of their own length.
 
     Rows of equal prefix length share a batch, and each has its own seed: how they are batched does not change them, but
-    for rounding. on_bytes is told, after each step, how many bytes were drawn.
+    for rounding. on_bytes is told, after each step, how many bytes were drawn. window: as for `generate`.
     """
     device = next(model.parameters()).device
     results: list[list[Bytes]] = [[np.empty(0, np.uint8)] * request.count for request in requests]
@@ -56,7 +57,7 @@ def continue_all(
         condition_B = torch.tensor([request.condition for request in chosen], device=device)
         seeds = [row.seed for row in rows]
         columns = [prefix_BT]
-        for ids_B in stream(model, prefix_BT, chosen[0].length, sampling, seeds, condition_B):
+        for ids_B in stream(model, prefix_BT, chosen[0].length, sampling, seeds, condition_B, window):
             columns.append(ids_B[:, None])
             on_bytes(int((ids_B != END).sum()))
         for row, ids_T in zip(rows, torch.cat(columns, dim=1), strict=True):

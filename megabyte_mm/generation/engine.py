@@ -27,19 +27,21 @@ def generate(
     allow_end: bool = True,
     seed: int = 0,
     condition: Tensor | None = None,
+    window: int | None = None,
 ) -> Tensor:
     """Continue each row of `prefix` by `length` symbols.
 
     prefix: (B, t) int64, 0..255, t >= 0; condition: (B,) int64 or None -> (B, t + length) int64: the prefix, then what
     was drawn, END to the end once an END was drawn. The same seed gives the same symbols, whatever the other rows hold;
-    dropout rests meanwhile.
+    dropout rests meanwhile. window: how many symbols the model has in sight at most, by default as many as in training;
+    more take rotary positions.
     Raises ValueError for settings outside their range, and for a model whose output is not finite.
     """
     if length < 0:
         raise ValueError(f"length is {length}; it must be at least 0")
     sampling = Sampling(temperature, top_k, top_p, allow_end)
     with _evaluating(model):
-        drawn = list(stream(model, prefix, length, sampling, row_seeds(seed, len(prefix)), condition))
+        drawn = list(stream(model, prefix, length, sampling, row_seeds(seed, len(prefix)), condition, window))
     ids_BT = torch.cat([prefix, *(ids_B[:, None] for ids_B in drawn)], dim=1)
     return torch.nn.functional.pad(ids_BT, (0, prefix.shape[1] + length - ids_BT.shape[1]), value=END)
 
@@ -69,13 +71,14 @@ def stream(
     sampling: Sampling,
     seeds: list[int],
     condition_B: Tensor | None = None,
+    window: int | None = None,
 ) -> Iterator[Tensor]:
     """The continuation of `generate` as it comes, (B,) int64 at a time; it stops early once every row has ended.
 
-    Beyond the model's window, the last half window is read again as a fresh context and drawing goes on from there.
+    Beyond the window, its last half is read again as a fresh context and drawing goes on from there.
     """
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-    decoder = model.decoder(len(prefix_BT), condition_B)
+    decoder = model.decoder(len(prefix_BT), condition_B, window)
     seen_BT = prefix_BT[:, unseen(prefix_BT.shape[1], decoder) :]
     logits_BV = _finite(decoder.prefill(seen_BT))
     seen = list(seen_BT.unbind(1))

@@ -50,6 +50,7 @@ class BlockConfig:
         activation: Of the feed-forward layer; swiglu is gated (Shazeer 2020), with two thirds of the width, so that it
             has as many weights; relu2 is the square of ReLU (So et al. 2021).
         positions: Learned tables, which fix the longest sequence, or rotary embeddings (Su et al. 2021), which do not.
+            Places inside a patch have a learned table in either case.
         qk_norm: Normalise each head's queries and keys.
         bias: Whether linear layers have biases.
     """

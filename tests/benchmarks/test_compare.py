@@ -1,7 +1,9 @@
 """compare.py trains what its experiment names, gives each as much time, and writes what it found."""
 
+import itertools
 import json
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,6 +17,13 @@ from benchmarks.comparison.runs import Limit, Machine, Run
 from benchmarks.peers import PEERS
 
 HERE = Machine(torch.device("cpu"), bf16=False)
+
+
+@pytest.fixture(autouse=True)
+def clock(monkeypatch):
+    """Time that goes by a hundredth of a second whenever a run looks at the clock, however slow the machine is."""
+    looks = itertools.count()
+    monkeypatch.setattr(running, "time", SimpleNamespace(perf_counter=lambda: next(looks) / 100))
 
 
 @pytest.fixture
@@ -38,7 +47,7 @@ def test_all_models_and_seeds_are_trained_for_as_long(experiment, texts, tmp_pat
     found, out = compare(experiment(models), texts, tmp_path, "--seconds", "0.3", "--seeds", "0", "7")
     finals = {(p["model"], p["seed"], p["method"]): p for p in found["points"] if p["share"] == 1.0}
     assert len(finals) == 2 * 4
-    assert all(0.3 <= point["seconds"] < 1.0 for point in finals.values())
+    assert all(0.3 <= point["seconds"] < 0.33 for point in finals.values())
     assert all(math.isfinite(point["bpb"]) for point in found["points"])
     assert found["models"]["slow"]["optimizer"]["lr"] == 1e-5
     assert found["models"]["wide"]["net"]["max_len"] == 16
@@ -94,10 +103,10 @@ def test_the_same_seed_trains_the_same_whatever_takes_turns_with_it(new_run):
         torch.rand(3)
         other.train(0.0)
     weights = [torch.cat([p.detach().flatten() for p in run.model.parameters()]) for run in (alone, between, other)]
-    # The clock decides the learning rate, so weights agree only as far as the times do.
     assert torch.equal(alone._random_state[0], between._random_state[0])
     assert not torch.equal(alone._random_state[0], other._random_state[0])
-    assert (weights[0] - weights[1]).abs().mean() < 0.2 * (weights[0] - weights[2]).abs().mean()
+    torch.testing.assert_close(weights[0], weights[1])
+    assert not torch.allclose(weights[0], weights[2], atol=1e-2)
 
 
 def test_training_leaves_torchs_own_generator_alone(new_run):
@@ -124,7 +133,7 @@ def test_a_slice_ends_at_a_milestone(new_run):
         shares.append(run.reach_milestone())
         assert run.share >= shares[-1]
     assert shares[-1] == 1.0
-    assert run.seconds < 5.0
+    assert run.seconds == pytest.approx(0.4, abs=0.03)
 
 
 def test_runs_take_turns_forwards_and_backwards(monkeypatch, new_run):
@@ -163,6 +172,7 @@ def test_an_interrupted_comparison_keeps_its_results(experiment, texts, tmp_path
     assert main([*words, "--device", "cpu"]) == 130
     found = json.loads((tmp_path / "out" / "results.json").read_text(encoding="utf-8"))
     assert found["points"][-1]["share"] < 1.0
+    assert (tmp_path / "out" / "bpb.png").read_bytes().startswith(b"\x89PNG")
     assert "Not finished: a." in (tmp_path / "out" / "table.md").read_text(encoding="utf-8")
     assert not list((tmp_path / "out").glob(".*"))
 

@@ -219,6 +219,16 @@ def test_a_prefix_longer_than_the_window_is_told(sound_model, tmp_path, capsys, 
     assert "only the last" not in capsys.readouterr().err
 
 
+def test_rotary_positions_let_more_than_the_window_of_training_be_seen(save_checkpoint, tmp_path, capsys, no_end):
+    (tmp_path / "in.txt").write_bytes(b"sixty letters" * 5)
+    rotary = str(save_checkpoint(TextAdapter(), window=24, positions="rotary"))
+    generate(rotary, str(tmp_path / "out"), prefix=[str(tmp_path / "in.txt")], length=4, num_samples=1, window=72)
+    assert "are seen" not in capsys.readouterr().err
+    learned = str(save_checkpoint(TextAdapter(), window=24))
+    with pytest.raises(ValueError, match="a sequence of 72 symbols; this model takes 1 to 24"):
+        generate(learned, str(tmp_path / "other"), prefix=[str(tmp_path / "in.txt")], window=72)
+
+
 def test_sound_from_nothing_fills_a_window(sound_model, tmp_path, no_end):
     generate(sound_model, str(tmp_path / "out"), num_samples=1)
     assert soundfile.info(tmp_path / "out" / "sample-000.wav").frames == 64 // 4

@@ -151,8 +151,8 @@ def test_a_picture_that_does_not_fit_is_listed(save_checkpoint, tmp_path, capsys
 def test_the_class_is_that_of_the_folder_unless_it_is_given(save_checkpoint, tmp_path, capsys):
     model = str(save_checkpoint(TextAdapter(), window=24, classes=["cat", "dog"]))
     data = b"the same in every folder"
-    for folder in ("cat", "dog", "elsewhere"):
-        (tmp_path / folder).mkdir()
+    for folder in ("cat", "dog/old/cats", "elsewhere"):
+        (tmp_path / folder).mkdir(parents=True)
         (tmp_path / folder / "x.txt").write_bytes(data)
     expected = {folder: plainly(model, data, number) / 24 for number, folder in enumerate(("elsewhere", "cat", "dog"))}
     assert len(set(expected.values())) == 3
@@ -160,7 +160,7 @@ def test_the_class_is_that_of_the_folder_unless_it_is_given(save_checkpoint, tmp
     for condition in (None, "dog"):
         score(model, folders, condition=condition, json=str(tmp_path / "out.json"))
         for file in json.loads((tmp_path / "out.json").read_text())["files"]:
-            name = condition or Path(file["path"]).parent.name
+            name = condition or Path(file["path"]).relative_to(tmp_path).parts[0]
             assert file["bits_per_byte"]["plain"] == pytest.approx(expected[name], rel=1e-5)
         told = "1 of 3 files, such as " + str(tmp_path / "elsewhere" / "x.txt") in capsys.readouterr().err
         assert told is (condition is None)

@@ -12,7 +12,17 @@ from megabyte_mm import generate
 from megabyte_mm.alphabet import END
 from megabyte_mm.generation import Sampling, row_seeds, stream, unseen
 from megabyte_mm.generation.sampling import distribution, draw
-from megabyte_mm.models import Decoder, Megabyte, MegabyteConfig, StackConfig
+from megabyte_mm.models import (
+    BlockConfig,
+    ByteModel,
+    Decoder,
+    Megabyte,
+    MegabyteConfig,
+    ModelConfig,
+    PerceiverARConfig,
+    StackConfig,
+    TransformerConfig,
+)
 
 WINDOW, PATCH = 22, 4
 
@@ -37,24 +47,26 @@ def prefixes(rows: int, length: int, seed: int = 0) -> Tensor:
     return torch.randint(0, 256, (rows, length), generator=torch.Generator().manual_seed(seed))
 
 
-def next_logits(model: Megabyte, seen: Tensor, condition: Tensor | None) -> Tensor:
+def next_logits(model: ByteModel, seen: Tensor, condition: Tensor | None) -> Tensor:
     """Logits after all of `seen`, by `forward` alone: it says nothing of symbol t unless there is one."""
     with torch.no_grad():
         return model(torch.cat([seen, seen.new_zeros(len(seen), 1)], dim=1), condition)[:, -1]
 
 
 def naive(
-    model: Megabyte,
+    model: ByteModel,
     prefix: Tensor,
     length: int,
     choose: Callable[[Tensor], Tensor],
     condition: Tensor | None = None,
+    window: int = WINDOW,
+    patch: int = PATCH,
 ) -> Tensor:
-    """`generate` without caches: a window that is full begins again at the last patch border of its second half."""
+    """`generate` without caches: a window that is full begins again at the first patch border of its second half."""
     ids, start = prefix, 0
     for _ in range(length):
-        if ids.shape[1] - start >= WINDOW:
-            start += next(cut for cut in range(0, WINDOW * 9, PATCH) if ids.shape[1] - start - cut <= WINDOW // 2)
+        if ids.shape[1] - start >= window:
+            start += next(cut for cut in range(0, window * 9, patch) if ids.shape[1] - start - cut <= window // 2)
         symbol = choose(next_logits(model, ids[:, start:], condition))
         ended = (ids == END).any(dim=1)
         ids = torch.cat([ids, symbol.masked_fill(ended, END)[:, None]], dim=1)
@@ -85,6 +97,36 @@ def test_drawing_beyond_the_window_equals_the_naive_way(model: Megabyte, start: 
     prefix, sampling = prefixes(2, start), Sampling(0.9, top_k=40)
     expected = naive(model, prefix, 40, chooser(sampling, 3, 2))
     assert generate(model, prefix, 40, temperature=0.9, top_k=40, seed=3).tolist() == expected.tolist()
+
+
+STACK = StackConfig(dim=16, layers=2, heads=2)
+ROTARY = BlockConfig(positions="rotary")
+
+
+@pytest.mark.parametrize(
+    ("config", "patch", "window"),
+    [
+        (TransformerConfig(WINDOW, STACK), 1, WINDOW),
+        (TransformerConfig(WINDOW, STACK, context=6), 6, WINDOW),
+        (PerceiverARConfig(WINDOW, STACK, latents=8), 4, WINDOW),
+        (MegabyteConfig(PATCH, WINDOW, STACK, STACK, cross_patch=2, conv_encoder=True), PATCH, WINDOW),
+        (MegabyteConfig(PATCH, WINDOW, STACK, STACK, block=ROTARY), PATCH, 2 * WINDOW + 1),
+        (TransformerConfig(WINDOW, STACK, block=ROTARY), 1, 2 * WINDOW),
+        (PerceiverARConfig(WINDOW, STACK, latents=8, block=ROTARY), 4, WINDOW - 9),
+    ],
+)
+def test_every_architecture_goes_on_beyond_its_window(config: ModelConfig, patch: int, window: int) -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = replace(config, init_std=0.5).build().double().eval()  # type: ignore[type-var] # all are dataclasses
+    prefix = prefixes(2, 7)
+    expected = naive(model, prefix, 50, chooser(Sampling(1.0), 1, 2), window=window, patch=patch)
+    assert generate(model, prefix, 50, seed=1, window=window).tolist() == expected.tolist()
+
+
+def test_learned_positions_end_with_the_window_of_training(model: Megabyte) -> None:
+    with pytest.raises(ValueError, match="a sequence of 40 symbols; this model takes 1 to 22"):
+        generate(model, prefixes(1, 0), 4, window=40)
 
 
 def test_only_the_last_half_window_of_a_long_prefix_matters(model: Megabyte) -> None:
