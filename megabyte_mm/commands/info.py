@@ -26,7 +26,7 @@ def info(model: str, batch_size: int | None = None, json: str | None = None, ada
 
     Args:
         model: A config file, the name of a packaged config such as image or paper/text_megabyte, or a checkpoint.
-        batch_size: Windows in a training step on one device; by default data.batch_size of the config, or 1.
+        batch_size: Windows in a training step on one device; by default those of the config; of a checkpoint 1.
         json: A file that receives all figures.
         adapter: Import path of your own adapter class, for a checkpoint that was trained with one.
     """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,21 +35,22 @@ def refuse_other_modality(adapter: Adapter, file: str) -> None:
             raise ValueError(f"{file}: a file of {other.name}; this model reads {adapter.name} ({known})")
 
 
-def files_to_read(adapter: Adapter, paths: Sequence[str]) -> list[Path]:
+def files_to_read(adapter: Adapter, paths: Sequence[str]) -> dict[Path, Path]:
     """The files among `paths`, and of the folders among them all files below that the adapter reads; each file once.
 
+    With each file comes the folder by which it was named: the given one, or that of a file that was given itself.
     Raises ValueError for a path that does not exist, a file of another modality, and a folder with nothing to read.
     """
-    found: list[Path] = []
+    found: dict[Path, Path] = {}
     for path in paths:
         if Path(path).is_dir():
-            found += _below(adapter, path)
+            found |= dict.fromkeys(_below(adapter, path), Path(path))
         elif Path(path).exists():
             refuse_other_modality(adapter, path)
-            found.append(Path(path))
+            found[Path(path)] = Path(path).parent
         else:
             raise ValueError(f"{path}: no such file or folder")
-    return list(dict.fromkeys(found))
+    return found
 
 
 def _below(adapter: Adapter, folder: str) -> list[Path]:
@@ -61,33 +62,40 @@ def _below(adapter: Adapter, folder: str) -> list[Path]:
 
 
 def read_files(
-    bundle: Bundle, paths: Sequence[Path], window: int, condition: str | None = None
+    bundle: Bundle, paths: Mapping[Path, Path], window: int, condition: str | None = None
 ) -> tuple[list[MediaFile], Skipped]:
     """The files that can be read, and the others as {"path", "reason"}; what a user should hear is said on stderr.
 
-    condition: the class of all files; left out, each has that of the nearest folder that bears a class's name. Raises
-    ValueError for a class that the model does not know.
+    paths: as `files_to_read` gives them. condition: the class of all files; left out, each has that of the nearest
+    folder that bears a class's name. Raises ValueError for a class that the model does not know.
     """
     every = None if condition is None else condition_number(bundle, condition)
     files, skipped = [], []
-    for path in paths:
+    for path, named_by in paths.items():
         try:
             stream = _read(bundle, path, window)
         except MediaError as error:
             print(error, file=sys.stderr)
             skipped.append({"path": str(path), "reason": error.reason})
             continue
-        files.append(MediaFile(path, stream, class_of(bundle, path) if every is None else every))
+        files.append(MediaFile(path, stream, class_of(bundle, path, named_by) if every is None else every))
     _tell_converted(files)
     if every is None and len(bundle.conditions) > 1:
         _tell_without_class(bundle, files)
     return files, skipped
 
 
-def class_of(bundle: Bundle, path: Path) -> int:
-    """The number of the class that the nearest folder above the file names, or 0 where none does."""
-    named = (folder.name for folder in path.absolute().parents if folder.name in bundle.conditions)
-    return bundle.conditions.index(next(named, bundle.conditions[0]))
+def class_of(bundle: Bundle, path: Path, named_by: Path) -> int:
+    """The number of the class of the nearest folder above the file that bears its name, or 0 where none does.
+
+    No folder above `named_by` counts: where a user keeps his files says nothing of what is in them.
+    """
+    for folder in path.absolute().parents:
+        if folder.name in bundle.conditions:
+            return bundle.conditions.index(folder.name)
+        if folder == named_by.absolute():
+            break
+    return 0
 
 
 def _read(bundle: Bundle, path: Path, window: int) -> ByteStream:

@@ -45,7 +45,7 @@ def score(
         curves: A picture (png, svg or pdf) that receives the mean bits by position in the patch and in the window.
         window: Bytes read at once; by default what the model was trained on.
         condition: The class of all files, for a model that was trained with classes; by default that of the nearest
-            folder above each file that bears the name of one.
+            folder above each file that bears the name of one, up to the given folder.
         batch_size: Windows read at the same time.
         device: auto, cpu, cuda, cuda:1, mps, ...
         adapter: Import path of your own adapter class, for a model that was trained with one.
@@ -70,6 +70,10 @@ def score(
         write_atomically(json, lambda temporary: temporary.write_text(text, encoding="utf-8"))
     if curves:
         _draw(curves, places)
+    if lost := [cost.path for cost in costs if not all(map(math.isfinite, cost.nats.values()))]:
+        raise ValueError(
+            f"{lost[0]}: the model's output is not finite: its training has diverged; take an earlier checkpoint"
+        )
     if skipped:
         told = f"{skipped[0]['path']}: {skipped[0]['reason']}"
         raise ValueError(f"{len(skipped)} of {len(files) + len(skipped)} files could not be scored, such as {told}")

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from data_adapters import Adapter, load_class
+from megabyte_mm.data.loader import BATCH_SIZE
 from megabyte_mm.data.windows import resolve_window
 from megabyte_mm.models import MegabyteConfig, ModelConfig
 
@@ -37,9 +38,17 @@ def read_settings(path: str) -> Settings:
     data = _section(settings, "data", path)
     net = _section(settings, "model", path).get("net")
     try:
-        return Settings(_resolved(_net(net), data), data.get("batch_size") or 16)
+        batch_size = _batch_size(data)
+        return Settings(_resolved(_net(net), data), batch_size)
     except (TypeError, ValueError, ImportError) as error:
         raise ValueError(f"{path}: {error}") from error
+
+
+def _batch_size(data: Mapping[str, Any]) -> int:
+    asked = data.get("batch_size", BATCH_SIZE)
+    if isinstance(asked, bool) or not isinstance(asked, int) or asked < 1:
+        raise ValueError(f"data.batch_size is {asked!r}; it must be a whole number from 1 up")
+    return asked
 
 
 def _section(settings: Mapping[str, Any], name: str, path: str) -> dict[str, Any]:

@@ -100,13 +100,14 @@ def _(model: PerceiverAR) -> Kept:
     latents, dim = min(config.latents, length), config.stack.dim
     turned = 1 if config.block.positions == "rotary" else 0
     kinds = 2 + _normed(config.block) + turned + (2 if config.block.qk_norm else 0)
-    read = Kept(stream=dim, inner=kinds * dim) + SYMBOL
     seen = min(config.context or length, length)
+    # Everything before is embedded; of what the latents see, the norm's output, keys and values are kept too.
+    read = (Kept(stream=dim) + SYMBOL) * length + Kept(inner=kinds * dim) * seen
     # Of the reader's block that is not kept for every position: one norm's output, queries, what attention gives.
     reader = Kept(stream=config.stack.heads, inner=kinds * dim + seen)
     reader += _feedforward(config.stack, config.block) + _dropped(dim, config.dropout)
     stack = _stack(config.stack, config.block, config.dropout)
-    return read * length + (reader + stack + PREDICTION) * latents
+    return read + (reader + stack + PREDICTION) * latents
 
 
 def _stack(config: StackConfig, block: BlockConfig, dropout: float, patch_size: int = 1, previous: int = 0) -> Kept:

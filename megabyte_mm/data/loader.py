@@ -22,6 +22,9 @@ from megabyte_mm.views import Ints
 
 Request = tuple[int, Ints]
 
+BATCH_SIZE = 16
+"""Windows in a batch where nothing else is said."""
+
 
 class Batch(NamedTuple):
     """ids: (B, T) int64, 0..256: bytes, and END to the end of the window after a record's last byte.

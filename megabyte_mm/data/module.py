@@ -15,7 +15,7 @@ from data_adapters import registry
 from data_adapters.base import Adapter
 from megabyte_mm.data.cache import encoded, first_reasons
 from megabyte_mm.data.files import Files, find_files
-from megabyte_mm.data.loader import ResumableLoader, WindowDataset, WindowSampler
+from megabyte_mm.data.loader import BATCH_SIZE, ResumableLoader, WindowDataset, WindowSampler
 from megabyte_mm.data.records import Records, Skipped, Splits, split_records, unit_of
 from megabyte_mm.data.windows import resolve_window
 
@@ -60,7 +60,7 @@ class ByteData(LightningDataModule):
         path: str = "",
         adapter: Adapter | None = None,
         window: int | None = None,
-        batch_size: int = 16,
+        batch_size: int = BATCH_SIZE,
         val_batch_size: int | None = None,
         val_share: float = 0.05,
         classes: bool = False,

@@ -25,9 +25,10 @@ class FileCost:
         return self.nats[method] / self.bytes / math.log(2) if self.bytes else None
 
     def values(self) -> dict[str, Any]:
-        """As it stands in the JSON file."""
-        bits = {method: self.bits_per_byte(method) for method in self.nats}
-        return {"path": self.path, "bytes": self.bytes, "nats": dict(self.nats), "bits_per_byte": bits}
+        """As it stands in the JSON file, which knows no nan."""
+        nats = {method: _finite(value) for method, value in self.nats.items()}
+        bits = {method: _finite(self.bits_per_byte(method)) for method in self.nats}
+        return {"path": self.path, "bytes": self.bytes, "nats": nats, "bits_per_byte": bits}
 
 
 def total(files: Sequence[FileCost], methods: Sequence[str]) -> FileCost:
@@ -52,7 +53,10 @@ def _cells(file: FileCost, methods: Sequence[str]) -> list[str]:
 def as_values(
     files: Sequence[FileCost], methods: Sequence[str], curves: Mapping[str, Curves] | None = None
 ) -> dict[str, Any]:
-    """All figures as JSON has them: methods, files, total, and curves where they are given; None for "no bytes"."""
+    """All figures as JSON has them: methods, files, total, and curves where they are given.
+
+    None stands for a figure that does not exist.
+    """
     values: dict[str, Any] = {
         "methods": list(methods),
         "files": [file.values() for file in files],
@@ -66,4 +70,8 @@ def as_values(
 
 
 def _or_none(values: Floats) -> list[float | None]:
-    return [None if math.isnan(value) else value for value in values.tolist()]
+    return [_finite(value) for value in values.tolist()]
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None

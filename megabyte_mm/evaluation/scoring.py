@@ -25,8 +25,8 @@ Bytes = NDArray[np.uint8]
 class Score:
     """What the m symbols of a stream cost: its bytes and, where it ends inside a window, the first END.
 
-    nats: (m,) float32. patch_place, window_place: (m,) int32, where in its patch and in its window each symbol stood
-    in the pass that scored it. bytes: of the stream, END not counted.
+    nats: (m,) float32. patch_place: (m,) int32, where in its patch each symbol stood in the pass that scored it.
+    window_place: (m,) int32, where in the window that scored it. bytes: of the stream, END not counted.
     """
 
     nats: NDArray[np.float32]

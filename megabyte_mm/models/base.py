@@ -73,12 +73,15 @@ class ModelConfig(ABC):
 class Decoder(ABC):
     """Gives the distribution of one symbol after the other, remembering what it has seen.
 
-    Its numbers are those of the model's `forward` at every position. It holds at most `capacity` symbols.
+    Its numbers are those of the model's `forward` at every position. It holds at most `capacity` symbols. `prefill`
+    comes first, be it of no symbols.
     """
 
     capacity: int
     alignment: int
     """A long context is best cut at multiples of this many symbols."""
+    length: int | None = None
+    """Symbols read so far; None before `prefill`."""
 
     @abstractmethod
     def prefill(self, ids_BT: Tensor) -> Tensor:
@@ -91,13 +94,22 @@ class Decoder(ABC):
     def step(self, ids_B: Tensor) -> Tensor:
         """Read one more symbol of each row and return the next one's logits: (B,) int64 -> (B, 257).
 
-        Raises ValueError where the symbol would be the last that fits, since nothing can follow it.
+        Raises ValueError where the symbol would be the last that fits, since nothing can follow it, and RuntimeError
+        before `prefill`.
         """
 
-    def check_room(self, length: int) -> None:
-        """Raise ValueError where nothing can follow so many symbols."""
+    def begin(self, length: int) -> None:
+        """Note that a prefix of that length is read. Raises ValueError where nothing can follow it."""
         if length >= self.capacity:
             raise ValueError(f"{length} symbols leave no room for another in a window of {self.capacity}")
+        self.length = length
+
+    def advance(self) -> int:
+        """Note that one more symbol is read, and return how many that makes. Raises as `step` does."""
+        if self.length is None:
+            raise RuntimeError("a decoder's prefill comes before its first step")
+        self.begin(self.length + 1)
+        return self.length
 
 
 class ByteModel(nn.Module, ABC):

@@ -45,7 +45,7 @@ class MegabyteDecoder(Decoder):
     @torch.no_grad()
     def prefill(self, ids_BT: Tensor) -> Tensor:
         length, patch_size = ids_BT.shape[1], self._model.patch_size
-        self.check_room(length)
+        self.begin(length)
         for cache in (*self._global_caches, *self._local_caches):
             cache.clear()
         self._patches = length // patch_size
@@ -63,7 +63,7 @@ class MegabyteDecoder(Decoder):
     @torch.no_grad()
     def step(self, ids_B: Tensor) -> Tensor:
         patch_size, model = self._model.patch_size, self._model
-        self.check_room(self._patches * patch_size + len(self._patch) + 1)
+        self.advance()
         self._patch.append(ids_B)
         place = len(self._patch)
         if place == patch_size:

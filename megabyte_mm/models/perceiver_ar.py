@@ -112,7 +112,7 @@ class PerceiverAR(SequenceModel):
         return [self.stretch_at(begin, length) for begin in range(0, length, self.stride)]
 
     def training_stretches(self, length: int) -> list[Stretch]:
-        """Those of them that a training step chooses from: all latents are used, where the sequence is long enough."""
+        """Those of them that a training step chooses from: all latents are used, but for the end of a sequence."""
         stretches = self.stretches(length)
         return stretches[1:] or stretches
 

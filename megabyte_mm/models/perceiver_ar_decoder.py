@@ -34,40 +34,41 @@ class PerceiverARDecoder(Decoder):
         self._caches = model.stack.caches(batch, model.config.latents)
         self._recent_BSD: Tensor
         """What stands at the last positions, as many as the next latents may begin with."""
-        self._length = 0
 
     @torch.no_grad()
     def prefill(self, ids_BT: Tensor) -> Tensor:
-        self._length = ids_BT.shape[1]
-        self.check_room(self._length)
+        length = ids_BT.shape[1]
+        self.begin(length)
         self._read.clear()
         input_BSD = self._model.embedder(ids_BT, self._condition_B)
         self._read.append(*self._model.reader.keys_and_values(input_BSD, 0))
-        first = max(self._length // self._model.stride - 1, 0) * self._model.stride
+        first = max(length // self._model.stride - 1, 0) * self._model.stride
         self._recent_BSD = input_BSD[:, -self._model.stride :]
-        return self._new_latents(input_BSD[:, first:])
+        return self._new_latents(input_BSD[:, first:], length)
 
     @torch.no_grad()
     def step(self, ids_B: Tensor) -> Tensor:
-        self.check_room(self._length + 1)
-        self._length += 1
-        input_B1D = self._model.embedder.after(ids_B[:, None], self._length)
-        self._read.append(*self._model.reader.keys_and_values(input_B1D, self._length))
+        length = self.advance()
+        input_B1D = self._model.embedder.after(ids_B[:, None], length)
+        self._read.append(*self._model.reader.keys_and_values(input_B1D, length))
         before_BSD = self._recent_BSD
         self._recent_BSD = torch.cat([before_BSD, input_B1D], dim=1)[:, -self._model.stride :]
-        if self._length % self._model.stride == 0:
-            return self._new_latents(torch.cat([before_BSD, input_B1D], dim=1))
-        return self._latents(input_B1D)
+        if length % self._model.stride == 0:
+            return self._new_latents(torch.cat([before_BSD, input_B1D], dim=1), length)
+        return self._latents(input_B1D, length)
 
-    def _new_latents(self, input_BMD: Tensor) -> Tensor:
+    def _new_latents(self, input_BMD: Tensor, length: int) -> Tensor:
         for cache in self._caches:
             cache.clear()
-        return self._latents(input_BMD)
+        return self._latents(input_BMD, length)
 
-    def _latents(self, input_BMD: Tensor) -> Tensor:
-        """Logits after the last of M latents, which follow those in the caches: (B, M, D) -> (B, V)."""
-        first = self._length + 1 - input_BMD.shape[1]
-        begin = self._length - self._length % self._model.stride
+    def _latents(self, input_BMD: Tensor, length: int) -> Tensor:
+        """Logits after the last of M latents, which follow those in the caches: (B, M, D) -> (B, V).
+
+        length: symbols read, so that the last latent stands where the next symbol will.
+        """
+        first = length + 1 - input_BMD.shape[1]
+        begin = length - length % self._model.stride
         oldest = self._model.stretch_at(begin, self.capacity).oldest
         keys_BHSE, values_BHSE = (held_BHSE[:, :, oldest:] for held_BHSE in self._read.held())
         read_BMD = self._model.reader(input_BMD, first, keys_BHSE, values_BHSE)

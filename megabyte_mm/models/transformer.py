@@ -87,26 +87,23 @@ class TransformerDecoder(Decoder):
         self.alignment = self._size if self._size < capacity else 1  # a lone block may begin anywhere
         self._condition_B = condition_B
         self._caches = model.stack.caches(batch, self._size)
-        self._length = 0
 
     @torch.no_grad()
     def prefill(self, ids_BT: Tensor) -> Tensor:
-        self._length = ids_BT.shape[1]
-        self.check_room(self._length)
+        length = ids_BT.shape[1]
+        self.begin(length)
         for cache in self._caches:
             cache.clear()
-        begin = self._length - self._length % self._size
-        input_BTD = self._model.embedder(ids_BT, self._condition_B)[:, begin:]
+        input_BTD = self._model.embedder(ids_BT, self._condition_B)[:, length - length % self._size :]
         return self._read(input_BTD)
 
     @torch.no_grad()
     def step(self, ids_B: Tensor) -> Tensor:
-        self.check_room(self._length + 1)
-        self._length += 1
-        if self._length % self._size == 0:
+        length = self.advance()
+        if length % self._size == 0:
             for cache in self._caches:
                 cache.clear()
-        return self._read(self._model.embedder.after(ids_B[:, None], self._length))
+        return self._read(self._model.embedder.after(ids_B[:, None], length))
 
     def _read(self, input_BTD: Tensor) -> Tensor:
         hidden_BTD = self._model.stack(input_BTD, self._caches)

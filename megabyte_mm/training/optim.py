@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
+
+Decay = Literal["linear", "cosine", "constant"]
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class OptimizerConfig:
     beta2: float = 0.98
     weight_decay: float = 0.1
     warmup_steps: int = 100
-    decay: Literal["linear", "cosine", "constant"] = "linear"
+    decay: Decay = "linear"
     final_lr: float = 0.0
 
     def __post_init__(self) -> None:
@@ -44,6 +46,8 @@ class OptimizerConfig:
         for field in ("weight_decay", "warmup_steps", "final_lr"):
             if getattr(self, field) < 0:
                 raise ValueError(f"{field} is {getattr(self, field)}; it must not be negative")
+        if self.decay not in get_args(Decay):
+            raise ValueError(f"decay is {self.decay!r}; known: {', '.join(get_args(Decay))}")
 
 
 def adamw(model: nn.Module, config: OptimizerConfig, fused: bool) -> torch.optim.AdamW:

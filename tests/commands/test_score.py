@@ -97,6 +97,19 @@ def test_several_methods_stand_side_by_side(text_model, texts, tmp_path, capsys)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["curves.png", "scores.json", "texts", "tiny.ckpt"]
 
 
+@pytest.mark.filterwarnings("ignore:All-NaN:RuntimeWarning")
+def test_a_diverged_model_is_told_and_its_figures_are_null(text_model, texts, tmp_path, capsys):
+    checkpoint = torch.load(text_model, weights_only=True)
+    for weight in checkpoint["state_dict"].values():
+        weight.fill_(math.nan)
+    torch.save(checkpoint, text_model)
+    out, picture = tmp_path / "out.json", tmp_path / "out.png"
+    with pytest.raises(ValueError, match=r"a\.txt: the model's output is not finite: its training has diverged"):
+        score(text_model, [str(texts)], json=str(out), curves=str(picture))
+    assert json.loads(out.read_text())["total"]["bits_per_byte"] == {"plain": None}
+    assert picture.exists()
+
+
 def test_all_means_every_method(text_model, texts, capsys):
     score(text_model, [str(texts / "val" / "b.md")], method=["all"])
     assert capsys.readouterr().out.splitlines()[0].split() == ["file", "bytes", *METHODS]
@@ -151,18 +164,19 @@ def test_a_picture_that_does_not_fit_is_listed(save_checkpoint, tmp_path, capsys
 def test_the_class_is_that_of_the_folder_unless_it_is_given(save_checkpoint, tmp_path, capsys):
     model = str(save_checkpoint(TextAdapter(), window=24, classes=["cat", "dog"]))
     data = b"the same in every folder"
+    root = tmp_path / "cat"  # above the folders that are given: no class of anything in them
     for folder in ("cat", "dog/old/cats", "elsewhere"):
-        (tmp_path / folder).mkdir(parents=True)
-        (tmp_path / folder / "x.txt").write_bytes(data)
+        (root / folder).mkdir(parents=True)
+        (root / folder / "x.txt").write_bytes(data)
     expected = {folder: plainly(model, data, number) / 24 for number, folder in enumerate(("elsewhere", "cat", "dog"))}
     assert len(set(expected.values())) == 3
-    folders = [str(tmp_path / folder) for folder in expected]
+    folders = [str(root / "elsewhere" / "x.txt"), str(root / "cat"), str(root / "dog")]
     for condition in (None, "dog"):
         score(model, folders, condition=condition, json=str(tmp_path / "out.json"))
         for file in json.loads((tmp_path / "out.json").read_text())["files"]:
-            name = condition or Path(file["path"]).relative_to(tmp_path).parts[0]
+            name = condition or Path(file["path"]).relative_to(root).parts[0]
             assert file["bits_per_byte"]["plain"] == pytest.approx(expected[name], rel=1e-5)
-        told = "1 of 3 files, such as " + str(tmp_path / "elsewhere" / "x.txt") in capsys.readouterr().err
+        told = "1 of 3 files, such as " + str(root / "elsewhere" / "x.txt") in capsys.readouterr().err
         assert told is (condition is None)
     with pytest.raises(ValueError, match="--condition cow: unknown to this model; it knows cat, dog"):
         score(model, folders, condition="cow")

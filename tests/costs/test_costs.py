@@ -37,6 +37,7 @@ CONFIGS: dict[str, ModelConfig] = {
     "transformer": TransformerConfig(WINDOW, LARGE),
     "transformer-blocks": TransformerConfig(WINDOW, LARGE, context=128, block=MODERN),
     "perceiver-ar": PerceiverARConfig(WINDOW, LARGE, latents=128),
+    "perceiver-ar-context": PerceiverARConfig(WINDOW, LARGE, latents=32, context=64, block=MODERN),
     "perceiver-ar-one-stretch": PerceiverARConfig(WINDOW, LARGE, latents=1024, block=MODERN),
 }
 every_model = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)

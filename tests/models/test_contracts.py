@@ -262,6 +262,20 @@ def test_a_full_decoder_goes_on_from_a_part_of_what_it_saw(config: ModelConfig) 
 
 
 @every_model
+def test_a_decoder_begins_with_a_prefix_and_ends_with_its_window(config: ModelConfig) -> None:
+    decoder = make(config).decoder(1, capacity=3)
+    with pytest.raises(RuntimeError, match="prefill comes before its first step"):
+        decoder.step(symbols(1, 1)[0])
+    with pytest.raises(ValueError, match="3 symbols leave no room for another in a window of 3"):
+        decoder.prefill(symbols(1, 3))
+    decoder.prefill(symbols(1, 1))
+    decoder.step(symbols(1, 1)[0])
+    assert decoder.length == 2
+    with pytest.raises(ValueError, match="3 symbols leave no room"):
+        decoder.step(symbols(1, 1)[0])
+
+
+@every_model
 def test_dropout_acts_in_training_only(config: ModelConfig) -> None:
     model = make(replace(config, dropout=0.5))  # type: ignore[type-var] # all are dataclasses
     ids = symbols(1, 12)

@@ -32,7 +32,7 @@ def test_cosine_constant_and_endless_runs():
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"lr": 0.0}, {"lr": math.nan}, {"beta1": 1.0}, {"beta2": -0.1}, {"weight_decay": -1.0}]
+    "wrong", [{"lr": 0.0}, {"lr": math.nan}, {"beta1": 1.0}, {"beta2": -0.1}, {"weight_decay": -1.0}, {"decay": "exp"}]
 )
 def test_settings_that_cannot_be_are_refused_by_name(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
