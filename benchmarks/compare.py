@@ -23,6 +23,7 @@ from benchmarks.comparison.rounds import Validation, take_turns
 from benchmarks.comparison.runs import Limit, Machine, Run
 from benchmarks.peers import PEERS
 from benchmarks.report import machine
+from megabyte_mm.evaluation.methods import is_sliding
 from megabyte_mm.training.cli import best_precision
 from megabyte_mm.training.memory import keep_freed_memory
 
@@ -37,11 +38,13 @@ def main(arguments: list[str] | None = None) -> int:
         keep_freed_memory()
     where = Machine(torch.device(options.device), bf16=_bf16(options))
     try:
+        _refuse_earlier(options)
+        entries = _entries(options)
         results = Results(_about(options, where, words))
-        runs = _runs(options, where, results)
+        runs = _runs(entries, options, where, results)
         _compare(runs, results, options)
     except (ValueError, OSError) as error:
-        print(f"benchmarks/compare.py: error: {error}", file=sys.stderr)
+        print(f"benchmarks/compare.py: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"stopped; what was found so far lies in {options.out}", file=sys.stderr)
@@ -59,14 +62,20 @@ def _compare(runs: list[Run], results: Results, options: argparse.Namespace) -> 
     finally:
         if results.points:
             print(f"\n{results.table().text()}", flush=True)
-            draw(results, options.out / "bpb.png")
+            draw(results, options.out / "bpb.png", "flops" if options.flops else "seconds")
 
 
-def _runs(options: argparse.Namespace, where: Machine, results: Results) -> list[Run]:
+def _refuse_earlier(options: argparse.Namespace) -> None:
+    """Raise ValueError where the results would replace those of an earlier comparison that nobody gave up."""
+    if (options.out / "results.json").exists() and not options.overwrite:
+        raise ValueError(f"{options.out} holds an earlier comparison: name another --out, or add --overwrite")
+
+
+def _runs(entries: list[Entry], options: argparse.Namespace, where: Machine, results: Results) -> list[Run]:
     """Every model under every seed, untrained. Models that cannot take part are left out, with a note."""
     limit = Limit(options.seconds, options.flops)
     runs: list[Run] = []
-    for entry in _entries(options):
+    for entry in entries:
         if reason := _absent(entry, options):
             results.notes.append(reason)
             print(reason, flush=True)
@@ -80,6 +89,11 @@ def _runs(options: argparse.Namespace, where: Machine, results: Results) -> list
         results.about["models"][entry.name] = _told_of(entry, runs[-1])
     if not runs:
         raise ValueError("no model is left to train")
+    if options.final_windows and any(is_sliding(method) for run in runs for method in run.entry.methods):
+        results.notes.append(
+            f"Rows of sliding methods are of other bytes than the rest where --final_windows {options.final_windows} "
+            "leaves any out: they then compare among themselves only."
+        )
     return runs
 
 
@@ -107,7 +121,8 @@ def _told(points: Iterator[Point]) -> Iterator[Point]:
     for point in points:
         print(
             f"{point.model:24} seed {point.seed}  {point.seconds:8.1f} s  {point.steps:7,} steps  "
-            f"{point.bytes:13,} bytes  {point.bytes_per_second:10,.0f} bytes/s  {point.bpb:.4f} bpb  ({point.method})",
+            f"{point.bytes:13,} bytes  {point.bytes_per_second:10,.0f} bytes/s  {point.bpb:.4f} bpb  "
+            f"({point.method}{', final' if point.final else ''})",
             flush=True,
         )
         yield point
@@ -144,13 +159,14 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     )
     add("--data", required=True, metavar="PATH", help="media files, as data.path of megabyte-mm fit")
     add("--out", required=True, type=Path, metavar="DIR", help="results.json, table.md and bpb.png go there")
+    add("--overwrite", action="store_true", help="replace the results of an earlier comparison in --out")
     add("--seconds", type=float, default=180.0, help="training time of each run, validation not counted (default: 180)")
     add("--flops", type=float, help="end each run after so many operations instead; peers are then left out")
     add("--seeds", type=int, nargs="+", default=[0], help="each model is trained once under each (default: 0)")
     add("--only", nargs="+", metavar="NAME", help="some of the experiment's models (default: all)")
     add("--slice", type=float, default=5.0, help="seconds that a run trains before the next one's turn (default: 5)")
-    add("--val_windows", type=int, default=64, help="validate on so many windows on the way (default: 64)")
-    add("--final_windows", type=int, help="and on so many at the end (default: all)")
+    add("--val_windows", type=int, default=64, help="windows validated for the plot (default: 64)")
+    add("--final_windows", type=int, help="windows validated at the end for the table (default: all)")
     add("--precision", choices=("auto", "bf16", "fp32"), default="auto", help="auto: bf16 where it is fast (default)")
     add("--device", choices=("cpu", "cuda"), default=default_device, help="default: cuda where it is")
     add("--threads", type=int, help="CPU threads (default: torch's own choice)")

@@ -34,6 +34,8 @@ class Point:
     flops: float | None = None
     """Operations of its training steps; None for a model that does not tell them."""
     method: str = "plain"
+    final: bool = False
+    """Whether it is of the validation windows of finished runs; otherwise of those that every milestone has."""
 
 
 @dataclass
@@ -53,7 +55,10 @@ class Results:
         return found
 
     def latest(self) -> Iterator[list[Point]]:
-        """The last point of each seed, for every model and method that has any: the best model first, nan last."""
+        """The last point of each seed, for every model and method that has any: the best model first, nan last.
+
+        It is the final one, unless the run is not finished.
+        """
         kinds = dict.fromkeys((point.model, point.method) for point in self.points)
         lasts = [[points[-1] for points in self.of(*kind).values()] for kind in kinds]
         return iter(sorted(lasts, key=lambda points: (math.isnan(mean_bpb(points)), mean_bpb(points))))
@@ -67,8 +72,9 @@ class Results:
         )
         table.rows = [_row(points, seeds) for points in self.latest()]
         table.notes = ["Numbers before the seeds are means over them; the spread is max - min.", *self.notes]
-        if unfinished := {points[0].model for points in self.latest() if min(point.share for point in points) < 1.0}:
-            table.notes.append(f"Not finished: {', '.join(sorted(unfinished))}.")
+        latest = [point for points in self.latest() for point in points]
+        if unfinished := sorted(f"{point.model} (seed {point.seed})" for point in latest if not point.final):
+            table.notes.append(f"Not finished, and validated on the windows of the plot: {', '.join(unfinished)}.")
         return table
 
     def write(self, folder: Path) -> None:
@@ -90,16 +96,16 @@ def _row(points: list[Point], seeds: list[int]) -> tuple[Cell, ...]:
     spread = max(p.bpb for p in points) - min(p.bpb for p in points)
     return (
         name,
-        *(f"{mean(float(getattr(point, count)) for point in points):,.0f}" for count in counts),
+        *(mean(float(getattr(point, count)) for point in points) for count in counts),
         _mean_pflops(points),
         *(by_seed.get(seed) for seed in seeds),
         f"{mean_bpb(points):.4f}" + (f" ± {spread:.4f}" if len(points) > 1 else ""),
     )
 
 
-def _mean_pflops(points: list[Point]) -> str | None:
+def _mean_pflops(points: list[Point]) -> float | None:
     told = [point.flops for point in points if point.flops is not None]
-    return f"{mean(told) / 1e15:.3g}" if told else None
+    return mean(told) / 1e15 if told else None
 
 
 def mean_bpb(points: list[Point]) -> float:

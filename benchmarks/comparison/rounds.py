@@ -9,28 +9,22 @@ from benchmarks.comparison.experiment import Entry
 from benchmarks.comparison.results import Point
 from benchmarks.comparison.runs import Run
 from megabyte_mm.data.module import ByteData
+from megabyte_mm.evaluation.methods import Method
 
 
 class Validation:
-    """Measures runs on the same windows: some of them on the way, others (or all, where None) at the end."""
+    """Measures runs on the same windows: some of them at every milestone, others (or all, where None) at the end."""
 
     def __init__(self, path: str, windows: int | None, final_windows: int | None) -> None:
         self._path, self._windows, self._final_windows = path, windows, final_windows
         self._opened: dict[str, ByteData] = {}
 
     def points(self, run: Run, share: float) -> Iterator[Point]:
-        """What the run has reached: one point on the way, and at the end one for each method of its entry."""
-        final = share == 1.0
-        data = self._data(run.entry, self._final_windows if final else self._windows)
-        for method in run.entry.methods if final else ("plain",):
-            yield Point(
-                *(run.entry.name, run.seed, share, run.seconds, run.steps, run.bytes),
-                bpb=run.validate(data, method),
-                bytes_per_second=run.peak_rate,
-                parameters=run.parameters,
-                flops=run.flops,
-                method=method,
-            )
+        """What the run has reached: a point of its curve, and at the end a final one for each method of its entry."""
+        yield _point(run, share, self._data(run.entry, self._windows))
+        if share == 1.0:
+            for method in run.entry.methods:
+                yield _point(run, share, self._data(run.entry, self._final_windows), method, final=True)
 
     def _data(self, entry: Entry, windows: int | None) -> ByteData:
         """Opened once for all models that read the data in the same form."""
@@ -38,6 +32,18 @@ class Validation:
         if key not in self._opened:
             self._opened[key] = entry.open_data(self._path, seed=0, val_windows=windows)
         return self._opened[key]
+
+
+def _point(run: Run, share: float, data: ByteData, method: Method = "plain", final: bool = False) -> Point:
+    return Point(
+        *(run.entry.name, run.seed, share, run.seconds, run.steps, run.bytes),
+        bpb=run.validate(data, method),
+        bytes_per_second=run.peak_rate,
+        parameters=run.parameters,
+        flops=run.flops,
+        method=method,
+        final=final,
+    )
 
 
 def take_turns(

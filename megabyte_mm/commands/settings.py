@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,8 +88,8 @@ def _net(asked: Any) -> ModelConfig:
     path, arguments = _class(asked, "model.net")
     module, _, name = path.rpartition(".")
     found = getattr(importlib.import_module(module or "megabyte_mm.models"), name, None)
-    if not (isinstance(found, type) and issubclass(found, ModelConfig)):
-        raise ValueError(f"model.net: {path} is not a ModelConfig")
+    if not (isinstance(found, type) and issubclass(found, ModelConfig)) or inspect.isabstract(found):
+        raise ValueError(f"model.net: {path} is no config of an architecture")
     return _filled(found, arguments)
 
 

@@ -1,10 +1,13 @@
 """An experiment's file says which models are compared, and every mistake in it is told."""
 
+from dataclasses import replace
+
 import pytest
 
 from benchmarks.compare import main
 from benchmarks.comparison.experiment import ROOT, read_experiment
-from megabyte_mm.models import MegabyteConfig
+from data_adapters import FileAdapter
+from megabyte_mm.models import MegabyteConfig, TransformerConfig
 
 
 @pytest.mark.parametrize(
@@ -52,21 +55,95 @@ def test_a_net_may_stand_below_init_args(experiment):
     assert (entry.net.patch_size, entry.net.init_std) == (8, 0.05)
 
 
+def test_arguments_below_init_args_change_only_what_they_say(experiment):
+    [entry] = read_experiment(experiment({"a": {"net": {"init_args": {"local_stack": {"layers": 3}}}}}))
+    assert isinstance(entry.net, MegabyteConfig)
+    assert entry.net.local_stack is not None
+    assert (entry.net.local_stack.layers, entry.net.local_stack.dim) == (3, 16)
+
+
+@pytest.mark.parametrize("name", ["TransformerConfig", "megabyte_mm.models.TransformerConfig"])
+def test_an_architecture_may_be_named_without_arguments_as_in_fit(name, experiment):
+    [entry] = read_experiment(experiment({"a": {"net": name}}))
+    assert entry.net == TransformerConfig()
+
+
+@pytest.mark.parametrize("name", ["FileAdapter", "data_adapters.FileAdapter"])
+def test_an_adapter_may_be_named_without_arguments_as_in_fit(name, experiment, texts):
+    [entry] = read_experiment(experiment({"a": {"data": {"adapter": name}}}))
+    assert isinstance(entry.open_data(texts, 0, None).adapter, FileAdapter)
+
+
+def test_what_is_changed_in_a_class_named_without_arguments_is_of_that_class(experiment):
+    models = {"a": {"net": {"stack": {"dim": 32, "layers": 1, "heads": 2}}}}
+    [entry] = read_experiment(experiment(models, defaults={"net": "TransformerConfig"}))
+    assert isinstance(entry.net, TransformerConfig)
+    assert entry.net.stack.dim == 32
+
+
+def test_a_config_class_of_the_users_own_is_found_by_its_import_path(experiment, tmp_path, monkeypatch):
+    code = "from megabyte_mm.models import TransformerConfig\nclass OwnConfig(TransformerConfig): ..."
+    (tmp_path / "own_models.py").write_text(code, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    [entry] = read_experiment(experiment({"a": {"net": "own_models.OwnConfig"}}))
+    assert type(entry.net).__name__ == "OwnConfig"
+
+
+def test_empty_sections_change_nothing(experiment, texts):
+    adapter = {"class_path": "data_adapters.TextAdapter", "init_args": None}
+    empty = {"net": None, "optimizer": None, "data": None, "peer": None, "methods": None}
+    models = {"a": {}, "b": {"data": {"adapter": adapter}}, "c": empty, "d": None}
+    first, *others = [replace(entry, name="") for entry in read_experiment(experiment(models))]
+    assert others == [first] * 3
+    assert first.open_data(texts, 0, None).window == 16
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"nett": {}}, "model a: unknown nett"),
-        ({"net": {"dims": 3}}, "model a, net: unknown dims"),
+        ({"net": {"dims": 3}}, "model a, net: dims is no field"),
         ({"net": {"local_stack": {"dims": 3}}}, "model a, net: local_stack.dims is no field"),
         ({"net": {"patch_size": 5}}, "model a, net: global_stack.dim 16"),
-        ({"net": {"class_path": "Lunch"}}, "model a: unknown class_path 'Lunch'"),
-        ({"optimizer": {"rate": 1}}, "model a, optimizer: unknown rate"),
-        ({"optimizer": {"lr": "1e-3"}}, "model a, optimizer: lr is the text '1e-3'; YAML wants 1.0e-3"),
+        ({"net": {"class_path": "Lunch"}}, "model a, net: 'Lunch' names no model's config"),
+        ({"optimizer": {"rate": 1}}, "model a, optimizer: rate is no field"),
+        ({"optimizer": {"lr": "1e-3"}}, "model a, optimizer: lr is '1e-3'; .* YAML wants 1.0e-3"),
         ({"optimizer": {"lr": -1.0}}, "model a, optimizer: lr is -1.0"),
         ({"net": {"patch_size": 1}, "methods": ["strided"]}, "model a: strided needs"),
         ({"data": {"path": "x"}}, "model a, data: unknown path"),
         ({"peer": "lunch"}, "model a: unknown peer 'lunch'"),
+        ({"peer": ["mblm"]}, "model a: unknown peer"),
         ({"methods": ["lunch"]}, "model a: unknown methods lunch"),
+        ({"methods": ["plain", 3]}, "model a: unknown methods 3"),
+        ({"methods": "sliding"}, r"model a: methods is 'sliding'; it must be a list such as \[plain"),
+        (3, "model a is 3; it must hold settings"),
+        ({3: {}}, "model a: unknown 3"),
+        ({"extends": ["configs/text.yaml"]}, r"model a: extends is \['configs/text.yaml'\]; it must be a config file"),
+        ({"extends": "configs/lunch.yaml"}, "model a: extends is configs/lunch.yaml, but there is no file "),
+        ({"batch_size": "4"}, "model a: batch_size is '4'; it must be a whole number of at least 1"),
+        ({"batch_size": 2.0}, "model a: batch_size is 2.0; it"),
+        ({"batch_size": 0}, "model a: batch_size is 0; it"),
+        ({"batch_size": None}, "model a: batch_size is None; it"),
+        ({"batch_size": True}, "model a: batch_size is True; it"),
+        ({"data": [1]}, r"model a: data is \[1\]; it must hold settings"),
+        ({"data": {"window": "64"}}, "model a, data: window is '64'; it must be a whole number"),
+        ({"data": {"val_share": "1e-2"}}, "model a, data: val_share is '1e-2'; it must be a number"),
+        ({"data": {"val_batch_size": 0}}, "model a: data.val_batch_size 0 must be at least 1"),
+        ({"data": {"adapter": 3}}, "model a: data.adapter is 3; it must hold settings"),
+        ({"data": {"adapter": "Lunch"}}, "model a: data.adapter: cannot import 'data_adapters.Lunch'"),
+        ({"data": {"adapter": {"class_path": 3}}}, "model a: data.adapter: class_path is 3; it"),
+        ({"data": {"adapter": {"init_args": [1]}}}, r"model a: data.adapter: init_args is \[1\]; it"),
+        (
+            {"data": {"adapter": {"class_path": "AudioAdapter", "init_args": {"rate": "8000"}}}},
+            "model a: data.adapter: AudioAdapter cannot be built with {'rate': '8000'}",
+        ),
+        ({"net": 3}, "model a: net is 3; it must hold settings"),
+        ({"net": "lunch.Config"}, "model a, net: 'lunch.Config' names no model's config"),
+        ({"net": "ModelConfig"}, "model a, net: 'ModelConfig' names no model's config"),
+        ({"net": "TransformerConfig", "peer": "mblm"}, "model a: a peer takes its sizes from a MegabyteConfig"),
+        ({"net": {"class_path": "TransformerConfig", "init_args": 3}}, "model a: net: init_args is 3; it"),
+        ({"optimizer": 1e-3}, "model a: optimizer is 0.001; it must hold settings"),
+        ({"optimizer": {"lr": None}}, "model a, optimizer: lr is None; it must be a number"),
         ({"net": {"max_len": 12}}, "model a: max_len is 12, but the data have 16"),
         (
             {"data": {"adapter": {"class_path": "data_adapters.TextAdapter", "init_args": {"x": 1}}}},
@@ -91,6 +168,13 @@ def test_a_mistake_in_an_experiment_is_told_in_a_line(settings, message, experim
         ("models: {}", "names no models"),
         ("- a", "holds no settings"),
         ("{defaults: {extends: configs/text.yaml}, models: {a: {}}}", "defaults: unknown extends"),
+        ("models: [a, b]", r"experiment.yaml: models is \['a', 'b'\]; it must hold settings, each with a name"),
+        ("{models: {a: {}}, data: [1]}", r"experiment.yaml: data is \[1\]; it must hold settings"),
+        ("{models: {a: {}}, defaults: [1]}", r"experiment.yaml: defaults is \[1\]; it must hold settings"),
+        ("{models: {a: {}}, defaults: {net: 3}}", "experiment.yaml, defaults: net is 3; it must hold settings"),
+        ("{models: {a: {}}, extends: [b]}", r"experiment.yaml: extends is \['b'\]; it must be a config file"),
+        ("{models: {a: {}}, extends: b.yaml}", "experiment.yaml: extends is b.yaml, but there is no file"),
+        ("{models: {a: {}}, 3: 4}", "experiment.yaml: unknown 3"),
     ],
 )
 def test_a_file_that_is_no_experiment_is_refused(text, message, tmp_path):
@@ -98,3 +182,8 @@ def test_a_file_that_is_no_experiment_is_refused(text, message, tmp_path):
     path.write_text(text, encoding="utf-8")
     with pytest.raises(ValueError, match=message):
         read_experiment(path)
+
+
+def test_an_experiment_that_is_not_there_is_told_in_a_line(texts, tmp_path, capsys):
+    assert main([str(tmp_path / "lunch.yaml"), "--data", texts, "--out", str(tmp_path / "out")]) == 2
+    assert capsys.readouterr().err.endswith(f"there is no file {tmp_path / 'lunch.yaml'}\n")

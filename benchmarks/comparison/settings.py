@@ -1,0 +1,74 @@
+"""Settings from YAML, section by section: every mistake raises ValueError with one line that says where it stands."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from types import UnionType
+from typing import Any, get_args, get_type_hints
+
+import yaml
+
+from megabyte_mm.training.cli import refuse_duplicate_keys
+
+Settings = dict[str, Any]
+
+KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+
+
+def read_settings(path: Path, asked_by: str = "") -> Settings:
+    """What a YAML file holds. asked_by: what to name before the path where there is no such file."""
+    if not path.is_file():
+        raise ValueError(f"{asked_by}there is no file {path}")
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: {' '.join(str(error).split())}") from error
+    refuse_duplicate_keys(str(path))
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} holds no settings")
+    return found
+
+
+def section(settings: Mapping[Any, Any], key: Any, name: str) -> Settings:
+    """The settings below a key, none where it is empty or missing. name: what to call them in an error."""
+    found = settings.get(key)
+    if found is None:
+        return {}
+    if not isinstance(found, dict):
+        raise ValueError(f"{name} is {found!r}; it must hold settings, each with a name")
+    return dict(found)
+
+
+def class_section(settings: Mapping[str, Any], key: str, name: str) -> Settings:
+    """class_path and init_args below a key, which may also hold the class_path alone; init_args only where given."""
+    found = settings.get(key)
+    whole = {"class_path": found} if isinstance(found, str) else section(settings, key, name)
+    if "class_path" in whole and not isinstance(whole["class_path"], str):
+        raise ValueError(f"{name}: class_path is {whole['class_path']!r}; it must be the name of a class")
+    if arguments := section(whole, "init_args", f"{name}: init_args"):
+        return {**whole, "init_args": arguments}
+    return {key: value for key, value in whole.items() if key != "init_args"}
+
+
+def refuse_unknown(settings: Mapping[Any, Any], known: Iterable[str], name: str) -> None:
+    """Raise ValueError where settings hold a key that is not known."""
+    if unknown := sorted(str(key) for key in set(settings) - set(known)):
+        raise ValueError(f"{name}: unknown {', '.join(unknown)}; known: {', '.join(sorted(known))}")
+
+
+def check_kinds(settings: Mapping[str, Any], called: Callable[..., Any], name: str) -> None:
+    """Raise ValueError where a number, a truth value or a text is of another kind than a parameter's annotation."""
+    hints = get_type_hints(called.__init__ if inspect.isclass(called) else called)
+    for key, value in settings.items():
+        kinds = get_args(hints[key]) if isinstance(hints[key], UnionType) else (hints[key],)
+        told = [KINDS[kind] for kind in kinds if kind in KINDS]
+        if told and not any(_is(value, kind) for kind in kinds):
+            raise ValueError(f"{name}: {key} is {value!r}; it must be {' or '.join(told)}")
+
+
+def _is(value: Any, kind: type) -> bool:
+    if isinstance(value, bool):
+        return kind is bool
+    return isinstance(value, int | float if kind is float else kind)
