@@ -65,7 +65,7 @@ class Results:
 
     def table(self) -> Table:
         """One row for each model and method, the best first."""
-        seeds = list(dict.fromkeys(point.seed for point in self.points))
+        seeds = sorted({point.seed for point in self.points})
         columns = ("model", "parameters", "seconds", "steps", "bytes seen", "peak bytes/s", "PFLOPs")
         table = Table(
             "Bits per byte on the validation data", (*columns, *(f"seed {s}" for s in seeds), "mean ± spread")
