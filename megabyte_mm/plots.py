@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -22,9 +23,11 @@ def position_curves(curves: Mapping[str, tuple[Floats, Floats]]) -> Figure:
     """
     figure = Figure(figsize=(10, 4), layout="constrained")
     in_patch, in_window = figure.subplots(1, 2)
-    for method, (patch, window) in curves.items():
-        in_patch.plot(np.arange(len(patch)), patch, marker=".", label=method)
-        in_window.plot(*stretches(window, len(patch)), label=method)
+    for number, (method, (patch, window)) in enumerate(curves.items()):
+        # Later lines leave gaps, so that one that is the same as an earlier one hides nothing.
+        style: dict[str, Any] = {"label": method, "linestyle": (0, (6, 4 * number)) if number else "-"}
+        in_patch.plot(np.arange(len(patch)), patch, marker=".", **style)
+        in_window.plot(*stretches(window, len(patch)), **style)
     _name(in_patch, "position in the patch")
     _name(in_window, "position in the window")
     in_patch.legend()

@@ -14,6 +14,7 @@ def test_every_method_has_a_line_in_both_pictures(tmp_path):
     assert [line.get_label() for line in in_patch.lines] == ["plain", "strided"]
     assert (in_patch.get_xlabel(), in_window.get_xlabel()) == ("position in the patch", "position in the window")
     np.testing.assert_array_equal(in_patch.lines[0].get_ydata(), curves["plain"][0])
+    assert [line.is_dashed() for line in in_patch.lines] == [False, True]  # so that an equal one below shows
     figure.savefig(tmp_path / "curves.png")
     with Image.open(tmp_path / "curves.png") as image:
         assert image.width > image.height > 100

@@ -88,7 +88,10 @@ def _parts_table(costs: Costs) -> list[str]:
     wide = max(len("total"), *(len(part.name) for part in costs.parts))
     total = Part("total", costs.parameters, costs.flops, costs.training_flops)
     head = f"{'part':<{wide}}  parameters   share   forward FLOPs/byte   training FLOPs/byte"
-    return [head, *(_part_line(part, costs, wide) for part in (*costs.parts, total))]
+    lines = [head, *(_part_line(part, costs, wide) for part in (*costs.parts, total))]
+    if costs.training_flops < costs.flops:
+        lines.append("a training step learns from the latents at one place of the window alone")
+    return lines
 
 
 def _part_line(part: Part, costs: Costs, wide: int) -> str:
@@ -100,7 +103,8 @@ def _part_line(part: Part, costs: Costs, wide: int) -> str:
 
 
 def _memory_table(costs: Costs) -> list[str]:
-    lines = [f"memory of a training step on {costs.batch_size:,} windows, without the allocator's own"]
+    windows = "1 window" if costs.batch_size == 1 else f"{costs.batch_size:,} windows"
+    lines = [f"memory of a training step on {windows}, without the allocator's own"]
     lines.append(f"  weights, gradients, AdamW's moments   {binary(costs.state_bytes):>10}")
     for precision, kept in costs.activation_bytes.items():
         lines.append(f"  {'activations, ' + precision:<36}  {binary(kept):>10}")
@@ -109,9 +113,12 @@ def _memory_table(costs: Costs) -> list[str]:
 
 def _reach_lines(costs: Costs) -> list[str]:
     pairs = costs.attention
-    times = f"{pairs.transformer / pairs.scores:,.1f} times as many"
+    scores = f"attention: {pairs.scores:,.1f} scores per byte and layer"
+    if pairs.scores != pairs.transformer:
+        times = pairs.transformer / pairs.scores
+        scores += f", of a Transformer {pairs.transformer:,.0f}: {times:,.1f} times as many"
     return [
-        f"attention: {pairs.scores:,.1f} scores per byte and layer, of a Transformer {pairs.transformer:,.0f}: {times}",
+        scores,
         f"  MEGABYTE with patches of T^(1/3) = {pairs.best_patch} bytes: {pairs.best:,.1f}",
         f"generation: {costs.serial_layers:,.2f} layers one after the other per byte",
     ]

@@ -145,7 +145,10 @@ class ByteModel(nn.Module, ABC):
         """The length, max_len if None. Raises ValueError for a sequence that the model cannot read."""
         length = self.max_len if length is None else length
         if length < 1 or length > (self.longest or length):
-            raise ValueError(f"a sequence of {length} symbols; this model takes 1 to {self.longest or 'any number'}")
+            reason = ", the places that it has learned" if self.longest else ""
+            raise ValueError(
+                f"a sequence of {length} symbols; this model takes 1 to {self.longest or 'any number'}{reason}"
+            )
         return length
 
     def work(self) -> PartWork:

@@ -92,10 +92,13 @@ class MegabyteConfig(ModelConfig):
             "byte_scale": self.byte_scale != 1.0,
         }
         of_global = {"conv_encoder": self.conv_encoder}
+        defaults = MegabyteConfig.__dataclass_fields__
         for stack, fields in (("local_stack", of_local), ("global_stack", of_global)):
-            for name, is_set in fields.items():
-                if is_set and getattr(self, stack) is None:
-                    raise ValueError(f"{name} is {getattr(self, name)!r}, but there is no {stack} to use it")
+            unused = [name for name, is_set in fields.items() if is_set and getattr(self, stack) is None]
+            if unused:
+                told = " and ".join(f"{name} is {getattr(self, name)!r}" for name in unused)
+                wanted = ", ".join(f"{name}: {defaults[name].default!r}" for name in unused)
+                raise ValueError(f"{told}, but there is no {stack} to use it: without one, set {wanted}")
 
     def resolve(self, patch_size: int | None, max_len: int, conditions: int, unit: int = 1) -> MegabyteConfig:
         found = self.filled(patch_size=patch_size, max_len=max_len, conditions=conditions)

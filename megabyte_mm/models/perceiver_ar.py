@@ -77,6 +77,10 @@ class PerceiverAR(SequenceModel):
 
     def __init__(self, config: PerceiverARConfig) -> None:
         super().__init__(config)
+        if config.latents > 2 * self.max_len:
+            raise ValueError(
+                f"latents is {config.latents}; a window of {self.max_len} symbols never fills half of them"
+            )
         self.stride = config.latents // 2
         self.reader = Reader(config.stack, config.block, config.dropout)
         self.stack = Stack(config.stack, config.block, config.dropout)

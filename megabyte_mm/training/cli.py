@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 import signal
 import sys
 from collections.abc import Mapping, Sequence
@@ -23,6 +24,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from megabyte_mm.data.module import ByteData
 from megabyte_mm.helptext import ExamplesFormatter
+from megabyte_mm.models import CONFIGS
 from megabyte_mm.training.callbacks import RunReport, SampleWriter, Throughput
 from megabyte_mm.training.checkpoints import (
     AtomicCheckpointIO,
@@ -168,9 +170,12 @@ def run(name: str, arguments: Sequence[str], commands: Mapping[str, Any]) -> Non
     tidy_output()
     for path in config_files(arguments):
         refuse_duplicate_keys(path)
+        refuse_unknown_sections(path)
     try:
         _run(name, arguments, commands[name])
-    except (ArgumentError, MisconfigurationException) as error:
+    except ArgumentError as error:
+        raise ValueError(explained(str(error))) from error
+    except MisconfigurationException as error:
         raise ValueError(str(error)) from error
     except Interrupted as stop:
         raise SystemExit(128 + stop.number) from None
@@ -214,6 +219,33 @@ def config_files(arguments: Sequence[str]) -> list[str]:
     following = [*arguments[1:], ""]
     flags = ("--config", "-c")
     return [value or after for (flag, value), after in zip(pairs, following, strict=True) if flag in flags]
+
+
+SECTIONS = ("trainer", "model", "data", "samples")
+KEYS = (*SECTIONS, "seed_everything", "checkpoint_minutes", "ckpt_path", "weights_only")
+"""What a config may hold at its top."""
+
+
+def refuse_unknown_sections(path: str) -> None:
+    """Raise ValueError where a YAML file holds what the parser would pass over in silence."""
+    found = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    if not isinstance(found, dict):
+        raise ValueError(f"{path}: not a config file")
+    for key, value in found.items():
+        if key not in KEYS:
+            raise ValueError(f"{path}: {key} is no section of a config; known: {', '.join(KEYS)}")
+        if key in SECTIONS and not isinstance(value, dict | None):
+            raise ValueError(f"{path}: {key} is {value!r}; it must hold settings, each with a name")
+
+
+def explained(report: str) -> str:
+    """jsonargparse's report, with the names that there are where a class or one of its options is not known."""
+    if unknown := re.search(r'Parser key "model\.net".*Expected a dot import path string: (\S+)', report, re.S):
+        known = ", ".join(kind.__name__ for kind in CONFIGS.values())
+        return f"--model.net {unknown[1]}: no such class; known are {known}, and the import path of your own"
+    if "model.net" in report and "is not accepted" in report:
+        return f"{report}; --model.net.help MegabyteConfig (or another class) lists the options that there are"
+    return report
 
 
 def refuse_duplicate_keys(path: str) -> None:

@@ -31,6 +31,8 @@ def test_no_step_is_spent_where_every_row_has_ended() -> None:
 
 
 def test_the_context_holds_the_latents() -> None:
+    with pytest.raises(ValueError, match="latents is 400; a window of 24 symbols never fills half of them"):
+        PerceiverARConfig(24, latents=400).build()
     with pytest.raises(ValueError, match="context is 4; it must hold the 8 latents"):
         PerceiverARConfig(latents=8, context=4)
     with pytest.raises(ValueError, match="latents is 3; it must be an even number"):

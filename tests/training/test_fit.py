@@ -141,7 +141,16 @@ MISTAKES = {
     "--ckpt_path=best": "--ckpt_path: there is no file",
     "--ckpt_path=small.yaml": "small.yaml: not a checkpoint, or a damaged one",
     "--config=twice.yaml": "twice.yaml, line 3: max_steps is set twice",
-    "--config=unknown.yaml": "does not accept option 'bogus'",
+    "--config=unknown.yaml": "unknown.yaml: bogus is no section of a config; known: trainer, model, data",
+    "--config=empty.yaml": "empty.yaml: modle is no section of a config",
+    "--config=list.yaml": "list.yaml: model is [1]; it must hold settings, each with a name",
+    "--config=text.yaml": "text.yaml: not a config file",
+    "--model.net=TransfomerConfig": "--model.net TransfomerConfig: no such class; known are MegabyteConfig, Transf",
+    "--model.net.crosspatch=3": "'crosspatch' is not accepted; --model.net.help MegabyteConfig",
+    "--model.net.local_start=byte --model.net.byte_scale=5 --model.net.local_stack=null": (
+        "local_start is 'byte' and byte_scale is 5.0, but there is no local_stack to use it: "
+        "without one, set local_start: 'learned', byte_scale: 1.0"
+    ),
 }
 
 
@@ -149,7 +158,10 @@ MISTAKES = {
 def test_a_mistake_is_one_line_and_exit_code_2(fit, root, capfd, argument):
     Path("twice.yaml").write_text("trainer:\n  max_steps: 3\n  max_steps: 4\n")
     Path("unknown.yaml").write_text("bogus: 1\n")
-    assert fit(argument) == 2
+    Path("empty.yaml").write_text("modle: {net: {}}\n")
+    Path("list.yaml").write_text("model: [1]\n")
+    Path("text.yaml").write_text("a page of prose\n")
+    assert fit(*argument.split(" ")) == 2
     (line,) = capfd.readouterr().err.splitlines()
     assert line.startswith("megabyte-mm fit: error: ")
     assert MISTAKES[argument] in line
