@@ -59,8 +59,11 @@ def state_bytes(model: ByteModel) -> int:
 
 
 def activation_bytes(model: ByteModel, batch: int, mixed: bool) -> float:
-    """What a training step on `batch` full windows keeps for its backward pass; mixed: in bf16-mixed, else 32-true."""
-    kept = kept_by_row(model) * batch
+    """The most that a training step on `batch` full windows holds for its backward pass at a time.
+
+    mixed: in bf16-mixed, else 32-true. What the model computes anew, by its `activation_budget`, is counted once.
+    """
+    kept = kept_by(model, batch)
     if not mixed:
         return FULL * (kept.stream + kept.inner) + kept.small
     matrices = sum(work.weights for part in model.training_work().values() for work in part)
@@ -68,33 +71,37 @@ def activation_bytes(model: ByteModel, batch: int, mixed: bool) -> float:
 
 
 @singledispatch
-def kept_by_row(model: ByteModel) -> Kept:
-    """What one full window keeps. Raises ValueError for an architecture that is not known here."""
+def kept_by(model: ByteModel, batch: int) -> Kept:
+    """What that many full windows keep. Raises ValueError for an architecture that is not known here."""
     raise ValueError(f"no costs are known for {type(model).__name__}")
 
 
-@kept_by_row.register
-def _(model: Transformer) -> Kept:
+@kept_by.register
+def _(model: Transformer, batch: int) -> Kept:
     config = model.config
     stack = _stack(config.stack, config.block, config.dropout)
-    return (stack + SYMBOL + PREDICTION) * model.max_len
+    return (stack + SYMBOL + PREDICTION) * (model.max_len * batch)
 
 
-@kept_by_row.register
-def _(model: Megabyte) -> Kept:
-    config, length, kept = model.config, model.max_len, PREDICTION
+@kept_by.register
+def _(model: Megabyte, batch: int) -> Kept:
+    config, symbols = model.config, model.max_len * batch
+    kept = Kept(stream=1.0) * symbols
     if config.global_stack is not None:
-        stack = _stack(config.global_stack, config.block, config.dropout)
-        kept += stack * (1 / model.patch_size) + SYMBOL
+        recomputed = model.recomputes_global(batch)
+        stack = _stack(config.global_stack, config.block, config.dropout, recomputed=recomputed)
+        kept += stack * (symbols / model.patch_size) + SYMBOL * symbols
         if config.conv_encoder:  # three times what goes in, and what ReLU makes of what comes out
-            kept += Kept(inner=6 * config.global_stack.dim / model.patch_size)
-    if config.local_stack is not None:
-        kept += _stack(config.local_stack, config.block, config.dropout, model.patch_size, config.cross_patch) + SYMBOL
-    return kept * length
+            kept += Kept(inner=6 * config.global_stack.dim / model.patch_size) * symbols
+    at_once = min(batch * model.patches_at_once(batch) * model.patch_size, symbols)
+    if config.local_stack is None:
+        return kept + LOGITS * at_once
+    stack = _stack(config.local_stack, config.block, config.dropout, model.patch_size, config.cross_patch)
+    return kept + (stack + SYMBOL + PREDICTION) * at_once
 
 
-@kept_by_row.register
-def _(model: PerceiverAR) -> Kept:
+@kept_by.register
+def _(model: PerceiverAR, batch: int) -> Kept:
     """The costliest of the places that a step may learn from: the end of the window."""
     config, length = model.config, model.max_len
     latents, dim = min(config.latents, length), config.stack.dim
@@ -107,13 +114,24 @@ def _(model: PerceiverAR) -> Kept:
     reader = Kept(stream=config.stack.heads, inner=kinds * dim + seen)
     reader += _feedforward(config.stack, config.block) + _dropped(dim, config.dropout)
     stack = _stack(config.stack, config.block, config.dropout)
-    return read + (reader + stack + PREDICTION) * latents
+    return (read + (reader + stack + PREDICTION) * latents) * batch
 
 
-def _stack(config: StackConfig, block: BlockConfig, dropout: float, patch_size: int = 1, previous: int = 0) -> Kept:
-    """What each position of a stack keeps: all blocks, and the input and the output of the last norm."""
+def _stack(
+    config: StackConfig,
+    block: BlockConfig,
+    dropout: float,
+    patch_size: int = 1,
+    previous: int = 0,
+    recomputed: bool = False,
+) -> Kept:
+    """What each position of a stack keeps: all blocks, and the input and the output of the last norm.
+
+    recomputed: of all blocks but one, the input alone.
+    """
     one = _attention(config, block, patch_size, previous) + _feedforward(config, block) + _dropped(config.dim, dropout)
-    return one * config.layers + Kept(stream=config.dim, inner=_normed(block) * config.dim)
+    blocks = one + Kept(stream=config.dim) * (config.layers - 1) if recomputed else one * config.layers
+    return blocks + Kept(stream=config.dim, inner=_normed(block) * config.dim)
 
 
 def _attention(config: StackConfig, block: BlockConfig, patch_size: int, previous: int) -> Kept:
@@ -146,5 +164,7 @@ def _dropped(dim: int, dropout: float) -> Kept:
 
 SYMBOL = Kept(small=8)
 """A symbol that was looked up in a table."""
-PREDICTION = Kept(stream=SYMBOLS, small=8)
-"""A symbol that is predicted: the log-probability of each of the 257, and which it was."""
+PREDICTION = Kept(stream=1, small=8)
+"""A symbol that is predicted from the table: the logarithm of what its logits add up to, and which it was."""
+LOGITS = Kept(stream=SYMBOLS, small=8)
+"""One that is predicted by the heads: the log-probability of each of the 257, and which it was."""

@@ -12,8 +12,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
-from megabyte_mm.models.attention import Attention, CrossPatchAttention
+from megabyte_mm.models.attention import CPU_EXPLICIT_UP_TO, Attention, CrossPatchAttention
 from megabyte_mm.models.cache import LayerCache
 
 
@@ -154,13 +155,22 @@ class Stack(nn.Module):
         self.blocks = nn.ModuleList(Block(config, block, dropout, previous) for _ in range(config.layers))
         self.norm = NORMS[block.norm](config.dim)
 
-    def forward(self, x_NTD: Tensor, caches: Sequence[LayerCache] | None = None, patches: int | None = None) -> Tensor:
+    def forward(
+        self,
+        x_NTD: Tensor,
+        caches: Sequence[LayerCache] | None = None,
+        patches: int | None = None,
+        recompute: bool = False,
+    ) -> Tensor:
         """(N, T, D) -> (N, T, D). With caches, the T positions follow the ones held there, and are added to them.
 
-        patches: with cross-patch attention, how many of the N sequences are consecutive patches of one row.
+        patches: with cross-patch attention, how many of the N sequences are consecutive patches of one row. recompute:
+        keep the input of each block alone, and compute the rest anew for the backward pass.
         """
+        recompute = recompute and torch.is_grad_enabled()
         for i, block in enumerate(self.blocks):
-            x_NTD = block(x_NTD, caches[i] if caches is not None else None, patches)
+            arguments = (x_NTD, caches[i] if caches is not None else None, patches)
+            x_NTD = checkpoint(block, *arguments, use_reentrant=False) if recompute else block(*arguments)
         out_NTD: Tensor = self.norm(x_NTD)
         return out_NTD
 
@@ -182,6 +192,12 @@ def init_weights(module: nn.Module, std: float) -> None:
             nn.init.trunc_normal_(part.weight, std=std, a=-2 * std, b=2 * std)
         if isinstance(part, nn.Linear | nn.Conv1d) and part.bias is not None:
             nn.init.zeros_(part.bias)
+
+
+def stack_activations(config: StackConfig, seen: int) -> int:
+    """About how many bytes a position keeps for the backward pass, in float32, where it sees so many others."""
+    scores = 2 * config.heads * seen if seen <= CPU_EXPLICIT_UP_TO else 0
+    return 4 * config.layers * (config.dim * (8 + 2 * config.feedforward) + scores)
 
 
 def drawn_parameter(*shape: int, std: float) -> nn.Parameter:

@@ -13,14 +13,19 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from megabyte_mm.alphabet import END, SYMBOLS
 from megabyte_mm.models.base import ByteModel, ModelConfig, condition_ids
 from megabyte_mm.models.cache import LayerCache
 from megabyte_mm.models.embedders import PatchEmbedder
-from megabyte_mm.models.layers import BlockConfig, Stack, StackConfig, drawn_parameter, init_weights
+from megabyte_mm.models.layers import BlockConfig, Stack, StackConfig, drawn_parameter, init_weights, stack_activations
+from megabyte_mm.models.loss import table_nll
 from megabyte_mm.models.megabyte_decoder import MegabyteDecoder
 from megabyte_mm.models.work import PartWork, Work, matmul_parameters, stack_work, table_work
+
+LEAST_PATCHES = 4
+"""A chunk has at least so many times the patches that are read once more before it, for attention across patches."""
 
 
 @dataclass(frozen=True)
@@ -173,13 +178,92 @@ class Megabyte(ByteModel):
         if self.local_stack is None:
             logits_BKPV: Tensor = self.heads(global_BKG)
             return logits_BKPV.view(batch, -1, SYMBOLS)[:, :length]
+        return self.to_logits(self._local_output(global_BKG, padded_BT, condition_B))[:, :length]
+
+    def nll(self, ids_BT: Tensor, condition_B: Tensor | None = None) -> Tensor:
+        """Negative log-likelihood of every symbol in nats: (B, T) int64 -> (B, T) float32.
+
+        Patches go through the local model in chunks, as many at a time as `activation_budget` allows; where they are
+        several, and gradients are wanted, each chunk is computed anew for the backward pass.
+        """
+        batch, length = ids_BT.shape
+        self.check_length(length)
+        condition_B = condition_ids(condition_B, batch, ids_BT.device)
+        padded_BT = F.pad(ids_BT, (0, -length % self.patch_size), value=END)
+        global_BKG = self.global_output(padded_BT, condition_B)
         patches = padded_BT.shape[1] // self.patch_size
-        context_NPL = self.local_context(global_BKG, condition_B, patches)
-        previous_NQ = padded_BT.view(-1, self.patch_size)[:, :-1]
-        hidden_NPL = self.local_stack(
-            self.local_input(context_NPL, self.local_starts(padded_BT), previous_NQ), patches=patches
-        )
-        return self.to_logits(hidden_NPL).view(batch, -1, SYMBOLS)[:, :length]
+        size = self.patches_at_once(batch)
+        nats = [
+            self._chunk_nll(global_BKG, padded_BT, condition_B, first, min(first + size, patches))
+            for first in range(0, patches, size)
+        ]
+        return torch.cat(nats, dim=1)[:, :length].float()
+
+    def patches_at_once(self, batch: int) -> int:
+        """How many patches of each row have their local activations held together."""
+        local = self.config.local_stack
+        seen = self.patch_size + self.config.cross_patch
+        held = 3 * 4 * SYMBOLS if local is None else stack_activations(local, seen)
+        # At least so many that what is read twice at their borders is little.
+        least = LEAST_PATCHES * self._reach
+        return max(int(self.activation_budget // (held * batch * self.patch_size)), least, 1)
+
+    @property
+    def _reach(self) -> int:
+        """How many patches before its own a place hears of in the local model: one more with each layer."""
+        local = self.config.local_stack
+        return local.layers if local is not None and self.config.cross_patch else 0
+
+    def _chunk_nll(
+        self, global_BKG: Tensor | None, ids_BT: Tensor, condition_B: Tensor, first: int, last: int
+    ) -> Tensor:
+        """The nats of the patches first..last - 1 of each row: (B, (last - first) * P)."""
+        patch = self.patch_size
+        # Across patches, some of those before are read once more, for what these see of them.
+        begin = max(first - self._reach, 0)
+        ids_BC = ids_BT[:, begin * patch : last * patch]
+        before_B1 = ids_BT[:, begin * patch - 1 :][:, :1] if begin else None
+        told_BkG = None if global_BKG is None else global_BKG[:, begin:last]
+        arguments = (told_BkG, ids_BC, condition_B, before_B1, (first - begin) * patch)
+        whole = (first, last * patch) == (0, ids_BT.shape[1])
+        if whole or not torch.is_grad_enabled():
+            return self._stretch_nll(*arguments)
+        nats_BC: Tensor = checkpoint(self._stretch_nll, *arguments, use_reentrant=False)
+        return nats_BC
+
+    def _stretch_nll(
+        self,
+        global_BkG: Tensor | None,
+        ids_BC: Tensor,
+        condition_B: Tensor,
+        before_B1: Tensor | None,
+        skipped: int,
+    ) -> Tensor:
+        """The nats of all symbols of whole patches but the first `skipped`: (B, C) int64 -> (B, C - skipped)."""
+        wanted_BC = ids_BC[:, skipped:]
+        if self.local_stack is None:
+            logits_BKPV = self.heads(global_BkG)
+            return F.cross_entropy(
+                logits_BKPV.view(-1, SYMBOLS).float(), wanted_BC.flatten(), reduction="none"
+            ).view_as(wanted_BC)
+        hidden_BCL = self._local_output(global_BkG, ids_BC, condition_B, before_B1)[:, skipped:]
+        nats_N = table_nll(hidden_BCL.flatten(0, 1), self.local_symbols.weight, wanted_BC.flatten())
+        return nats_N.view_as(wanted_BC)
+
+    def _local_output(
+        self, global_BkG: Tensor | None, ids_BC: Tensor, condition_B: Tensor, before_B1: Tensor | None = None
+    ) -> Tensor:
+        """The last hidden vectors of the local model over whole patches of each row: (B, C) int64 -> (B, C, L).
+
+        global: what the global model says of these patches; before: the symbol before them, None where rows begin.
+        """
+        assert self.local_stack is not None
+        patches = ids_BC.shape[1] // self.patch_size
+        context_NPL = self.local_context(global_BkG, condition_B, patches)
+        previous_NQ = ids_BC.reshape(-1, self.patch_size)[:, :-1]
+        input_NPL = self.local_input(context_NPL, self.local_starts(ids_BC, before_B1), previous_NQ)
+        hidden_NPL: Tensor = self.local_stack(input_NPL, patches=patches)
+        return hidden_NPL.view(*ids_BC.shape, -1)
 
     def global_output(
         self, ids_BT: Tensor, condition_B: Tensor, caches: Sequence[LayerCache] | None = None
@@ -192,8 +276,16 @@ class Megabyte(ByteModel):
             return None
         start_B1G = F.embedding(condition_B, self.start_CG).unsqueeze(1)
         patches_BKG = torch.cat([start_B1G, self.embedder(ids_BT[:, : -self.patch_size])], dim=1)
-        global_BKG: Tensor = self.global_stack(patches_BKG, caches)
+        recompute = self.recomputes_global(len(ids_BT))
+        global_BKG: Tensor = self.global_stack(patches_BKG, caches, recompute=recompute)
         return global_BKG
+
+    def recomputes_global(self, batch: int) -> bool:
+        """Whether a training step on so many full windows keeps the inputs of the global model's blocks alone."""
+        if self.config.global_stack is None:
+            return False
+        held = stack_activations(self.config.global_stack, self.max_patches) * self.max_patches * batch
+        return held > self.activation_budget
 
     def local_context(self, global_BKG: Tensor | None, condition_B: Tensor, patches: int) -> Tensor:
         """What the local model is told of each place of a patch, with its position: (B, K, G) -> (N, P, L)."""

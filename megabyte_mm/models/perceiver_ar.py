@@ -11,7 +11,6 @@ from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from megabyte_mm.alphabet import END
 from megabyte_mm.models.attention import HeadedAttention, attend
@@ -86,7 +85,7 @@ class PerceiverAR(SequenceModel):
         self.stack = Stack(config.stack, config.block, config.dropout)
         init_weights(self, config.init_std)
 
-    def forward(self, ids_BT: Tensor, condition_B: Tensor | None = None) -> Tensor:
+    def hidden(self, ids_BT: Tensor, condition_B: Tensor | None = None) -> Tensor:
         input_BTD = self.embedded(ids_BT, condition_B)
         keys_BHTE, values_BHTE = self.reader.keys_and_values(input_BTD, 0)
         hidden = []
@@ -94,7 +93,7 @@ class PerceiverAR(SequenceModel):
             seen = keys_BHTE[:, :, oldest:end], values_BHTE[:, :, oldest:end]
             latents_BMD = self.stack(self.reader(input_BTD[:, first:end], first, *seen))
             hidden.append(latents_BMD[:, begin - first :])
-        return self.embedder.to_logits(torch.cat(hidden, dim=1))
+        return torch.cat(hidden, dim=1)
 
     def training_nll(self, ids_BT: Tensor, condition_B: Tensor | None = None) -> tuple[Tensor, slice]:
         """The nats of the latents at one place of the window, at random one of those that `forward` goes through."""
@@ -102,8 +101,7 @@ class PerceiverAR(SequenceModel):
         input_BTD = self.embedded(ids_BT[:, :end], condition_B)
         seen = self.reader.keys_and_values(input_BTD[:, oldest:], oldest)
         latents_BMD = self.stack(self.reader(input_BTD[:, first:], first, *seen))
-        logits_BVM = self.embedder.to_logits(latents_BMD).float().transpose(1, 2)
-        return F.cross_entropy(logits_BVM, ids_BT[:, first:end], reduction="none"), slice(first, end)
+        return self.nats(latents_BMD, ids_BT[:, first:end]), slice(first, end)
 
     def draw_stretch(self, ids_BT: Tensor) -> Stretch:
         """One of the training stretches at random, but none where every row has ended: it would teach nothing."""

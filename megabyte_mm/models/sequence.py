@@ -5,6 +5,7 @@ Legend: B rows, T symbols, D model width.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass, field, replace
 from typing import Self
 
@@ -13,6 +14,7 @@ from torch import Tensor
 from megabyte_mm.models.base import ByteModel, ModelConfig, condition_ids
 from megabyte_mm.models.embedders import SequenceEmbedder
 from megabyte_mm.models.layers import BlockConfig, StackConfig
+from megabyte_mm.models.loss import table_nll
 
 
 @dataclass(frozen=True)
@@ -73,3 +75,19 @@ class SequenceModel(ByteModel):
         self.check_length(length)
         input_BTD: Tensor = self.embedder(ids_BT[:, :-1], condition_ids(condition_B, batch, ids_BT.device))
         return input_BTD
+
+    @abstractmethod
+    def hidden(self, ids_BT: Tensor, condition_B: Tensor | None = None) -> Tensor:
+        """What the table of symbols makes logits of: (B, T) int64 -> (B, T, D)."""
+
+    def forward(self, ids_BT: Tensor, condition_B: Tensor | None = None) -> Tensor:
+        return self.embedder.to_logits(self.hidden(ids_BT, condition_B))
+
+    def nll(self, ids_BT: Tensor, condition_B: Tensor | None = None) -> Tensor:
+        """Negative log-likelihood of every symbol in nats: (B, T) int64 -> (B, T) float32; no logits are kept."""
+        return self.nats(self.hidden(ids_BT, condition_B), ids_BT)
+
+    def nats(self, hidden_BtD: Tensor, ids_Bt: Tensor) -> Tensor:
+        """Of the symbols at the places of hidden vectors: (B, t, D), (B, t) int64 -> (B, t) float32."""
+        nats_N = table_nll(hidden_BtD.flatten(0, 1), self.embedder.symbols.weight, ids_Bt.flatten())
+        return nats_N.view_as(ids_Bt).float()

@@ -52,14 +52,14 @@ class Transformer(SequenceModel):
         self.stack = Stack(config.stack, config.block, config.dropout)
         init_weights(self, config.init_std)
 
-    def forward(self, ids_BT: Tensor, condition_B: Tensor | None = None) -> Tensor:
+    def hidden(self, ids_BT: Tensor, condition_B: Tensor | None = None) -> Tensor:
         batch, length = ids_BT.shape
         input_BTD = self.embedded(ids_BT, condition_B)
         size = self.block_size(length)
         # Causality keeps what fills the last block from reaching any position that is returned.
         blocks_NCD = F.pad(input_BTD, (0, 0, 0, -length % size)).reshape(-1, size, input_BTD.shape[-1])
-        hidden_BTD = self.stack(blocks_NCD).reshape(batch, -1, input_BTD.shape[-1])[:, :length]
-        return self.embedder.to_logits(hidden_BTD)
+        hidden_BTD: Tensor = self.stack(blocks_NCD).reshape(batch, -1, input_BTD.shape[-1])[:, :length]
+        return hidden_BTD
 
     def block_size(self, length: int) -> int:
         """Symbols that see each other in a sequence of that length."""

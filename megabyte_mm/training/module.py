@@ -33,6 +33,8 @@ class ByteLM(LightningModule):
         net: The architecture. What is left null there follows from the data.
         optimizer: The optimizer and its learning rate schedule.
         method: How validation and test read the model: plain, sliding, strided, sliding+strided. Training is the same.
+        activation_memory: GiB that the activations of a training step may take: where they would take more, they are
+            kept in part and computed anew for the backward pass. By default 1 on a CPU, and 0.4 of a GPU's memory.
     """
 
     model: ByteModel
@@ -42,11 +44,15 @@ class ByteLM(LightningModule):
         net: ModelConfig = MegabyteConfig(),  # noqa: B008 - both are frozen
         optimizer: OptimizerConfig = OptimizerConfig(),  # noqa: B008
         method: Method = "plain",
+        activation_memory: float | None = None,
     ) -> None:
         super().__init__()
         self.net = net
         self.optimizer = optimizer
         self.method = method
+        if activation_memory is not None and not activation_memory > 0:
+            raise ValueError(f"activation_memory is {activation_memory}; it must be above 0")
+        self.activation_memory = activation_memory
         self._time_used = 0.0
         self.val_bpb = BitsPerByte()
         self.test_bpb = BitsPerByte()
@@ -71,7 +77,8 @@ class ByteLM(LightningModule):
             raise ValueError(f"model.method {self.method}: {error}") from error
 
     def on_train_start(self) -> None:
-        """Note the run's seed, and set the learning rate where the run resumes."""
+        """Note the run's seed and how much memory there is, and set the learning rate where the run resumes."""
+        self.model.activation_budget = activation_budget(self.activation_memory, self.device)
         self._seed = torch.initial_seed()
         for config in self.trainer.lr_scheduler_configs:
             assert isinstance(config.scheduler, LambdaLR)
@@ -148,6 +155,15 @@ class ByteLM(LightningModule):
         if not isinstance(data, ByteData):
             raise ValueError("ByteLM needs a trainer with a ByteData")
         return data
+
+
+def activation_budget(asked: float | None, device: torch.device) -> float:
+    """Bytes for the activations of a training step: the GiB that were asked for, or a default for the device."""
+    if asked is not None:
+        return asked * 2**30
+    if device.type == "cuda":
+        return 0.4 * torch.cuda.get_device_properties(device).total_memory
+    return ByteModel.activation_budget
 
 
 def time_used(trainer: Trainer) -> float:

@@ -194,6 +194,24 @@ def test_nll_is_the_cross_entropy_of_forward_with_its_gradients(config: ModelCon
 
 
 @every_model
+def test_what_is_computed_anew_changes_neither_nats_nor_gradients(
+    config: ModelConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("megabyte_mm.models.megabyte.LEAST_PATCHES", 0)
+    model, ids, condition = make(config), symbols(2, WINDOW), torch.tensor([0, 1])
+    found = []
+    for budget in (2**30, 1):  # everything kept, and as little as possible
+        model.activation_budget = budget
+        model.zero_grad()
+        nats = model.nll(ids, condition)
+        (nats * torch.linspace(-1, 2, nats.numel()).view_as(nats)).sum().backward()
+        found.append((nats.detach(), {name: p.grad for name, p in model.named_parameters()}))
+        with torch.no_grad():
+            torch.testing.assert_close(model.nll(ids, condition), nats)
+    torch.testing.assert_close(found[0], found[1])
+
+
+@every_model
 def test_what_training_learns_from_are_nats_of_forward(config: ModelConfig) -> None:
     model = make(config)
     ids, condition = symbols(2, WINDOW), torch.tensor([0, 2])

@@ -57,6 +57,16 @@ def test_two_processes_measure_and_train_as_one(fit, small, root, texts):
     assert list(two.glob("logs/version_0/samples/step-0000004/*.txt"))
 
 
+@pytest.mark.parametrize("net", [{}, {"cross_patch": 2}])
+def test_little_memory_for_activations_changes_nothing_but_rounding(net, fit, root):
+    options = [f"--model.net.{name}={value}" for name, value in net.items()]
+    assert fit(*options) == 0
+    less = root.with_name("less")
+    assert fit(*options, "--model.activation_memory=1e-9", f"--trainer.default_root_dir={less}") == 0
+    assert logged(less, "val/bpb") == pytest.approx(logged(root, "val/bpb"), rel=1e-5)
+    assert fit("--model.activation_memory=0", f"--trainer.default_root_dir={root.with_name('none')}") == 2
+
+
 def test_the_metric_adds_up_over_batches_and_processes():
     nats = torch.rand(4, 6)
     ids = torch.randint(0, 256, (4, 6))

@@ -1,0 +1,73 @@
+"""What symbols cost, without ever holding the logits of all of them.
+
+Legend: N rows of hidden vectors, D model width, V the 257 symbols, C rows of a chunk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+ROWS = 8192
+"""Rows whose logits are held at once: 8 MiB in float32."""
+
+
+def table_nll(hidden_ND: Tensor, table_VD: Tensor, ids_N: Tensor) -> Tensor:
+    """Negative log-likelihood in nats of symbols whose logits are products with a table of symbols.
+
+    hidden: (N, D); table: (V, D); ids: (N,) int64 -> (N,) float32, or float64 where both factors are. The products are
+    taken in autocast's precision; logits are computed anew for the backward pass, some rows at a time.
+    """
+    nats_N: Tensor = _TableNll.apply(hidden_ND, table_VD, ids_N)  # type: ignore[no-untyped-call]
+    return nats_N
+
+
+class _TableNll(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, hidden_ND: Tensor, table_VD: Tensor, ids_N: Tensor) -> Tensor:
+        ctx.given = hidden_ND.dtype
+        exact = torch.promote_types(hidden_ND.dtype, torch.float32)
+        hidden_ND = hidden_ND.to(_product_dtype(hidden_ND))
+        table_DV = table_VD.to(hidden_ND.dtype).T
+        nats_N = torch.empty(ids_N.shape, dtype=exact, device=hidden_ND.device)
+        norms_N = torch.empty_like(nats_N)
+        for rows in _chunks(len(ids_N)):
+            logits_CV = (hidden_ND[rows] @ table_DV).to(exact)
+            norms_N[rows] = logits_CV.logsumexp(-1)
+            nats_N[rows] = norms_N[rows] - logits_CV.gather(1, ids_N[rows, None])[:, 0]
+        ctx.save_for_backward(hidden_ND, table_VD, ids_N, norms_N)
+        return nats_N
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_N: Tensor) -> tuple[Tensor, Tensor, None]:
+        hidden_ND, table_VD, ids_N, norms_N = ctx.saved_tensors
+        factor_VD = table_VD.to(hidden_ND.dtype)
+        grad_hidden_ND = torch.empty_like(hidden_ND, dtype=ctx.given)
+        grad_table_VD = torch.zeros_like(table_VD, dtype=norms_N.dtype)
+        for rows in _chunks(len(ids_N)):
+            hidden_CD = hidden_ND[rows]
+            shares_CV = (hidden_CD @ factor_VD.T).to(norms_N.dtype).sub_(norms_N[rows, None]).exp_()
+            # The gradient of a row's logits: what each symbol was given, less what came.
+            shares_CV.scatter_add_(1, ids_N[rows, None], norms_N.new_full((1, 1), -1.0).expand(len(hidden_CD), 1))
+            slopes_CV = shares_CV.mul_(grad_N[rows, None]).to(hidden_ND.dtype)
+            grad_hidden_ND[rows] = slopes_CV @ factor_VD
+            grad_table_VD += slopes_CV.T @ hidden_CD
+        return grad_hidden_ND, grad_table_VD.to(table_VD.dtype), None
+
+
+def _product_dtype(like: Tensor) -> torch.dtype:
+    """Of matrix products with such vectors here."""
+    kind = like.device.type
+    known = torch.amp.autocast_mode.is_autocast_available(kind)
+    if like.dtype != torch.float64 and known and torch.is_autocast_enabled(kind):
+        return torch.get_autocast_dtype(kind)
+    return like.dtype
+
+
+def _chunks(rows: int) -> Iterator[slice]:
+    return (slice(first, first + ROWS) for first in range(0, rows, ROWS))
