@@ -10,11 +10,13 @@ from typing import Any, get_args, get_type_hints
 
 import yaml
 
+from megabyte_mm.models.plain import KINDS, is_of
 from megabyte_mm.training.cli import refuse_duplicate_keys
 
 Settings = dict[str, Any]
 
-KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+TOLD = {**KINDS, str: "text"}
+"""What to call the kinds that a setting may be of."""
 
 
 def read_settings(path: Path, asked_by: str = "") -> Settings:
@@ -63,12 +65,6 @@ def check_kinds(settings: Mapping[str, Any], called: Callable[..., Any], name: s
     hints = get_type_hints(called.__init__ if inspect.isclass(called) else called)
     for key, value in settings.items():
         kinds = get_args(hints[key]) if isinstance(hints[key], UnionType) else (hints[key],)
-        told = [KINDS[kind] for kind in kinds if kind in KINDS]
-        if told and not any(_is(value, kind) for kind in kinds):
+        told = [TOLD[kind] for kind in kinds if kind in TOLD]
+        if told and not any(is_of(value, kind) for kind in kinds):
             raise ValueError(f"{name}: {key} is {value!r}; it must be {' or '.join(told)}")
-
-
-def _is(value: Any, kind: type) -> bool:
-    if isinstance(value, bool):
-        return kind is bool
-    return isinstance(value, int | float if kind is float else kind)

@@ -170,15 +170,11 @@ class Megabyte(ByteModel):
 
     def forward(self, ids_BT: Tensor, condition_B: Tensor | None = None) -> Tensor:
         batch, length = ids_BT.shape
-        self.check_length(length)
-        condition_B = condition_ids(condition_B, batch, ids_BT.device)
-        # Causality keeps whatever fills the last patch from reaching any position that is returned.
-        padded_BT = F.pad(ids_BT, (0, -length % self.patch_size), value=END)
-        global_BKG = self.global_output(padded_BT, condition_B)
+        padded_BT, condition_B, global_BKG = self._read_patches(ids_BT, condition_B)
         if self.local_stack is None:
             logits_BKPV: Tensor = self.heads(global_BKG)
             return logits_BKPV.view(batch, -1, SYMBOLS)[:, :length]
-        return self.to_logits(self._local_output(global_BKG, padded_BT, condition_B))[:, :length]
+        return self.to_logits(self.local_output(global_BKG, padded_BT, condition_B))[:, :length]
 
     def nll(self, ids_BT: Tensor, condition_B: Tensor | None = None) -> Tensor:
         """Negative log-likelihood of every symbol in nats: (B, T) int64 -> (B, T) float32.
@@ -187,10 +183,7 @@ class Megabyte(ByteModel):
         several, and gradients are wanted, each chunk is computed anew for the backward pass.
         """
         batch, length = ids_BT.shape
-        self.check_length(length)
-        condition_B = condition_ids(condition_B, batch, ids_BT.device)
-        padded_BT = F.pad(ids_BT, (0, -length % self.patch_size), value=END)
-        global_BKG = self.global_output(padded_BT, condition_B)
+        padded_BT, condition_B, global_BKG = self._read_patches(ids_BT, condition_B)
         patches = padded_BT.shape[1] // self.patch_size
         size = self.patches_at_once(batch)
         nats = [
@@ -198,6 +191,15 @@ class Megabyte(ByteModel):
             for first in range(0, patches, size)
         ]
         return torch.cat(nats, dim=1)[:, :length].float()
+
+    def _read_patches(self, ids_BT: Tensor, condition_B: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+        """The symbols filled up to whole patches, a condition for each row, and what the global model says of them."""
+        batch, length = ids_BT.shape
+        self.check_length(length)
+        condition_B = condition_ids(condition_B, batch, ids_BT.device)
+        # Causality keeps whatever fills the last patch from reaching any position that is returned.
+        padded_BT = F.pad(ids_BT, (0, -length % self.patch_size), value=END)
+        return padded_BT, condition_B, self.global_output(padded_BT, condition_B)
 
     def patches_at_once(self, batch: int) -> int:
         """How many patches of each row have their local activations held together."""
@@ -246,23 +248,29 @@ class Megabyte(ByteModel):
             return F.cross_entropy(
                 logits_BKPV.view(-1, SYMBOLS).float(), wanted_BC.flatten(), reduction="none"
             ).view_as(wanted_BC)
-        hidden_BCL = self._local_output(global_BkG, ids_BC, condition_B, before_B1)[:, skipped:]
+        hidden_BCL = self.local_output(global_BkG, ids_BC, condition_B, before_B1)[:, skipped:]
         nats_N = table_nll(hidden_BCL.flatten(0, 1), self.local_symbols.weight, wanted_BC.flatten())
         return nats_N.view_as(wanted_BC)
 
-    def _local_output(
-        self, global_BkG: Tensor | None, ids_BC: Tensor, condition_B: Tensor, before_B1: Tensor | None = None
+    def local_output(
+        self,
+        global_BkG: Tensor | None,
+        ids_BC: Tensor,
+        condition_B: Tensor,
+        before_B1: Tensor | None = None,
+        caches: Sequence[LayerCache] | None = None,
     ) -> Tensor:
         """The last hidden vectors of the local model over whole patches of each row: (B, C) int64 -> (B, C, L).
 
-        global: what the global model says of these patches; before: the symbol before them, None where rows begin.
+        global: what the global model says of these patches; before: the symbol before them, None where rows begin;
+        caches: receive what the patch after them will see.
         """
         assert self.local_stack is not None
         patches = ids_BC.shape[1] // self.patch_size
         context_NPL = self.local_context(global_BkG, condition_B, patches)
         previous_NQ = ids_BC.reshape(-1, self.patch_size)[:, :-1]
         input_NPL = self.local_input(context_NPL, self.local_starts(ids_BC, before_B1), previous_NQ)
-        hidden_NPL: Tensor = self.local_stack(input_NPL, patches=patches)
+        hidden_NPL: Tensor = self.local_stack(input_NPL, caches, patches=patches)
         return hidden_NPL.view(*ids_BC.shape, -1)
 
     def global_output(

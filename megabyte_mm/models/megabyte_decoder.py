@@ -114,14 +114,8 @@ class MegabyteDecoder(Decoder):
 
         Each layer looks back by one patch, so that as many patches matter as there are layers.
         """
-        model = self._model
-        assert model.local_stack is not None
-        count = min(self._patches, len(self._local_caches))
-        first = self._patches - count
-        ids_BT = known_BT[:, first * model.patch_size :]
+        first = max(self._patches - len(self._local_caches), 0)
+        begin = first * self._model.patch_size
         told_BKG = None if global_BKG is None else global_BKG[:, first:-1]
-        context_NPL = model.local_context(told_BKG, self._condition_B, count)
-        before_B1 = known_BT[:, first * model.patch_size - 1 :][:, :1] if first else None
-        starts_NL = model.local_starts(ids_BT, before_B1)
-        previous_NQ = ids_BT.reshape(-1, model.patch_size)[:, :-1]
-        model.local_stack(model.local_input(context_NPL, starts_NL, previous_NQ), self._local_caches, patches=count)
+        before_B1 = known_BT[:, begin - 1 :][:, :1] if first else None
+        self._model.local_output(told_BKG, known_BT[:, begin:], self._condition_B, before_B1, self._local_caches)

@@ -47,12 +47,13 @@ def _value(value: Any, hint: Any, name: str) -> Any:
     [kind] = [kind for kind in kinds if kind is not type(None)]
     if is_dataclass(kind):
         return from_plain(kind, value, f"{name}.")  # type: ignore[arg-type] # never an instance
-    if get_origin(kind) is not Literal and not _is(value, kind):
+    if get_origin(kind) is not Literal and not is_of(value, kind):
         raise ValueError(f"{name} is {value!r}; it must be {KINDS[kind]}{_hint(value, kind)}")
     return value
 
 
-def _is(value: Any, kind: type) -> bool:
+def is_of(value: Any, kind: type) -> bool:
+    """Whether a value that a file holds is of that kind: true and false are no numbers, a whole number may be any."""
     if isinstance(value, bool):
         return kind is bool
     return isinstance(value, int | float if kind is float else kind)
