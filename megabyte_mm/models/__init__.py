@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from megabyte_mm.models.base import ByteModel, Decoder, ModelConfig
+from megabyte_mm.models.base import ByteModel, CompileMode, Decoder, ModelConfig
 from megabyte_mm.models.layers import BlockConfig, StackConfig
 from megabyte_mm.models.megabyte import Megabyte, MegabyteConfig
 from megabyte_mm.models.perceiver_ar import PerceiverAR, PerceiverARConfig
@@ -13,6 +13,7 @@ from megabyte_mm.models.transformer import Transformer, TransformerConfig
 __all__ = [
     "BlockConfig",
     "ByteModel",
+    "CompileMode",
     "Decoder",
     "Megabyte",
     "MegabyteConfig",

@@ -5,14 +5,18 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from megabyte_mm.models.layers import Stack
 from megabyte_mm.models.plain import from_plain
 from megabyte_mm.models.work import PartWork, total_flops
+
+CompileMode = Literal["default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"]
+"""How long torch.compile looks for fast code, and whether it records CUDA graphs."""
 
 
 class ModelConfig(ABC):
@@ -184,6 +188,16 @@ class ByteModel(nn.Module, ABC):
         trained on a few positions of a window at a time.
         """
         return self.nll(ids_BT, condition_B), slice(None)
+
+    def compile_blocks(self, mode: CompileMode = "default") -> None:
+        """Let torch.compile write the code of Transformer blocks in training; weights and their names stay.
+
+        Results are those of the plain code but for rounding. Each new shape costs some seconds once. mode: torch's own;
+        reduce-overhead records CUDA graphs.
+        """
+        for part in self.modules():
+            if isinstance(part, Stack):
+                part.compile_blocks(mode)
 
     def spec(self) -> dict[str, Any]:
         """Name and plain config: enough for `models.build` to make the same architecture."""

@@ -82,6 +82,8 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "swiglu": F.silu,
 }
 GATED = ("swiglu",)
+COMPILED_VARIANTS = 32
+"""How many shapes of blocks may be compiled; after that, what fits none of them is run as it is."""
 
 
 class FeedForward(nn.Module):
@@ -154,6 +156,7 @@ class Stack(nn.Module):
         self.config = config
         self.blocks = nn.ModuleList(Block(config, block, dropout, previous) for _ in range(config.layers))
         self.norm = NORMS[block.norm](config.dim)
+        self._compiled: list[Callable[..., Tensor]] = []
 
     def forward(
         self,
@@ -167,12 +170,28 @@ class Stack(nn.Module):
         patches: with cross-patch attention, how many of the N sequences are consecutive patches of one row. recompute:
         keep the input of each block alone, and compute the rest anew for the backward pass.
         """
-        recompute = recompute and torch.is_grad_enabled()
-        for i, block in enumerate(self.blocks):
+        training = torch.is_grad_enabled()
+        blocks: Sequence[Callable[..., Tensor]] = list(self.blocks)
+        if self._compiled and training:
+            blocks = self._compiled
+        for i, run in enumerate(blocks):
             arguments = (x_NTD, caches[i] if caches is not None else None, patches)
-            x_NTD = checkpoint(block, *arguments, use_reentrant=False) if recompute else block(*arguments)
+            x_NTD = checkpoint(run, *arguments, use_reentrant=False) if recompute and training else run(*arguments)
         out_NTD: Tensor = self.norm(x_NTD)
         return out_NTD
+
+    def compile_blocks(self, mode: str) -> None:
+        """Let torch.compile write the code of the blocks, in one of its modes, for training.
+
+        Blocks of a stack are alike, and share what is written for one. Without gradients, as in scoring and drawing,
+        the plain code runs on: lengths change there all the time, and each would have to be compiled.
+        """
+        # Dropout then draws what it would draw in the plain code.
+        options = {**torch._inductor.list_mode_options(mode), "fallback_random": True}
+        # Variants are counted over all stacks. Smaller last batches, last chunks and single rows make six of each.
+        limit = torch._dynamo.config.recompile_limit
+        torch._dynamo.config.recompile_limit = max(limit, COMPILED_VARIANTS)
+        self._compiled = [torch.compile(block, options=options) for block in self.blocks]
 
     def attentions(self) -> list[Attention]:
         """The attention layers, in order."""

@@ -28,11 +28,15 @@ class Turns:
             return self._computed(start, stop).to(like.device, dtype)
         table = self._table
         if table is None or table.shape[1] < stop or table.device != like.device or table.dtype != dtype:
-            # Twice what is needed, so that a growing sequence rarely asks for more; and never as an inference tensor,
-            # which could not be trained with later.
-            with torch.inference_mode(False):
-                self._table = table = self._computed(0, max(2 * stop, 64)).to(like.device, dtype)
+            self._table = table = self._grown(stop, like.device, dtype)
         return table[:, start:stop]
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def _grown(self, stop: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+        # Twice what is needed, so that a growing sequence rarely asks for more; and never as an inference tensor,
+        # which could not be trained with later, nor as one of a CUDA graph, which writes over it.
+        with torch.inference_mode(False):
+            return self._computed(0, max(2 * stop, 64)).to(device, dtype)
 
     def _computed(self, start: int, stop: int) -> Tensor:
         # In double precision: at a million positions a float32 angle is off by a twentieth.

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import sys
 from dataclasses import asdict
 from typing import Any
 
@@ -20,7 +23,7 @@ from megabyte_mm.data.loader import Batch
 from megabyte_mm.data.module import ByteData
 from megabyte_mm.evaluation.methods import Method, check_method, is_sliding, method_nll
 from megabyte_mm.metrics import BitsPerByte, bits_per_byte, mean_nats
-from megabyte_mm.models import ByteModel, MegabyteConfig, ModelConfig, config_of
+from megabyte_mm.models import ByteModel, CompileMode, MegabyteConfig, ModelConfig, config_of
 from megabyte_mm.training.optim import OptimizerConfig, adamw, lr_factor, set_present_rate, use_present_settings
 
 
@@ -35,6 +38,8 @@ class ByteLM(LightningModule):
         method: How validation and test read the model: plain, sliding, strided, sliding+strided. Training is the same.
         activation_memory: GiB that the activations of a training step may take: where they would take more, they are
             kept in part and computed anew for the backward pass. By default 1 on a CPU, and 0.4 of a GPU's memory.
+        compile_mode: Let torch.compile write the code of the Transformer blocks in training, in the mode of that name.
+            reduce-overhead and max-autotune record CUDA graphs. Null: the plain code, which is faster on a CPU.
     """
 
     model: ByteModel
@@ -45,6 +50,7 @@ class ByteLM(LightningModule):
         optimizer: OptimizerConfig = OptimizerConfig(),  # noqa: B008
         method: Method = "plain",
         activation_memory: float | None = None,
+        compile_mode: CompileMode | None = None,
     ) -> None:
         super().__init__()
         self.net = net
@@ -53,13 +59,16 @@ class ByteLM(LightningModule):
         if activation_memory is not None and not activation_memory > 0:
             raise ValueError(f"activation_memory is {activation_memory}; it must be above 0")
         self.activation_memory = activation_memory
+        self.compile_mode = compile_mode
         self._time_used = 0.0
         self.val_bpb = BitsPerByte()
         self.test_bpb = BitsPerByte()
 
     def setup(self, stage: str) -> None:
-        """Ask the data for the windows that the method reads."""
+        """Ask the data for the windows that the method reads. Raises ValueError where nothing can be compiled."""
         self._data().use_sliding_windows(is_sliding(self.method))
+        if self.compile_mode is not None and stage == "fit":
+            check_compiler(self.trainer.strategy.root_device)
 
     def configure_model(self) -> None:
         """Build the model for the data module that is attached. Raises ValueError where the two do not fit."""
@@ -77,8 +86,10 @@ class ByteLM(LightningModule):
             raise ValueError(f"model.method {self.method}: {error}") from error
 
     def on_train_start(self) -> None:
-        """Note the run's seed and how much memory there is, and set the learning rate where the run resumes."""
+        """Note the run's seed and its memory, compile, and set the learning rate where the run resumes."""
         self.model.activation_budget = activation_budget(self.activation_memory, self.device)
+        if self.compile_mode is not None:
+            self.model.compile_blocks(self.compile_mode)
         self._seed = torch.initial_seed()
         for config in self.trainer.lr_scheduler_configs:
             assert isinstance(config.scheduler, LambdaLR)
@@ -92,6 +103,8 @@ class ByteLM(LightningModule):
         self._time_used = time_used(self.trainer)
         number = self.trainer.fit_loop.epoch_loop.total_batch_idx
         torch.manual_seed((self._seed * 1_000_003 + number * 1_009 + self.global_rank) % 2**63)
+        if self.compile_mode is not None:
+            torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The mean loss over a batch's symbols, in nats."""
@@ -164,6 +177,16 @@ def activation_budget(asked: float | None, device: torch.device) -> float:
     if device.type == "cuda":
         return 0.4 * torch.cuda.get_device_properties(device).total_memory
     return ByteModel.activation_budget
+
+
+def check_compiler(device: torch.device) -> None:
+    """Raise ValueError where torch.compile would not find the C++ compiler that it needs on a CPU."""
+    compiler = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
+    if device.type == "cpu" and sys.platform != "win32" and shutil.which(compiler) is None:
+        raise ValueError(
+            f"model.compile_mode needs a C++ compiler, and there is no {compiler}: "
+            "install one, name it in the environment variable CXX, or leave compile_mode out"
+        )
 
 
 def time_used(trainer: Trainer) -> float:

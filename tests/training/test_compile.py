@@ -1,0 +1,108 @@
+"""torch.compile in `fit`: every modality, changing batches, dropout, recomputation; results as without it."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from PIL import Image
+
+from megabyte_mm.models import Megabyte, MegabyteConfig, StackConfig
+from tests.training.conftest import weights
+
+pytestmark = [
+    # torch.compile imports parts of torch that warn of their age, and looks whether tensors have a gradient.
+    pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning"),
+]
+needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs g++ on a CPU")
+
+
+@pytest.fixture(autouse=True)
+def nothing_compiled_stays():
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    yield
+    torch._dynamo.reset()
+
+
+def compiled_graphs() -> int:
+    return torch._dynamo.utils.counters["stats"]["unique_graphs"]
+
+
+@pytest.fixture
+def media(tmp_path: Path, texts: Path) -> dict[str, list[str]]:
+    """For each modality what `fit` needs: five windows to train on."""
+    draw = np.random.default_rng(0)
+    for name in ["train/" + str(n) for n in range(5)] + ["val/0"]:
+        for folder in ("pictures", "sounds"):
+            (tmp_path / folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(draw.integers(0, 256, (4, 4, 3), np.uint8)).save(tmp_path / "pictures" / f"{name}.png")
+        soundfile.write(tmp_path / "sounds" / f"{name}.wav", draw.integers(-99, 99, 16, np.int16), 8000)
+    text = tmp_path / "five.txt"
+    text.write_bytes((texts / "train/a.txt").read_bytes()[: 5 * 32])
+    return {
+        "image": [
+            f"--data.path={tmp_path / 'pictures'}",
+            "--data.adapter={class_path: ImageAdapter, init_args: {size: [4, 4], patch: 2}}",
+            "--data.window=null",
+            "--model.net.patch_size=null",
+            "--model.net.global_stack.dim=24",
+        ],
+        "audio": [f"--data.path={tmp_path / 'sounds'}", "--data.adapter=AudioAdapter"],
+        "text": [f"--data.path={text}", "--data.val_share=0.2", "--model.net.cross_patch=2", "--model.net.dropout=0.1"],
+    }
+
+
+@needs_compiler
+@pytest.mark.parametrize("modality", ["image", "audio", "text"])
+def test_fit_gives_the_weights_that_it_gives_without_compilation(modality, fit, media, tmp_path):
+    arguments = [*media[modality], "--data.batch_size=2", "--trainer.max_steps=6"]
+    assert fit(*arguments, f"--trainer.default_root_dir={tmp_path / 'plain'}") == 0
+    assert compiled_graphs() == 0
+    assert fit(*arguments, f"--trainer.default_root_dir={tmp_path / 'fast'}", "--model.compile_mode=default") == 0
+    assert compiled_graphs() >= 2  # at least one for each level
+    plain, fast = (weights(tmp_path / name / "last.ckpt") for name in ("plain", "fast"))
+    torch.testing.assert_close(fast, plain, rtol=1e-3, atol=1e-4)
+
+
+def test_without_a_compiler_fit_ends_before_it_begins(fit, root, monkeypatch, capsys):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    assert fit("--model.compile_mode=default") == 2
+    assert "model.compile_mode needs a C++ compiler, and there is no no-such-compiler" in capsys.readouterr().err
+    assert not list(root.rglob("*.ckpt"))
+
+
+def test_an_unknown_mode_is_refused_by_name(fit, capsys):
+    assert fit("--model.compile_mode=fastest") == 2
+    assert "compile_mode" in capsys.readouterr().err
+
+
+@needs_compiler
+def test_compiled_blocks_are_computed_anew_in_chunks_and_leave_scoring_alone():
+    stack = StackConfig(dim=16, layers=2, heads=2)
+    torch.manual_seed(0)
+    model = Megabyte(MegabyteConfig(patch_size=4, max_len=48, global_stack=stack, local_stack=stack, init_std=0.3))
+    ids = torch.randint(256, (2, 48))
+    names = set(model.state_dict())
+    found = []
+    for compiled in (False, True):
+        if compiled:
+            model.compile_blocks()
+        for budget in (2**30, 1):
+            model.activation_budget = budget
+            model.zero_grad()
+            nats = model.nll(ids[:1] if budget == 1 else ids)
+            nats.sum().backward()
+            found.append(
+                (nats.detach(), {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None})
+            )
+    torch.testing.assert_close(found[2:], found[:2], rtol=1e-4, atol=1e-5)
+    assert set(model.state_dict()) == names
+    before = compiled_graphs()
+    assert before
+    with torch.no_grad():
+        model.nll(ids[:, :33])
+    assert compiled_graphs() == before
