@@ -76,6 +76,7 @@ def _work(benchmark: Connection, keep: bool, threads: int) -> None:
             return
         if step is None or asked != known:
             workload, precision = known = asked
-            step = training_step(Megabyte(workload.config), workload, precision)
+            ids_BT = workload.ids(workload.batch, workload.window, torch.device("cpu"))
+            step = training_step(Megabyte(workload.config), ids_BT, precision)
         step()
         benchmark.send(None)

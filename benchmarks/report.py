@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -49,6 +51,17 @@ def machine(device: torch.device) -> dict[str, Cell]:
         "torch": torch.__version__,
         **peer_versions(),
     }
+
+
+def in_a_line(found: Mapping[str, Cell]) -> str:
+    """What is known of a machine."""
+    return "; ".join(f"{name}: {value}" for name, value in found.items() if value is not None)
+
+
+def write_figures(path: Path, found: Mapping[str, Cell], tables: Mapping[str, list[Table]]) -> None:
+    """The machine and the unrounded figures of each part as JSON: {"machine": {...}, part: {title: [row, ...]}}."""
+    records = {part: {table.title: table.records() for table in tables[part]} for part in tables}
+    path.write_text(json.dumps({"machine": found, **records}, indent=1) + "\n", encoding="utf-8")
 
 
 def _cpu_name() -> str:

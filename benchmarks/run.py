@@ -1,4 +1,4 @@
-"""`make bench`: time attention, training steps, kept memory and generation, and print tables.
+"""`make bench`: time attention, kept memory and generation, and print tables.
 
 Run it on a machine that does nothing else. docs/benchmarks.md says what each part measures and how to read it.
 """
@@ -6,7 +6,6 @@ Run it on a machine that does nothing else. docs/benchmarks.md says what each pa
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,11 +15,10 @@ import torch
 from benchmarks.attention import time_attention
 from benchmarks.decoding import time_decoding
 from benchmarks.memory import time_kept_memory
-from benchmarks.report import Table, machine
-from benchmarks.training import time_training
+from benchmarks.report import Table, in_a_line, machine, write_figures
 from benchmarks.workloads import workloads
 
-PARTS = ("attention", "training", "memory", "decoding")
+PARTS = ("attention", "memory", "decoding")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -31,7 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
         torch.set_num_threads(options.threads)
     torch.manual_seed(0)
     found = machine(device)
-    print("; ".join(f"{name}: {value}" for name, value in found.items() if value is not None), flush=True)
+    print(in_a_line(found), flush=True)
     tables: dict[str, list[Table]] = {}
     for part in options.parts:
         print(f"timing {part} ...", file=sys.stderr, flush=True)
@@ -39,8 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
         for table in tables[part]:
             print(f"\n{table.text()}", flush=True)
     if options.json is not None:
-        records = {part: {table.title: table.records() for table in tables[part]} for part in tables}
-        options.json.write_text(json.dumps({"machine": found, **records}, indent=1) + "\n", encoding="utf-8")
+        write_figures(options.json, found, tables)
     return 0
 
 
@@ -50,7 +47,6 @@ def _parts(options: argparse.Namespace, device: torch.device) -> dict[str, Calla
     decoded = timed[-1:]
     return {
         "attention": lambda: time_attention(timed, device, seconds, toy),
-        "training": lambda: time_training(timed, device, seconds),
         "memory": lambda: time_kept_memory(timed, device, seconds),
         "decoding": lambda: time_decoding(decoded, options.batches, device, seconds),
     }

@@ -37,29 +37,42 @@ class Times:
 def side_by_side(candidates: Mapping[str, Callable[[], object]], seconds: float, device: torch.device) -> Times:
     """Call the candidates in turns for about so many seconds in all, at least `MIN_ROUNDS` times each.
 
-    Each is called once or twice before, to warm up. Every other round goes backwards, so that none always comes first.
+    Each is called once or twice before, to warm up.
     """
-    calls = {name: _warm_up(run, device) for name, run in candidates.items()}
-    found: dict[str, list[float]] = {name: [] for name in candidates}
-    names = list(candidates)
-    start, rounds = time.perf_counter(), 0
-    while rounds < MIN_ROUNDS or time.perf_counter() - start < seconds:
+
+    def turn(run: Callable[[], object]) -> Callable[[], float]:
+        calls = calls_in_a_turn(lambda calls: timed(run, calls, device), TURN_SECONDS)
+        return lambda: timed(run, calls, device)
+
+    turns = {name: turn(run) for name, run in candidates.items()}
+    start = time.perf_counter()
+    return in_turns(turns, lambda rounds: rounds < MIN_ROUNDS or time.perf_counter() - start < seconds)
+
+
+def in_turns(turns: Mapping[str, Callable[[], float]], more: Callable[[int], bool]) -> Times:
+    """Let each take a turn in every round, and tell the seconds of a call, as long as `more(rounds)` says.
+
+    Every other round goes backwards, so that none always comes first.
+    """
+    found: dict[str, list[float]] = {name: [] for name in turns}
+    names, rounds = list(turns), 0
+    while more(rounds):
         for name in names:
-            found[name].append(_timed(candidates[name], calls[name], device))
+            found[name].append(turns[name]())
         names.reverse()
         rounds += 1
     return Times(found)
 
 
-def _warm_up(run: Callable[[], object], device: torch.device) -> int:
-    """How many calls make a turn."""
-    first = _timed(run, 1, device)
-    if first > 1.0:
+def calls_in_a_turn(seconds_of: Callable[[int], float], least: float) -> int:
+    """How many calls take at least so many seconds; seconds_of: what one of so many calls takes."""
+    first = seconds_of(1)
+    if first > max(1.0, least):
         return 1
-    return max(1, round(TURN_SECONDS / _timed(run, 1, device)))
+    return max(1, round(least / seconds_of(1)))
 
 
-def _timed(run: Callable[[], object], calls: int, device: torch.device) -> float:
+def timed(run: Callable[[], object], calls: int, device: torch.device) -> float:
     """Seconds per call, with what the calls left running on a GPU."""
     _synchronize(device)
     start = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Training steps: bytes and estimated operations per second, beside MEGABYTE-pytorch at equal sizes."""
+"""One training step as a function, taken as `fit` takes it or by another recipe."""
 
 from __future__ import annotations
 
@@ -7,68 +7,51 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from benchmarks.peers.megabyte_pytorch import MISSING, PEER, build_network, peer_version
-from benchmarks.report import Table
-from benchmarks.timing import side_by_side
-from benchmarks.workloads import Workload
 from megabyte_mm.metrics import mean_nats
-from megabyte_mm.models import Megabyte
+from megabyte_mm.models import ByteModel
 from megabyte_mm.training.optim import OptimizerConfig, adamw
 
-OURS = "megabyte-mm"
 PRECISIONS = ("float32", "bfloat16")
-FORWARD_AND_BACKWARD = 3
-"""Operations of a training step, in forward passes: the backward pass multiplies twice as much."""
+LEARNING_RATE = 1e-4
+
+Loss = Callable[[Tensor], Tensor]
 
 
-def time_training(workloads: list[Workload], device: torch.device, seconds: float) -> list[Table]:
-    """One row for each config, precision and implementation."""
-    columns = ("config", "precision", "implementation", "parameters", "ms per step", "spread")
-    table = Table("Training steps", (*columns, "bytes/s", "est. GFLOP/s", "time / ours"))
-    for workload in workloads:
-        for precision in PRECISIONS:
-            models: dict[str, nn.Module] = {OURS: Megabyte(workload.config).to(device)}
-            if peer_version():
-                models[PEER] = build_network(workload.config, device)
-            steps = {name: training_step(model, workload, precision) for name, model in models.items()}
-            times = side_by_side(steps, seconds / len(workloads) / len(PRECISIONS), device)
-            for name, model in models.items():
-                parameters = sum(parameter.numel() for parameter in model.parameters())
-                rate = workload.batch * workload.window / times.median(name)
-                # The peer does not say how much it computes.
-                flops = FORWARD_AND_BACKWARD * model.flops_per_byte() * rate if isinstance(model, Megabyte) else None
-                table.rows.append(
-                    (
-                        *(workload.name, precision, name, parameters),
-                        *(1e3 * times.median(name), times.spread(name), rate),
-                        *(flops and flops / 1e9, times.ratio(name, to=OURS)),
-                    )
-                )
-    if not peer_version():
-        table.notes.append(MISSING)
-    return [table]
+def training_step(
+    model: ByteModel,
+    ids_BT: Tensor,
+    precision: str,
+    loss: Loss | None = None,
+    optimizer: torch.optim.Optimizer | None = None,
+    clip: float | None = 1.0,
+) -> Callable[[], None]:
+    """A function that takes one step on the same symbols every time: loss, backward, clipping, update.
 
-
-def training_step(model: nn.Module, workload: Workload, precision: str) -> Callable[[], None]:
-    """A function that takes one step as `fit` does, on the same random bytes every time."""
-    device = next(model.parameters()).device
-    ids_BT = workload.ids(workload.batch, workload.window, device)
-    optimizer = adamw(model, OptimizerConfig(lr=1e-4), fused=True)
+    ids: (B, T) int64. precision: float32, or bfloat16 by autocast. What is left out is what `fit` has: the mean loss of
+    the symbols, fused AdamW, and gradients clipped at norm 1; clip: None for no clipping.
+    """
+    device = ids_BT.device
+    loss = loss or fit_loss(model)
+    optimizer = optimizer or adamw(model, OptimizerConfig(lr=LEARNING_RATE), fused=True)
     model.train()
 
     def step() -> None:
         optimizer.zero_grad()
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-            loss = _loss(model, ids_BT)
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            nats = loss(ids_BT)
+        nats.backward()  # type: ignore[no-untyped-call]
+        if clip is not None:
+            nn.utils.clip_grad_norm_(model.parameters(), clip)
         optimizer.step()
 
     return step
 
 
-def _loss(model: nn.Module, ids_BT: Tensor) -> Tensor:
-    if isinstance(model, Megabyte):
-        return mean_nats(model.nll(ids_BT), ids_BT)
-    loss: Tensor = model(ids_BT, return_loss=True)
+def fit_loss(model: ByteModel) -> Loss:
+    """The loss that `fit` takes of a batch: (B, T) int64 -> scalar."""
+
+    def loss(ids_BT: Tensor) -> Tensor:
+        nats_Bt, stretch = model.training_nll(ids_BT)
+        return mean_nats(nats_Bt, ids_BT, stretch)
+
     return loss

@@ -15,9 +15,12 @@ PEERS: dict[str, type[MegabytePytorch] | type[Mblm]] = {"megabyte-pytorch": Mega
 """What an experiment calls a peer, and its class."""
 
 
-def build_peer(name: str, config: MegabyteConfig, device: torch.device) -> Peer:
-    """The untrained peer at the config's sizes, its own initial weights drawn from torch's global generator."""
-    return PEERS[name](config, device)
+def build_peer(name: str, config: MegabyteConfig, device: torch.device, as_it_comes: bool = False) -> Peer:
+    """The untrained peer at the config's sizes, its own initial weights drawn from torch's global generator.
+
+    as_it_comes: of the config only widths, layers, patch size and window, and the package's defaults otherwise.
+    """
+    return PEERS[name](config, device, as_it_comes)
 
 
 def peer_versions() -> dict[str, str | None]:

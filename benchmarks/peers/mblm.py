@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from benchmarks.peers.wrapping import Peer, both_stacks, sizes
 from megabyte_mm.alphabet import END, SYMBOLS
-from megabyte_mm.models import MegabyteConfig
+from megabyte_mm.models import MegabyteConfig, StackConfig
 
 
 class Mblm(Peer):
@@ -21,11 +22,16 @@ class Mblm(Peer):
 
     package = "mblm"
 
-    def __init__(self, config: MegabyteConfig, device: torch.device) -> None:
-        super().__init__(build_network(config, device), config)
+    def __init__(self, config: MegabyteConfig, device: torch.device, as_it_comes: bool = False) -> None:
+        build = build_as_it_comes if as_it_comes else build_network
+        super().__init__(build(config, device), config)
         from mblm import MBLMReturnType
 
-        self._logits = MBLMReturnType.LOGITS
+        self._logits, self._loss = MBLMReturnType.LOGITS, MBLMReturnType.LOSS
+
+    def own_loss(self, ids_BT: Tensor) -> Tensor:
+        nats: Tensor = self.network(ids_BT, return_type=self._loss)
+        return nats
 
     def _following_logits(self, ids_BT: Tensor) -> Tensor:
         logits_BTV: Tensor = self.network(ids_BT, return_type=self._logits)
@@ -40,6 +46,25 @@ def build_network(config: MegabyteConfig, device: torch.device) -> Any:
 
     Positions are those of its own examples: learned ones for each level, and rotary ones in attention.
     """
+
+    def settings(stack: StackConfig) -> dict[str, Any]:
+        return {
+            "attn_dropout": config.dropout,
+            "ff_multiplier": stack.feedforward,
+            "ff_dropout": config.dropout,
+            "use_flash_attn": device.type == "cuda",
+            "pos_emb_type": "fixed",
+        }
+
+    return _build(config, device, settings)
+
+
+def build_as_it_comes(config: MegabyteConfig, device: torch.device) -> Any:
+    """The same sizes with all that its blocks have a default for: feed-forward layers half as wide, no dropout, ..."""
+    return _build(config, device, lambda stack: {})
+
+
+def _build(config: MegabyteConfig, device: torch.device, settings: Callable[[StackConfig], dict[str, Any]]) -> Any:
     with warnings.catch_warnings():
         # Without mamba_ssm it falls back to another Mamba, of which nothing is used.
         warnings.filterwarnings("ignore", "Failed to import Mamba2")
@@ -51,11 +76,7 @@ def build_network(config: MegabyteConfig, device: torch.device) -> Any:
             attn_head_dims=stack.dim // stack.heads,
             attn_num_heads=stack.heads,
             attn_use_rot_embs=True,
-            attn_dropout=config.dropout,
-            ff_multiplier=stack.feedforward,
-            ff_dropout=config.dropout,
-            use_flash_attn=device.type == "cuda",
-            pos_emb_type="fixed",
+            **settings(stack),
         )
         for stack in stacks
     ]

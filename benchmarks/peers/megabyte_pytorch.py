@@ -24,9 +24,15 @@ class MegabytePytorch(Peer):
     """The peer as a byte model; on a GPU with its fused attention."""
 
     package = PEER
+    own_clip = 0.5
 
-    def __init__(self, config: MegabyteConfig, device: torch.device) -> None:
-        super().__init__(build_network(config, device), config)
+    def __init__(self, config: MegabyteConfig, device: torch.device, as_it_comes: bool = False) -> None:
+        build = build_as_it_comes if as_it_comes else build_network
+        super().__init__(build(config, device), config)
+
+    def own_loss(self, ids_BT: Tensor) -> Tensor:
+        nats: Tensor = self.network(ids_BT, return_loss=True)
+        return nats
 
     def _following_logits(self, ids_BT: Tensor) -> Tensor:
         logits_BTV: Tensor = self.network(ids_BT)
@@ -70,5 +76,26 @@ def build_network(config: MegabyteConfig, device: torch.device) -> Any:
             flash_attn=fused,
         )
         for stack in stacks
+    )
+    return network.to(device)
+
+
+def build_as_it_comes(config: MegabyteConfig, device: torch.device) -> Any:
+    """The network that the package's constructor makes of the config's sizes: all else is its default.
+
+    Both levels have the global one's heads, each 64 wide; attention is explicit, on a GPU too.
+    """
+    from MEGABYTE_pytorch import MEGABYTE
+
+    stacks = both_stacks(config)
+    network = MEGABYTE(
+        num_tokens=SYMBOLS,
+        dim=tuple(stack.dim for stack in stacks),
+        depth=tuple(stack.layers for stack in stacks),
+        max_seq_len=sizes(config),
+        heads=stacks[0].heads,
+        dim_head=64,
+        pad_id=END,
+        pos_emb=True,
     )
     return network.to(device)

@@ -51,6 +51,8 @@ class Peer(ByteModel):
 
     package: ClassVar[str]
     """What the package is called where it is installed from."""
+    own_clip: ClassVar[float | None] = None
+    """The norm at which its own training program clips gradients, if it does."""
     config: MegabyteConfig
     network: Any
 
@@ -89,6 +91,10 @@ class Peer(ByteModel):
     @abstractmethod
     def _local_level(self) -> Any:
         """The peer's module for the symbols of a patch: (N, Q, L) -> (N, Q, L), causal."""
+
+    @abstractmethod
+    def own_loss(self, ids_BT: Tensor) -> Tensor:
+        """The loss that the peer's own training program takes: (B, T) int64 -> scalar."""
 
     def decoder(self, batch: int, condition_B: Tensor | None = None, capacity: int | None = None) -> Decoder:
         raise NotImplementedError("a peer generates with its own package")

@@ -1,0 +1,151 @@
+"""Time training steps beside other implementations, over lengths, and beside their input; measure their memory.
+
+Each candidate is a process of its own, and they take turns. Run it on a machine that does nothing else.
+docs/benchmarks.md says what each part measures and how to read it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from benchmarks.peers import PEERS
+from benchmarks.report import Table, in_a_line, machine, write_figures
+from benchmarks.stepping.candidates import CANDIDATES, Candidate
+from benchmarks.stepping.input import measure_input
+from benchmarks.stepping.lengths import PATCH_SIZES, TOY_PATCH_SIZES, shape_of, time_lengths
+from benchmarks.stepping.memory import measure_memory
+from benchmarks.stepping.plot import PLOTTED, draw
+from benchmarks.stepping.shapes import shapes
+from benchmarks.stepping.speed import PRODUCT_SIZES, time_steps
+from benchmarks.stepping.turns import Conditions
+from benchmarks.stepping.workers import WorkerError
+from benchmarks.workloads import Workload
+
+PARTS = ("speed", "lengths", "memory", "input")
+TOY_PRODUCT = 64
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The exit code: 0, 1 where a candidate fails, 130 after Ctrl-C. Figures go to stdout, and to --json and --plot."""
+    options = _options(arguments)
+    device = torch.device(options.device)
+    torch.set_num_threads(options.threads)
+    found = machine(device)
+    print(in_a_line(found), flush=True)
+    tables: dict[str, list[Table]] = {}
+    try:
+        for part in options.parts:
+            print(f"measuring {part} ...", file=sys.stderr, flush=True)
+            tables[part] = _parts(options, device)[part]()
+            for table in tables[part]:
+                print(f"\n{table.text()}", flush=True)
+            if options.json is not None:
+                write_figures(options.json, found, tables)
+            if options.plot is not None and set(PLOTTED) & set(tables):
+                draw(tables, options.plot)
+    except WorkerError as error:
+        print(f"benchmarks/train_step.py: error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def _parts(options: argparse.Namespace, device: torch.device) -> dict[str, Callable[[], list[Table]]]:
+    conditions = Conditions(device, options.threads, options.rounds)
+    few = Conditions(device, options.threads, options.length_rounds)
+    return {
+        "speed": lambda: _speed(options, conditions),
+        "lengths": lambda: time_lengths(_lengths(options), few),
+        "memory": lambda: measure_memory(conditions, options.toy),
+        "input": lambda: measure_input(conditions, options.toy),
+    }
+
+
+def _speed(options: argparse.Namespace, conditions: Conditions) -> list[Table]:
+    candidates, notes = _candidates(options, conditions.device)
+    if not candidates:
+        raise WorkerError(f"nothing is left to time. {' '.join(notes)}")
+    size = TOY_PRODUCT if options.toy else PRODUCT_SIZES[conditions.device.type]
+    steps, *others = time_steps(_shapes(options), candidates, conditions, size)
+    steps.notes += notes
+    return [steps, *others]
+
+
+def _candidates(options: argparse.Namespace, device: torch.device) -> tuple[list[Candidate], list[str]]:
+    """Those that take part, and why others do not."""
+    asked = [candidate for candidate in CANDIDATES if options.only is None or candidate.name in options.only]
+    peers = dict.fromkeys(candidate.peer for candidate in asked if candidate.peer)
+    absent = [peer for peer in peers if PEERS[peer].installed() is None]
+    notes = [
+        f"{PEERS[peer].package} is not installed, so its rows are left out (docs/benchmarks.md)." for peer in absent
+    ]
+    if any(candidate.twin(device) for candidate in asked):
+        notes.append("fit takes float32 here: rows in float32 would say the same again.")
+    return [one for one in asked if one.peer not in absent and not one.twin(device)], notes
+
+
+def _shapes(options: argparse.Namespace) -> list[Workload]:
+    known = shapes(torch.device(options.device), options.toy)
+    return [shape for shape in known if options.shapes is None or shape.name in options.shapes]
+
+
+def _lengths(options: argparse.Namespace) -> list[Workload]:
+    if options.toy:
+        return [shape_of(power, toy=True) for power in TOY_PATCH_SIZES]
+    return [shape_of(power) for power in PATCH_SIZES if power <= options.longest]
+
+
+def _options(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="benchmarks/train_step.py", description=__doc__)
+    default_device = "cuda" if torch.cuda.is_available() else "cpu"
+    names = ", ".join(f'"{candidate.name}"' for candidate in CANDIDATES)
+    add = parser.add_argument
+    add("--parts", nargs="+", choices=PARTS, default=PARTS, help="what to measure (default: everything)")
+    add("--device", choices=("cpu", "cuda"), default=default_device, help="default: cuda where it is")
+    add("--threads", type=int, default=1, help="CPU threads of each candidate (default: 1)")
+    add("--rounds", type=int, default=7, help="turns of each candidate of speed (default: 7)")
+    add("--length_rounds", type=int, default=3, help="turns of each length of lengths (default: 3)")
+    add("--longest", type=int, default=max(PATCH_SIZES), help="the longest of lengths, as a power of two (default: 21)")
+    add("--shapes", nargs="+", metavar="SHAPE", help="some of the shapes of speed (default: all)")
+    add("--only", nargs="+", metavar="NAME", help=f"some of the candidates of speed: {names} (default: all)")
+    add("--json", type=Path, metavar="FILE", help="also write the machine and all figures there")
+    add("--plot", type=Path, metavar="FILE", help="also draw speed and lengths there, as a PNG picture")
+    add("--toy", action="store_true", help="tiny models, to see that all runs; the figures mean nothing")
+    options = parser.parse_args(arguments)
+    _check(parser, options)
+    return options
+
+
+def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """Leave with a line that names the first option that cannot be used."""
+    if options.device == "cuda" and not torch.cuda.is_available():
+        parser.error("--device cuda: torch sees no GPU here")
+    for name, least in (("threads", 1), ("rounds", 2), ("length_rounds", 1)):
+        if getattr(options, name) < least:
+            parser.error(f"--{name} must be at least {least}, not {getattr(options, name)}")
+    shortest, *_, longest = PATCH_SIZES
+    if not shortest < options.longest <= longest:
+        parser.error(f"--longest must be from {shortest + 1} to {longest}, not {options.longest}")
+    known = {
+        "shapes": [shape.name for shape in shapes(torch.device(options.device), options.toy)],
+        "only": [candidate.name for candidate in CANDIDATES],
+    }
+    for name, names in known.items():
+        if unknown := sorted(set(getattr(options, name) or ()) - set(names)):
+            parser.error(f"--{name}: no {', '.join(unknown)}; known: {'; '.join(names)}")
+    for name in ("json", "plot"):
+        path = getattr(options, name)
+        if path is not None and not path.parent.is_dir():
+            parser.error(f"--{name} {path}: there is no such folder")
+    if options.plot is not None and not set(PLOTTED) & set(options.parts):
+        parser.error(f"--plot draws {' and '.join(PLOTTED)}, and neither is among --parts")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
