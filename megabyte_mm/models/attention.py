@@ -20,6 +20,10 @@ CPU_EXPLICIT_UP_TO = 512
 takes two to ten times as long there in bfloat16, and about as long in float32 (benchmarks/attention.py); forward alone,
 half as long again in bfloat16, but less in float32. Longer sequences would fill the memory with scores."""
 
+FUSED_ROWS = {"cuda": 65_535}
+"""By kind of device, how many sequences a fused kernel takes at a time. On CUDA they are a dimension of its grid, and
+patches are easily more: one launch over all of them would fail."""
+
 
 def attend(q_NHTE: Tensor, k_NHSE: Tensor, v_NHSE: Tensor, dropout: float = 0.0) -> Tensor:
     """Scaled dot-product attention where query t of T sees the first S - T + t + 1 of S keys -> (N, H, T, E)."""
@@ -27,9 +31,9 @@ def attend(q_NHTE: Tensor, k_NHSE: Tensor, v_NHSE: Tensor, dropout: float = 0.0)
     if _explicit(q_NHTE, seen):
         return _attend_explicitly(q_NHTE, k_NHSE, v_NHSE, dropout)
     if length in (1, seen):
-        return F.scaled_dot_product_attention(q_NHTE, k_NHSE, v_NHSE, is_causal=length > 1, dropout_p=dropout)
+        return _attend_fused(q_NHTE, k_NHSE, v_NHSE, dropout, causal=length > 1)
     visible_TS = torch.ones(length, seen, dtype=torch.bool, device=q_NHTE.device).tril(seen - length)
-    return F.scaled_dot_product_attention(q_NHTE, k_NHSE, v_NHSE, visible_TS, dropout)
+    return _attend_fused(q_NHTE, k_NHSE, v_NHSE, dropout, visible_TS)
 
 
 def attend_across(
@@ -47,6 +51,22 @@ def attend_across(
         return first_BHPE
     others_BKHPE = attend(q_NHPE, k_NHSE, v_NHSE, dropout).view(-1, patches, *q_NHPE.shape[1:])
     return torch.cat([first_BHPE.unsqueeze(1), others_BKHPE[:, 1:]], dim=1).flatten(0, 1)
+
+
+def _attend_fused(
+    q_NHTE: Tensor,
+    k_NHSE: Tensor,
+    v_NHSE: Tensor,
+    dropout: float,
+    visible_TS: Tensor | None = None,
+    causal: bool = False,
+) -> Tensor:
+    """torch's fused kernels, with as many sequences at a time as they take."""
+    most = FUSED_ROWS.get(q_NHTE.device.type)
+    if most is None or len(q_NHTE) <= most:
+        return F.scaled_dot_product_attention(q_NHTE, k_NHSE, v_NHSE, visible_TS, dropout, causal)
+    parts = zip(*(x_NHTE.split(most) for x_NHTE in (q_NHTE, k_NHSE, v_NHSE)), strict=True)
+    return torch.cat([F.scaled_dot_product_attention(*part, visible_TS, dropout, causal) for part in parts])
 
 
 def _explicit(q_NHTE: Tensor, seen: int) -> bool:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from megabyte_mm.models import BlockConfig, MegabyteConfig, ModelConfig, PerceiverARConfig, StackConfig
-from megabyte_mm.models.attention import HeadedAttention
+from megabyte_mm.models.attention import FUSED_ROWS, HeadedAttention, attend
 from megabyte_mm.models.layers import FeedForward
 from megabyte_mm.models.rotary import Turns, turn
 
@@ -116,3 +116,23 @@ def test_every_attention_drops_weights_in_training(config: ModelConfig, gradient
             attention.weight_dropout = 0.5
             assert not torch.allclose(model(ids), steady, atol=1e-6, rtol=0)
             attention.weight_dropout = 0.0
+
+
+@pytest.mark.parametrize(("length", "seen"), [(4, 4), (4, 6), (1, 6)], ids=["causal", "masked", "one"])
+def test_more_sequences_than_a_fused_kernel_takes_go_through_it_in_parts(
+    length: int, seen: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    q, k, v = (torch.randn(8, 2, size, 6, dtype=torch.float64) for size in (length, seen, seen))
+    with torch.no_grad():
+        whole = attend(q, k, v)
+        monkeypatch.setitem(FUSED_ROWS, "cpu", 3)
+        sizes = []
+        fused = torch.nn.functional.scaled_dot_product_attention
+
+        def noted(q: torch.Tensor, *arguments: Any) -> torch.Tensor:
+            sizes.append(len(q))
+            return fused(q, *arguments)
+
+        monkeypatch.setattr("torch.nn.functional.scaled_dot_product_attention", noted)
+        torch.testing.assert_close(attend(q, k, v), whole)
+    assert sizes == [3, 3, 2]

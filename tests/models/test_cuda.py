@@ -1,0 +1,81 @@
+"""On a GPU: fused kernels for any number of patches, results as on a CPU, bounded memory, compiled code."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+import pytest
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from megabyte_mm.models import CompileMode, Megabyte, MegabyteConfig, StackConfig
+from megabyte_mm.models.attention import FUSED_ROWS, attend
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+
+FUSED = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.CUDNN_ATTENTION]
+STACK = StackConfig(dim=64, layers=2, heads=2)
+CONFIG = MegabyteConfig(patch_size=8, max_len=2048, global_stack=STACK, local_stack=STACK, init_std=0.1)
+
+
+def make(seed: int = 0) -> Megabyte:
+    torch.manual_seed(seed)
+    return Megabyte(CONFIG)
+
+
+def nats_and_gradients(
+    model: Megabyte, ids: torch.Tensor, mixed: bool = False
+) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    model.zero_grad()
+    with torch.autocast(ids.device.type, torch.bfloat16, enabled=mixed):
+        nats = model.nll(ids)
+    nats.mean().backward()
+    found = [p.grad for p in model.parameters() if p.grad is not None]
+    return nats.detach().float().cpu(), [gradient.detach().cpu() for gradient in found]
+
+
+@pytest.mark.parametrize("seen", [8, 12], ids=["inside patches", "across patches"])
+def test_hundreds_of_thousands_of_patches_are_attended_by_fused_kernels(seen: int) -> None:
+    patches = 3 * FUSED_ROWS["cuda"] + 5
+    shapes = ((patches, 2, size, 64) for size in (8, seen, seen))
+    q, k, v = (torch.randn(shape, device="cuda", dtype=torch.bfloat16, requires_grad=True) for shape in shapes)
+    with sdpa_kernel(FUSED):  # raises where none of them would do
+        mixed = attend(q, k, v)
+        mixed.sum().backward()
+    last_q, last_k, last_v = (x[-7:].detach().float().cpu() for x in (q, k, v))
+    wanted = attend(last_q, last_k, last_v)
+    torch.testing.assert_close(mixed[-7:].detach().float().cpu(), wanted, rtol=0.02, atol=0.02)
+
+
+def test_nats_and_gradients_are_those_of_a_cpu() -> None:
+    ids = torch.randint(257, (2, 999))
+    wanted = nats_and_gradients(make(), ids)
+    got = nats_and_gradients(make().cuda(), ids.cuda())
+    torch.testing.assert_close(got, wanted, rtol=1e-3, atol=1e-4)
+    rounded, _ = nats_and_gradients(make().cuda(), ids.cuda(), mixed=True)
+    torch.testing.assert_close(rounded, wanted[0], rtol=0.05, atol=0.1)
+
+
+def test_activations_keep_to_their_budget() -> None:
+    model, ids = make().cuda(), torch.randint(256, (32, 2048), device="cuda")
+    peaks = []
+    for budget in (2.0**40, 2.0**24):
+        model.activation_budget = budget
+        nats_and_gradients(model, ids)
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        nats_and_gradients(model, ids)
+        peaks.append(torch.cuda.max_memory_allocated() - before)
+    assert peaks[1] < peaks[0] / 3
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")  # of torch's compiler about itself
+@pytest.mark.parametrize("mode", get_args(CompileMode))
+def test_compiled_blocks_give_the_plain_results_step_after_step(mode: CompileMode) -> None:
+    model, compiled = make().cuda(), make().cuda()
+    compiled.compile_blocks(mode)
+    for batch in (4, 4, 3, 4):
+        ids = torch.randint(256, (batch, 2048), device="cuda")
+        torch.compiler.cudagraph_mark_step_begin()
+        got, wanted = nats_and_gradients(compiled, ids), nats_and_gradients(model, ids)
+        torch.testing.assert_close(got, wanted, rtol=1e-3, atol=1e-4)
