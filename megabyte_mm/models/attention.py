@@ -65,8 +65,8 @@ def _attend_fused(
     most = FUSED_ROWS.get(q_NHTE.device.type)
     if most is None or len(q_NHTE) <= most:
         return F.scaled_dot_product_attention(q_NHTE, k_NHSE, v_NHSE, visible_TS, dropout, causal)
-    parts = zip(*(x_NHTE.split(most) for x_NHTE in (q_NHTE, k_NHSE, v_NHSE)), strict=True)
-    return torch.cat([F.scaled_dot_product_attention(*part, visible_TS, dropout, causal) for part in parts])
+    parts = zip(*(torch.split(x_NHTE, most) for x_NHTE in (q_NHTE, k_NHSE, v_NHSE)), strict=True)
+    return torch.cat([F.scaled_dot_product_attention(q, k, v, visible_TS, dropout, causal) for q, k, v in parts])
 
 
 def _explicit(q_NHTE: Tensor, seen: int) -> bool:
