@@ -208,7 +208,8 @@ class Megabyte(ByteModel):
         held = 3 * 4 * SYMBOLS if local is None else stack_activations(local, seen)
         # At least so many that what is read twice at their borders is little.
         least = LEAST_PATCHES * self._reach
-        return max(int(self.activation_budget // (held * batch * self.patch_size)), least, 1)
+        fitting = min(self.activation_budget / (held * batch * self.patch_size), self.max_patches)
+        return max(int(fitting), least, 1)
 
     @property
     def _reach(self) -> int:
