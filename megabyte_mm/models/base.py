@@ -125,7 +125,7 @@ class ByteModel(nn.Module, ABC):
     """Symbols in a patch; 1 for models without patches."""
     max_len: int
     """The longest sequence that training shows: the window."""
-    activation_budget: float = 2**30
+    activation_budget: float = 2**31
     """Bytes: where the activations of a training step would take more, they are kept in part and computed anew."""
 
     @property

@@ -6,18 +6,19 @@ L local width, V the 257 symbols.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from operator import attrgetter
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
 from megabyte_mm.alphabet import END, SYMBOLS
 from megabyte_mm.models.base import ByteModel, ModelConfig, condition_ids
 from megabyte_mm.models.cache import LayerCache
+from megabyte_mm.models.chunks import Chunk, in_chunks
 from megabyte_mm.models.embedders import PatchEmbedder
 from megabyte_mm.models.layers import BlockConfig, Stack, StackConfig, drawn_parameter, init_weights, stack_activations
 from megabyte_mm.models.loss import table_nll
@@ -138,6 +139,8 @@ class Megabyte(ByteModel):
             self._add_local(config, config.local_stack)
         init_weights(self, config.init_std)
         self._add_starts(config)
+        of_global = ("embedder.", "global_stack.", "start_CG")
+        self._local_names = [name for name, _ in self.named_parameters() if not name.startswith(of_global)]
 
     def _add_global(self, config: MegabyteConfig, stack: StackConfig) -> None:
         learned = self.max_patches * self.patch_size if config.block.positions == "learned" else 0
@@ -182,15 +185,20 @@ class Megabyte(ByteModel):
         Patches go through the local model in chunks, as many at a time as `activation_budget` allows; where they are
         several, and gradients are wanted, each chunk is computed anew for the backward pass.
         """
-        batch, length = ids_BT.shape
         padded_BT, condition_B, global_BKG = self._read_patches(ids_BT, condition_B)
-        patches = padded_BT.shape[1] // self.patch_size
-        size = self.patches_at_once(batch)
-        nats = [
-            self._chunk_nll(global_BKG, padded_BT, condition_B, first, min(first + size, patches))
-            for first in range(0, patches, size)
-        ]
-        return torch.cat(nats, dim=1)[:, :length].float()
+        chunks = list(self._chunks(*padded_BT.shape))
+
+        def nats(chunk: Chunk, told_BkG: Tensor | None) -> Tensor:
+            return self._chunk_nll(told_BkG, padded_BT, condition_B, chunk)
+
+        if len(chunks) == 1:
+            nats_BT = nats(chunks[0], global_BKG)
+        elif torch.is_grad_enabled():
+            nats_BT = in_chunks(nats, chunks, global_BKG, self._local_weights, padded_BT)
+        else:
+            told = (None if global_BKG is None else global_BKG[:, chunk.reads] for chunk in chunks)
+            nats_BT = torch.cat([nats(*each) for each in zip(chunks, told, strict=True)], dim=1)
+        return nats_BT[:, : ids_BT.shape[1]].float()
 
     def _read_patches(self, ids_BT: Tensor, condition_B: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
         """The symbols filled up to whole patches, a condition for each row, and what the global model says of them."""
@@ -217,39 +225,32 @@ class Megabyte(ByteModel):
         local = self.config.local_stack
         return local.layers if local is not None and self.config.cross_patch else 0
 
-    def _chunk_nll(
-        self, global_BKG: Tensor | None, ids_BT: Tensor, condition_B: Tensor, first: int, last: int
-    ) -> Tensor:
-        """The nats of the patches first..last - 1 of each row: (B, (last - first) * P)."""
-        patch = self.patch_size
-        # Across patches, some of those before are read once more, for what these see of them.
-        begin = max(first - self._reach, 0)
-        ids_BC = ids_BT[:, begin * patch : last * patch]
-        before_B1 = ids_BT[:, begin * patch - 1 :][:, :1] if begin else None
-        told_BkG = None if global_BKG is None else global_BKG[:, begin:last]
-        arguments = (told_BkG, ids_BC, condition_B, before_B1, (first - begin) * patch)
-        whole = (first, last * patch) == (0, ids_BT.shape[1])
-        if whole or not torch.is_grad_enabled():
-            return self._stretch_nll(*arguments)
-        nats_BC: Tensor = checkpoint(self._stretch_nll, *arguments, use_reentrant=False)
-        return nats_BC
+    def _chunks(self, batch: int, length: int) -> Iterator[Chunk]:
+        """Stretches of patches that are read together, each with the patches before that it hears of."""
+        patches, size = length // self.patch_size, self.patches_at_once(batch)
+        for first in range(0, patches, size):
+            last = min(first + size, patches)
+            # Across patches, some of those before are read once more, for what these see of them.
+            reads = slice(max(first - self._reach, 0), last)
+            yield Chunk(reads, gives=slice(first * self.patch_size, last * self.patch_size))
 
-    def _stretch_nll(
-        self,
-        global_BkG: Tensor | None,
-        ids_BC: Tensor,
-        condition_B: Tensor,
-        before_B1: Tensor | None,
-        skipped: int,
-    ) -> Tensor:
-        """The nats of all symbols of whole patches but the first `skipped`: (B, C) int64 -> (B, C - skipped)."""
-        wanted_BC = ids_BC[:, skipped:]
+    def _local_weights(self) -> list[Tensor]:
+        """All that a chunk is computed with, but for what the global model says."""
+        found = (attrgetter(name)(self) for name in self._local_names)
+        return [weight for weight in found if weight.requires_grad]
+
+    def _chunk_nll(self, told_BkG: Tensor | None, ids_BT: Tensor, condition_B: Tensor, chunk: Chunk) -> Tensor:
+        """The nats of the symbols that a chunk gives, from what the global model says of the patches that it reads."""
+        wanted_BC = ids_BT[:, chunk.gives]
         if self.local_stack is None:
-            logits_BKPV = self.heads(global_BkG)
+            logits_BKPV = self.heads(told_BkG)
             return F.cross_entropy(
                 logits_BKPV.view(-1, SYMBOLS).float(), wanted_BC.flatten(), reduction="none"
             ).view_as(wanted_BC)
-        hidden_BCL = self.local_output(global_BkG, ids_BC, condition_B, before_B1)[:, skipped:]
+        begin = chunk.reads.start * self.patch_size
+        ids_BC = ids_BT[:, begin : chunk.gives.stop]
+        before_B1 = ids_BT[:, begin - 1 :][:, :1] if begin else None
+        hidden_BCL = self.local_output(told_BkG, ids_BC, condition_B, before_B1)[:, chunk.gives.start - begin :]
         nats_N = table_nll(hidden_BCL.flatten(0, 1), self.local_symbols.weight, wanted_BC.flatten())
         return nats_N.view_as(wanted_BC)
 

@@ -37,7 +37,7 @@ class ByteLM(LightningModule):
         optimizer: The optimizer and its learning rate schedule.
         method: How validation and test read the model: plain, sliding, strided, sliding+strided. Training is the same.
         activation_memory: GiB that the activations of a training step may take: where they would take more, they are
-            kept in part and computed anew for the backward pass. By default 1 on a CPU, and 0.4 of a GPU's memory.
+            kept in part and computed anew for the backward pass. By default 2 on a CPU, and 0.4 of a GPU's memory.
         compile_mode: Let torch.compile write the code of the Transformer blocks in training, in the mode of that name.
             reduce-overhead and max-autotune record CUDA graphs. Null: the plain code, which is faster on a CPU.
     """
