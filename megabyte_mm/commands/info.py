@@ -38,6 +38,8 @@ def info(model: str, batch_size: int | None = None, json: str | None = None, ada
         default = settings.batch_size
         with torch.device("meta"):
             empty = settings.net.build()
+        if settings.activation_memory is not None:
+            empty.activation_budget = settings.activation_memory * 2**30
     costs = costs_of(empty, batch_size or default)
     print("\n".join(table(costs)))
     if json:

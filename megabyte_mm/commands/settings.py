@@ -19,10 +19,14 @@ from megabyte_mm.models import MegabyteConfig, ModelConfig
 
 @dataclass(frozen=True)
 class Settings:
-    """What `fit` would build from a config; net: with nothing left open, for data without classes."""
+    """What `fit` would build from a config; net: with nothing left open, for data without classes.
+
+    activation_memory: GiB that a training step may take for activations; None for the default.
+    """
 
     net: ModelConfig
     batch_size: int
+    activation_memory: float | None = None
 
 
 def read_settings(path: str) -> Settings:
@@ -37,10 +41,10 @@ def read_settings(path: str) -> Settings:
     if not isinstance(settings, dict):
         raise ValueError(f"{path}: not a config file")
     data = _section(settings, "data", path)
-    net = _section(settings, "model", path).get("net")
+    model = _section(settings, "model", path)
     try:
-        batch_size = _batch_size(data)
-        return Settings(_resolved(_net(net), data), batch_size)
+        batch_size, memory = _batch_size(data), _activation_memory(model)
+        return Settings(_resolved(_net(model.get("net")), data), batch_size, memory)
     except (TypeError, ValueError, ImportError) as error:
         raise ValueError(f"{path}: {error}") from error
 
@@ -49,6 +53,13 @@ def _batch_size(data: Mapping[str, Any]) -> int:
     asked = data.get("batch_size", BATCH_SIZE)
     if isinstance(asked, bool) or not isinstance(asked, int) or asked < 1:
         raise ValueError(f"data.batch_size is {asked!r}; it must be a whole number from 1 up")
+    return asked
+
+
+def _activation_memory(model: Mapping[str, Any]) -> float | None:
+    asked = model.get("activation_memory")
+    if asked is not None and (isinstance(asked, bool) or not isinstance(asked, int | float) or not asked > 0):
+        raise ValueError(f"model.activation_memory is {asked!r}; it must be a number above 0")
     return asked
 
 

@@ -40,6 +40,22 @@ def test_a_model_of_billions_is_laid_out_in_a_moment(capsys):
     assert total.split()[1:3] == ["2.82B", "100.0%"]
 
 
+def test_less_memory_for_activations_is_told_as_less(tmp_path, capsys):
+    held = []
+    for memory in (None, 0.001):
+        config = write(
+            tmp_path / "c.yaml", data={"window": 4096}, model={"net": {"patch_size": 8}, "activation_memory": memory}
+        )
+        told(capsys, config, "--json", str(tmp_path / "costs.json"))
+        held.append(json.loads((tmp_path / "costs.json").read_text())["activation_bytes"]["32-true"])
+    assert held[1] < held[0] / 4
+
+
+def test_an_activation_memory_that_is_none_is_refused(tmp_path, capsys):
+    assert main(["info", write(tmp_path / "c.yaml", data={"window": 64}, model={"activation_memory": 0})]) == 2
+    assert "c.yaml: model.activation_memory is 0; it must be a number above 0" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", ["transformer", "perceiver_ar"])
 def test_the_other_architectures_are_told_too(name, capsys):
     out = told(capsys, f"paper/audio_{name}")
