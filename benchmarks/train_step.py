@@ -41,11 +41,15 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         for part in options.parts:
             print(f"measuring {part} ...", file=sys.stderr, flush=True)
-            tables[part] = _parts(options, device)[part]()
+
+            def keep(measured: list[Table], part: str = part) -> None:
+                tables[part] = measured
+                if options.json is not None:
+                    write_figures(options.json, found, tables)
+
+            keep(_parts(options, device, keep)[part]())
             for table in tables[part]:
                 print(f"\n{table.text()}", flush=True)
-            if options.json is not None:
-                write_figures(options.json, found, tables)
             if options.plot is not None and set(PLOTTED) & set(tables):
                 draw(tables, options.plot)
     except WorkerError as error:
@@ -56,23 +60,25 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _parts(options: argparse.Namespace, device: torch.device) -> dict[str, Callable[[], list[Table]]]:
+def _parts(
+    options: argparse.Namespace, device: torch.device, keep: Callable[[list[Table]], None]
+) -> dict[str, Callable[[], list[Table]]]:
     conditions = Conditions(device, options.threads, options.rounds)
     few = Conditions(device, options.threads, options.length_rounds)
     return {
-        "speed": lambda: _speed(options, conditions),
+        "speed": lambda: _speed(options, conditions, keep),
         "lengths": lambda: time_lengths(_lengths(options), few),
         "memory": lambda: measure_memory(conditions, options.toy),
         "input": lambda: measure_input(conditions, options.toy),
     }
 
 
-def _speed(options: argparse.Namespace, conditions: Conditions) -> list[Table]:
+def _speed(options: argparse.Namespace, conditions: Conditions, keep: Callable[[list[Table]], None]) -> list[Table]:
     candidates, notes = _candidates(options, conditions.device)
     if not candidates:
         raise WorkerError(f"nothing is left to time. {' '.join(notes)}")
     size = TOY_PRODUCT if options.toy else PRODUCT_SIZES[conditions.device.type]
-    steps, *others = time_steps(_shapes(options), candidates, conditions, size)
+    steps, *others = time_steps(_shapes(options), candidates, conditions, size, keep)
     steps.notes += notes
     return [steps, *others]
 

@@ -24,13 +24,21 @@ COLUMNS = (
 
 
 def time_steps(
-    shapes: Sequence[Workload], candidates: Sequence[Candidate], conditions: Conditions, size: int
+    shapes: Sequence[Workload],
+    candidates: Sequence[Candidate],
+    conditions: Conditions,
+    size: int,
+    keep: Callable[[list[Table]], None] = lambda _: None,
 ) -> list[Table]:
-    """A table of steps, one row for each shape and candidate, and one of products of matrices of that size."""
+    """A table of steps, one row for each shape and candidate, and one of products of matrices of that size.
+
+    keep: receives both after each shape, so that a failure at a later one loses nothing.
+    """
     steps = Table("Training steps", COLUMNS)
     products = Table("Matrix products", ("shape", "precision", "size", "ms", "spread", "GFLOP/s"))
     for shape in shapes:
         _time_shape(shape, candidates, conditions, size, steps, products)
+        keep([steps, products])
     steps.notes += _notes(shapes, candidates, conditions)
     return [steps, products]
 

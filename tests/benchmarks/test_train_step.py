@@ -287,3 +287,13 @@ def test_a_wrong_option_is_told_in_a_line(wrong, capsys):
     last = capsys.readouterr().err.splitlines()[-1]
     assert last.startswith("benchmarks/train_step.py: error: ")
     assert wrong[0] in last
+
+
+def test_a_failure_at_a_later_shape_loses_no_earlier_one(toy, tmp_path, monkeypatch):
+    later = replace(toy, name="later", batch=0)
+    monkeypatch.setattr(train_step, "shapes", lambda *_: [toy, later])
+    file = tmp_path / "figures.json"
+    words = ["--toy", "--device", "cpu", "--rounds", "2", "--parts", "speed", "--only", OURS, "--json", str(file)]
+    assert main(words) == 1
+    [kept] = json.loads(file.read_text(encoding="utf-8"))["speed"]["Training steps"]
+    assert kept["shape"] == toy.name
