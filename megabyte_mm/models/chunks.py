@@ -93,9 +93,10 @@ def _part(read_BSx: Tensor | None, chunk: Chunk) -> Tensor | None:
 
 
 def _sum(total: Tensor | None, more: Tensor | None) -> Tensor | None:
-    if total is None or more is None:
-        return total if more is None else more
-    return total.add_(more)
+    if more is None:
+        return total
+    # A copy: compiled code may give memory that the next chunk writes over.
+    return more.clone() if total is None else total.add_(more)
 
 
 class _Surroundings:

@@ -69,6 +69,7 @@ class ByteLM(LightningModule):
         self._data().use_sliding_windows(is_sliding(self.method))
         if self.compile_mode is not None and stage == "fit":
             check_compiler(self.trainer.strategy.root_device)
+            check_graphs(self.compile_mode, self.trainer.accumulate_grad_batches)
 
     def configure_model(self) -> None:
         """Build the model for the data module that is attached. Raises ValueError where the two do not fit."""
@@ -186,6 +187,15 @@ def check_compiler(device: torch.device) -> None:
         raise ValueError(
             f"model.compile_mode needs a C++ compiler, and there is no {compiler}: "
             "install one, name it in the environment variable CXX, or leave compile_mode out"
+        )
+
+
+def check_graphs(mode: CompileMode, batches: int) -> None:
+    """Raise ValueError where CUDA graphs would write over gradients that are added up over several batches."""
+    if batches > 1 and mode in ("reduce-overhead", "max-autotune"):
+        raise ValueError(
+            f"model.compile_mode {mode} records CUDA graphs, which cannot add up gradients over "
+            f"trainer.accumulate_grad_batches {batches}: take default or max-autotune-no-cudagraphs"
         )
 
 

@@ -70,9 +70,11 @@ def test_activations_keep_to_their_budget() -> None:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")  # of torch's compiler about itself
+@pytest.mark.parametrize("budget", [2.0**31, 1.0], ids=["at once", "in chunks"])
 @pytest.mark.parametrize("mode", get_args(CompileMode))
-def test_compiled_blocks_give_the_plain_results_step_after_step(mode: CompileMode) -> None:
+def test_compiled_blocks_give_the_plain_results_step_after_step(mode: CompileMode, budget: float) -> None:
     model, compiled = make().cuda(), make().cuda()
+    model.activation_budget = compiled.activation_budget = budget
     compiled.compile_blocks(mode)
     for batch in (4, 4, 3, 4):
         ids = torch.randint(256, (batch, 2048), device="cuda")
