@@ -41,6 +41,7 @@ def _speed(axes: Axes, table: Table) -> None:
         left = places - 0.4 + (number + 0.5) * width
         axes.bar(left, heights, width, label=str(name), color=f"C{number}" if number < 10 else "black")
     axes.set_xticks(places, [str(shape) for shape in shapes])
+    axes.set_ylim(top=1.6 * axes.get_ylim()[1])  # room for the legend
     axes.set_ylabel("bytes/s in training")
     axes.legend(fontsize="x-small")
 
