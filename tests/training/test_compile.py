@@ -116,10 +116,10 @@ def test_compiled_blocks_are_computed_anew_in_chunks_and_leave_scoring_alone():
 
 
 @needs_compiler
-@pytest.mark.parametrize("kind", [TransformerConfig, PerceiverARConfig])
-def test_the_baselines_compile_too(kind):
+@pytest.mark.parametrize(("kind", "options"), [(TransformerConfig, {}), (PerceiverARConfig, {"latents": 8})])
+def test_the_baselines_compile_too(kind, options):
     torch.manual_seed(0)
-    model = kind(max_len=16, stack=StackConfig(dim=16, layers=1, heads=2), init_std=0.3).build()
+    model = kind(max_len=16, stack=StackConfig(dim=16, layers=1, heads=2), init_std=0.3, **options).build()
     ids, found = torch.randint(256, (2, 16)), []
     for compiled in (False, True):
         if compiled:
