@@ -20,7 +20,7 @@ from lightning.pytorch.profilers import SimpleProfiler
 
 from benchmarks.comparison.experiment import Entry, read_experiment
 from benchmarks.report import Table
-from benchmarks.stepping.candidates import fit_precision
+from benchmarks.stepping.candidates import OURS, Candidate, build, fit_precision
 from benchmarks.stepping.turns import Conditions
 from benchmarks.stepping.workers import worker
 from benchmarks.timing import timed
@@ -33,7 +33,7 @@ from megabyte_mm.training.callbacks import Throughput
 from megabyte_mm.training.cli import TRAINER_DEFAULTS, best_precision, loggers
 from megabyte_mm.training.display import LOGGERS, tidy_output
 from megabyte_mm.training.memory import keep_freed_memory
-from megabyte_mm.training.module import ByteLM, activation_budget
+from megabyte_mm.training.module import ByteLM
 
 REPEATS = 3
 FOLDERS = {"image": "images", "audio": "audio", "text": "text"}
@@ -134,8 +134,7 @@ def _endless(data: ByteData) -> Iterator[Batch]:
 
 def _bare_step(name: str, entry: Entry, device: torch.device) -> Callable[[], None]:
     workload = shipped(name)
-    model = workload.config.build().to(device)
-    model.activation_budget = activation_budget(None, device)
+    model = build(Candidate(OURS), workload, device)
     ids_BT = workload.ids(entry.batch_size, workload.window, device)
     return training_step(model, ids_BT, fit_precision(device))
 

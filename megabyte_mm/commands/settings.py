@@ -15,6 +15,7 @@ from data_adapters import Adapter, load_class
 from megabyte_mm.data.loader import BATCH_SIZE
 from megabyte_mm.data.windows import resolve_window
 from megabyte_mm.models import MegabyteConfig, ModelConfig
+from megabyte_mm.models.plain import is_of
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def _batch_size(data: Mapping[str, Any]) -> int:
 
 def _activation_memory(model: Mapping[str, Any]) -> float | None:
     asked = model.get("activation_memory")
-    if asked is not None and (isinstance(asked, bool) or not isinstance(asked, int | float) or not asked > 0):
+    if asked is not None and not (is_of(asked, float) and asked > 0):
         raise ValueError(f"model.activation_memory is {asked!r}; it must be a number above 0")
     return asked
 
