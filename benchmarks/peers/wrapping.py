@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from megabyte_mm.models import ByteModel, Decoder, MegabyteConfig, StackConfig
+from megabyte_mm.models import DEFAULT_EXECUTION, ByteModel, Decoder, Execution, MegabyteConfig, StackConfig
 
 
 def installed_version(package: str) -> str | None:
@@ -96,7 +96,13 @@ class Peer(ByteModel):
     def own_loss(self, ids_BT: Tensor) -> Tensor:
         """The loss that the peer's own training program takes: (B, T) int64 -> scalar."""
 
-    def decoder(self, batch: int, condition_B: Tensor | None = None, capacity: int | None = None) -> Decoder:
+    def decoder(
+        self,
+        batch: int,
+        condition_B: Tensor | None = None,
+        capacity: int | None = None,
+        execution: Execution = DEFAULT_EXECUTION,
+    ) -> Decoder:
         raise NotImplementedError("a peer generates with its own package")
 
     def flops_per_byte(self) -> float:

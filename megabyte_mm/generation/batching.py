@@ -1,19 +1,20 @@
-"""Many prefixes of many lengths, continued in batches of equal length."""
+"""Many prefixes of many lengths, continued in batches."""
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from megabyte_mm.alphabet import END, to_bytes, to_ids
-from megabyte_mm.generation.engine import row_seeds, stream
+from megabyte_mm.alphabet import END, to_ids
+from megabyte_mm.generation.engine import LOOK_EVERY, LOOK_RARELY, NOTHING, continuations, decoder_for, row_seeds
 from megabyte_mm.generation.sampling import Sampling
-from megabyte_mm.models import ByteModel
+from megabyte_mm.models import DEFAULT_EXECUTION, ByteModel, Execution
 
 Bytes = NDArray[np.uint8]
 
@@ -35,6 +36,14 @@ class _Row:
     seed: int
 
 
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C while drawing; `results` is what was drawn until then, as `continue_all` would give it."""
+
+    def __init__(self, results: list[list[Bytes]]) -> None:
+        super().__init__()
+        self.results = results
+
+
 def continue_all(
     model: ByteModel,
     requests: Sequence[Request],
@@ -43,35 +52,67 @@ def continue_all(
     batch_size: int = 64,
     on_bytes: Callable[[int], object] = lambda count: None,
     window: int | None = None,
+    execution: Execution = DEFAULT_EXECUTION,
+    watch: Callable[[Bytes], object] = lambda new: None,
 ) -> list[list[Bytes]]:
     """Every request's continuations, each the prefix and what was drawn up to an END: uint8 arrays of their own length.
 
-    Rows of equal prefix length share a batch, and each has its own seed: how they are batched does not change them, but
-    for rounding. on_bytes is told, after each step, how many bytes were drawn. window: as for `generate`.
+    Each row has its own seed, and what it draws does not depend on how rows are batched. on_bytes is told how many
+    bytes were drawn since it was told last, and watch what the first request's first row has drawn. window: as for
+    `generate`. Raises Interrupted on Ctrl-C.
     """
     device = next(model.parameters()).device
-    results: list[list[Bytes]] = [[np.empty(0, np.uint8)] * request.count for request in requests]
-    for rows in _batches(requests, seed, batch_size):
-        chosen = [requests[row.request] for row in rows]
-        prefix_BT = torch.stack([to_ids(request.prefix) for request in chosen]).to(device)
+    rows = _rows(requests, seed)
+    results = [[request.prefix for _ in range(request.count)] for request in requests]
+    if not rows:
+        return results
+    decoder = decoder_for(model, min(batch_size, len(rows)), window, execution)
+    for start in range(0, len(rows), batch_size):
+        batch = rows[start : start + batch_size]
+        chosen = [requests[row.request] for row in batch]
+        prefixes = [to_ids(request.prefix).to(device) for request in chosen]
         condition_B = torch.tensor([request.condition for request in chosen], device=device)
-        seeds = [row.seed for row in rows]
-        columns = [prefix_BT]
-        for ids_B in stream(model, prefix_BT, chosen[0].length, sampling, seeds, condition_B, window):
-            columns.append(ids_B[:, None])
-            on_bytes(int((ids_B != END).sum()))
-        for row, ids_T in zip(rows, torch.cat(columns, dim=1), strict=True):
-            results[row.request][row.number] = to_bytes(ids_T)
+        lengths, seeds = [request.length for request in chosen], [row.seed for row in batch]
+        columns = continuations(decoder, prefixes, lengths, sampling, seeds, condition_B)
+        drawn = [[row.request, row.number] == [0, 0] for row in batch]
+        watched = drawn.index(True) if True in drawn else None
+        parts: list[NDArray[np.int64]] = []
+        try:
+            for part_BT in _gathered(columns, LOOK_EVERY.get(device.type, LOOK_RARELY)):
+                parts.append(part_BT)
+                on_bytes(int(((part_BT != NOTHING) & (part_BT != END)).sum()))
+                if watched is not None:
+                    watch(_bytes_in(part_BT[watched]))
+        except KeyboardInterrupt:
+            _keep(results, batch, parts)
+            raise Interrupted(results) from None
+        _keep(results, batch, parts)
     return results
 
 
-def _batches(requests: Sequence[Request], seed: int, batch_size: int) -> Iterator[list[_Row]]:
-    groups: dict[tuple[int, int], list[_Row]] = defaultdict(list)
-    first = 0
+def _gathered(columns: Iterator[Tensor], at_once: int) -> Iterator[NDArray[np.int64]]:
+    """So many columns at a time, (B,) each, are fetched from their device: (B, t)."""
+    while found := list(islice(columns, at_once)):
+        yield torch.stack(found, dim=1).cpu().numpy()
+
+
+def _keep(results: list[list[Bytes]], batch: Sequence[_Row], parts: Sequence[NDArray[np.int64]]) -> None:
+    """Put behind each row's prefix what was drawn for it."""
+    if parts:
+        for row, drawn_T in zip(batch, np.concatenate(parts, axis=1), strict=True):
+            whole = [results[row.request][row.number], _bytes_in(drawn_T)]
+            results[row.request][row.number] = np.concatenate(whole)
+
+
+def _bytes_in(ids_T: NDArray[np.int64]) -> Bytes:
+    found: Bytes = ids_T[(ids_T != NOTHING) & (ids_T != END)].astype(np.uint8)
+    return found
+
+
+def _rows(requests: Sequence[Request], seed: int) -> list[_Row]:
+    """A row for each continuation; rows that draw about as much stand together, so that none waits long for another."""
+    rows: list[_Row] = []
     for index, request in enumerate(requests):
-        seeds = row_seeds(seed, request.count, first)
-        first += request.count
-        rows = [_Row(index, number, row_seed) for number, row_seed in enumerate(seeds)]
-        groups[len(request.prefix), request.length] += rows
-    for rows in groups.values():
-        yield from (rows[start : start + batch_size] for start in range(0, len(rows), batch_size))
+        seeds = row_seeds(seed, request.count, first=len(rows))
+        rows += [_Row(index, number, row_seed) for number, row_seed in enumerate(seeds)]
+    return sorted(rows, key=lambda row: (requests[row.request].length, len(requests[row.request].prefix)))

@@ -5,6 +5,7 @@ Legend: B rows, V the 257 symbols.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -43,11 +44,12 @@ def distribution(logits_BV: Tensor, sampling: Sampling) -> Tensor:
     """The probabilities that are drawn from: (B, V) logits -> (B, V) float64, rows summing to 1."""
     logits_BV = logits_BV.double()
     if not sampling.allow_end:
-        logits_BV = logits_BV.index_fill(1, torch.tensor([END], device=logits_BV.device), float("-inf"))
+        logits_BV = F.pad(logits_BV[:, :END], (0, 1), value=float("-inf"))
     if sampling.temperature == 0.0:
         return torch.zeros_like(logits_BV).scatter_(1, logits_BV.argmax(1, keepdim=True), 1.0)
-    # The largest becomes 0, so that no temperature, however small, divides it into infinity.
-    logits_BV = (logits_BV - logits_BV.amax(1, keepdim=True)) / sampling.temperature
+    if sampling.temperature != 1.0:
+        # The largest becomes 0, so that no temperature, however small, divides it into infinity.
+        logits_BV = (logits_BV - logits_BV.amax(1, keepdim=True)) / sampling.temperature
     if sampling.top_k is not None:
         logits_BV = keep_top_k(logits_BV, sampling.top_k)
     if sampling.top_p is not None:
@@ -78,3 +80,16 @@ def draw(probabilities_BV: Tensor, uniform_B: Tensor) -> Tensor:
     # Rounding may leave the sum a little off 1. Scaled to the sum, a number below 1 stays below the last step.
     target_B1 = (uniform_B * cumulated_BV[:, -1]).unsqueeze(1)
     return torch.searchsorted(cumulated_BV, target_B1, right=True).squeeze(1)
+
+
+def sampler(sampling: Sampling) -> Callable[[Tensor, Tensor], Tensor]:
+    """Draws by these settings: (B, V) logits and (B,) float64 in [0, 1) -> (B,) int64, on the device of the logits."""
+
+    def one(logits_BV: Tensor, uniform_B: Tensor) -> Tensor:
+        if sampling.temperature == 0.0:
+            return logits_BV[:, : END + sampling.allow_end].argmax(1)
+        # Apple's accelerator has no float64.
+        exact_BV = logits_BV.cpu() if logits_BV.device.type == "mps" else logits_BV
+        return draw(distribution(exact_BV, sampling), uniform_B).to(logits_BV.device)
+
+    return one

@@ -203,15 +203,13 @@ class CrossPatchAttention(Attention):
         q_NHPE = self._placed(q_NHPE, self.previous)
         return self._merge(attend_across(q_NHPE, keys_NHSE, values_NHSE, patches, self.previous, self._dropped))
 
-    def close_patch(self, cache: LayerCache) -> None:
-        """Make the last r positions that are held those of the previous patch, and forget the rest."""
-        keys_BHSE, values_BHSE = cache.held()
-        gone = cache.length - self.previous
+    def close_patch(self, cache: LayerCache, patch_size: int) -> None:
+        """Put the last r of the positions r to r + P - 1, an open patch's, where those of the previous one are."""
+        last = slice(patch_size, patch_size + self.previous)
         assert self.turns is not None
-        back_21e = self.turns.between(-gone, 1 - gone, like=keys_BHSE)
-        last_BHrE = turn(keys_BHSE[:, :, gone:], back_21e), values_BHSE[:, :, gone:].clone()
-        cache.clear()
-        cache.append(*last_BHrE)
+        back_21e = self.turns.between(-patch_size, 1 - patch_size, like=cache.keys)
+        cache.keys[:, :, : self.previous] = turn(cache.keys[:, :, last], back_21e)
+        cache.values[:, :, : self.previous] = cache.values[:, :, last].clone()
 
     def _keep(self, cache: LayerCache, k_BHPE: Tensor, v_BHPE: Tensor) -> None:
         cache.clear()

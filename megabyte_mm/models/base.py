@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any, ClassVar, Literal, Self
 
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from megabyte_mm.models.execution import DEFAULT_EXECUTION, Execution
 from megabyte_mm.models.layers import Stack
 from megabyte_mm.models.plain import from_plain
 from megabyte_mm.models.work import PartWork, total_flops
@@ -75,45 +77,77 @@ class ModelConfig(ABC):
 
 
 class Decoder(ABC):
-    """Gives the distribution of one symbol after the other, remembering what it has seen.
+    """Gives the distribution of one symbol after the other, for rows that may be at different places.
 
-    Its numbers are those of the model's `forward` at every position. It holds at most `capacity` symbols. `prefill`
-    comes first, be it of no symbols.
+    Its numbers are those of the model's `forward` at every position, and those of a row do not depend on the others. It
+    holds at most `capacity` symbols of each row. `start` or `prefill` comes first, be it of no symbols.
     """
 
     capacity: int
     alignment: int
     """A long context is best cut at multiples of this many symbols."""
-    length: int | None = None
-    """Symbols read so far; None before `prefill`."""
+    lengths: list[int] | None = None
+    """Symbols of each row that were read so far; None before `start`."""
+    conditions: Tensor
+    """The condition of each row, (B,) int64."""
 
     @abstractmethod
+    def start(self, prefixes: Sequence[Tensor], condition_B: Tensor | None = None) -> Tensor:
+        """Forget everything, read the rows' prefixes as far as that goes in parallel, and return the next logits.
+
+        prefixes: (t,) int64, 0..256, t < capacity, one for each row; condition: (B,) int64, by default those that the
+        decoder was made with -> (B, 257): what follows the first `lengths` symbols of each. The others are to be given
+        to `step`. Raises ValueError where a prefix is too long.
+        """
+
+    @abstractmethod
+    def step(self, ids_B: Tensor, anew: Mapping[int, Tensor] | None = None) -> Tensor:
+        """Read one more symbol of each row and return the next logits: (B,) int64 -> (B, 257).
+
+        anew: rows that go on from a fresh context, (t,) int64, which ends with this symbol: all that they held but for
+        a multiple of `alignment` in front. Raises ValueError where a row's symbol would be the last that fits, since
+        nothing can follow it, and RuntimeError before `start`.
+        """
+
     def prefill(self, ids_BT: Tensor) -> Tensor:
-        """Forget everything, read a prefix (T >= 0) and return the next symbol's logits.
+        """Forget everything, read a prefix (T >= 0) of every row and return the next symbol's logits.
 
         ids: (B, T) int64, 0..256, T < capacity -> (B, 257). Raises ValueError where T is too long.
         """
+        logits_BV = self.start(ids_BT.unbind(0))
+        assert self.lengths is not None
+        for t in range(self.lengths[0], ids_BT.shape[1]):
+            logits_BV = self.step(ids_BT[:, t])
+        return logits_BV
 
-    @abstractmethod
-    def step(self, ids_B: Tensor) -> Tensor:
-        """Read one more symbol of each row and return the next one's logits: (B,) int64 -> (B, 257).
+    def retire(self, row: int) -> None:
+        """A row that has come to its end: what is read of it from now on is of no interest, and may be any number."""
+        self._retired.add(row)
 
-        Raises ValueError where the symbol would be the last that fits, since nothing can follow it, and RuntimeError
-        before `prefill`.
-        """
+    def begin(self, prefixes: Sequence[Tensor], condition_B: Tensor | None) -> None:
+        """Note that these are read. Raises ValueError where nothing can follow one."""
+        for prefix in prefixes:
+            self._check_room(len(prefix))
+        if condition_B is not None:
+            self.conditions[: len(prefixes)] = condition_B
+        self.lengths = [len(prefix) for prefix in prefixes]
+        self._retired: set[int] = set()
 
-    def begin(self, length: int) -> None:
-        """Note that a prefix of that length is read. Raises ValueError where nothing can follow it."""
+    def advance(self, anew: Mapping[int, Tensor]) -> list[int]:
+        """Note that one more symbol of each row is read, and return how many that makes. Raises as `step` does."""
+        if self.lengths is None:
+            raise RuntimeError("a decoder's prefill comes before its first step")
+        lengths = list(self.lengths)
+        for row, length in enumerate(lengths):
+            if row not in self._retired:
+                lengths[row] = len(anew[row]) if row in anew else length + 1
+                self._check_room(lengths[row])
+        self.lengths = lengths
+        return lengths
+
+    def _check_room(self, length: int) -> None:
         if length >= self.capacity:
             raise ValueError(f"{length} symbols leave no room for another in a window of {self.capacity}")
-        self.length = length
-
-    def advance(self) -> int:
-        """Note that one more symbol is read, and return how many that makes. Raises as `step` does."""
-        if self.length is None:
-            raise RuntimeError("a decoder's prefill comes before its first step")
-        self.begin(self.length + 1)
-        return self.length
 
 
 class ByteModel(nn.Module, ABC):
@@ -141,11 +175,23 @@ class ByteModel(nn.Module, ABC):
         """
 
     @abstractmethod
-    def decoder(self, batch: int, condition_B: Tensor | None = None, capacity: int | None = None) -> Decoder:
-        """A decoder for `batch` rows that shares this model's weights and holds `capacity` symbols, by default max_len.
+    def decoder(
+        self,
+        batch: int,
+        condition_B: Tensor | None = None,
+        capacity: int | None = None,
+        execution: Execution = DEFAULT_EXECUTION,
+    ) -> Decoder:
+        """A decoder for at most `batch` rows, each of at most `capacity` symbols, by default max_len.
 
-        Raises ValueError for a capacity above `longest`.
+        condition: (batch,) int64, default 0. Raises ValueError for a capacity above `longest`, and for an execution
+        that this model or machine has not.
         """
+
+    @property
+    def output_tables(self) -> tuple[str, ...]:
+        """The names of embeddings that also make logits: steps of lower precision round them as they do layers."""
+        return ()
 
     def check_length(self, length: int | None) -> int:
         """The length, max_len if None. Raises ValueError for a sequence that the model cannot read."""
@@ -202,6 +248,28 @@ class ByteModel(nn.Module, ABC):
     def spec(self) -> dict[str, Any]:
         """Name and plain config: enough for `models.build` to make the same architecture."""
         return {"name": self.config.name, "config": asdict(self.config)}  # type: ignore[call-overload] # a dataclass
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """The model in eval mode and without gradients, and then each of its modules back in its own."""
+    training = [module for module in model.modules() if module.training]
+    for module in training:
+        module.training = False
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+def twin(prefixes: Sequence[Tensor], conditions: Sequence[int], row: int) -> int | None:
+    """The first row that has the same prefix and condition as this one, of those before it; None if there is none."""
+    for other in range(row):
+        if conditions[other] == conditions[row] and torch.equal(prefixes[other], prefixes[row]):
+            return other
+    return None
 
 
 def condition_ids(condition_B: Tensor | None, batch: int, device: torch.device) -> Tensor:

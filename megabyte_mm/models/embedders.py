@@ -46,6 +46,13 @@ class PatchEmbedder(nn.Module):
             embedded_BTE = embedded_BTE + self.positions.weight[start : start + ids_BT.shape[1]]
         return embedded_BTE.reshape(ids_BT.shape[0], -1, self.patch_size * embedded_BTE.shape[-1])
 
+    def one_patch(self, ids_BP: Tensor, patch_B: Tensor) -> Tensor:
+        """One patch of each row, where row b's is number `patch_B[b]`, without convolutions -> (B, G)."""
+        embedded_BPE: Tensor = self.symbols(ids_BP)
+        if self.positions is not None:
+            embedded_BPE = embedded_BPE + self.positions.weight.view(-1, *embedded_BPE.shape[1:])[patch_B]
+        return embedded_BPE.flatten(1)
+
 
 class CausalConvolutions(nn.Module):
     """Convolutions over the last 3, 5 and 7 symbols, one after the other (paper, section 2.3.1).
@@ -96,6 +103,12 @@ class SequenceEmbedder(nn.Module):
     def after(self, ids_BT: Tensor, place: int) -> Tensor:
         """What the symbols put at the places that follow them, the first of them at `place`: (B, T) -> (B, T, E)."""
         return self._placed(self.symbols(ids_BT) * self.scale, place)
+
+    def one(self, ids_B: Tensor, place_B: Tensor, condition_B: Tensor) -> Tensor:
+        """One symbol of each row, which stands before `place_B`, or what stands at place 0: (B,) -> (B, E)."""
+        begins_B1 = (place_B == 0).unsqueeze(1)
+        read_BE = torch.where(begins_B1, F.embedding(condition_B, self.start_CE), self.symbols(ids_B) * self.scale)
+        return read_BE if self.positions is None else read_BE + self.positions(place_B)
 
     def to_logits(self, hidden_BTE: Tensor) -> Tensor:
         """Logits by the table of symbols, which input and output share: (B, T, E) -> (B, T, 257)."""

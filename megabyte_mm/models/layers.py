@@ -201,7 +201,7 @@ class Stack(nn.Module):
         """Empty caches for every block, in the weights' dtype and on their device."""
         like = self.norm.weight
         heads, head_dim = self.config.heads, self.config.dim // self.config.heads
-        return [LayerCache(batch, heads, capacity, head_dim, like) for _ in self.blocks]
+        return [LayerCache.empty(batch, heads, capacity, head_dim, like) for _ in self.blocks]
 
 
 def init_weights(module: nn.Module, std: float) -> None:

@@ -20,6 +20,7 @@ from megabyte_mm.models.base import ByteModel, ModelConfig, condition_ids
 from megabyte_mm.models.cache import LayerCache
 from megabyte_mm.models.chunks import Chunk, in_chunks
 from megabyte_mm.models.embedders import PatchEmbedder
+from megabyte_mm.models.execution import DEFAULT_EXECUTION, Execution
 from megabyte_mm.models.layers import BlockConfig, Stack, StackConfig, drawn_parameter, init_weights, stack_activations
 from megabyte_mm.models.loss import table_nll
 from megabyte_mm.models.megabyte_decoder import MegabyteDecoder
@@ -336,9 +337,19 @@ class Megabyte(ByteModel):
         """Logits by the local symbol table, which input and output share."""
         return F.linear(hidden_NQL, self.local_symbols.weight)
 
-    def decoder(self, batch: int, condition_B: Tensor | None = None, capacity: int | None = None) -> MegabyteDecoder:
-        device = next(self.parameters()).device
-        return MegabyteDecoder(self, batch, condition_ids(condition_B, batch, device), self.check_length(capacity))
+    def decoder(
+        self,
+        batch: int,
+        condition_B: Tensor | None = None,
+        capacity: int | None = None,
+        execution: Execution = DEFAULT_EXECUTION,
+    ) -> MegabyteDecoder:
+        conditions_B = condition_ids(condition_B, batch, next(self.parameters()).device)
+        return MegabyteDecoder(self, batch, conditions_B, self.check_length(capacity), execution)
+
+    @property
+    def output_tables(self) -> tuple[str, ...]:
+        return () if self.local_stack is None else ("local_symbols.weight",)
 
     def work(self) -> PartWork:
         """2 (m_g / P + m_l) operations per byte for the matrices, and attention's two products (paper, section 3)."""

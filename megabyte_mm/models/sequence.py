@@ -65,6 +65,10 @@ class SequenceModel(ByteModel):
         self.embedder = SequenceEmbedder(config.stack.dim, learned, conditions, config.init_std, config.byte_scale)
 
     @property
+    def output_tables(self) -> tuple[str, ...]:
+        return ("embedder.symbols.weight",)
+
+    @property
     def longest(self) -> int | None:
         """The longest sequence that has positions; None where any has."""
         return None if self.config.block.positions == "rotary" else self.max_len

@@ -5,6 +5,7 @@ Legend: B rows, T symbols, C symbols in a block, N = B * blocks, D model width.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -12,9 +13,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from megabyte_mm.models.base import Decoder, condition_ids
+from megabyte_mm.alphabet import END
+from megabyte_mm.models.base import Decoder, condition_ids, evaluating, twin
+from megabyte_mm.models.execution import DEFAULT_EXECUTION, Execution
 from megabyte_mm.models.layers import Stack, init_weights
 from megabyte_mm.models.sequence import SequenceConfig, SequenceModel
+from megabyte_mm.models.steps import stack_steps
 from megabyte_mm.models.work import PartWork, stack_work, table_work
 
 
@@ -65,9 +69,15 @@ class Transformer(SequenceModel):
         """Symbols that see each other in a sequence of that length."""
         return min(length, self.config.context or length)
 
-    def decoder(self, batch: int, condition_B: Tensor | None = None, capacity: int | None = None) -> TransformerDecoder:
-        device = next(self.parameters()).device
-        return TransformerDecoder(self, batch, condition_ids(condition_B, batch, device), self.check_length(capacity))
+    def decoder(
+        self,
+        batch: int,
+        condition_B: Tensor | None = None,
+        capacity: int | None = None,
+        execution: Execution = DEFAULT_EXECUTION,
+    ) -> TransformerDecoder:
+        conditions_B = condition_ids(condition_B, batch, next(self.parameters()).device)
+        return TransformerDecoder(self, batch, conditions_B, self.check_length(capacity), execution)
 
     def work(self) -> PartWork:
         length = self.max_len
@@ -78,33 +88,58 @@ class Transformer(SequenceModel):
 
 
 class TransformerDecoder(Decoder):
-    """Keeps the keys and values of the block that is being written."""
+    """Keeps the keys and values of the block that each row is writing."""
 
-    def __init__(self, model: Transformer, batch: int, condition_B: Tensor, capacity: int) -> None:
+    def __init__(
+        self, model: Transformer, batch: int, condition_B: Tensor, capacity: int, execution: Execution
+    ) -> None:
         self._model = model
         self.capacity = capacity
         self._size = model.block_size(capacity)
         self.alignment = self._size if self._size < capacity else 1  # a lone block may begin anywhere
-        self._condition_B = condition_B
+        self.conditions = condition_B
         self._caches = model.stack.caches(batch, self._size)
+        self._step = stack_steps(model.stack, self._caches, execution, head_VD=model.embedder.symbols.weight)
+        self._oldest_B = torch.zeros_like(condition_B)
 
     @torch.no_grad()
-    def prefill(self, ids_BT: Tensor) -> Tensor:
-        length = ids_BT.shape[1]
-        self.begin(length)
-        for cache in self._caches:
-            cache.clear()
-        input_BTD = self._model.embedder(ids_BT, self._condition_B)[:, length - length % self._size :]
-        return self._read(input_BTD)
+    def start(self, prefixes: Sequence[Tensor], condition_B: Tensor | None = None) -> Tensor:
+        self.begin(prefixes, condition_B)
+        conditions = self.conditions.tolist()
+        with evaluating(self._model):
+            for row, ids_T in enumerate(prefixes):
+                other = twin(prefixes, conditions, row)
+                if other is None:
+                    self._read(row, ids_T[:-1])
+                else:
+                    for cache in self._caches:
+                        cache.copy_row(other, row, min(len(ids_T), self._size))
+        return self._next(torch.stack([ids_T[-1] if len(ids_T) else ids_T.new_tensor(END) for ids_T in prefixes]))
 
     @torch.no_grad()
-    def step(self, ids_B: Tensor) -> Tensor:
-        length = self.advance()
-        if length % self._size == 0:
-            for cache in self._caches:
-                cache.clear()
-        return self._read(self._model.embedder.after(ids_B[:, None], length))
+    def step(self, ids_B: Tensor, anew: Mapping[int, Tensor] | None = None) -> Tensor:
+        anew = anew or {}
+        self.advance(anew)
+        if anew:
+            with evaluating(self._model):
+                for row, ids_T in anew.items():
+                    self._read(row, ids_T[:-1])
+        return self._next(ids_B)
 
-    def _read(self, input_BTD: Tensor) -> Tensor:
-        hidden_BTD = self._model.stack(input_BTD, self._caches)
-        return self._model.embedder.to_logits(hidden_BTD[:, -1])
+    def _next(self, ids_B: Tensor) -> Tensor:
+        """Logits after the last symbol of each row, which stands there as many are read: (B,) -> (B, V)."""
+        assert self.lengths is not None
+        rows, slots = len(ids_B), [length % self._size for length in self.lengths]
+        place_B, slot_B = torch.tensor([self.lengths, slots], device=ids_B.device)
+        read_BD = self._model.embedder.one(ids_B, place_B, self.conditions[:rows])
+        return self._step(read_BD, self._oldest_B[:rows], slot_B, max(slots) + 1)
+
+    def _read(self, row: int, ids_T: Tensor) -> None:
+        """Let a row hold what stands at the places of these symbols and the one after them, of the last block."""
+        length = len(ids_T)
+        caches = [cache.row(row) for cache in self._caches]
+        begin = length - length % self._size
+        input_BTD = self._model.embedder(ids_T[None], self.conditions[row : row + 1])
+        # A new block, or nothing yet, has nothing before the symbol that is read next.
+        if input_BTD.shape[1] > begin:
+            self._model.stack(input_BTD[:, begin:], caches)

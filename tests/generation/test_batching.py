@@ -1,12 +1,15 @@
 """Many requests at once give what each would give alone."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
 
-from megabyte_mm.alphabet import END, to_bytes
+from megabyte_mm.alphabet import to_bytes
 from megabyte_mm.generation import Request, Sampling, continue_all, generate
 from megabyte_mm.models import Megabyte, MegabyteConfig, StackConfig
+from tests.generation.ends import favour_end
 
 
 @pytest.fixture(scope="module")
@@ -69,23 +72,21 @@ def test_the_condition_belongs_to_its_request(model: Megabyte) -> None:
     assert told(continue_all(model, pair, greedy)) == [[none.tolist()], [one.tolist()]]
 
 
-def test_an_ended_row_is_as_long_as_what_came_before_its_end(model: Megabyte, monkeypatch: pytest.MonkeyPatch) -> None:
-    to_logits, bias = model.to_logits, torch.zeros(257)
-    bias[END] = 5.0
-    monkeypatch.setattr(model, "to_logits", lambda hidden: to_logits(hidden) + bias)
-    [rows] = continue_all(model, [Request(prefix(3), 60, count=8)], Sampling())
+def test_an_ended_row_is_as_long_as_what_came_before_its_end(model: Megabyte) -> None:
+    ending = copy.deepcopy(model)
+    favour_end(ending)
+    [rows] = continue_all(ending, [Request(prefix(3), 60, count=8)], Sampling())
     lengths = {len(row) for row in rows}
     assert min(lengths) >= 3
     assert max(lengths) < 63
     assert len(lengths) > 1
 
 
-def test_what_fills_an_ended_row_is_not_counted(model: Megabyte, monkeypatch: pytest.MonkeyPatch) -> None:
-    to_logits, bias = model.to_logits, torch.zeros(257)
-    bias[END] = 5.0
-    monkeypatch.setattr(model, "to_logits", lambda hidden: to_logits(hidden) + bias)
+def test_what_fills_an_ended_row_is_not_counted(model: Megabyte) -> None:
+    ending = copy.deepcopy(model)
+    favour_end(ending)
     counts: list[int] = []
-    [rows] = continue_all(model, [Request(prefix(3), 60, count=8)], Sampling(), on_bytes=counts.append)
+    [rows] = continue_all(ending, [Request(prefix(3), 60, count=8)], Sampling(), on_bytes=counts.append)
     assert sum(counts) == sum(len(row) - 3 for row in rows)
 
 

@@ -1,7 +1,7 @@
 """Drawing symbol by symbol: against `forward` at every step, at the window's end and beyond it."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import pytest
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from megabyte_mm import generate
 from megabyte_mm.alphabet import END
-from megabyte_mm.generation import Sampling, row_seeds, stream, unseen
+from megabyte_mm.generation import Sampling, iterate, row_seeds, unseen
 from megabyte_mm.generation.sampling import distribution, draw
 from megabyte_mm.models import (
     BlockConfig,
@@ -23,6 +23,7 @@ from megabyte_mm.models import (
     StackConfig,
     TransformerConfig,
 )
+from tests.generation.ends import favour_end
 
 WINDOW, PATCH = 22, 4
 
@@ -145,10 +146,10 @@ def test_only_the_last_half_window_of_a_long_prefix_matters(model: Megabyte) -> 
 @pytest.mark.parametrize(("capacity", "patch"), [(1, 1), (2, 1), (4, 8), (8, 8), (10, 8), (22, 4), (4096, 12)])
 def test_what_is_left_out_is_whole_patches_and_leaves_room(capacity: int, patch: int) -> None:
     class Fake(Decoder):
-        def prefill(self, ids_BT: Tensor) -> Tensor:
+        def start(self, prefixes: Sequence[Tensor], condition_B: Tensor | None = None) -> Tensor:
             raise NotImplementedError
 
-        def step(self, ids_B: Tensor) -> Tensor:
+        def step(self, ids_B: Tensor, anew: Mapping[int, Tensor] | None = None) -> Tensor:
             raise NotImplementedError
 
     decoder = Fake()
@@ -203,7 +204,7 @@ def test_a_row_does_not_depend_on_its_neighbours(model: Megabyte) -> None:
     together = generate(model, prefix, 30, seed=4, condition=condition)
     for row in range(4):
         one = slice(row, row + 1)
-        columns = list(stream(model, prefix[one], 30, Sampling(), row_seeds(4, 1, first=row), condition[one]))
+        columns = list(iterate(model, prefix[one], 30, Sampling(), row_seeds(4, 1, first=row), condition[one]))
         alone = torch.cat([prefix[row], torch.cat(columns)])
         assert alone.tolist() == together[row, : len(alone)].tolist()
 
@@ -223,11 +224,7 @@ def test_any_whole_number_is_a_seed(model: Megabyte, seed: int) -> None:
 def eager_to_end(model: Megabyte) -> Megabyte:
     """A copy that draws END about every third time."""
     eager = copy.deepcopy(model)
-
-    to_logits = eager.to_logits
-    bias = torch.zeros(257)
-    bias[END] = 5.0
-    eager.to_logits = lambda hidden: to_logits(hidden) + bias  # type: ignore[method-assign,assignment]
+    favour_end(eager)
     return eager
 
 
@@ -243,7 +240,7 @@ def test_once_drawn_end_fills_the_row(model: Megabyte) -> None:
 
 def test_a_stream_stops_when_all_rows_have_ended(model: Megabyte) -> None:
     eager = eager_to_end(model)
-    columns = torch.stack(list(stream(eager, prefixes(3, 3), 500, Sampling(), row_seeds(0, 3))), dim=1)
+    columns = torch.stack(list(iterate(eager, prefixes(3, 3), 500, Sampling(), row_seeds(0, 3))), dim=1)
     assert columns.shape[1] < 100
     assert (columns[:, -1] == END).all()
     assert not (columns[:, -2] == END).all()
@@ -262,7 +259,7 @@ def test_nothing_asked_gives_the_prefix_back(model: Megabyte) -> None:
 
 
 def test_no_gradient_is_kept(model: Megabyte) -> None:
-    for ids in stream(model, prefixes(1, 2), 3, Sampling(), [0]):
+    for ids in iterate(model, prefixes(1, 2), 3, Sampling(), [0]):
         assert torch.is_grad_enabled(), "outside the generator, gradients are as they were"
         assert not ids.requires_grad
 

@@ -288,7 +288,7 @@ def test_a_decoder_begins_with_a_prefix_and_ends_with_its_window(config: ModelCo
         decoder.prefill(symbols(1, 3))
     decoder.prefill(symbols(1, 1))
     decoder.step(symbols(1, 1)[0])
-    assert decoder.length == 2
+    assert decoder.lengths == [2]
     with pytest.raises(ValueError, match="3 symbols leave no room"):
         decoder.step(symbols(1, 1)[0])
 

@@ -1,0 +1,68 @@
+"""How a decoder's steps are computed: by which code, and with weights of which precision.
+
+Legend: N outputs, K inputs.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Literal, TypeVar, get_args
+
+import torch
+from torch import Tensor, nn
+
+Precision = Literal["bfloat16", "int8"]
+Backend = Literal["auto", "native", "eager", "compile"]
+Model = TypeVar("Model", bound=nn.Module)
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How steps are computed.
+
+    Args:
+        backend: native is C++ code for CPUs, built on first use; eager is torch's operations one by one; compile has
+            torch.compile write their code, with CUDA graphs on a GPU. auto takes native where it can be had for a
+            float32 model, else eager.
+        precision: What the weights of linear layers are rounded to, to be read faster; None leaves them as they are.
+    """
+
+    backend: Backend = "auto"
+    precision: Precision | None = None
+
+    def __post_init__(self) -> None:
+        if self.backend not in get_args(Backend):
+            raise ValueError(f"backend is {self.backend!r}; known: {', '.join(get_args(Backend))}")
+        if self.precision not in (None, *get_args(Precision)):
+            raise ValueError(f"precision is {self.precision!r}; known: {', '.join(get_args(Precision))}")
+
+
+DEFAULT_EXECUTION = Execution()
+
+
+def int8_weight(weight_NK: Tensor) -> tuple[Tensor, Tensor]:
+    """Whole numbers from -127 to 127, and what each row is to be multiplied with: (N, K) int8, (N,)."""
+    scale_N = (weight_NK.abs().amax(1) / 127).clamp_min(torch.finfo(weight_NK.dtype).tiny)
+    return (weight_NK / scale_N[:, None]).round().to(torch.int8), scale_N
+
+
+def with_rounded_weights(model: Model, precision: Precision, tables: tuple[str, ...] = ()) -> Model:
+    """A copy of a model in which linear layers, and the named tables, have only values of that precision.
+
+    Its numbers are those that steps of that precision give, so that scoring it tells what the rounding costs.
+    """
+    rounded = copy.deepcopy(model)
+    linear = {f"{name}.weight" for name, part in rounded.named_modules() if isinstance(part, nn.Linear)}
+    with torch.no_grad():
+        for name, weight in rounded.named_parameters():
+            if name in linear or name in tables:
+                weight.copy_(_rounded(weight, precision))
+    return rounded
+
+
+def _rounded(weight_NK: Tensor, precision: Precision) -> Tensor:
+    if precision == "bfloat16":
+        return weight_NK.bfloat16().to(weight_NK.dtype)
+    whole_NK, scale_N = int8_weight(weight_NK)
+    return whole_NK.to(weight_NK.dtype) * scale_N[:, None]

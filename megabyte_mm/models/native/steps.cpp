@@ -1,0 +1,325 @@
+// One position of a Transformer stack for each of several rows, on a CPU: everything between its input and its logits.
+//
+// What a step takes is the time that its weights and its cached keys and values need to come from memory, so that each
+// is read once a step, whatever the number of rows, by loops that the compiler turns into vector instructions. Every
+// number of a row is summed in an order that no other row and no number of threads changes.
+//
+// Legend: M rows, K numbers going into a linear layer, N coming out, D width, H heads, E head width, S positions.
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+#ifndef WIDTH
+#define WIDTH 64  // outputs that a thread sums at a time: with ROWS rows they fill the vector registers
+#endif
+constexpr int ROWS = 4;
+constexpr int LANES = 16;
+
+extern "C" {
+
+enum Kind : int32_t { FLOAT32, BFLOAT16, INT8 };
+enum Norm : int32_t { LAYER_NORM, RMS_NORM };
+enum Activation : int32_t { NONE, RELU, GELU, SQUARED_RELU, SILU };
+
+struct Linear {
+    const void *weight;  // (N / WIDTH, K, WIDTH), zeros behind the last output
+    const float *scale;  // (N) for INT8, else null
+    const float *bias;   // (N) or null
+    int64_t in, out;
+    int32_t kind;
+};
+
+struct Layer {
+    const float *norm1, *norm1_bias, *norm2, *norm2_bias;  // (D); the biases may be null
+    const float *query_norm, *key_norm;                    // (E) or null
+    Linear qkv, out, up, down;
+    float *keys, *values;  // (M, H, S, E)
+};
+
+struct Stack {
+    const Layer *layers;
+    const float *norm, *norm_bias;  // (D)
+    const float *turns;             // cosines, then sines: (2, positions, E / 2), or null
+    const Linear *head;             // what follows the last norm, or null
+    int64_t count, dim, heads, hidden, capacity, positions;
+    float epsilon, head_epsilon;
+    int32_t norm_kind, activation, gated;
+};
+
+}  // extern "C"
+
+namespace {
+
+struct BFloat16 {
+    uint16_t bits;
+};
+
+inline float widened(float value) { return value; }
+inline float widened(int8_t value) { return static_cast<float>(value); }
+inline float widened(BFloat16 value) {
+    const uint32_t bits = static_cast<uint32_t>(value.bits) << 16;
+    float result;
+    std::memcpy(&result, &bits, sizeof result);
+    return result;
+}
+
+// e^x by a polynomial after taking out the power of two (Cephes' expf): loops over it vectorise, over std::exp not.
+inline float exponential(float x) {
+    x = std::min(std::max(x, -87.0f), 88.0f);
+    const float power = std::floor(x * 1.44269504088896341f + 0.5f);
+    const float rest = (x - power * 0.693359375f) + power * 2.12194440e-4f;
+    float sum = 1.9875691500e-4f;
+    sum = sum * rest + 1.3981999507e-3f;
+    sum = sum * rest + 8.3334519073e-3f;
+    sum = sum * rest + 4.1665795894e-2f;
+    sum = sum * rest + 1.6666665459e-1f;
+    sum = sum * rest + 5.0000001201e-1f;
+    sum = sum * rest * rest + rest + 1.0f;
+    const int32_t bits = (static_cast<int32_t>(power) + 127) << 23;
+    float scale;
+    std::memcpy(&scale, &bits, sizeof scale);
+    return sum * scale;
+}
+
+inline float activated(float value, int32_t kind) {
+    switch (kind) {
+        case RELU: return std::max(value, 0.0f);
+        case GELU: return 0.5f * value * (1.0f + std::erf(value * 0.70710678118654752f));
+        case SQUARED_RELU: return std::max(value, 0.0f) * std::max(value, 0.0f);
+        case SILU: return value / (1.0f + exponential(-value));
+        default: return value;
+    }
+}
+
+// What this thread does of `count` equal pieces of work.
+struct Share {
+    int64_t begin, end;
+};
+
+Share share_of(int64_t count, int thread, int threads) {
+    return {count * thread / threads, count * (thread + 1) / threads};
+}
+
+// WIDTH outputs of R rows. Each is summed in the order of its inputs, alone or beside others.
+template <int R, typename Weight>
+void multiply(const float *x, const Linear &linear, int64_t block, float *y, int32_t activation, bool add) {
+    const int64_t first = block * WIDTH, width = std::min<int64_t>(WIDTH, linear.out - first);
+    const Weight *weight = static_cast<const Weight *>(linear.weight) + first * linear.in;
+    float sums[R][WIDTH] = {};
+    for (int64_t k = 0; k < linear.in; k++) {
+        for (int r = 0; r < R; r++) {
+            const float value = x[r * linear.in + k];
+#pragma omp simd
+            for (int n = 0; n < WIDTH; n++) sums[r][n] += value * widened(weight[k * WIDTH + n]);
+        }
+    }
+    for (int r = 0; r < R; r++) {
+        float *to = y + r * linear.out + first;
+        for (int64_t n = 0; n < width; n++) {
+            float value = linear.scale ? sums[r][n] * linear.scale[first + n] : sums[r][n];
+            if (linear.bias) value += linear.bias[first + n];
+            value = activated(value, activation);
+            to[n] = add ? to[n] + value : value;
+        }
+    }
+}
+
+template <typename Weight>
+void multiply_all(const float *x, int64_t rows, const Linear &linear, float *y, int32_t activation, bool add, Share blocks) {
+    for (int64_t block = blocks.begin; block < blocks.end; block++) {
+        int64_t row = 0;
+        for (; row + ROWS <= rows; row += ROWS)
+            multiply<ROWS, Weight>(x + row * linear.in, linear, block, y + row * linear.out, activation, add);
+        for (; row < rows; row++)
+            multiply<1, Weight>(x + row * linear.in, linear, block, y + row * linear.out, activation, add);
+    }
+}
+
+// y = activation(x W + b), (M, K) -> (M, N), or with `add` y plus that: this thread's outputs of it.
+void apply(const Linear &linear, const float *x, int64_t rows, float *y, int32_t activation, bool add, int thread, int threads) {
+    const Share blocks = share_of((linear.out + WIDTH - 1) / WIDTH, thread, threads);
+    switch (linear.kind) {
+        case FLOAT32: return multiply_all<float>(x, rows, linear, y, activation, add, blocks);
+        case BFLOAT16: return multiply_all<BFloat16>(x, rows, linear, y, activation, add, blocks);
+        default: return multiply_all<int8_t>(x, rows, linear, y, activation, add, blocks);
+    }
+}
+
+float sum_of(const float *x, int64_t count) {
+    float sum = 0.0f;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t i = 0; i < count; i++) sum += x[i];
+    return sum;
+}
+
+float dot(const float *x, const float *y, int64_t count) {
+    float sum = 0.0f;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t i = 0; i < count; i++) sum += x[i] * y[i];
+    return sum;
+}
+
+void normalise(const float *x, const float *weight, const float *bias, int64_t count, int32_t kind, float epsilon, float *y) {
+    const float mean = kind == LAYER_NORM ? sum_of(x, count) / count : 0.0f;
+#pragma omp simd
+    for (int64_t i = 0; i < count; i++) y[i] = x[i] - mean;
+    const float scale = 1.0f / std::sqrt(dot(y, y, count) / count + epsilon);
+    for (int64_t i = 0; i < count; i++) y[i] = y[i] * scale * weight[i] + (bias ? bias[i] : 0.0f);
+}
+
+// The pairs (i, i + E / 2) of a head, by the angles of a position.
+void turn(float *x, const Stack &stack, int64_t position, int64_t head_dim) {
+    const int64_t half = head_dim / 2;
+    const float *cosines = stack.turns + position * half, *sines = cosines + stack.positions * half;
+    for (int64_t i = 0; i < half; i++) {
+        const float first = x[i], second = x[i + half];
+        x[i] = first * cosines[i] - second * sines[i];
+        x[i + half] = second * cosines[i] + first * sines[i];
+    }
+}
+
+// One head of one row: keeps its new key and value in `slot`, and writes what the query gathers from `first` on.
+void attend(const Stack &stack, const Layer &layer, float *qkv, int64_t cell, int64_t first, int64_t slot, float *out) {
+    constexpr int64_t STRETCH = 256;
+    const int64_t dim = stack.dim, width = dim / stack.heads;
+    float *query = qkv, *key = qkv + dim, *value = qkv + 2 * dim;
+    if (layer.query_norm) {
+        normalise(query, layer.query_norm, nullptr, width, RMS_NORM, stack.head_epsilon, query);
+        normalise(key, layer.key_norm, nullptr, width, RMS_NORM, stack.head_epsilon, key);
+    }
+    if (stack.turns) {
+        turn(query, stack, slot, width);
+        turn(key, stack, slot, width);
+    }
+    float *keys = layer.keys + cell * stack.capacity * width, *values = layer.values + cell * stack.capacity * width;
+    std::memcpy(keys + slot * width, key, width * sizeof(float));
+    std::memcpy(values + slot * width, value, width * sizeof(float));
+    const float scale = 1.0f / std::sqrt(static_cast<float>(width));
+    float weights[STRETCH], largest = -INFINITY, total = 0.0f;
+    std::fill(out, out + width, 0.0f);
+    // Stretch by stretch, with what was gathered scaled down whenever a larger score turns up.
+    for (int64_t begin = first; begin <= slot; begin += STRETCH) {
+        const int64_t count = std::min(STRETCH, slot + 1 - begin);
+        float highest = largest;
+        for (int64_t s = 0; s < count; s++) {
+            weights[s] = dot(query, keys + (begin + s) * width, width) * scale;
+            highest = std::max(highest, weights[s]);
+        }
+        const float shrink = exponential(largest - highest);
+        largest = highest;
+#pragma omp simd
+        for (int64_t s = 0; s < count; s++) weights[s] = exponential(weights[s] - highest);
+        total = total * shrink + sum_of(weights, count);
+#pragma omp simd
+        for (int64_t e = 0; e < width; e++) out[e] *= shrink;
+        for (int64_t s = 0; s < count; s++) {
+            const float *from = values + (begin + s) * width, weight = weights[s];
+#pragma omp simd
+            for (int64_t e = 0; e < width; e++) out[e] += weight * from[e];
+        }
+    }
+#pragma omp simd
+    for (int64_t e = 0; e < width; e++) out[e] /= total;
+}
+
+void barrier() {
+#pragma omp barrier
+}
+
+struct Buffers {
+    float *x, *normed, *qkv, *mixed, *hidden;
+};
+
+void feed_forward(const Stack &stack, const Layer &layer, const Buffers &at, int64_t rows, int thread, int threads) {
+    const int64_t hidden = stack.hidden;
+    if (!stack.gated) return apply(layer.up, at.normed, rows, at.hidden, stack.activation, false, thread, threads);
+    // The gates, and behind them what they multiply, lie side by side.
+    apply(layer.up, at.normed, rows, at.qkv, NONE, false, thread, threads);
+    barrier();
+    const Share part = share_of(rows * hidden, thread, threads);
+    for (int64_t i = part.begin; i < part.end; i++) {
+        const float *gate = at.qkv + i / hidden * 2 * hidden + i % hidden;
+        at.hidden[i] = activated(gate[0], stack.activation) * gate[hidden];
+    }
+}
+
+void step(const Stack &stack, const Buffers &at, int64_t rows, const int64_t *first, const int64_t *slot, float *y, int thread, int threads) {
+    const int64_t dim = stack.dim, width = dim / stack.heads;
+    const Share mine = share_of(rows, thread, threads), heads = share_of(rows * stack.heads, thread, threads);
+    const auto normed = [&](const float *weight, const float *bias, float *to) {
+        for (int64_t row = mine.begin; row < mine.end; row++)
+            normalise(at.x + row * dim, weight, bias, dim, stack.norm_kind, stack.epsilon, to + row * dim);
+        barrier();
+    };
+    for (int64_t i = 0; i < stack.count; i++) {
+        const Layer &layer = stack.layers[i];
+        normed(layer.norm1, layer.norm1_bias, at.normed);
+        apply(layer.qkv, at.normed, rows, at.qkv, NONE, false, thread, threads);
+        barrier();
+        for (int64_t cell = heads.begin; cell < heads.end; cell++) {
+            const int64_t row = cell / stack.heads, head = cell % stack.heads;
+            float *qkv = at.qkv + row * 3 * dim + head * width, *mixed = at.mixed + row * dim + head * width;
+            attend(stack, layer, qkv, cell, first[row], slot[row], mixed);
+        }
+        barrier();
+        apply(layer.out, at.mixed, rows, at.x, NONE, true, thread, threads);
+        barrier();
+        normed(layer.norm2, layer.norm2_bias, at.normed);
+        feed_forward(stack, layer, at, rows, thread, threads);
+        barrier();
+        apply(layer.down, at.hidden, rows, at.x, NONE, true, thread, threads);
+        barrier();
+    }
+    normed(stack.norm, stack.norm_bias, stack.head ? at.normed : y);
+    if (stack.head) apply(*stack.head, at.normed, rows, y, NONE, false, thread, threads);
+}
+
+template <typename Work>
+void in_parallel(int threads, const Work &work) {
+#ifdef _OPENMP
+    if (threads > 1) {
+#pragma omp parallel num_threads(threads)
+        work(omp_get_thread_num(), omp_get_num_threads());
+        return;
+    }
+#endif
+    work(0, 1);
+}
+
+}  // namespace
+
+extern "C" {
+
+int64_t width() { return WIDTH; }
+
+// Floats of scratch memory that a step of so many rows takes.
+int64_t scratch(const Stack *stack, int64_t rows) {
+    const int64_t wide = std::max(3 * stack->dim, (stack->gated ? 2 : 1) * stack->hidden);
+    return rows * (3 * stack->dim + wide + stack->hidden);
+}
+
+// x: (M, D); first, slot: (M), the oldest position that a row sees and the one that it is at -> y: (M, D), or (M, V)
+// with a head.
+void stack_step(const Stack *stack, const float *x, int64_t rows, const int64_t *first, const int64_t *slot, float *memory, float *y, int threads) {
+    const int64_t dim = stack->dim, wide = std::max(3 * dim, (stack->gated ? 2 : 1) * stack->hidden);
+    Buffers at;
+    at.x = memory;
+    at.normed = at.x + rows * dim;
+    at.mixed = at.normed + rows * dim;
+    at.qkv = at.mixed + rows * dim;
+    at.hidden = at.qkv + rows * wide;
+    std::memcpy(at.x, x, rows * dim * sizeof(float));
+    in_parallel(threads, [&](int thread, int count) { step(*stack, at, rows, first, slot, y, thread, count); });
+}
+
+// y = x W + b: (M, K) -> (M, N).
+void linear_step(const Linear *linear, const float *x, int64_t rows, float *y, int threads) {
+    in_parallel(threads, [&](int thread, int count) { apply(*linear, x, rows, y, NONE, false, thread, count); });
+}
+
+}  // extern "C"
