@@ -110,8 +110,12 @@ class StackSteps:
         self._capacity = caches[0].capacity
         self._run: Callable[..., Tensor] = self._all
         self._compiled = execution.backend == "compile"
+        device = stack.norm.weight.device.type
+        self._apart = device == "cpu" and not self._compiled
+        """Whether rows attend one by one: torch's kernel for a CPU sums in an order that depends on how many keys are
+        masked behind the last."""
         if self._compiled:
-            mode = "reduce-overhead" if stack.norm.weight.device.type == "cuda" else None
+            mode = "reduce-overhead" if device == "cuda" else None
             self._run = torch.compile(self._all, dynamic=False, mode=mode)
 
     def __call__(self, x_BD: Tensor, first_B: Tensor, slot_B: Tensor, seen: int) -> Tensor:
@@ -129,8 +133,9 @@ class StackSteps:
     def _all(self, x_BD: Tensor, first_B: Tensor, slot_B: Tensor, seen: int) -> Tensor:
         places_S = torch.arange(seen, device=x_BD.device)
         visible_BS = (places_S >= first_B[:, None]) & (places_S <= slot_B[:, None])
+        spans = list(zip(first_B.tolist(), slot_B.tolist(), strict=True)) if self._apart else None
         for block in self._blocks:
-            x_BD = block(x_BD, slot_B, visible_BS)
+            x_BD = block(x_BD, slot_B, visible_BS, spans)
         normed_BD: Tensor = self._norm(x_BD)
         return normed_BD if self._head is None else self._head(normed_BD)
 
@@ -146,11 +151,11 @@ class _BlockSteps:
         turns = attention.turns
         self._turns_2Ce = None if turns is None else turns.between(0, cache.capacity, like=attention.out.weight)
 
-    def __call__(self, x_BD: Tensor, slot_B: Tensor, visible_BS: Tensor) -> Tensor:
-        x_BD = x_BD + self._out(self._mixed(self._block.attention_norm(x_BD), slot_B, visible_BS))
+    def __call__(self, x_BD: Tensor, slot_B: Tensor, visible_BS: Tensor, spans: list[tuple[int, int]] | None) -> Tensor:
+        x_BD = x_BD + self._out(self._mixed(self._block.attention_norm(x_BD), slot_B, visible_BS, spans))
         return x_BD + self._down(self._hidden(self._up(self._block.feedforward_norm(x_BD))))
 
-    def _mixed(self, x_BD: Tensor, slot_B: Tensor, visible_BS: Tensor) -> Tensor:
+    def _mixed(self, x_BD: Tensor, slot_B: Tensor, visible_BS: Tensor, spans: list[tuple[int, int]] | None) -> Tensor:
         attention, seen = self._block.attention, visible_BS.shape[1]
         rows = len(x_BD)
         q_BHE, k_BHE, v_BHE = self._qkv(x_BD).view(rows, 3, attention.heads, -1).unbind(1)
@@ -159,10 +164,17 @@ class _BlockSteps:
             turns_2B1e = self._turns_2Ce[:, slot_B].unsqueeze(2)
             q_BHE, k_BHE = turn(q_BHE, turns_2B1e), turn(k_BHE, turns_2B1e)
         self._cache.put(k_BHE, v_BHE, slot_B)
+        if spans is not None:
+            return torch.cat([self._mixed_row(row, q_BHE, *span) for row, span in enumerate(spans)])
         keys_BHSE, values_BHSE = (x[:rows, :, :seen] for x in (self._cache.keys, self._cache.values))
         visible_B11S = visible_BS[:, None, None]
         mixed_BH1E = F.scaled_dot_product_attention(q_BHE.unsqueeze(2), keys_BHSE, values_BHSE, visible_B11S)
         return mixed_BH1E.reshape(rows, -1)
+
+    def _mixed_row(self, row: int, q_BHE: Tensor, first: int, slot: int) -> Tensor:
+        keys_1HSE, values_1HSE = (x[row : row + 1, :, first : slot + 1] for x in (self._cache.keys, self._cache.values))
+        q_1H1E = q_BHE[row, None, :, None]
+        return F.scaled_dot_product_attention(q_1H1E, keys_1HSE, values_1HSE).flatten(1)
 
     def _hidden(self, hidden_BF: Tensor) -> Tensor:
         feedforward = self._block.feedforward

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from megabyte_mm.alphabet import to_bytes
-from megabyte_mm.generation import Request, Sampling, continue_all, generate
-from megabyte_mm.models import Megabyte, MegabyteConfig, StackConfig
+from megabyte_mm.generation import Interrupted, Request, Sampling, continue_all, generate
+from megabyte_mm.models import Execution, Megabyte, MegabyteConfig, StackConfig
 from tests.generation.ends import favour_end
 
 
@@ -45,6 +45,70 @@ def told(results: list[list[np.ndarray]]) -> list[list[list[int]]]:
 def test_the_batch_size_changes_nothing(model: Megabyte, batch_size: int) -> None:
     expected = told(continue_all(model, REQUESTS, Sampling(), seed=3, batch_size=64))
     assert told(continue_all(model, REQUESTS, Sampling(), seed=3, batch_size=batch_size)) == expected
+
+
+WIDE = StackConfig(dim=64, layers=2, heads=2)
+
+
+@pytest.fixture(scope="module")
+def single() -> Megabyte:
+    """In float32, where sums in another order would differ, and over a window that long rows leave."""
+    config = MegabyteConfig(8, 64, WIDE, WIDE, conv_encoder=True, cross_patch=2, conditions=2, init_std=0.2)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return Megabyte(config).eval()
+
+
+@pytest.mark.parametrize("sampling", [Sampling(), Sampling(0.0, allow_end=False), Sampling(0.7, top_k=20, top_p=0.9)])
+@pytest.mark.parametrize("execution", [Execution(), Execution("eager"), Execution(precision="int8")])
+def test_every_row_draws_the_same_bytes_alone_and_among_others(
+    single: Megabyte, sampling: Sampling, execution: Execution
+) -> None:
+    requests = [
+        Request(prefix(length), drawn, count, condition)
+        for length, drawn, count, condition in (
+            (3, 80, 1, 0),
+            (0, 17, 2, 1),
+            (21, 60, 1, 1),
+            (90, 40, 2, 0),
+            (8, 5, 1, 1),
+        )
+    ]
+    together = told(continue_all(single, requests, sampling, seed=3, execution=execution))
+    for batch_size in (1, 3):
+        apart = continue_all(single, requests, sampling, seed=3, batch_size=batch_size, execution=execution)
+        assert told(apart) == together
+    for request, rows in zip(requests, together, strict=True):
+        for row in rows:
+            assert row[: len(request.prefix)] == request.prefix.tolist()
+            if not sampling.allow_end:
+                assert len(row) == len(request.prefix) + request.length
+
+
+def test_what_the_first_row_draws_is_told_as_it_comes(model: Megabyte) -> None:
+    pieces: list[np.ndarray] = []
+    results = continue_all(model, REQUESTS, Sampling(allow_end=False), batch_size=3, watch=pieces.append)
+    assert np.concatenate(pieces).tolist() == results[0][0][3:].tolist()
+    assert max(map(len, pieces)) == 1
+
+
+@pytest.mark.parametrize("batch_size", [2, 64])
+def test_ctrl_c_keeps_what_was_drawn(model: Megabyte, batch_size: int) -> None:
+    whole = told(continue_all(model, REQUESTS, Sampling(allow_end=False), batch_size=batch_size))
+    counts: list[int] = []
+
+    def interrupt(count: int) -> None:
+        counts.append(count)
+        if len(counts) == 6:
+            raise KeyboardInterrupt
+
+    with pytest.raises(Interrupted) as caught:
+        continue_all(model, REQUESTS, Sampling(allow_end=False), batch_size=batch_size, on_bytes=interrupt)
+    kept = told(caught.value.results)
+    drawn = sum(len(row) - len(r.prefix) for r, rows in zip(REQUESTS, kept, strict=True) for row in rows)
+    assert drawn == sum(counts)
+    for rows, expected in zip(kept, whole, strict=True):
+        assert all(row == longer[: len(row)] for row, longer in zip(rows, expected, strict=True))
 
 
 def test_results_keep_the_order_prefix_and_length_of_their_requests(model: Megabyte) -> None:

@@ -11,11 +11,13 @@ from torch import Tensor
 from megabyte_mm import generate
 from megabyte_mm.alphabet import END
 from megabyte_mm.generation import Sampling, iterate, row_seeds, unseen
+from megabyte_mm.generation.engine import continuations
 from megabyte_mm.generation.sampling import distribution, draw
 from megabyte_mm.models import (
     BlockConfig,
     ByteModel,
     Decoder,
+    Execution,
     Megabyte,
     MegabyteConfig,
     ModelConfig,
@@ -269,3 +271,65 @@ def test_a_diverged_model_is_refused(model: Megabyte) -> None:
     torch.nn.init.constant_(broken.local_symbols.weight, float("nan"))
     with pytest.raises(ValueError, match="not finite: its training has diverged"):
         generate(broken, prefixes(1, 2), 3)
+
+
+def test_a_stream_hears_of_every_symbol_that_is_returned(model: Megabyte) -> None:
+    heard: list[Tensor] = []
+    ids = generate(model, prefixes(3, 6), 30, allow_end=False, stream=heard.append)
+    assert torch.stack(heard, dim=1).tolist() == ids[:, 6:].tolist()
+
+
+def test_symbols_come_as_they_are_drawn(model: Megabyte) -> None:
+    sampling = Sampling(allow_end=False)
+    first = [next(iterate(model, prefixes(2, 5), length, sampling, [1, 2])) for length in (1, 10**9)]
+    assert first[0].tolist() == first[1].tolist()
+
+
+def frequencies(model: ByteModel, prefix: Tensor, rows: int, execution: Execution, **options: float | int) -> Tensor:
+    """How often each symbol is drawn after a prefix, over four batches."""
+    decoder = model.decoder(rows, None, None, execution)
+    sampling = Sampling(**options)  # type: ignore[arg-type]
+    drawn = [
+        ids_B
+        for start in range(4)
+        for ids_B in continuations(
+            decoder, [prefix] * rows, [1] * rows, sampling, row_seeds(11, rows, first=start * rows)
+        )
+    ]
+    return torch.cat([ids_B[ids_B != -1] for ids_B in drawn]).bincount(minlength=257)
+
+
+@pytest.mark.parametrize("backend", ["auto", "eager"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"temperature": 0.5},
+        {"temperature": 1.7},
+        {"top_k": 12},
+        {"top_p": 0.6},
+        {"temperature": 0.8, "top_k": 40, "top_p": 0.9},
+        {"allow_end": False},
+    ],
+)
+def test_symbols_come_as_often_as_the_model_says(options: dict[str, float | int], backend: str) -> None:
+    """A chi-square test: some 16,000 draws against the distribution of `forward`, for every option."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        wide = StackConfig(dim=32, layers=1, heads=2)
+        model = Megabyte(MegabyteConfig(PATCH, WINDOW, wide, wide, init_std=0.3)).eval()
+    prefix, rows = prefixes(1, 7)[0], 4096
+    found = frequencies(model, prefix, rows, Execution(backend), **options)  # type: ignore[arg-type]
+    logits = next_logits(model, prefix[None], None).double()
+    expected = distribution(logits, Sampling(**options))[0] * 4 * rows  # type: ignore[arg-type]
+    assert int(found.sum()) == 4 * rows
+    assert int(found[expected == 0].sum()) == 0, "what is cut off never comes"
+    rare = expected < 5
+    counts = torch.cat([found[~rare].double(), found[rare].sum()[None].double()])
+    wanted = torch.cat([expected[~rare], expected[rare].sum()[None]])
+    keep = wanted > 0
+    statistic = float(((counts - wanted)[keep] ** 2 / wanted[keep]).sum())
+    freedom = int(keep.sum()) - 1
+    assert freedom >= 5
+    # The chance of a larger one is below one in a million: the normal approximation of chi-square's tail at 4.9 sigma.
+    assert statistic < freedom * (1 - 2 / (9 * freedom) + 4.9 * (2 / (9 * freedom)) ** 0.5) ** 3
