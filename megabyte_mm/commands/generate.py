@@ -12,14 +12,13 @@ import numpy as np
 
 from data_adapters import TextAdapter, load_class
 from megabyte_mm.checkpoint import Bundle, load_model
+from megabyte_mm.commands.live_text import LiveText
 from megabyte_mm.commands.media import refuse_other_modality
 from megabyte_mm.commands.options import at_least_one, condition_number, pick_device
 from megabyte_mm.commands.progress import speedometer
-from megabyte_mm.generation import Request, Sampling, continue_all, unseen
+from megabyte_mm.generation import Interrupted, Request, Sampling, continue_all, unseen
+from megabyte_mm.models import Backend, Execution, Precision
 from megabyte_mm.writing import Continuations, file_names, write_continuations
-
-PREVIEW = 500
-"""Characters of a text that are shown on the terminal."""
 
 
 def generate(
@@ -37,12 +36,14 @@ def generate(
     window: int | None = None,
     batch_size: int = 64,
     device: str = "auto",
+    backend: Backend = "auto",
+    precision: Precision | None = None,
     adapter: str | None = None,
     overwrite: bool = False,
 ) -> None:
     """Generate files from nothing, or continue files.
 
-    The files are named on stdout, and of a text the beginning is shown.
+    The first text is shown as it is drawn, and the files are named on stdout. Ctrl-C writes what there is.
 
     Args:
         checkpoint: A checkpoint of a training run, such as runs/image/best.ckpt.
@@ -61,6 +62,9 @@ def generate(
         window: Bytes that the model has in sight at most; by default as in training. Rotary positions allow more.
         batch_size: Samples drawn at the same time.
         device: auto, cpu, cuda, cuda:1, mps, ...
+        backend: How steps are computed: native by C++ code that is built on first use (CPU alone), eager by torch's
+            operations, compile by what torch.compile makes of them; auto takes native where it can be had, else eager.
+        precision: Round weights to bfloat16 or int8, which are read faster than float32.
         adapter: Import path of your own adapter class, for a model that was trained with one.
         overwrite: Replace files of the same names in `out`.
     """
@@ -74,13 +78,25 @@ def generate(
     sampling = Sampling(temperature, top_k, top_p, allow_end=not known_size)
     names = [name for start in starts for name in file_names(start.stem, num_samples, bundle.adapter, start.format)]
     _prepare(Path(out), names, overwrite)
-    with speedometer(sum(request.length * request.count for request in requests), "drew") as on_bytes:
-        drawn = continue_all(bundle.model, requests, sampling, seed, batch_size, on_bytes, window)
+    live = LiveText(sys.stdout) if isinstance(bundle.adapter, TextAdapter) else None
+    total, interrupted = sum(request.length * request.count for request in requests), False
+    try:
+        with speedometer(total, "drew", bar=live is None) as on_bytes:
+            arguments = (bundle.model, requests, sampling, seed, batch_size, on_bytes, window)
+            watch = _ignore if live is None else live.write
+            drawn = continue_all(*arguments, Execution(backend, precision), watch)
+    except Interrupted as stop:
+        drawn, interrupted = stop.results, True
+    finally:
+        if live is not None:
+            live.close()
     made = [replace(start, drawn=rows) for start, rows in zip(starts, drawn, strict=True)]
-    for file in write_continuations(Path(out), bundle.adapter, made):
+    if interrupted:
+        made = [found for start in made if (found := _what_there_is(bundle, start)).drawn]
+    for file in write_continuations(Path(out), bundle.adapter, made) if made else []:
         print(file)
-    if isinstance(bundle.adapter, TextAdapter):
-        _preview(bundle.adapter, made[0])
+    if interrupted:
+        raise KeyboardInterrupt
 
 
 def _condition(bundle: Bundle, name: str | None) -> int:
@@ -165,9 +181,13 @@ def _prepare(folder: Path, names: Sequence[str], overwrite: bool) -> None:
         raise ValueError(f"{folder / existing[0]} exists already; choose another --out, or add --overwrite")
 
 
-def _preview(adapter: TextAdapter, made: Continuations) -> None:
-    """Show the beginning of the first continuation, with replacement characters for what no terminal should get."""
-    text = adapter.show(made.drawn[0][len(made.prefix) :]).replace("\r\n", "\n")
-    shown = "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text[:PREVIEW])
-    encoding = sys.stdout.encoding or "utf-8"
-    print(f"\n{shown.encode(encoding, errors='replace').decode(encoding)}{' ...' * (len(text) > PREVIEW)}")
+def _what_there_is(bundle: Bundle, made: Continuations) -> Continuations:
+    """Of continuations that Ctrl-C cut short, those that have something new, in whole units."""
+    adapter, unit = bundle.adapter, bundle.adapter.unit_in(made.format)
+    cuts = [(data, adapter.cut(data, len(data))) for data in made.drawn]
+    whole = [data[: cut - cut % unit] for data, cut in cuts]
+    return replace(made, drawn=[data for data in whole if len(data) > len(made.prefix)])
+
+
+def _ignore(_: object) -> None:
+    pass

@@ -9,10 +9,11 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def speedometer(total: int, done: str) -> Iterator[Callable[[int], None]]:
+def speedometer(total: int, done: str, bar: bool = True) -> Iterator[Callable[[int], None]]:
     """A progress bar with bytes a second where stderr is a terminal, and a closing line with the speed.
 
-    total: bytes in all. done: what was done to them, as "drew". Gives a function to call with each new number of bytes.
+    total: bytes in all. done: what was done to them, as "drew". bar: False where something else is written on the
+    terminal meanwhile. Gives a function to call with each new number of bytes. An interrupt gets its line as well.
     """
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -20,16 +21,23 @@ def speedometer(total: int, done: str) -> Iterator[Callable[[int], None]]:
     columns = TextColumn("{task.completed:,.0f} of {task.total:,.0f} bytes"), TextColumn("{task.speed:,.0f} bytes/s")
     console = Console(stderr=True)
     began, count = time.perf_counter(), 0
-    with Progress(
-        BarColumn(), *columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal
-    ) as bar:
-        task = bar.add_task("", total=total)
+    hidden = not (bar and console.is_terminal)
+    try:
+        with Progress(BarColumn(), *columns, TimeRemainingColumn(), console=console, disable=hidden) as shown:
+            task = shown.add_task("", total=total)
 
-        def on_bytes(more: int) -> None:
-            nonlocal count
-            count += more
-            bar.update(task, completed=count)
+            def on_bytes(more: int) -> None:
+                nonlocal count
+                count += more
+                shown.update(task, completed=count)
 
-        yield on_bytes
-    seconds = time.perf_counter() - began
+            yield on_bytes
+    except KeyboardInterrupt:
+        print(file=sys.stderr)
+        _tell(done, count, time.perf_counter() - began)
+        raise
+    _tell(done, count, time.perf_counter() - began)
+
+
+def _tell(done: str, count: int, seconds: float) -> None:
     print(f"{done} {count:,} bytes in {seconds:.1f} s, {count / seconds:,.0f} bytes/s", file=sys.stderr)

@@ -122,8 +122,9 @@ def continuations(
     numbers = _uniforms(seeds, rows.waits, logits_BV.device)
     draw = sampler(sampling)
     for uniform_B in numbers:
-        ids_B, new_B = rows.take(draw(logits_BV, uniform_B), sampling.allow_end)
-        if new_B is not None:
+        ids_B = rows.given()
+        if ids_B is None:
+            ids_B, new_B = rows.take(draw(logits_BV, uniform_B), sampling.allow_end)
             yield new_B
         if rows.done:
             return
@@ -166,24 +167,32 @@ class _Rows:
         """Whether no row draws any more."""
         return not self._live
 
-    def take(self, drawn_B: Tensor, may_end: bool) -> tuple[Tensor, Tensor | None]:
-        """What each row reads next, and its new symbol or NOTHING; None if none has one."""
-        ids_B, step = drawn_B, self._step
-        new_B: Tensor | None = drawn_B
+    def given(self) -> Tensor | None:
+        """What all rows read next of their prefixes; None once one has none left."""
+        if self._step >= min(self.waits):
+            return None
+        ids_B = self._forced_BW[:, self._step]
+        self._columns.append(ids_B)
+        self._step += 1
+        return ids_B
+
+    def take(self, drawn_B: Tensor, may_end: bool) -> tuple[Tensor, Tensor]:
+        """What each row reads next, and its new symbol or NOTHING."""
+        ids_B, new_B, step = drawn_B, drawn_B, self._step
         if step < self._forced_BW.shape[1]:
             forced_B = self._forced_BW[:, step]
             waits_B = forced_B != NOTHING
             ids_B = torch.where(waits_B, forced_B, drawn_B)
-            new_B = drawn_B.masked_fill(waits_B, NOTHING) if step >= min(self.waits) else None
+            new_B = drawn_B.masked_fill(waits_B, NOTHING)
         if self._any_rest:
             ids_B = ids_B.masked_fill(self._resting_B, END)
-            new_B = None if new_B is None else new_B.masked_fill(self._resting_B, NOTHING)
+            new_B = new_B.masked_fill(self._resting_B, NOTHING)
         self._columns.append(ids_B)
         self._step += 1
         for row in [row for row in self._live if self._last[row] == step]:
             self._rest(row)
             self._resting_B[row] = self._any_rest = True
-        if may_end and new_B is not None:
+        if may_end:
             self._end(new_B == END)
         return ids_B, new_B
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from data_adapters import AudioAdapter, FileAdapter, ImageAdapter, TextAdapter
 from megabyte_mm import load_model
 from megabyte_mm.alphabet import END
 from megabyte_mm.commands.generate import generate
-from megabyte_mm.models import Megabyte
+from megabyte_mm.generation import engine
+from megabyte_mm.generation.sampling import sampler
 
 
 def names(folder: Path) -> list[str]:
@@ -63,10 +65,7 @@ def text_model(save_checkpoint) -> str:
 @pytest.fixture
 def no_end(monkeypatch):
     """A model that never draws END by itself, for tests that count bytes."""
-    to_logits = Megabyte.to_logits
-    bias = torch.zeros(257)
-    bias[END] = -1e9
-    monkeypatch.setattr(Megabyte, "to_logits", lambda self, hidden: to_logits(self, hidden) + bias)
+    monkeypatch.setattr(engine, "sampler", lambda sampling: sampler(replace(sampling, allow_end=False)))
 
 
 # Pictures
@@ -119,9 +118,14 @@ def native_model(save_checkpoint) -> str:
 
 
 def test_a_continuation_has_the_size_of_its_own_prefix(native_model, tmp_path, monkeypatch):
-    to_logits, bias = Megabyte.to_logits, torch.zeros(257)
+    bias = torch.zeros(257)
     bias[END] = 20.0
-    monkeypatch.setattr(Megabyte, "to_logits", lambda self, hidden: to_logits(self, hidden) + bias)
+
+    def ending(sampling):
+        one = sampler(sampling)
+        return lambda logits, uniform: one(logits + bias, uniform)
+
+    monkeypatch.setattr(engine, "sampler", ending)
     sizes = {"tall": (4, 8), "flat": (10, 2), "odd": (5, 3)}
     prefixes = [tmp_path / f"{name}.png" for name in sizes]
     for path, (width, height) in zip(prefixes, sizes.values(), strict=True):
@@ -244,12 +248,7 @@ def say(monkeypatch):
     def force(text: bytes) -> None:
         symbols = iter([*text, END])
 
-        def to_logits(self, hidden):
-            logits = torch.zeros(*hidden.shape[:-1], 257)
-            logits[..., next(symbols)] = 99.0
-            return logits
-
-        monkeypatch.setattr(Megabyte, "to_logits", to_logits)
+        monkeypatch.setattr(engine, "sampler", lambda _: lambda logits, _: torch.full((len(logits),), next(symbols)))
 
     return force
 
@@ -259,16 +258,16 @@ def test_text_that_is_no_utf8_is_written_as_it_is_and_shown_with_replacement(tex
     say(said)
     generate(text_model, str(tmp_path / "out"), num_samples=1, length=40)
     assert (tmp_path / "out" / "sample-000.txt").read_bytes() == said
-    file, empty, shown, rest, *_ = capsys.readouterr().out.split("\n")
-    assert (file, empty, shown) == (str(tmp_path / "out" / "sample-000.txt"), "", "ä")
+    shown, rest, file, _ = capsys.readouterr().out.split("\n")
+    assert (shown, file) == ("ä", str(tmp_path / "out" / "sample-000.txt"))
     assert rest == "\ufffd\ufffd[31m\ufffd\ufffd"
 
 
-def test_of_a_long_text_the_beginning_is_shown(text_model, tmp_path, capsys, say):
+def test_of_a_text_what_is_new_is_shown(text_model, tmp_path, capsys, say):
     say(b"x" * 600)
     (tmp_path / "start.txt").write_text("seen before")
     generate(text_model, str(tmp_path / "out"), prefix=[str(tmp_path / "start.txt")], num_samples=1, length=700)
-    assert capsys.readouterr().out.endswith(f"\n\n{'x' * 500} ...\n")
+    assert capsys.readouterr().out.startswith("x" * 600 + "\n")
     assert (tmp_path / "out" / "start-000.txt").read_text() == "seen before" + "x" * 600
 
 
@@ -280,7 +279,7 @@ def test_what_a_terminal_cannot_show_is_replaced(text_model, tmp_path, monkeypat
     monkeypatch.setattr("sys.stdout", terminal)
     generate(text_model, str(tmp_path / "out"), num_samples=1)
     terminal.seek(0)
-    assert terminal.read().endswith("\n\na?b\n")
+    assert terminal.read().startswith("a?b\n")
     assert (tmp_path / "out" / "sample-000.txt").read_bytes() == "aäb".encode()
 
 
@@ -437,3 +436,60 @@ def test_counts_begin_at_one(text_model, tmp_path, option):
 def test_a_device_that_is_not_there_is_named(text_model, tmp_path, device):
     with pytest.raises(ValueError, match=f"--device {device}: not available here"):
         generate(text_model, str(tmp_path / "out"), device=device)
+
+
+# Ctrl-C
+
+
+@pytest.fixture
+def interrupt_after(monkeypatch):
+    """Lets Ctrl-C come after so many symbols were drawn."""
+
+    def arm(count: int) -> None:
+        sampler_of = engine.sampler
+
+        def interrupted(sampling):
+            one, calls = sampler_of(sampling), iter(range(count))
+
+            def draw(logits, uniform):
+                if next(calls, None) is None:
+                    raise KeyboardInterrupt
+                return one(logits, uniform)
+
+            return draw
+
+        monkeypatch.setattr(engine, "sampler", interrupted)
+
+    return arm
+
+
+def test_ctrl_c_writes_the_text_that_is_there(text_model, tmp_path, interrupt_after, capsys, no_end):
+    generate(text_model, str(tmp_path / "whole"), num_samples=2, length=30)
+    interrupt_after(12)
+    with pytest.raises(KeyboardInterrupt):
+        generate(text_model, str(tmp_path / "out"), num_samples=2, length=30)
+    for name in ("sample-000.txt", "sample-001.txt"):
+        written = (tmp_path / "out" / name).read_bytes()
+        assert 0 < len(written) <= 12
+        assert (tmp_path / "whole" / name).read_bytes().startswith(written)
+    assert "drew 24 bytes in" in capsys.readouterr().err
+
+
+def test_ctrl_c_leaves_out_what_had_not_begun(text_model, tmp_path, interrupt_after):
+    interrupt_after(3)
+    with pytest.raises(KeyboardInterrupt):
+        generate(text_model, str(tmp_path / "out"), num_samples=3, length=9, batch_size=1)
+    assert names(tmp_path / "out") == ["sample-000.txt"]
+
+
+def test_ctrl_c_writes_the_part_of_a_picture_that_is_there(grey_model, tmp_path, interrupt_after):
+    interrupt_after(10)
+    with pytest.raises(KeyboardInterrupt):
+        generate(grey_model, str(tmp_path / "out"), num_samples=2)
+    assert names(tmp_path / "out") == ["contact_sheet.png", "sample-000.png", "sample-001.png"]
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "int8"])
+def test_weights_of_lower_precision_draw(text_model, tmp_path, precision, no_end):
+    generate(text_model, str(tmp_path / "out"), num_samples=1, length=9, precision=precision)
+    assert len((tmp_path / "out" / "sample-000.txt").read_bytes()) == 9

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -183,12 +184,17 @@ def test_native_projections_equal_torchs(rows: int, outputs: int, threads: int) 
 @pytest.mark.parametrize("count", [1, 3, 4, 9])
 def test_products_of_few_or_many_rows_are_cut_where_they_must(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("megabyte_mm.models.steps.ROWS_AT_ONCE", {"cpu": (4, 4)})
-    weight, seen = torch.randn(6, 5), []
+    weight, seen = torch.randn(6, 5), set()
     product = F.linear
-    monkeypatch.setattr(F, "linear", lambda x, *rest: seen.append(len(x)) or product(x, *rest))  # type: ignore[func-returns-value]
+
+    def linear(x: Tensor, *rest: Tensor) -> Tensor:
+        seen.add(len(x))
+        return product(x, *rest)
+
+    monkeypatch.setattr(F, "linear", linear)
     x = torch.randn(count, 5)
     torch.testing.assert_close(Projection(weight, None, None)(x), product(x, weight))
-    assert set(seen) == {4}
+    assert seen == {4}
 
 
 def test_without_a_compiler_steps_are_eager_and_native_ones_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -208,7 +214,7 @@ def test_without_a_compiler_steps_are_eager_and_native_ones_are_refused(monkeypa
 
 
 @needs_native
-def test_what_a_compiler_says_is_told(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+def test_what_a_compiler_says_is_told(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     broken = tmp_path / "steps.cpp"
     broken.write_text("this is no C++\n")
     monkeypatch.setattr(library, "SOURCE", broken)
@@ -251,7 +257,7 @@ def test_compiled_steps_equal_eager_ones() -> None:
     ids = symbols(2, 40)
     found = []
     for backend in ("eager", "compile"):
-        decoder = model.decoder(2, None, None, Execution(backend))  # type: ignore[arg-type]
+        decoder = model.decoder(2, None, None, Execution(backend))
         found.append(torch.stack([decoder.prefill(ids[:, :11]), *(decoder.step(ids[:, t]) for t in range(11, 39))]))
     agree(found[1], found[0])
 
@@ -267,9 +273,13 @@ def test_a_long_prefix_is_read_in_stretches(monkeypatch: pytest.MonkeyPatch) -> 
 def test_rows_of_one_prefix_read_it_once(monkeypatch: pytest.MonkeyPatch) -> None:
     model = built(KINDS["megabyte-extended"])
     assert isinstance(model, Megabyte)
-    reads = []
-    forward = model.embedder.forward
-    monkeypatch.setattr(model.embedder, "forward", lambda *a: reads.append(a[0].shape) or forward(*a))  # type: ignore[func-returns-value]
+    reads, forward = [], model.embedder.forward
+
+    def read(*arguments: Any) -> Tensor:
+        reads.append(arguments)
+        return forward(*arguments)
+
+    monkeypatch.setattr(model.embedder, "forward", read)
     decoder = model.decoder(4)
     prefix = symbols(1, 24)[0]
     logits = decoder.start([prefix] * 4)

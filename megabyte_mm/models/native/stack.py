@@ -25,7 +25,8 @@ class NativeProjection:
     """A linear layer: (B, K) float32 -> (B, N) float32, each row's numbers the same whatever the others are."""
 
     def __init__(self, weight_NK: Tensor, bias_N: Tensor | None, precision: Precision | None) -> None:
-        self._library, self._memory = library.load(), []
+        self._library = library.load()
+        self._memory: list[object] = []
         self.linear = packed(weight_NK, bias_N, precision, self._memory)
 
     def __call__(self, x_BK: Tensor) -> Tensor:
@@ -48,7 +49,10 @@ class NativeStackSteps:
         self._library = library.load()
         self._memory: list[object] = [*caches]
         self._outputs = stack.config.dim if head_VD is None else len(head_VD)
-        layers = [self._layer(*pair, precision) for pair in zip(stack.blocks, caches, strict=True)]
+        layers = [
+            self._layer(block, cache, precision)  # type: ignore[arg-type] # a ModuleList does not tell of what
+            for block, cache in zip(stack.blocks, caches, strict=True)
+        ]
         self._stack = library.Stack(
             layers=(library.Layer * len(layers))(*layers),
             head=None if head_VD is None else ctypes.pointer(packed(head_VD, None, precision, self._memory)),
