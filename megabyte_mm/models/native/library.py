@@ -82,7 +82,7 @@ def load() -> ctypes.CDLL:
 
 def _built(compiler: str) -> Path:
     """The shared library's file, from the cache where this machine's is there."""
-    command = [compiler, *FLAGS, f"-DWIDTH={64 if torch.backends.cpu.get_cpu_capability() == 'AVX512' else 16}"]
+    command = [compiler, *FLAGS, f"-DWIDTH={64 if torch.backends.cpu.get_cpu_capability() == 'AVX512' else 32}"]
     file = _folder() / f"steps-{_fingerprint(command)}.so"
     if file.is_file():
         return file

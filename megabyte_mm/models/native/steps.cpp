@@ -10,15 +10,15 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 #ifdef _OPENMP
 #include <omp.h>
 #endif
 
 #ifndef WIDTH
-#define WIDTH 64  // outputs that a thread sums at a time: with ROWS rows they fill the vector registers
+#define WIDTH 64  // outputs whose weights lie together: four vector registers full of them
 #endif
-constexpr int ROWS = 4;
-constexpr int LANES = 16;
+constexpr int ROWS = WIDTH / 8;  // at a time at most; with half of the outputs, so that the sums stay in registers
 
 extern "C" {
 
@@ -105,17 +105,29 @@ Share share_of(int64_t count, int thread, int threads) {
     return {count * thread / threads, count * (thread + 1) / threads};
 }
 
-// WIDTH outputs of R rows. Each is summed in the order of its inputs, alone or beside others.
-template <int R, typename Weight>
-void multiply(const float *x, const Linear &linear, int64_t block, float *y, int32_t activation, bool add) {
-    const int64_t first = block * WIDTH, width = std::min<int64_t>(WIDTH, linear.out - first);
-    const Weight *weight = static_cast<const Weight *>(linear.weight) + first * linear.in;
-    float sums[R][WIDTH] = {};
+// COLUMNS outputs, from one of a block on, of R rows. Each is summed in the order of its inputs, alone or beside others.
+template <int R, int COLUMNS, typename Weight>
+void multiply(const float *x, const Linear &linear, int64_t block, int64_t from, float *y, int32_t activation, bool add) {
+    const int64_t first = block * WIDTH + from, width = std::min<int64_t>(COLUMNS, linear.out - first);
+    const Weight *weight = static_cast<const Weight *>(linear.weight) + block * WIDTH * linear.in + from;
+    float sums[R][COLUMNS] = {};
     for (int64_t k = 0; k < linear.in; k++) {
+        const auto *wide = weight + k * WIDTH;
+        float copy[COLUMNS];
+        // Several rows share what was widened once.
+        if constexpr (R > 1 && !std::is_same_v<Weight, float>) {
+#pragma omp simd
+            for (int n = 0; n < COLUMNS; n++) copy[n] = widened(wide[n]);
+        }
         for (int r = 0; r < R; r++) {
             const float value = x[r * linear.in + k];
 #pragma omp simd
-            for (int n = 0; n < WIDTH; n++) sums[r][n] += value * widened(weight[k * WIDTH + n]);
+            for (int n = 0; n < COLUMNS; n++) {
+                if constexpr (R > 1 && !std::is_same_v<Weight, float>)
+                    sums[r][n] += value * copy[n];
+                else
+                    sums[r][n] += value * widened(wide[n]);
+            }
         }
     }
     for (int r = 0; r < R; r++) {
@@ -129,14 +141,20 @@ void multiply(const float *x, const Linear &linear, int64_t block, float *y, int
     }
 }
 
+// R rows at a time, then half as many, and so on.
+template <int R, typename Weight>
+void multiply_rows(const float *x, int64_t rows, const Linear &linear, int64_t block, float *y, int32_t activation, bool add) {
+    constexpr int COLUMNS = R == ROWS ? WIDTH / 2 : WIDTH;
+    for (; rows >= R; rows -= R, x += R * linear.in, y += R * linear.out)
+        for (int64_t from = 0; from < WIDTH; from += COLUMNS)
+            multiply<R, COLUMNS, Weight>(x, linear, block, from, y, activation, add);
+    if constexpr (R > 1) multiply_rows<R / 2, Weight>(x, rows, linear, block, y, activation, add);
+}
+
 template <typename Weight>
 void multiply_all(const float *x, int64_t rows, const Linear &linear, float *y, int32_t activation, bool add, Share blocks) {
     for (int64_t block = blocks.begin; block < blocks.end; block++) {
-        int64_t row = 0;
-        for (; row + ROWS <= rows; row += ROWS)
-            multiply<ROWS, Weight>(x + row * linear.in, linear, block, y + row * linear.out, activation, add);
-        for (; row < rows; row++)
-            multiply<1, Weight>(x + row * linear.in, linear, block, y + row * linear.out, activation, add);
+        multiply_rows<ROWS, Weight>(x, rows, linear, block, y, activation, add);
     }
 }
 
