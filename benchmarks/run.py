@@ -1,4 +1,4 @@
-"""`make bench`: time attention, kept memory and generation, and print tables.
+"""`make bench`: time attention and kept memory, and print tables.
 
 Run it on a machine that does nothing else. docs/benchmarks.md says what each part measures and how to read it.
 """
@@ -13,12 +13,11 @@ from pathlib import Path
 import torch
 
 from benchmarks.attention import time_attention
-from benchmarks.decoding import time_decoding
 from benchmarks.memory import time_kept_memory
 from benchmarks.report import Table, in_a_line, machine, write_figures
 from benchmarks.workloads import workloads
 
-PARTS = ("attention", "memory", "decoding")
+PARTS = ("attention", "memory")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -43,12 +42,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parts(options: argparse.Namespace, device: torch.device) -> dict[str, Callable[[], list[Table]]]:
     timed, seconds, toy = workloads(options.toy), options.seconds, options.toy
-    # A whole forward for every byte takes minutes at the windows of pictures and sound.
-    decoded = timed[-1:]
     return {
         "attention": lambda: time_attention(timed, device, seconds, toy),
         "memory": lambda: time_kept_memory(timed, device, seconds),
-        "decoding": lambda: time_decoding(decoded, options.batches, device, seconds),
     }
 
 
@@ -59,9 +55,6 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--device", choices=("cpu", "cuda"), default=default_device, help="default: cuda where it is")
     parser.add_argument("--threads", type=int, help="CPU threads (default: torch's own choice)")
     parser.add_argument("--seconds", type=float, default=60.0, help="about how long each part measures (default: 60)")
-    parser.add_argument(
-        "--batches", type=int, nargs="+", default=[1, 4, 16], help="rows drawn at once (default: 1 4 16)"
-    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the machine and all figures there")
     parser.add_argument(
         "--toy", action="store_true", help="tiny models, to see that all runs; the figures mean nothing"
@@ -73,8 +66,6 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
         parser.error(f"--threads must be at least 1, not {options.threads}")
     if options.seconds < 0:
         parser.error(f"--seconds must not be negative, not {options.seconds}")
-    if min(options.batches) < 1:
-        parser.error(f"--batches must be at least 1, not {min(options.batches)}")
     return options
 
 

@@ -33,6 +33,12 @@ class Mblm(Peer):
         nats: Tensor = self.network(ids_BT, return_type=self._loss)
         return nats
 
+    @torch.no_grad()
+    def own_continuation(self, prefix_BT: Tensor) -> Tensor:
+        """As of every peer; its package draws for one row at a time."""
+        rows = [self.network.generate(prefix_T, enable_progress=False) for prefix_T in prefix_BT]
+        return torch.stack(rows)
+
     def _following_logits(self, ids_BT: Tensor) -> Tensor:
         logits_BTV: Tensor = self.network(ids_BT, return_type=self._logits)
         return logits_BTV

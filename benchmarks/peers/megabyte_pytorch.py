@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
+import io
+from contextlib import redirect_stderr
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from benchmarks.peers.wrapping import Peer, both_stacks, installed_version, sizes
+from benchmarks.peers.wrapping import Peer, both_stacks, sizes
 from megabyte_mm.alphabet import END, SYMBOLS
 from megabyte_mm.models import MegabyteConfig
-
-PEER = "MEGABYTE-pytorch"
-MISSING = f"{PEER} is not installed, so nothing is compared with it: pip install -e '.[bench]', or use make bench."
-
-
-def peer_version() -> str | None:
-    """The version that is installed, or None."""
-    return installed_version(PEER)
 
 
 class MegabytePytorch(Peer):
     """The peer as a byte model; on a GPU with its fused attention."""
 
-    package = PEER
+    package = "MEGABYTE-pytorch"
     own_clip = 0.5
 
     def __init__(self, config: MegabyteConfig, device: torch.device, as_it_comes: bool = False) -> None:
@@ -33,6 +27,12 @@ class MegabytePytorch(Peer):
     def own_loss(self, ids_BT: Tensor) -> Tensor:
         nats: Tensor = self.network(ids_BT, return_loss=True)
         return nats
+
+    @torch.no_grad()
+    def own_continuation(self, prefix_BT: Tensor) -> Tensor:
+        with redirect_stderr(io.StringIO()):
+            ids_BKP: Tensor = self.network.generate(prefix_BT)
+        return ids_BKP.flatten(1)
 
     def _following_logits(self, ids_BT: Tensor) -> Tensor:
         logits_BTV: Tensor = self.network(ids_BT)

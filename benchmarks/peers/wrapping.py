@@ -96,6 +96,10 @@ class Peer(ByteModel):
     def own_loss(self, ids_BT: Tensor) -> Tensor:
         """The loss that the peer's own training program takes: (B, T) int64 -> scalar."""
 
+    @abstractmethod
+    def own_continuation(self, prefix_BT: Tensor) -> Tensor:
+        """The prefix continued to the end of the window by the peer's own `generate`, without its progress bar."""
+
     def decoder(
         self,
         batch: int,

@@ -55,7 +55,7 @@ def worker(name: str, start: Start, threads: int) -> Iterator[Worker]:
     """
     # All are forked from a process that has imported everything and computed nothing.
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["benchmarks.stepping.candidates"])
+    context.set_forkserver_preload(["benchmarks.stepping.candidates", "benchmarks.drawing.candidates"])
     ours, theirs = context.Pipe()
     # Not a daemon: torch.compile starts processes of its own. It ends when the pipe does.
     process = context.Process(target=_work, args=(theirs, start, threads), daemon=False)

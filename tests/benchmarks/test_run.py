@@ -7,17 +7,17 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks import decoding, timing, training
-from benchmarks.peers.megabyte_pytorch import MISSING, build_network, peer_version
+from benchmarks import timing, training
+from benchmarks.peers.megabyte_pytorch import MegabytePytorch, build_network
 from benchmarks.peers.wrapping import both_stacks
 from benchmarks.run import main
 from benchmarks.workloads import SHIPPED, shipped, workloads
-from megabyte_mm.alphabet import SYMBOLS
-from megabyte_mm.generation import generate
 from megabyte_mm.models import Megabyte
 
 CPU = torch.device("cpu")
-needs_peer = pytest.mark.skipif(peer_version() is None, reason="MEGABYTE-pytorch, of the extra bench, is not installed")
+needs_peer = pytest.mark.skipif(
+    MegabytePytorch.installed() is None, reason="MEGABYTE-pytorch, of the extra bench, is not installed"
+)
 
 
 @pytest.fixture
@@ -28,14 +28,14 @@ def toy():
 
 def test_every_part_runs_and_its_tables_are_full(tmp_path, capfd):
     file = tmp_path / "figures.json"
-    assert main(["--toy", "--device", "cpu", "--seconds", "0", "--batches", "2", "--json", str(file)]) == 0
+    assert main(["--toy", "--device", "cpu", "--seconds", "0", "--json", str(file)]) == 0
     written = json.loads(file.read_text(encoding="utf-8"))
     tables = [table for part, tables in written.items() if part != "machine" for table in tables.values()]
-    assert list(written) == ["machine", "attention", "memory", "decoding"]
+    assert list(written) == ["machine", "attention", "memory"]
     assert written["machine"]["torch"] == torch.__version__
-    assert [len(table) for table in tables[::2]] == [4, 4 if peer_version() else 3]
+    assert all(tables)
+    assert len(tables[0]) == 4
     printed = capfd.readouterr().out
-    assert (MISSING in printed) == (peer_version() is None)
     assert "| shape " in printed
     assert "| config " in printed
 
@@ -55,38 +55,10 @@ def test_a_ratio_is_taken_within_rounds():
     assert times.spread("fast") == (6.0 - 1.5) / 2.0
 
 
-def test_recomputing_draws_the_bytes_that_the_cache_draws(toy):
-    ways = decoding._ways(toy, CPU)
-    prefix = toy.ids(3, toy.window - toy.patch_size, CPU)
-    drawn = ways[decoding.CACHED](prefix)
-    assert drawn.shape == (3, toy.window)
-    assert torch.equal(ways[decoding.RECOMPUTED](prefix), drawn)
-
-
-def test_recomputing_reads_again_for_every_byte(toy, monkeypatch):
-    lengths = []
-
-    def forward(ids_BT, condition_B):
-        lengths.append(ids_BT.shape[1])
-        return torch.zeros(*ids_BT.shape, SYMBOLS)
-
-    model = decoding.Recomputing(toy.config).eval()
-    monkeypatch.setattr(model, "forward", forward)
-    generate(model, toy.ids(1, 5, CPU), 3, allow_end=False)
-    assert lengths == [6, 7, 8]
-
-
 @pytest.mark.parametrize("name", SHIPPED)
 def test_the_windows_of_the_shipped_configs_are_whole_patches(name):
     workload = shipped(name)
     assert workload.window % workload.patch_size == 0
-
-
-def test_without_the_peer_ours_is_timed_alone_and_a_line_says_so(toy, monkeypatch):
-    monkeypatch.setattr(decoding, "peer_version", lambda: None)
-    [table] = decoding.time_decoding([toy], [1], CPU, 0.0)
-    assert MISSING in table.text()
-    assert "| MEGABYTE-pytorch" not in table.text()
 
 
 @needs_peer
@@ -100,16 +72,7 @@ def test_the_peer_has_our_sizes_at_both_levels(name):
         assert [attention.heads for attention, _ in theirs.layers] == [stack.heads] * stack.layers
 
 
-@needs_peer
-def test_the_peer_goes_on_from_the_prefix_to_the_end_of_the_window(toy, capfd):
-    prefix = toy.ids(2, toy.window - toy.patch_size, CPU)
-    drawn = decoding.peer_generate(build_network(toy.config, CPU).eval(), prefix)
-    assert drawn.shape == (2, toy.window)
-    assert torch.equal(drawn[:, : prefix.shape[1]], prefix)
-    assert capfd.readouterr().err == ""
-
-
-@pytest.mark.parametrize("wrong", [["--parts", "lunch"], ["--threads", "0"], ["--seconds", "-1"], ["--batches", "0"]])
+@pytest.mark.parametrize("wrong", [["--parts", "lunch"], ["--threads", "0"], ["--seconds", "-1"]])
 def test_a_wrong_option_is_told_in_a_line(wrong, capsys):
     with pytest.raises(SystemExit) as stop:
         main(wrong)

@@ -1,0 +1,35 @@
+"""Part `length`: how the time of a byte grows with what is before it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from benchmarks.drawing.candidates import Candidate, last_stretch
+from benchmarks.drawing.models import small
+from benchmarks.drawing.turns import draw_in_turns
+from benchmarks.report import Table
+from benchmarks.stepping.turns import Conditions
+from megabyte_mm.models import Execution
+
+TITLE = "Time of a byte by context"
+
+
+def time_contexts(
+    contexts: Sequence[int], stretch: int, conditions: Conditions, summed: int, memory: float, toy: bool
+) -> list[Table]:
+    """A row for each context, rising, of MEGABYTE with rotary positions and one row."""
+    execution = Execution("native" if conditions.device.type == "cpu" else "compile")
+    configs = {context: small(context, toy, rotary=True) for context in contexts}
+    candidates = [
+        Candidate(str(context), config, 1, last_stretch(config, stretch), execution)
+        for context, config in configs.items()
+    ]
+    shortest = candidates[0].name
+    found, left_out = draw_in_turns(candidates, shortest, conditions, summed, memory)
+    table = Table(TITLE, ("context", "µs per byte", "spread", "bytes/s", f"time / that of {shortest}"))
+    for one in found:
+        timing = (1e6 * one.seconds, one.spread, one.rate, one.relative)
+        table.rows.append((int(one.candidate.name), *timing))
+    table.notes.append(f"One row, float32, rotary positions; {stretch} bytes that end where the context does.")
+    table.notes += [f"{one.name} is left out: it does not fit into --memory." for one in left_out]
+    return [table]
