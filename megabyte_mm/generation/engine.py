@@ -96,7 +96,12 @@ def iterate(
 def decoder_for(
     model: ByteModel, rows: int, window: int | None, execution: Execution, condition_B: Tensor | None = None
 ) -> Decoder:
-    """A decoder of so many rows; of lower precision, it is that of a copy with rounded weights."""
+    """A decoder of so many rows; of lower precision, it is that of a copy with rounded weights.
+
+    Raises ValueError for a window that does not hold a patch: rows that it cuts short would be at different places.
+    """
+    if window is not None and window < model.patch_size:
+        raise ValueError(f"window is {window}; it must hold at least a patch, {model.patch_size} symbols")
     if execution.precision is not None:
         model = with_rounded_weights(model, execution.precision, model.output_tables)
     return model.decoder(rows, condition_B, window, execution)

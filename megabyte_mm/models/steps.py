@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from megabyte_mm.models.cache import LayerCache
 from megabyte_mm.models.execution import Execution, Precision, int8_weight
-from megabyte_mm.models.layers import ACTIVATIONS, Block, Stack
+from megabyte_mm.models.layers import ACTIVATIONS, COMPILED_VARIANTS, Block, Stack
 from megabyte_mm.models.native import NativeError, NativeProjection, NativeStackSteps, load
 from megabyte_mm.models.rotary import turn
 
@@ -115,6 +115,9 @@ class StackSteps:
         """Whether rows attend one by one: torch's kernel for a CPU sums in an order that depends on how many keys are
         masked behind the last."""
         if self._compiled:
+            # Variants are counted over all stacks: their views of the cache, and last batches of fewer rows.
+            limit = torch._dynamo.config.recompile_limit
+            torch._dynamo.config.recompile_limit = max(limit, COMPILED_VARIANTS)
             mode = "reduce-overhead" if device == "cuda" else None
             self._run = torch.compile(self._all, dynamic=False, mode=mode)
 

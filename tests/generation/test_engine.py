@@ -132,6 +132,13 @@ def test_learned_positions_end_with_the_window_of_training(model: Megabyte) -> N
         generate(model, prefixes(1, 0), 4, window=40)
 
 
+def test_a_window_holds_at_least_a_patch(model: Megabyte) -> None:
+    with pytest.raises(ValueError, match="window is 3; it must hold at least a patch, 4 symbols"):
+        generate(model, prefixes(1, 0), 4, window=3)
+    expected = naive(model, prefixes(2, 1), 20, chooser(Sampling(), 0, 2), window=PATCH)
+    assert generate(model, prefixes(2, 1), 20, window=PATCH).tolist() == expected.tolist()
+
+
 def test_only_the_last_half_window_of_a_long_prefix_matters(model: Megabyte) -> None:
     long = prefixes(1, 60)
     hidden = unseen(60, model.decoder(1))

@@ -30,7 +30,7 @@ class NativeProjection:
         self.linear = packed(weight_NK, bias_N, precision, self._memory)
 
     def __call__(self, x_BK: Tensor) -> Tensor:
-        x_BK = x_BK.contiguous()
+        x_BK = x_BK.float().contiguous()
         y_BN = x_BK.new_empty(len(x_BK), self.linear.outputs)
         self._library.linear_step(self.linear, x_BK.data_ptr(), len(x_BK), y_BN.data_ptr(), torch.get_num_threads())
         return y_BN
@@ -64,7 +64,7 @@ class NativeStackSteps:
 
     def __call__(self, x_BD: Tensor, first_B: Tensor, slot_B: Tensor, seen: int) -> Tensor:
         rows = len(x_BD)
-        x_BD = x_BD.contiguous()
+        x_BD = x_BD.float().contiguous()
         y_BV = x_BD.new_empty(rows, self._outputs)
         pointers = (tensor.data_ptr() for tensor in (first_B, slot_B, self._scratch, y_BV))
         self._library.stack_step(self._stack, x_BD.data_ptr(), rows, *pointers, torch.get_num_threads())
