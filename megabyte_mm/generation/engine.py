@@ -164,6 +164,8 @@ class _Rows:
         """Rows that draw no more."""
         self._any_rest = min(lengths) < 1
         self._live = {row for row, length in enumerate(lengths) if length > 0}
+        for row in set(range(len(lengths))) - self._live:
+            decoder.retire(row)
         self._step = 0
         self._look_every = LOOK_EVERY.get(device.type, LOOK_RARELY)
 

@@ -125,7 +125,9 @@ class Decoder(ABC):
         self._retired.add(row)
 
     def begin(self, prefixes: Sequence[Tensor], condition_B: Tensor | None) -> None:
-        """Note that these are read. Raises ValueError where nothing can follow one."""
+        """Note that these are read. Raises ValueError where nothing can follow one, or where they are too many."""
+        if not 1 <= len(prefixes) <= len(self.conditions):
+            raise ValueError(f"{len(prefixes)} rows; this decoder takes 1 to {len(self.conditions)}")
         for prefix in prefixes:
             self._check_room(len(prefix))
         if condition_B is not None:
@@ -133,10 +135,12 @@ class Decoder(ABC):
         self.lengths = [len(prefix) for prefix in prefixes]
         self._retired: set[int] = set()
 
-    def advance(self, anew: Mapping[int, Tensor]) -> list[int]:
+    def advance(self, ids_B: Tensor, anew: Mapping[int, Tensor]) -> list[int]:
         """Note that one more symbol of each row is read, and return how many that makes. Raises as `step` does."""
         if self.lengths is None:
             raise RuntimeError("a decoder's prefill comes before its first step")
+        if ids_B.shape != (len(self.lengths),):
+            raise ValueError(f"symbols of shape {tuple(ids_B.shape)}; {len(self.lengths)} rows were begun")
         lengths = list(self.lengths)
         for row, length in enumerate(lengths):
             if row not in self._retired:

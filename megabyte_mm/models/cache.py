@@ -59,8 +59,8 @@ class LayerCache:
         """Write one position of each row where it belongs."""
         index_BH1E = slot_B.view(-1, 1, 1, 1).expand(-1, *keys_BHE.shape[1:2], 1, keys_BHE.shape[2])
         rows = len(slot_B)
-        self.keys[:rows].scatter_(2, index_BH1E, keys_BHE.unsqueeze(2))
-        self.values[:rows].scatter_(2, index_BH1E, values_BHE.unsqueeze(2))
+        self.keys[:rows].scatter_(2, index_BH1E, keys_BHE.unsqueeze(2).to(self.keys.dtype))
+        self.values[:rows].scatter_(2, index_BH1E, values_BHE.unsqueeze(2).to(self.values.dtype))
 
     def clear(self) -> None:
         """Forget all positions; the memory stays."""

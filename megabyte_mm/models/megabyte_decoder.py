@@ -33,7 +33,7 @@ class MegabyteDecoder(Decoder):
 
     def __init__(self, model: Megabyte, batch: int, condition_B: Tensor, capacity: int, execution: Execution) -> None:
         self._model, self.capacity, self.alignment = model, capacity, model.patch_size
-        self.conditions = condition_B
+        self.conditions = condition_B.clone()
         self._most_patches = -(capacity // -model.patch_size)
         self._global_caches: list[LayerCache] = []
         self._local_caches: list[LayerCache] = []
@@ -91,7 +91,7 @@ class MegabyteDecoder(Decoder):
     @torch.no_grad()
     def step(self, ids_B: Tensor, anew: Mapping[int, Tensor] | None = None) -> Tensor:
         anew = anew or {}
-        self.advance(anew)
+        self.advance(ids_B, anew)
         rows, size = len(ids_B), self._model.patch_size
         self._patch_BP[:rows, self._place] = ids_B
         self._place += 1
@@ -141,7 +141,7 @@ class MegabyteDecoder(Decoder):
             # A row that ends with the window goes on in its last place, where nobody looks.
             slots = [min(patches + 1, self._most_patches - 1) for patches in self._patches]
             slot_B = torch.tensor(slots, device=patch_BP.device)
-            embedded_BG = self._embedded(patch_BP, slots)
+            embedded_BG = self._embedded(patch_BP, [max(slot - 1, 0) for slot in slots])
             self._listen(slice(0, rows), self._global_step(embedded_BG, self._oldest_B[:rows], slot_B, max(slots) + 1))
         self._before_BC[:rows] = torch.cat([self._before_BC[:rows], patch_BP], dim=1)[:, patch_BP.shape[1] :]
         if self._previous:
@@ -149,17 +149,17 @@ class MegabyteDecoder(Decoder):
             for attention, cache in self._local_layers():
                 attention.close_patch(cache, patch_BP.shape[1])
 
-    def _embedded(self, patch_BP: Tensor, slots: list[int]) -> Tensor:
-        """Patches as the global model reads them: (B, P) -> (B, G)."""
+    def _embedded(self, patch_BP: Tensor, numbers: list[int]) -> Tensor:
+        """Patches as the global model reads them, by their numbers in their sequences: (B, P) -> (B, G)."""
         embedder = self._model.embedder
         if not embedder.reach:
-            return embedder.one_patch(patch_BP, torch.tensor(slots, device=patch_BP.device) - 1)
+            return embedder.one_patch(patch_BP, torch.tensor(numbers, device=patch_BP.device))
         # Row by row: the order in which convolutions sum depends on how many rows there are.
         embedded = []
-        for row, slot in enumerate(slots):
-            known = min((slot - 1) * self._model.patch_size, embedder.reach)
+        for row, number in enumerate(numbers):
+            known = min(number * self._model.patch_size, embedder.reach)
             before_1C = self._before_BC[row : row + 1, self._before_BC.shape[1] - known :]
-            embedded.append(embedder(patch_BP[row : row + 1], slot - 1, before_1C)[0])
+            embedded.append(embedder(patch_BP[row : row + 1], number, before_1C)[0])
         return torch.cat(embedded)
 
     def _listen(self, rows: slice, global_BG: Tensor) -> None:

@@ -29,7 +29,7 @@ class PerceiverARDecoder(Decoder):
             raise ValueError("PerceiverAR has eager steps alone, with its weights as they are")
         self.capacity = capacity
         self.alignment = model.stride if model.stride < capacity else 1  # a lone stretch may begin anywhere
-        self._model, self.conditions = model, condition_B
+        self._model, self.conditions = model, condition_B.clone()
         self._rows = [_Row(model, capacity) for _ in range(batch)]
 
     def start(self, prefixes: Sequence[Tensor], condition_B: Tensor | None = None) -> Tensor:
@@ -41,7 +41,7 @@ class PerceiverARDecoder(Decoder):
 
     def step(self, ids_B: Tensor, anew: Mapping[int, Tensor] | None = None) -> Tensor:
         anew = anew or {}
-        self.advance(anew)
+        self.advance(ids_B, anew)
         with evaluating(self._model):
             return torch.cat([self._row_step(i, ids_B[i : i + 1], anew.get(i)) for i in range(len(ids_B))])
 

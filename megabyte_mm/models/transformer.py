@@ -97,7 +97,7 @@ class TransformerDecoder(Decoder):
         self.capacity = capacity
         self._size = model.block_size(capacity)
         self.alignment = self._size if self._size < capacity else 1  # a lone block may begin anywhere
-        self.conditions = condition_B
+        self.conditions = condition_B.clone()
         self._caches = model.stack.caches(batch, self._size)
         self._step = stack_steps(model.stack, self._caches, execution, head_VD=model.embedder.symbols.weight)
         self._oldest_B = torch.zeros_like(condition_B)
@@ -119,7 +119,7 @@ class TransformerDecoder(Decoder):
     @torch.no_grad()
     def step(self, ids_B: Tensor, anew: Mapping[int, Tensor] | None = None) -> Tensor:
         anew = anew or {}
-        self.advance(anew)
+        self.advance(ids_B, anew)
         if anew:
             with evaluating(self._model):
                 for row, ids_T in anew.items():

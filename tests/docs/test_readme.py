@@ -182,7 +182,7 @@ def known_options(tmp_path_factory):
     folder = tmp_path_factory.mktemp("help")
     script = "import sys; from megabyte_mm.cli import main; [main([name, '--help']) for name in sys.argv[1:]]"
     found = set(re.findall(r"--[\w.-]+", run("-c", script, *TRAINING, *OURS, folder=folder)))
-    for script in ("run.py", "train_step.py", "compare.py"):
+    for script in ("run.py", "train_step.py", "decode.py", "compare.py"):
         found |= set(re.findall(r"--[\w.-]+", run(str(ROOT / "benchmarks" / script), "--help", folder=folder)))
     for adapter in data_adapters.ADAPTERS.values():
         found |= {f"--data.adapter.{name}" for name in inspect.signature(adapter).parameters}

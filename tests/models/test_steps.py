@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -200,7 +203,7 @@ def test_products_of_few_or_many_rows_are_cut_where_they_must(count: int, monkey
 def test_without_a_compiler_steps_are_eager_and_native_ones_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     monkeypatch.delenv("CXX", raising=False)
-    library.load.cache_clear()
+    library._found.cache_clear()
     try:
         model = built(KINDS["megabyte"])
         ids = symbols(1, 9)
@@ -210,7 +213,7 @@ def test_without_a_compiler_steps_are_eager_and_native_ones_are_refused(monkeypa
         with pytest.raises(ValueError, match=r"backend native: native steps (need a C\+\+ compiler|are for Linux)"):
             model.decoder(1, execution=Execution("native"))
     finally:
-        library.load.cache_clear()
+        library._found.cache_clear()
 
 
 @needs_native
@@ -219,12 +222,12 @@ def test_what_a_compiler_says_is_told(tmp_path, monkeypatch: pytest.MonkeyPatch)
     broken.write_text("this is no C++\n")
     monkeypatch.setattr(library, "SOURCE", broken)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    library.load.cache_clear()
+    library._found.cache_clear()
     try:
         with pytest.raises(NativeError, match=r"cannot build the native steps: .*steps\.cpp:1:1: error"):
             library.load()
     finally:
-        library.load.cache_clear()
+        library._found.cache_clear()
     assert list((tmp_path / "cache" / "megabyte-mm").iterdir()) == []
 
 
@@ -234,7 +237,7 @@ def test_models_of_other_types_step_eagerly(dtype: torch.dtype) -> None:
     ids = symbols(2, 20)
     with torch.no_grad():
         expected = model(ids)[:, -1]
-    agree(model.decoder(2).prefill(ids[:, :19]), expected, 0.1)
+    agree(model.decoder(2).prefill(ids[:, :19]), expected, 1e-9 if dtype == torch.float64 else 0.1)
     with pytest.raises(ValueError, match="native steps are for float32 models on a CPU, this one is torch"):
         model.decoder(2, execution=Execution("native"))
 
@@ -285,3 +288,77 @@ def test_rows_of_one_prefix_read_it_once(monkeypatch: pytest.MonkeyPatch) -> Non
     logits = decoder.start([prefix] * 4)
     assert len(reads) == 1
     assert torch.equal(logits[0], logits[3])
+
+
+@needs_native
+@pytest.mark.parametrize("spoilt", ["cut short", "a folder that is a file", "no home"])
+def test_a_cache_that_cannot_be_used_is_made_anew_or_done_without(
+    spoilt: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    library._found.cache_clear()
+    try:
+        if spoilt == "cut short":
+            # In another process: what is loaded here must not be cut.
+            command = "from megabyte_mm.models.native import load; load()"
+            subprocess.run([sys.executable, "-c", command], check=True)
+            [file] = (tmp_path / "cache" / "megabyte-mm").iterdir()
+            file.write_bytes(b"")
+            assert library.load().width() > 0
+            assert file.stat().st_size > 0
+            return
+        if spoilt == "no home":
+            monkeypatch.delenv("XDG_CACHE_HOME")
+
+            def nowhere() -> Path:
+                raise RuntimeError("Could not determine home directory.")
+
+            monkeypatch.setattr(Path, "home", nowhere)
+        else:
+            (tmp_path / "cache").touch()
+        with pytest.raises(NativeError, match="native steps"):
+            library.load()
+        assert built(KINDS["megabyte"]).decoder(1).prefill(symbols(1, 3)).isfinite().all()
+    finally:
+        library._found.cache_clear()
+
+
+@every_backend
+@pytest.mark.parametrize("name", ["megabyte", "transformer", "perceiver_ar"])
+def test_rows_that_were_not_begun_are_refused(name: str, backend: str) -> None:
+    model = built(KINDS[name])
+    decoder = model.decoder(2, execution=Execution("eager" if name == "perceiver_ar" else backend))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="3 rows; this decoder takes 1 to 2"):
+        decoder.start([symbols(1, 3)[0]] * 3)
+    with pytest.raises(ValueError, match="0 rows; this decoder takes 1 to 2"):
+        decoder.start([])
+    decoder.start([symbols(1, 3)[0]])
+    with pytest.raises(ValueError, match=r"symbols of shape \(2,\); 1 rows were begun"):
+        decoder.step(torch.tensor([1, 2]))
+
+
+@every_backend
+@every_kind
+def test_steps_under_autocast_are_steps(config: ModelConfig, backend: str) -> None:
+    if isinstance(config, PerceiverARConfig) and backend == "native":
+        pytest.skip("PerceiverAR has eager steps alone")
+    model, ids = built(config), symbols(2, 20)
+    with torch.no_grad():
+        expected = model(F.pad(ids, (0, 1)))[:, -1]
+    with torch.autocast("cpu", torch.bfloat16):
+        got = model.decoder(2, execution=Execution(backend)).prefill(ids)  # type: ignore[arg-type]
+    agree(got.float(), expected, 0.2)
+
+
+@needs_native
+def test_a_decoder_keeps_the_weights_that_it_was_made_with() -> None:
+    model, ids = built(KINDS["megabyte-extended"]), symbols(1, 5)
+    decoder = model.decoder(1, execution=Execution("native"))
+    decoder.start([ids[0, :0]])
+    before = decoder.step(ids[:, 0])
+    decoder.start([ids[0, :0]])
+    assert isinstance(model, Megabyte)
+    assert model.local_stack is not None
+    with torch.no_grad():
+        model.local_stack.norm.weight.mul_(7.0)
+    assert torch.equal(decoder.step(ids[:, 0]), before)

@@ -64,15 +64,36 @@ class Stack(ctypes.Structure):
     )
 
 
-@functools.cache
 def load() -> ctypes.CDLL:
-    """The library. Raises NativeError where it cannot be built."""
+    """The library. Raises NativeError where it cannot be built or loaded."""
+    found = _found()
+    if isinstance(found, str):
+        raise NativeError(found)
+    return found
+
+
+@functools.cache
+def _found() -> ctypes.CDLL | str:
+    """The library, or why there is none: the compiler is not asked again."""
+    try:
+        return _loaded()
+    # A home that does not exist, or cannot be written or executed from.
+    except (OSError, RuntimeError) as error:
+        return str(error) if isinstance(error, NativeError) else f"native steps cannot be built or loaded: {error}"
+
+
+def _loaded() -> ctypes.CDLL:
     if platform.system() != "Linux":
         raise NativeError("native steps are for Linux")
     compiler = next(filter(None, map(shutil.which, (os.environ.get("CXX", ""), *COMPILERS))), None)
     if compiler is None:
         raise NativeError("native steps need a C++ compiler (c++, g++ or clang++)")
-    library = ctypes.CDLL(str(_built(compiler)))
+    file = _built(compiler)
+    try:
+        library = ctypes.CDLL(str(file))
+    except OSError:
+        file.unlink()  # cut short, as by a full disk: once more
+        library = ctypes.CDLL(str(_built(compiler)))
     library.width.restype = library.scratch.restype = count
     library.scratch.argtypes = [ctypes.POINTER(Stack), count]
     library.stack_step.argtypes = [ctypes.POINTER(Stack), address, count, *[address] * 4, ctypes.c_int]

@@ -60,12 +60,18 @@ class NativeStackSteps:
             capacity=caches[0].capacity,
         )
         self._describe(stack)
-        self._scratch = torch.empty(self._library.scratch(self._stack, caches[0].rows))
+        self._rows = caches[0].rows
+        self._scratch = torch.empty(self._library.scratch(self._stack, self._rows))
 
     def __call__(self, x_BD: Tensor, first_B: Tensor, slot_B: Tensor, seen: int) -> Tensor:
         rows = len(x_BD)
+        # What the code behind the pointers takes on trust.
+        assert first_B.shape == slot_B.shape == (rows,)
+        assert rows <= self._rows
+        assert 0 < seen <= self._stack.capacity
         x_BD = x_BD.float().contiguous()
         y_BV = x_BD.new_empty(rows, self._outputs)
+        first_B, slot_B = first_B.long().contiguous(), slot_B.long().contiguous()
         pointers = (tensor.data_ptr() for tensor in (first_B, slot_B, self._scratch, y_BV))
         self._library.stack_step(self._stack, x_BD.data_ptr(), rows, *pointers, torch.get_num_threads())
         return y_BV
@@ -105,6 +111,8 @@ class NativeStackSteps:
         return self._kept(norm.weight), None if bias is None else self._kept(bias), epsilon
 
     def _kept(self, tensor: Tensor) -> int:
+        # A copy, as the packed weights are: the model may be trained on, or cast, while this lives.
+        tensor = tensor.detach().float().clone(memory_format=torch.contiguous_format)
         self._memory.append(tensor)
         return tensor.data_ptr()
 
@@ -114,14 +122,14 @@ def packed(
 ) -> library.Linear:
     """A linear layer in blocks of W outputs, (N / W, K, W); what it points to goes to `memory`, to be kept."""
     width, (outputs, inputs) = library.load().width(), weight_NK.shape
-    weight_NK, scale_N = weight_NK.detach(), None
+    weight_NK, scale_N = weight_NK.detach().float(), None
     if precision == "int8":
         weight_NK, scale_N = int8_weight(weight_NK)
     elif precision == "bfloat16":
         weight_NK = weight_NK.bfloat16()
     filled_NK = F.pad(weight_NK, (0, 0, 0, -outputs % width))
     weight = filled_NK.view(-1, width, inputs).transpose(1, 2).contiguous()
-    bias_N = None if bias_N is None else bias_N.detach()
+    bias_N = None if bias_N is None else bias_N.detach().float().clone()
     memory += [weight, scale_N, bias_N]
     scale, bias = (None if x_N is None else x_N.data_ptr() for x_N in (scale_N, bias_N))
     return library.Linear(weight.data_ptr(), scale, bias, inputs, outputs, KINDS[precision])
