@@ -121,7 +121,8 @@ def _read_prefixes(bundle: Bundle, files: Sequence[str], keep: float | None, win
     share = (0.5 if bundle.adapter.whole else 1.0) if keep is None else keep
     if not 0.0 <= share <= 1.0:
         raise ValueError(f"--keep is {share}; it must be between 0 and 1")
-    found = []
+    found: list[Continuations] = []
+    sight = bundle.model.decoder(1, capacity=window, execution=Execution("eager"))
     for file, stem in zip(files, _stems(files), strict=True):
         if Path(file).is_dir():
             raise ValueError(f"{file}: is a folder; --prefix takes files")
@@ -130,7 +131,7 @@ def _read_prefixes(bundle: Bundle, files: Sequence[str], keep: float | None, win
         cut = bundle.adapter.cut(stream.data, round(share * len(stream.data)))
         kept = stream.data[: cut - cut % bundle.adapter.unit_in(stream.format)]
         found.append(Continuations(stem, stream.format, kept, drawn=(), original=stream.data))
-        left_out = 0 if bundle.adapter.whole else unseen(len(kept), bundle.model.decoder(1, capacity=window))
+        left_out = 0 if bundle.adapter.whole else unseen(len(kept), sight)
         seen = f"only the last {len(kept) - left_out} of {len(kept)} bytes are seen: the window holds {window}"
         for note in (*stream.notes, *([seen] if left_out else [])):
             print(f"{file}: {note}", file=sys.stderr)

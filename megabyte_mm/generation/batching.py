@@ -14,7 +14,7 @@ from torch import Tensor
 from megabyte_mm.alphabet import END, to_ids
 from megabyte_mm.generation.engine import LOOK_EVERY, LOOK_RARELY, NOTHING, continuations, decoder_for, row_seeds
 from megabyte_mm.generation.sampling import Sampling
-from megabyte_mm.models import DEFAULT_EXECUTION, ByteModel, Execution
+from megabyte_mm.models import DEFAULT_EXECUTION, ByteModel, Decoder, Execution
 
 Bytes = NDArray[np.uint8]
 
@@ -69,25 +69,30 @@ def continue_all(
     decoder = decoder_for(model, min(batch_size, len(rows)), window, execution)
     for start in range(0, len(rows), batch_size):
         batch = rows[start : start + batch_size]
-        chosen = [requests[row.request] for row in batch]
-        prefixes = [to_ids(request.prefix).to(device) for request in chosen]
-        condition_B = torch.tensor([request.condition for request in chosen], device=device)
-        lengths, seeds = [request.length for request in chosen], [row.seed for row in batch]
-        columns = continuations(decoder, prefixes, lengths, sampling, seeds, condition_B)
-        drawn = [[row.request, row.number] == [0, 0] for row in batch]
-        watched = drawn.index(True) if True in drawn else None
         parts: list[NDArray[np.int64]] = []
         try:
-            for part_BT in _gathered(columns, LOOK_EVERY.get(device.type, LOOK_RARELY)):
+            for part_BT in _drawn(decoder, [requests[row.request] for row in batch], batch, sampling, device):
                 parts.append(part_BT)
                 on_bytes(int(((part_BT != NOTHING) & (part_BT != END)).sum()))
-                if watched is not None:
-                    watch(_bytes_in(part_BT[watched]))
+                for row, drawn_T in zip(batch, part_BT, strict=True):
+                    if (row.request, row.number) == (0, 0):
+                        watch(_bytes_in(drawn_T))
+            _keep(results, requests, batch, parts)
         except KeyboardInterrupt:
-            _keep(results, batch, parts)
+            _keep(results, requests, batch, parts)
             raise Interrupted(results) from None
-        _keep(results, batch, parts)
     return results
+
+
+def _drawn(
+    decoder: Decoder, requests: Sequence[Request], rows: Sequence[_Row], sampling: Sampling, device: torch.device
+) -> Iterator[NDArray[np.int64]]:
+    """What a batch draws, some columns at a time: (B, t)."""
+    prefixes = [to_ids(request.prefix).to(device) for request in requests]
+    condition_B = torch.tensor([request.condition for request in requests], device=device)
+    lengths, seeds = [request.length for request in requests], [row.seed for row in rows]
+    columns = continuations(decoder, prefixes, lengths, sampling, seeds, condition_B)
+    return _gathered(columns, LOOK_EVERY.get(device.type, LOOK_RARELY))
 
 
 def _gathered(columns: Iterator[Tensor], at_once: int) -> Iterator[NDArray[np.int64]]:
@@ -96,11 +101,16 @@ def _gathered(columns: Iterator[Tensor], at_once: int) -> Iterator[NDArray[np.in
         yield torch.stack(found, dim=1).cpu().numpy()
 
 
-def _keep(results: list[list[Bytes]], batch: Sequence[_Row], parts: Sequence[NDArray[np.int64]]) -> None:
+def _keep(
+    results: list[list[Bytes]],
+    requests: Sequence[Request],
+    batch: Sequence[_Row],
+    parts: Sequence[NDArray[np.int64]],
+) -> None:
     """Put behind each row's prefix what was drawn for it."""
     if parts:
         for row, drawn_T in zip(batch, np.concatenate(parts, axis=1), strict=True):
-            whole = [results[row.request][row.number], _bytes_in(drawn_T)]
+            whole = [requests[row.request].prefix, _bytes_in(drawn_T)]
             results[row.request][row.number] = np.concatenate(whole)
 
 

@@ -6,6 +6,7 @@ Legend: B rows, T symbols, V the 257 symbols.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -136,6 +137,13 @@ def continuations(
         logits_BV = decoder.step(ids_B, rows.without_room())
 
 
+class Window(Protocol):
+    """What a decoder has in sight at most, and at multiples of what it is best cut."""
+
+    capacity: int
+    alignment: int
+
+
 class _Rows:
     """Where the rows of a batch are.
 
@@ -230,7 +238,7 @@ class _Rows:
         return {row: self._seen[row] for row in full}
 
 
-def unseen(length: int, decoder: Decoder) -> int:
+def unseen(length: int, decoder: Window) -> int:
     """How many of the first of `length` symbols a decoder leaves out: none, or all but about its last half window.
 
     A multiple of the decoder's alignment, so that patches stay where they were.

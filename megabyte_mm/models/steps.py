@@ -118,6 +118,10 @@ class StackSteps:
             # Variants are counted over all stacks: their views of the cache, and last batches of fewer rows.
             limit = torch._dynamo.config.recompile_limit
             torch._dynamo.config.recompile_limit = max(limit, COMPILED_VARIANTS)
+            # A CUDA graph may write to what never moves.
+            for cache in caches:
+                torch._dynamo.mark_static_address(cache.keys)
+                torch._dynamo.mark_static_address(cache.values)
             mode = "reduce-overhead" if device == "cuda" else None
             self._run = torch.compile(self._all, dynamic=False, mode=mode)
 

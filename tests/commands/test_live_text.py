@@ -38,3 +38,20 @@ def test_a_character_that_is_never_finished_is_shown_at_the_end():
 
 def test_nothing_shows_nothing():
     assert shown_after_each(b"") == [""]
+
+
+def test_spaces_and_joiners_of_any_script_are_shown_and_turning_marks_are_not():
+    text = "\u3000你好\u00a0x \N{MAN}\u200d\N{WOMAN}"
+    assert shown_after_each(text.encode())[-1] == text + "\n"
+    assert shown_after_each("a\u202eb\ue000".encode())[-1] == "a\ufffdb\ufffd\n"
+
+
+def test_a_reader_that_goes_away_does_not_end_the_drawing():
+    class Gone(io.StringIO):
+        def write(self, text: str) -> int:
+            raise BrokenPipeError
+
+    live = LiveText(Gone())
+    for _ in range(2):
+        live.write(np.frombuffer(b"ab", np.uint8))
+    live.close()

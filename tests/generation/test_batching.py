@@ -85,6 +85,22 @@ def test_every_row_draws_the_same_bytes_alone_and_among_others(
                 assert len(row) == len(request.prefix) + request.length
 
 
+def test_a_row_that_draws_nothing_stands_beside_others(model: Megabyte) -> None:
+    requests = [Request(prefix(3), 0), Request(prefix(5), 40), Request(prefix(0), 0)]
+    [[none], [drawn], [empty]] = continue_all(model, requests, Sampling(allow_end=False))
+    assert none.tolist() == prefix(3).tolist()
+    assert len(drawn) == 45
+    assert empty.tolist() == []
+    assert told(continue_all(model, requests[:1], Sampling())) == [[none.tolist()]]
+
+
+def test_rows_end_and_begin_anew_where_the_window_is_one_patch(single: Megabyte) -> None:
+    requests = [Request(prefix(1), 2), Request(prefix(1), 20), Request(prefix(7), 30)]
+    together = told(continue_all(single, requests, Sampling(allow_end=False), window=8))
+    alone = told(continue_all(single, requests, Sampling(allow_end=False), window=8, batch_size=1))
+    assert together == alone
+
+
 def test_what_the_first_row_draws_is_told_as_it_comes(model: Megabyte) -> None:
     pieces: list[np.ndarray] = []
     results = continue_all(model, REQUESTS, Sampling(allow_end=False), batch_size=3, watch=pieces.append)
