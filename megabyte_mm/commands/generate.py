@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import closing, nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -17,7 +19,7 @@ from megabyte_mm.commands.media import refuse_other_modality
 from megabyte_mm.commands.options import at_least_one, condition_number, pick_device
 from megabyte_mm.commands.progress import speedometer
 from megabyte_mm.generation import Interrupted, Request, Sampling, continue_all, unseen
-from megabyte_mm.models import Backend, Execution, Precision
+from megabyte_mm.models import Backend, Execution
 from megabyte_mm.writing import Continuations, file_names, write_continuations
 
 
@@ -37,7 +39,7 @@ def generate(
     batch_size: int = 64,
     device: str = "auto",
     backend: Backend = "auto",
-    precision: Precision | None = None,
+    precision: Literal["float32", "bfloat16", "int8"] = "float32",
     adapter: str | None = None,
     overwrite: bool = False,
 ) -> None:
@@ -71,7 +73,7 @@ def generate(
     at_least_one(num_samples=num_samples, batch_size=batch_size, length=length, window=window)
     bundle = load_model(checkpoint, pick_device(device), load_class(adapter) if adapter else None)
     number = _condition(bundle, condition)
-    window = bundle.model.check_length(window or bundle.window)
+    window = _window(bundle, window)
     starts = _read_prefixes(bundle, prefix, keep, window) if prefix else [_nothing(bundle, keep)]
     requests = [Request(start.prefix, _length(bundle, start, length, window), num_samples, number) for start in starts]
     known_size = all(bundle.adapter.length_in(start.format) is not None for start in starts)
@@ -80,16 +82,14 @@ def generate(
     _prepare(Path(out), names, overwrite)
     live = LiveText(sys.stdout) if isinstance(bundle.adapter, TextAdapter) else None
     total, interrupted = sum(request.length * request.count for request in requests), False
+    watch = _ignore if live is None else live.write
+    execution = Execution(backend, None if precision == "float32" else precision)
     try:
-        with speedometer(total, "drew", bar=live is None) as on_bytes:
+        with speedometer(total, "drew", bar=live is None) as on_bytes, closing(live) if live else nullcontext():
             arguments = (bundle.model, requests, sampling, seed, batch_size, on_bytes, window)
-            watch = _ignore if live is None else live.write
-            drawn = continue_all(*arguments, Execution(backend, precision), watch)
+            drawn = continue_all(*arguments, execution, watch)
     except Interrupted as stop:
         drawn, interrupted = stop.results, True
-    finally:
-        if live is not None:
-            live.close()
     made = [replace(start, drawn=rows) for start, rows in zip(starts, drawn, strict=True)]
     if interrupted:
         made = [found for start in made if (found := _what_there_is(bundle, start)).drawn]
@@ -97,6 +97,13 @@ def generate(
         print(file)
     if interrupted:
         raise KeyboardInterrupt
+
+
+def _window(bundle: Bundle, asked: int | None) -> int:
+    try:
+        return bundle.model.check_length(asked or bundle.window)
+    except ValueError as error:
+        raise ValueError(f"--window {asked}: {error}") from error
 
 
 def _condition(bundle: Bundle, name: str | None) -> int:

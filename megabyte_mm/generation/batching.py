@@ -57,7 +57,8 @@ def continue_all(
 ) -> list[list[Bytes]]:
     """Every request's continuations, each the prefix and what was drawn up to an END: uint8 arrays of their own length.
 
-    Each row has its own seed, and what it draws does not depend on how rows are batched. on_bytes is told how many
+    Each row has its own seed, by its number within its request, and what it draws does not depend on what else is asked
+    for. on_bytes is told how many
     bytes were drawn since it was told last, and watch what the first request's first row has drawn. window: as for
     `generate`. Raises Interrupted on Ctrl-C.
     """
@@ -123,6 +124,7 @@ def _rows(requests: Sequence[Request], seed: int) -> list[_Row]:
     """A row for each continuation; rows that draw about as much stand together, so that none waits long for another."""
     rows: list[_Row] = []
     for index, request in enumerate(requests):
-        seeds = row_seeds(seed, request.count, first=len(rows))
+        # By its number among its own, so that a prefix is continued alike whatever else is asked for.
+        seeds = row_seeds(seed, request.count)
         rows += [_Row(index, number, row_seed) for number, row_seed in enumerate(seeds)]
     return sorted(rows, key=lambda row: (requests[row.request].length, len(requests[row.request].prefix)))

@@ -54,10 +54,11 @@ def generate(
     was drawn, END to the end once an END was drawn. The same seed gives the same symbols, whatever the other rows hold;
     dropout rests meanwhile. window: how many symbols the model has in sight at most, by default as many as in training;
     more take rotary positions. backend, precision: see `Execution`. stream: called with each (B,) int64 of new symbols.
-    Raises ValueError for settings outside their range, and for a model whose output is not finite.
+    Raises ValueError for settings and symbols outside their range, and for a model whose output is not finite.
     """
     if length < 0:
         raise ValueError(f"length is {length}; it must be at least 0")
+    _check(prefix)
     sampling = Sampling(temperature, top_k, top_p, allow_end)
     columns, execution = [prefix], Execution(backend, precision)
     seeds = row_seeds(seed, len(prefix))
@@ -67,6 +68,13 @@ def generate(
             stream(ids_B)
     ids_BT = torch.cat(columns, dim=1)
     return torch.nn.functional.pad(ids_BT, (0, prefix.shape[1] + length - ids_BT.shape[1]), value=END)
+
+
+def _check(prefix: Tensor) -> None:
+    if prefix.ndim != 2 or prefix.dtype != torch.int64:
+        raise ValueError(f"prefix is {prefix.dtype} of shape {tuple(prefix.shape)}; it must be torch.int64 of (B, t)")
+    if prefix.numel() and not 0 <= int(prefix.min()) <= int(prefix.max()) < END:
+        raise ValueError("prefix holds numbers outside 0 to 255")
 
 
 def row_seeds(seed: int, rows: int, first: int = 0) -> list[int]:

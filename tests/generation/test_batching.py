@@ -101,6 +101,13 @@ def test_rows_end_and_begin_anew_where_the_window_is_one_patch(single: Megabyte)
     assert together == alone
 
 
+def test_a_prefix_is_continued_alike_whatever_else_is_asked_for(model: Megabyte) -> None:
+    together = told(continue_all(model, REQUESTS, Sampling(), seed=3))
+    assert told(continue_all(model, REQUESTS[::-1], Sampling(), seed=3)) == together[::-1]
+    for request, rows in zip(REQUESTS, together, strict=True):
+        assert told(continue_all(model, [request], Sampling(), seed=3)) == [rows]
+
+
 def test_what_the_first_row_draws_is_told_as_it_comes(model: Megabyte) -> None:
     pieces: list[np.ndarray] = []
     results = continue_all(model, REQUESTS, Sampling(allow_end=False), batch_size=3, watch=pieces.append)

@@ -267,6 +267,23 @@ def test_nothing_asked_gives_the_prefix_back(model: Megabyte) -> None:
         generate(model, prefix, -3)
 
 
+@pytest.mark.parametrize(
+    ("prefix", "reason"),
+    [
+        (
+            torch.zeros(5, dtype=torch.long),
+            r"prefix is torch.int64 of shape \(5,\); it must be torch.int64 of \(B, t\)",
+        ),
+        (torch.zeros(1, 5), "prefix is torch.float32"),
+        (torch.tensor([[3, END]]), "prefix holds numbers outside 0 to 255"),
+        (torch.tensor([[3, -1]]), "prefix holds numbers outside 0 to 255"),
+    ],
+)
+def test_a_prefix_that_is_none_is_refused(model: Megabyte, prefix: Tensor, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        generate(model, prefix, 3)
+
+
 def test_no_gradient_is_kept(model: Megabyte) -> None:
     for ids in iterate(model, prefixes(1, 2), 3, Sampling(), [0]):
         assert torch.is_grad_enabled(), "outside the generator, gradients are as they were"
