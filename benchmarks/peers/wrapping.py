@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from megabyte_mm.models import DEFAULT_EXECUTION, ByteModel, Decoder, Execution, MegabyteConfig, StackConfig
+from megabyte_mm.models import ByteModel, Decoder, Execution, MegabyteConfig, StackConfig
 
 
 def installed_version(package: str) -> str | None:
@@ -100,13 +100,7 @@ class Peer(ByteModel):
     def own_continuation(self, prefix_BT: Tensor) -> Tensor:
         """The prefix continued to the end of the window by the peer's own `generate`, without its progress bar."""
 
-    def decoder(
-        self,
-        batch: int,
-        condition_B: Tensor | None = None,
-        capacity: int | None = None,
-        execution: Execution = DEFAULT_EXECUTION,
-    ) -> Decoder:
+    def new_decoder(self, condition_B: Tensor, capacity: int, execution: Execution) -> Decoder:
         raise NotImplementedError("a peer generates with its own package")
 
     def flops_per_byte(self) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any, ClassVar, Literal, Self
@@ -178,7 +178,6 @@ class ByteModel(nn.Module, ABC):
         ids: (B, T) int64, 0..256, 1 <= T <= longest; condition: (B,) int64, default 0 -> (B, T, 257).
         """
 
-    @abstractmethod
     def decoder(
         self,
         batch: int,
@@ -191,6 +190,12 @@ class ByteModel(nn.Module, ABC):
         condition: (batch,) int64, default 0. Raises ValueError for a capacity above `longest`, and for an execution
         that this model or machine has not.
         """
+        conditions_B = condition_ids(condition_B, batch, next(self.parameters()).device)
+        return self.new_decoder(conditions_B.clone(), self.check_length(capacity), execution)
+
+    @abstractmethod
+    def new_decoder(self, condition_B: Tensor, capacity: int, execution: Execution) -> Decoder:
+        """What `decoder` gives: as many rows as conditions, which it may change, and a length that the model reads."""
 
     @property
     def output_tables(self) -> tuple[str, ...]:
@@ -268,12 +273,27 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             module.training = True
 
 
-def twin(prefixes: Sequence[Tensor], conditions: Sequence[int], row: int) -> int | None:
-    """The first row that has the same prefix and condition as this one, of those before it; None if there is none."""
-    for other in range(row):
-        if conditions[other] == conditions[row] and torch.equal(prefixes[other], prefixes[row]):
-            return other
-    return None
+def read_once(
+    model: nn.Module,
+    prefixes: Mapping[int, Tensor],
+    conditions: Sequence[int],
+    read: Callable[[int, Tensor], object],
+    copy: Callable[[int, int], object],
+) -> None:
+    """Let a decoder's rows read their prefixes, in eval mode; where an earlier row has the same, copy from it instead.
+
+    read: takes a row and its prefix. copy: takes the row that has read, and the one that is to hold the same.
+    """
+    different: list[int] = []
+    with evaluating(model):
+        for row, ids_T in prefixes.items():
+            alike = (one for one in different if conditions[one] == conditions[row])
+            other = next((one for one in alike if torch.equal(prefixes[one], ids_T)), None)
+            if other is not None:
+                copy(other, row)
+                continue
+            read(row, ids_T)
+            different.append(row)
 
 
 def condition_ids(condition_B: Tensor | None, batch: int, device: torch.device) -> Tensor:

@@ -20,7 +20,7 @@ from megabyte_mm.models.base import ByteModel, ModelConfig, condition_ids
 from megabyte_mm.models.cache import LayerCache
 from megabyte_mm.models.chunks import Chunk, in_chunks
 from megabyte_mm.models.embedders import PatchEmbedder
-from megabyte_mm.models.execution import DEFAULT_EXECUTION, Execution
+from megabyte_mm.models.execution import Execution
 from megabyte_mm.models.layers import BlockConfig, Stack, StackConfig, drawn_parameter, init_weights, stack_activations
 from megabyte_mm.models.loss import table_nll
 from megabyte_mm.models.megabyte_decoder import MegabyteDecoder
@@ -276,9 +276,7 @@ class Megabyte(ByteModel):
         hidden_NPL: Tensor = self.local_stack(input_NPL, caches, patches=patches)
         return hidden_NPL.view(*ids_BC.shape, -1)
 
-    def global_output(
-        self, ids_BT: Tensor, condition_B: Tensor, caches: Sequence[LayerCache] | None = None
-    ) -> Tensor | None:
+    def global_output(self, ids_BT: Tensor, condition_B: Tensor) -> Tensor | None:
         """What the global model says of each patch: (B, T) int64, T a multiple of P -> (B, K, G); None without one.
 
         It reads the start patch and all patches but the last.
@@ -288,7 +286,7 @@ class Megabyte(ByteModel):
         start_B1G = F.embedding(condition_B, self.start_CG).unsqueeze(1)
         patches_BKG = torch.cat([start_B1G, self.embedder(ids_BT[:, : -self.patch_size])], dim=1)
         recompute = self.recomputes_global(len(ids_BT))
-        global_BKG: Tensor = self.global_stack(patches_BKG, caches, recompute=recompute)
+        global_BKG: Tensor = self.global_stack(patches_BKG, recompute=recompute)
         return global_BKG
 
     def recomputes_global(self, batch: int) -> bool:
@@ -337,15 +335,8 @@ class Megabyte(ByteModel):
         """Logits by the local symbol table, which input and output share."""
         return F.linear(hidden_NQL, self.local_symbols.weight)
 
-    def decoder(
-        self,
-        batch: int,
-        condition_B: Tensor | None = None,
-        capacity: int | None = None,
-        execution: Execution = DEFAULT_EXECUTION,
-    ) -> MegabyteDecoder:
-        conditions_B = condition_ids(condition_B, batch, next(self.parameters()).device)
-        return MegabyteDecoder(self, batch, conditions_B, self.check_length(capacity), execution)
+    def new_decoder(self, condition_B: Tensor, capacity: int, execution: Execution) -> MegabyteDecoder:
+        return MegabyteDecoder(self, condition_B, capacity, execution)
 
     @property
     def output_tables(self) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from megabyte_mm.alphabet import END, SYMBOLS
 from megabyte_mm.models.attention import CrossPatchAttention
-from megabyte_mm.models.base import Decoder, evaluating, twin
+from megabyte_mm.models.base import Decoder, read_once
 from megabyte_mm.models.cache import LayerCache
 from megabyte_mm.models.execution import Execution
 from megabyte_mm.models.steps import projection, stack_steps
@@ -31,13 +31,13 @@ PATCHES_AT_ONCE = 512
 class MegabyteDecoder(Decoder):
     """Keeps the keys and values of all patches for the global level, and those of the open patch for the local one."""
 
-    def __init__(self, model: Megabyte, batch: int, condition_B: Tensor, capacity: int, execution: Execution) -> None:
+    def __init__(self, model: Megabyte, condition_B: Tensor, capacity: int, execution: Execution) -> None:
         self._model, self.capacity, self.alignment = model, capacity, model.patch_size
-        self.conditions = condition_B.clone()
+        self.conditions = condition_B
         self._most_patches = -(capacity // -model.patch_size)
         self._global_caches: list[LayerCache] = []
         self._local_caches: list[LayerCache] = []
-        like = next(model.parameters())
+        batch, like = len(condition_B), next(model.parameters())
         if model.global_stack is not None:
             self._global_caches = model.global_stack.caches(batch, self._most_patches)
             self._global_step = stack_steps(model.global_stack, self._global_caches, execution)
@@ -77,14 +77,7 @@ class MegabyteDecoder(Decoder):
         self.lengths = [len(prefix) // size * size for prefix in prefixes]
         self._patches = [length // size for length in self.lengths]
         whole = [prefix[:length] for prefix, length in zip(prefixes, self.lengths, strict=True)]
-        conditions = self.conditions.tolist()
-        with evaluating(self._model):
-            for row, ids_T in enumerate(whole):
-                other = twin(whole, conditions, row)
-                if other is None:
-                    self._read(row, ids_T)
-                else:
-                    self._copy(other, row)
+        self._read_rows(dict(enumerate(whole)))
         self._place = 0
         return self._next(None, len(prefixes))
 
@@ -99,8 +92,7 @@ class MegabyteDecoder(Decoder):
         if full and len(anew) < rows:
             self._close_patch(rows)
         self._patches = [patches + full * (row not in self._retired) for row, patches in enumerate(self._patches)]
-        if anew:
-            self._begin_anew(anew)
+        self._begin_anew(anew)
         if full:
             self._place = 0
             return self._next(None, rows)
@@ -111,10 +103,14 @@ class MegabyteDecoder(Decoder):
 
     def _begin_anew(self, contexts: Mapping[int, Tensor]) -> None:
         """Let these rows hold the whole patches of their fresh contexts."""
-        with evaluating(self._model):
-            for row, ids_T in contexts.items():
-                self._patches[row] = len(ids_T) // self._model.patch_size
-                self._read(row, ids_T[: self._patches[row] * self._model.patch_size])
+        for row, ids_T in contexts.items():
+            self._patches[row] = len(ids_T) // self._model.patch_size
+        size = self._model.patch_size
+        self._read_rows({row: ids_T[: self._patches[row] * size] for row, ids_T in contexts.items()})
+
+    def _read_rows(self, prefixes: Mapping[int, Tensor]) -> None:
+        if prefixes:
+            read_once(self._model, prefixes, self.conditions.tolist(), self._read, self._copy)
 
     def _next(self, ids_B: Tensor | None, rows: int, place: int | None = None) -> Tensor:
         """Logits at a place of the open patch, by default the next, after a symbol or a patch's start -> (B, V)."""

@@ -14,8 +14,7 @@ from torch import Tensor, nn
 
 from megabyte_mm.alphabet import END
 from megabyte_mm.models.attention import HeadedAttention, attend
-from megabyte_mm.models.base import condition_ids
-from megabyte_mm.models.execution import DEFAULT_EXECUTION, Execution
+from megabyte_mm.models.execution import Execution
 from megabyte_mm.models.layers import NORMS, BlockConfig, FeedForward, Stack, StackConfig, init_weights
 from megabyte_mm.models.perceiver_ar_decoder import PerceiverARDecoder
 from megabyte_mm.models.sequence import SequenceConfig, SequenceModel
@@ -124,15 +123,8 @@ class PerceiverAR(SequenceModel):
         oldest = 0 if self.config.context is None else max(begin + self.stride - self.config.context, 0)
         return Stretch(oldest, max(begin - self.stride, 0), begin, min(begin + self.stride, length))
 
-    def decoder(
-        self,
-        batch: int,
-        condition_B: Tensor | None = None,
-        capacity: int | None = None,
-        execution: Execution = DEFAULT_EXECUTION,
-    ) -> PerceiverARDecoder:
-        conditions_B = condition_ids(condition_B, batch, next(self.parameters()).device)
-        return PerceiverARDecoder(self, batch, conditions_B, self.check_length(capacity), execution)
+    def new_decoder(self, condition_B: Tensor, capacity: int, execution: Execution) -> PerceiverARDecoder:
+        return PerceiverARDecoder(self, condition_B, capacity, execution)
 
     def work(self) -> PartWork:
         """Keys of every position, and all latents of every stretch."""

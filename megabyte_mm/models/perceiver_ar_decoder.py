@@ -22,15 +22,13 @@ if TYPE_CHECKING:
 class PerceiverARDecoder(Decoder):
     """Rows one by one: their latents begin anew at different times."""
 
-    def __init__(
-        self, model: PerceiverAR, batch: int, condition_B: Tensor, capacity: int, execution: Execution
-    ) -> None:
+    def __init__(self, model: PerceiverAR, condition_B: Tensor, capacity: int, execution: Execution) -> None:
         if execution.backend in ("native", "compile") or execution.precision:
             raise ValueError("PerceiverAR has eager steps alone, with its weights as they are")
         self.capacity = capacity
         self.alignment = model.stride if model.stride < capacity else 1  # a lone stretch may begin anywhere
-        self._model, self.conditions = model, condition_B.clone()
-        self._rows = [_Row(model, capacity) for _ in range(batch)]
+        self._model, self.conditions = model, condition_B
+        self._rows = [_Row(model, capacity) for _ in condition_B]
 
     def start(self, prefixes: Sequence[Tensor], condition_B: Tensor | None = None) -> Tensor:
         self.begin(prefixes, condition_B)

@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from megabyte_mm.alphabet import END
-from megabyte_mm.models.base import Decoder, condition_ids, evaluating, twin
-from megabyte_mm.models.execution import DEFAULT_EXECUTION, Execution
+from megabyte_mm.models.base import Decoder, read_once
+from megabyte_mm.models.execution import Execution
 from megabyte_mm.models.layers import Stack, init_weights
 from megabyte_mm.models.sequence import SequenceConfig, SequenceModel
 from megabyte_mm.models.steps import stack_steps
@@ -69,15 +69,8 @@ class Transformer(SequenceModel):
         """Symbols that see each other in a sequence of that length."""
         return min(length, self.config.context or length)
 
-    def decoder(
-        self,
-        batch: int,
-        condition_B: Tensor | None = None,
-        capacity: int | None = None,
-        execution: Execution = DEFAULT_EXECUTION,
-    ) -> TransformerDecoder:
-        conditions_B = condition_ids(condition_B, batch, next(self.parameters()).device)
-        return TransformerDecoder(self, batch, conditions_B, self.check_length(capacity), execution)
+    def new_decoder(self, condition_B: Tensor, capacity: int, execution: Execution) -> TransformerDecoder:
+        return TransformerDecoder(self, condition_B, capacity, execution)
 
     def work(self) -> PartWork:
         length = self.max_len
@@ -90,41 +83,39 @@ class Transformer(SequenceModel):
 class TransformerDecoder(Decoder):
     """Keeps the keys and values of the block that each row is writing."""
 
-    def __init__(
-        self, model: Transformer, batch: int, condition_B: Tensor, capacity: int, execution: Execution
-    ) -> None:
+    def __init__(self, model: Transformer, condition_B: Tensor, capacity: int, execution: Execution) -> None:
         self._model = model
         self.capacity = capacity
         self._size = model.block_size(capacity)
         self.alignment = self._size if self._size < capacity else 1  # a lone block may begin anywhere
-        self.conditions = condition_B.clone()
-        self._caches = model.stack.caches(batch, self._size)
+        self.conditions = condition_B
+        self._caches = model.stack.caches(len(condition_B), self._size)
         self._step = stack_steps(model.stack, self._caches, execution, head_VD=model.embedder.symbols.weight)
         self._oldest_B = torch.zeros_like(condition_B)
 
     @torch.no_grad()
     def start(self, prefixes: Sequence[Tensor], condition_B: Tensor | None = None) -> Tensor:
         self.begin(prefixes, condition_B)
-        conditions = self.conditions.tolist()
-        with evaluating(self._model):
-            for row, ids_T in enumerate(prefixes):
-                other = twin(prefixes, conditions, row)
-                if other is None:
-                    self._read(row, ids_T[:-1])
-                else:
-                    for cache in self._caches:
-                        cache.copy_row(other, row, min(len(ids_T), self._size))
+        self._read_rows(dict(enumerate(prefixes)))
         return self._next(torch.stack([ids_T[-1] if len(ids_T) else ids_T.new_tensor(END) for ids_T in prefixes]))
 
     @torch.no_grad()
     def step(self, ids_B: Tensor, anew: Mapping[int, Tensor] | None = None) -> Tensor:
         anew = anew or {}
         self.advance(ids_B, anew)
-        if anew:
-            with evaluating(self._model):
-                for row, ids_T in anew.items():
-                    self._read(row, ids_T[:-1])
+        self._read_rows(anew)
         return self._next(ids_B)
+
+    def _read_rows(self, prefixes: Mapping[int, Tensor]) -> None:
+        """All but the last symbol of each, which `_next` reads."""
+        if prefixes:
+            before = {row: ids_T[:-1] for row, ids_T in prefixes.items()}
+            read_once(self._model, before, self.conditions.tolist(), self._read, self._copy)
+
+    def _copy(self, source: int, to: int) -> None:
+        assert self.lengths is not None
+        for cache in self._caches:
+            cache.copy_row(source, to, min(self.lengths[to], self._size))
 
     def _next(self, ids_B: Tensor) -> Tensor:
         """Logits after the last symbol of each row, which stands there as many are read: (B,) -> (B, V)."""
@@ -140,6 +131,4 @@ class TransformerDecoder(Decoder):
         caches = [cache.row(row) for cache in self._caches]
         begin = length - length % self._size
         input_BTD = self._model.embedder(ids_T[None], self.conditions[row : row + 1])
-        # A new block, or nothing yet, has nothing before the symbol that is read next.
-        if input_BTD.shape[1] > begin:
-            self._model.stack(input_BTD[:, begin:], caches)
+        self._model.stack(input_BTD[:, begin:], caches)
