@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -17,9 +17,8 @@ from benchmarks.drawing import paper, speed
 from benchmarks.drawing.length import time_contexts
 from benchmarks.drawing.plot import PLOTTED, draw
 from benchmarks.drawing.reading import SUMMED
-from benchmarks.report import Table, in_a_line, machine, write_figures
+from benchmarks.program import Keep, Parts, check_files, run_parts
 from benchmarks.stepping.turns import Conditions
-from benchmarks.stepping.workers import WorkerError
 
 PARTS = ("speed", "paper", "length")
 CONTEXTS = (1024, 8192, 65536)
@@ -33,36 +32,10 @@ TOY_SUMMED = 1000
 def main(arguments: list[str] | None = None) -> int:
     """The exit code: 0, 1 where a candidate fails, 130 after Ctrl-C. Figures go to stdout, and to --json and --plot."""
     options = _options(arguments)
-    device = torch.device(options.device)
-    torch.set_num_threads(options.threads)
-    found = machine(device)
-    print(in_a_line(found), flush=True)
-    tables: dict[str, list[Table]] = {}
-    try:
-        for part in options.parts:
-            print(f"measuring {part} ...", file=sys.stderr, flush=True)
-
-            def keep(measured: list[Table], part: str = part) -> None:
-                tables[part] = measured
-                if options.json is not None:
-                    write_figures(options.json, found, tables)
-
-            keep(_parts(options, device, keep)[part]())
-            for table in tables[part]:
-                print(f"\n{table.text()}", flush=True)
-            if options.plot is not None and set(PLOTTED) & set(tables):
-                draw(tables, options.plot)
-    except WorkerError as error:
-        print(f"benchmarks/decode.py: error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
-    return 0
+    return run_parts("benchmarks/decode.py", options, partial(_parts, options), PLOTTED, draw)
 
 
-def _parts(
-    options: argparse.Namespace, device: torch.device, keep: Callable[[list[Table]], None]
-) -> dict[str, Callable[[], list[Table]]]:
+def _parts(options: argparse.Namespace, device: torch.device, keep: Keep) -> Parts:
     conditions = Conditions(device, options.threads, options.rounds)
     toy, summed, memory = options.toy, TOY_SUMMED if options.toy else SUMMED, options.memory * speed.GIBIBYTE
     length, window = (64, 16) if toy else (PAPERS_LENGTH, PAPERS_WINDOW)
@@ -137,12 +110,7 @@ def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None
         parser.error(f"--memory must be above 0, not {options.memory}")
     if unknown := sorted(set(options.only) - set(speed.NAMES)):
         parser.error(f"--only: no {', '.join(unknown)}; known: {'; '.join(speed.NAMES)}")
-    for name in ("json", "plot"):
-        path = getattr(options, name)
-        if path is not None and not path.parent.is_dir():
-            parser.error(f"--{name} {path}: there is no such folder")
-    if options.plot is not None and not set(PLOTTED) & set(options.parts):
-        parser.error(f"--plot draws {' and '.join(PLOTTED)}, and neither is among --parts")
+    check_files(parser, options, PLOTTED)
 
 
 if __name__ == "__main__":

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from benchmarks.peers import PEERS
-from benchmarks.report import Table, in_a_line, machine, write_figures
+from benchmarks.program import Keep, Parts, check_files, run_parts
+from benchmarks.report import Table
 from benchmarks.stepping.candidates import CANDIDATES, Candidate
 from benchmarks.stepping.input import measure_input
 from benchmarks.stepping.lengths import PATCH_SIZES, TOY_PATCH_SIZES, shape_of, time_lengths
@@ -33,36 +34,10 @@ TOY_PRODUCT = 64
 def main(arguments: list[str] | None = None) -> int:
     """The exit code: 0, 1 where a candidate fails, 130 after Ctrl-C. Figures go to stdout, and to --json and --plot."""
     options = _options(arguments)
-    device = torch.device(options.device)
-    torch.set_num_threads(options.threads)
-    found = machine(device)
-    print(in_a_line(found), flush=True)
-    tables: dict[str, list[Table]] = {}
-    try:
-        for part in options.parts:
-            print(f"measuring {part} ...", file=sys.stderr, flush=True)
-
-            def keep(measured: list[Table], part: str = part) -> None:
-                tables[part] = measured
-                if options.json is not None:
-                    write_figures(options.json, found, tables)
-
-            keep(_parts(options, device, keep)[part]())
-            for table in tables[part]:
-                print(f"\n{table.text()}", flush=True)
-            if options.plot is not None and set(PLOTTED) & set(tables):
-                draw(tables, options.plot)
-    except WorkerError as error:
-        print(f"benchmarks/train_step.py: error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
-    return 0
+    return run_parts("benchmarks/train_step.py", options, partial(_parts, options), PLOTTED, draw)
 
 
-def _parts(
-    options: argparse.Namespace, device: torch.device, keep: Callable[[list[Table]], None]
-) -> dict[str, Callable[[], list[Table]]]:
+def _parts(options: argparse.Namespace, device: torch.device, keep: Keep) -> Parts:
     conditions = Conditions(device, options.threads, options.rounds)
     few = Conditions(device, options.threads, options.length_rounds)
     return {
@@ -73,7 +48,7 @@ def _parts(
     }
 
 
-def _speed(options: argparse.Namespace, conditions: Conditions, keep: Callable[[list[Table]], None]) -> list[Table]:
+def _speed(options: argparse.Namespace, conditions: Conditions, keep: Keep) -> list[Table]:
     candidates, notes = _candidates(options, conditions.device)
     if not candidates:
         raise WorkerError(f"nothing is left to time. {' '.join(notes)}")
@@ -145,12 +120,7 @@ def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None
     for name, names in known.items():
         if unknown := sorted(set(getattr(options, name) or ()) - set(names)):
             parser.error(f"--{name}: no {', '.join(unknown)}; known: {'; '.join(names)}")
-    for name in ("json", "plot"):
-        path = getattr(options, name)
-        if path is not None and not path.parent.is_dir():
-            parser.error(f"--{name} {path}: there is no such folder")
-    if options.plot is not None and not set(PLOTTED) & set(options.parts):
-        parser.error(f"--plot draws {' and '.join(PLOTTED)}, and neither is among --parts")
+    check_files(parser, options, PLOTTED)
 
 
 if __name__ == "__main__":

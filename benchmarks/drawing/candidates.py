@@ -63,6 +63,13 @@ class Candidate:
     peer: str | None = None
 
 
+def on_device(device: str, execution: Execution) -> Execution:
+    """The same, compiled in place of native where nothing is native."""
+    if device != "cpu" and execution.backend == "native":
+        return Execution("compile", execution.precision)
+    return execution
+
+
 def last_stretch(config: ModelConfig, length: int) -> Stretches:
     """One stretch that ends close before the window does, where a patch begins."""
     assert config.max_len is not None

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from benchmarks.drawing.candidates import Candidate, last_stretch
+from benchmarks.drawing.candidates import NATIVE, Candidate, last_stretch, on_device
 from benchmarks.drawing.models import small
 from benchmarks.drawing.turns import draw_in_turns
 from benchmarks.report import Table
 from benchmarks.stepping.turns import Conditions
-from megabyte_mm.models import Execution
 
 TITLE = "Time of a byte by context"
 
@@ -18,7 +17,7 @@ def time_contexts(
     contexts: Sequence[int], stretch: int, conditions: Conditions, summed: int, memory: float, toy: bool
 ) -> list[Table]:
     """A row for each context, rising, of MEGABYTE with rotary positions and one row."""
-    execution = Execution("native" if conditions.device.type == "cpu" else "compile")
+    execution = on_device(conditions.device.type, NATIVE)
     configs = {context: small(context, toy, rotary=True) for context in contexts}
     candidates = [
         Candidate(str(context), config, 1, last_stretch(config, stretch), execution)

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from benchmarks.drawing.candidates import Candidate, Stretches
+from benchmarks.drawing.candidates import Candidate, Stretches, on_device
 from benchmarks.drawing.models import paper_pair, sizes, unallocated, with_window
 from benchmarks.drawing.turns import Found, draw_in_turns
 from benchmarks.report import Cell, Table
 from benchmarks.stepping.turns import Conditions
-from megabyte_mm.models import Backend, Execution, ModelConfig, Precision
+from megabyte_mm.models import Execution, ModelConfig, Precision
 
 TITLE = "Long sequences"
 COLUMNS = (
@@ -52,8 +52,7 @@ def time_paper(plan: Plan, conditions: Conditions) -> list[Table]:
     """A row for each of the three, in each precision."""
     table = Table(TITLE, COLUMNS)
     for precision in PRECISIONS:
-        backend: Backend = "native" if conditions.device.type == "cpu" else "compile"
-        candidates = trio(plan, Execution(backend, precision))
+        candidates = trio(plan, on_device(conditions.device.type, Execution("native", precision)))
         found, left_out = draw_in_turns(candidates, MEGABYTE, conditions, plan.summed, plan.memory)
         table.rows += [_row(one, plan) for one in found]
         table.notes += [f"{one.name} is left out, {precision or 'float32'}: too large." for one in left_out]

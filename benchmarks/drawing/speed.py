@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from benchmarks.drawing.candidates import Candidate, last_stretch
+from benchmarks.drawing.candidates import Candidate, last_stretch, on_device
 from benchmarks.drawing.models import equal_compute, equal_weights, sizes, small
 from benchmarks.drawing.reading import bytes_for_a_byte, memory_of
 from benchmarks.drawing.turns import Found, draw_in_turns
@@ -92,13 +92,13 @@ def candidates_at(plan: Plan, batch: int, context: int, device: str = "cpu") -> 
     config = small(context, plan.toy)
     stretches = last_stretch(config, plan.stretch)
     found = [
-        Candidate(name, config, batch, stretches, _on(device, execution))
+        Candidate(name, config, batch, stretches, on_device(device, execution))
         for name, execution in EXECUTIONS.items()
         # Nothing is native on a GPU: there the first is compiled already.
         if name in plan.only and (device == "cpu" or name != COMPILED)
     ]
     found += [
-        Candidate(name, equal(config), batch, stretches, _on(device, Execution("native")))
+        Candidate(name, equal(config), batch, stretches, on_device(device, Execution("native")))
         for name, equal in TRANSFORMERS.items()
         if name in plan.only
     ]
@@ -109,12 +109,6 @@ def candidates_at(plan: Plan, batch: int, context: int, device: str = "cpu") -> 
             if name in plan.only and PEERS[peer].installed()
         ]
     return found
-
-
-def _on(device: str, execution: Execution) -> Execution:
-    if device != "cpu" and execution.backend == "native":
-        return Execution("compile", execution.precision)
-    return execution
 
 
 def _row(found: Found, context: int) -> tuple[Cell, ...]:
