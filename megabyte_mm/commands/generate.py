@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from data_adapters import TextAdapter, load_class
+from data_adapters import Adapter, Bytes, Format, TextAdapter, load_class
 from megabyte_mm.checkpoint import Bundle, load_model
 from megabyte_mm.commands.live_text import LiveText
 from megabyte_mm.commands.media import refuse_other_modality
@@ -135,14 +135,19 @@ def _read_prefixes(bundle: Bundle, files: Sequence[str], keep: float | None, win
             raise ValueError(f"{file}: is a folder; --prefix takes files")
         refuse_other_modality(bundle.adapter, file)
         stream = bundle.adapter.read(file)
-        cut = bundle.adapter.cut(stream.data, round(share * len(stream.data)))
-        kept = stream.data[: cut - cut % bundle.adapter.unit_in(stream.format)]
+        kept = _whole_units(bundle.adapter, stream.data, round(share * len(stream.data)), stream.format)
         found.append(Continuations(stem, stream.format, kept, drawn=(), original=stream.data))
         left_out = 0 if bundle.adapter.whole else unseen(len(kept), sight)
         seen = f"only the last {len(kept) - left_out} of {len(kept)} bytes are seen: the window holds {window}"
         for note in (*stream.notes, *([seen] if left_out else [])):
             print(f"{file}: {note}", file=sys.stderr)
     return found
+
+
+def _whole_units(adapter: Adapter, data: Bytes, length: int, format: Format) -> Bytes:
+    """The beginning of a stream, of at most so many bytes, that ends with a whole character, pixel or frame."""
+    cut = adapter.cut(data, length)
+    return data[: cut - cut % adapter.unit_in(format)]
 
 
 def _stems(files: Sequence[str]) -> list[str]:
@@ -191,9 +196,7 @@ def _prepare(folder: Path, names: Sequence[str], overwrite: bool) -> None:
 
 def _what_there_is(bundle: Bundle, made: Continuations) -> Continuations:
     """Of continuations that Ctrl-C cut short, those that have something new, in whole units."""
-    adapter, unit = bundle.adapter, bundle.adapter.unit_in(made.format)
-    cuts = [(data, adapter.cut(data, len(data))) for data in made.drawn]
-    whole = [data[: cut - cut % unit] for data, cut in cuts]
+    whole = [_whole_units(bundle.adapter, data, len(data), made.format) for data in made.drawn]
     return replace(made, drawn=[data for data in whole if len(data) > len(made.prefix)])
 
 

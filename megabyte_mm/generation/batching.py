@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from megabyte_mm.alphabet import END, to_ids
-from megabyte_mm.generation.engine import LOOK_EVERY, LOOK_RARELY, NOTHING, continuations, decoder_for, row_seeds
+from megabyte_mm.generation.engine import NOTHING, continuations, decoder_for, look_every, row_seeds
 from megabyte_mm.generation.sampling import Sampling
 from megabyte_mm.models import DEFAULT_EXECUTION, ByteModel, Decoder, Execution
 
@@ -58,9 +58,8 @@ def continue_all(
     """Every request's continuations, each the prefix and what was drawn up to an END: uint8 arrays of their own length.
 
     Each row has its own seed, by its number within its request, and what it draws does not depend on what else is asked
-    for. on_bytes is told how many
-    bytes were drawn since it was told last, and watch what the first request's first row has drawn. window: as for
-    `generate`. Raises Interrupted on Ctrl-C.
+    for. on_bytes is told how many bytes were drawn since it was told last, and watch what the first request's first row
+    has drawn. window: as for `generate`. Raises Interrupted on Ctrl-C.
     """
     device = next(model.parameters()).device
     rows = _rows(requests, seed)
@@ -93,7 +92,7 @@ def _drawn(
     condition_B = torch.tensor([request.condition for request in requests], device=device)
     lengths, seeds = [request.length for request in requests], [row.seed for row in rows]
     columns = continuations(decoder, prefixes, lengths, sampling, seeds, condition_B)
-    return _gathered(columns, LOOK_EVERY.get(device.type, LOOK_RARELY))
+    return _gathered(columns, look_every(device))
 
 
 def _gathered(columns: Iterator[Tensor], at_once: int) -> Iterator[NDArray[np.int64]]:

@@ -6,7 +6,6 @@ Legend: B rows, T symbols, V the 257 symbols.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -25,8 +24,7 @@ from megabyte_mm.models import (
 
 UNIFORMS_AT_ONCE = 256
 """Random numbers of each row that are drawn and sent to the device together."""
-LOOK_EVERY = {"cpu": 1}
-LOOK_RARELY = 16
+LOOK_EVERY = 16
 """After so many symbols a device that computes on its own is waited for, to see whether every row has ended."""
 NOTHING = -1
 """Stands for no new symbol of a row: it reads the rest of its prefix, or has all that it was to draw."""
@@ -145,13 +143,6 @@ def continuations(
         logits_BV = decoder.step(ids_B, rows.without_room())
 
 
-class Window(Protocol):
-    """What a decoder has in sight at most, and at multiples of what it is best cut."""
-
-    capacity: int
-    alignment: int
-
-
 class _Rows:
     """Where the rows of a batch are.
 
@@ -183,7 +174,7 @@ class _Rows:
         for row in set(range(len(lengths))) - self._live:
             decoder.retire(row)
         self._step = 0
-        self._look_every = LOOK_EVERY.get(device.type, LOOK_RARELY)
+        self._look_every = look_every(device)
 
     @property
     def done(self) -> bool:
@@ -246,7 +237,12 @@ class _Rows:
         return {row: self._seen[row] for row in full}
 
 
-def unseen(length: int, decoder: Window) -> int:
+def look_every(device: torch.device) -> int:
+    """After how many symbols what was drawn is looked at: on a CPU that costs no waiting."""
+    return 1 if device.type == "cpu" else LOOK_EVERY
+
+
+def unseen(length: int, decoder: Decoder) -> int:
     """How many of the first of `length` symbols a decoder leaves out: none, or all but about its last half window.
 
     A multiple of the decoder's alignment, so that patches stay where they were.

@@ -29,6 +29,10 @@ StepFunction = Callable[[Tensor, Tensor, Tensor, int], Tensor]
 farthest row sees -> (B, D) or with a head (B, V)."""
 
 
+Sight = Tensor | list[tuple[int, int]]
+"""What rows see: (B, S) bool, or of each row the first and the last position."""
+
+
 def native_reason(like: Tensor) -> str | None:
     """Why native steps cannot be had for such weights; None where they can."""
     if like.device.type != "cpu" or like.dtype != torch.float32:
@@ -138,11 +142,14 @@ class StackSteps:
         return min(view, self._capacity)
 
     def _all(self, x_BD: Tensor, first_B: Tensor, slot_B: Tensor, seen: int) -> Tensor:
-        places_S = torch.arange(seen, device=x_BD.device)
-        visible_BS = (places_S >= first_B[:, None]) & (places_S <= slot_B[:, None])
-        spans = list(zip(first_B.tolist(), slot_B.tolist(), strict=True)) if self._apart else None
+        sight: Sight
+        if self._apart:
+            sight = list(zip(first_B.tolist(), slot_B.tolist(), strict=True))
+        else:
+            places_S = torch.arange(seen, device=x_BD.device)
+            sight = (places_S >= first_B[:, None]) & (places_S <= slot_B[:, None])
         for block in self._blocks:
-            x_BD = block(x_BD, slot_B, visible_BS, spans)
+            x_BD = block(x_BD, slot_B, sight)
         normed_BD: Tensor = self._norm(x_BD)
         return normed_BD if self._head is None else self._head(normed_BD)
 
@@ -158,24 +165,23 @@ class _BlockSteps:
         turns = attention.turns
         self._turns_2Ce = None if turns is None else turns.between(0, cache.capacity, like=attention.out.weight)
 
-    def __call__(self, x_BD: Tensor, slot_B: Tensor, visible_BS: Tensor, spans: list[tuple[int, int]] | None) -> Tensor:
-        x_BD = x_BD + self._out(self._mixed(self._block.attention_norm(x_BD), slot_B, visible_BS, spans))
+    def __call__(self, x_BD: Tensor, slot_B: Tensor, sight: Sight) -> Tensor:
+        x_BD = x_BD + self._out(self._mixed(self._block.attention_norm(x_BD), slot_B, sight))
         return x_BD + self._down(self._hidden(self._up(self._block.feedforward_norm(x_BD))))
 
-    def _mixed(self, x_BD: Tensor, slot_B: Tensor, visible_BS: Tensor, spans: list[tuple[int, int]] | None) -> Tensor:
-        attention, seen = self._block.attention, visible_BS.shape[1]
-        rows = len(x_BD)
+    def _mixed(self, x_BD: Tensor, slot_B: Tensor, sight: Sight) -> Tensor:
+        attention, rows = self._block.attention, len(x_BD)
         q_BHE, k_BHE, v_BHE = self._qkv(x_BD).view(rows, 3, attention.heads, -1).unbind(1)
         q_BHE, k_BHE = attention.q_norm(q_BHE), attention.k_norm(k_BHE)
         if self._turns_2Ce is not None:
             turns_2B1e = self._turns_2Ce[:, slot_B].unsqueeze(2)
             q_BHE, k_BHE = turn(q_BHE, turns_2B1e), turn(k_BHE, turns_2B1e)
         self._cache.put(k_BHE, v_BHE, slot_B)
-        if spans is not None:
-            return torch.cat([self._mixed_row(row, q_BHE, *span) for row, span in enumerate(spans)])
+        if isinstance(sight, list):
+            return torch.cat([self._mixed_row(row, q_BHE, *span) for row, span in enumerate(sight)])
+        seen = sight.shape[1]
         keys_BHSE, values_BHSE = (x[:rows, :, :seen] for x in (self._cache.keys, self._cache.values))
-        visible_B11S = visible_BS[:, None, None]
-        mixed_BH1E = F.scaled_dot_product_attention(q_BHE.unsqueeze(2), keys_BHSE, values_BHSE, visible_B11S)
+        mixed_BH1E = F.scaled_dot_product_attention(q_BHE.unsqueeze(2), keys_BHSE, values_BHSE, sight[:, None, None])
         return mixed_BH1E.reshape(rows, -1)
 
     def _mixed_row(self, row: int, q_BHE: Tensor, first: int, slot: int) -> Tensor:

@@ -117,7 +117,7 @@ def _built(compiler: str) -> Path:
         except subprocess.CalledProcessError as error:
             said = (error.stderr.strip().splitlines() or ["it gave no reason"])[0]
             raise NativeError(f"{compiler} cannot build the native steps: {said}") from error
-        except (OSError, subprocess.TimeoutExpired) as error:
+        except subprocess.TimeoutExpired as error:
             raise NativeError(f"{compiler} cannot build the native steps: {error}") from error
         fresh.replace(file)
     return file
@@ -125,10 +125,7 @@ def _built(compiler: str) -> Path:
 
 def _folder() -> Path:
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "megabyte-mm"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise NativeError(f"{folder}: cannot be made, to keep the native steps ({error.strerror})") from error
+    folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 

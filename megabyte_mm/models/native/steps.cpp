@@ -153,9 +153,8 @@ void multiply_rows(const float *x, int64_t rows, const Linear &linear, int64_t b
 
 template <typename Weight>
 void multiply_all(const float *x, int64_t rows, const Linear &linear, float *y, int32_t activation, bool add, Share blocks) {
-    for (int64_t block = blocks.begin; block < blocks.end; block++) {
+    for (int64_t block = blocks.begin; block < blocks.end; block++)
         multiply_rows<ROWS, Weight>(x, rows, linear, block, y, activation, add);
-    }
 }
 
 // y = activation(x W + b), (M, K) -> (M, N), or with `add` y plus that: this thread's outputs of it.
@@ -297,6 +296,9 @@ void step(const Stack &stack, const Buffers &at, int64_t rows, const int64_t *fi
     if (stack.head) apply(*stack.head, at.normed, rows, y, NONE, false, thread, threads);
 }
 
+// Numbers of a row between two linear layers at most: queries, keys and values, or gates and what they multiply.
+int64_t widest(const Stack &stack) { return std::max(3 * stack.dim, (stack.gated ? 2 : 1) * stack.hidden); }
+
 template <typename Work>
 void in_parallel(int threads, const Work &work) {
 #ifdef _OPENMP
@@ -317,20 +319,19 @@ int64_t width() { return WIDTH; }
 
 // Floats of scratch memory that a step of so many rows takes.
 int64_t scratch(const Stack *stack, int64_t rows) {
-    const int64_t wide = std::max(3 * stack->dim, (stack->gated ? 2 : 1) * stack->hidden);
-    return rows * (3 * stack->dim + wide + stack->hidden);
+    return rows * (3 * stack->dim + widest(*stack) + stack->hidden);
 }
 
 // x: (M, D); first, slot: (M), the oldest position that a row sees and the one that it is at -> y: (M, D), or (M, V)
 // with a head.
 void stack_step(const Stack *stack, const float *x, int64_t rows, const int64_t *first, const int64_t *slot, float *memory, float *y, int threads) {
-    const int64_t dim = stack->dim, wide = std::max(3 * dim, (stack->gated ? 2 : 1) * stack->hidden);
+    const int64_t dim = stack->dim;
     Buffers at;
     at.x = memory;
     at.normed = at.x + rows * dim;
     at.mixed = at.normed + rows * dim;
     at.qkv = at.mixed + rows * dim;
-    at.hidden = at.qkv + rows * wide;
+    at.hidden = at.qkv + rows * widest(*stack);
     std::memcpy(at.x, x, rows * dim * sizeof(float));
     in_parallel(threads, [&](int thread, int count) { step(*stack, at, rows, first, slot, y, thread, count); });
 }
