@@ -1,26 +1,29 @@
 """Batches of windows in an order that is a pure function of (seed, epoch), and a loader that resumes inside an epoch.
 
-How a batch comes about: `WindowSampler` yields (epoch, items) for each batch of its rank, `WindowDataset` turns that
-into a `Batch`, here or in a worker process, and `ResumableLoader` counts what it handed out. The epoch travels with the
-items because workers live for many epochs and would not hear of a new one.
+How a batch comes about: `WindowSampler` yields a `Request` for each batch of its rank, `WindowDataset` turns that into
+a `Batch`, here or in a worker process, and `ResumableLoader` counts what it handed out. The pass travels with the items
+because workers live for many epochs and would not hear of a new one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, SequentialSampler
 
 from megabyte_mm.alphabet import END
+from megabyte_mm.data.order import Order, Request
 from megabyte_mm.data.records import Records
-from megabyte_mm.data.windows import WindowGrid, shuffled
+from megabyte_mm.data.windows import WindowGrid
 from megabyte_mm.views import Ints
-
-Request = tuple[int, Ints]
 
 BATCH_SIZE = 16
 """Windows in a batch where nothing else is said."""
@@ -38,75 +41,96 @@ class Batch(NamedTuple):
     seen: Tensor
 
 
-class WindowDataset(Dataset[Batch]):
-    """The windows of records as batches: `dataset[epoch, items]`, items (B,) int64 in 0..len(dataset) - 1.
+@dataclass(frozen=True)
+class Windows:
+    """The windows of one source's records.
 
-    training: windows are jittered by (seed, epoch, item); otherwise they lie edge to edge, or overlap if `sliding`,
-    whatever the epoch. limit: keep that many windows, spread evenly; None keeps all.
+    unit: bytes that stay together, of which `window` is a multiple. jitter: the seed by which windows move in training;
+    None leaves them edge to edge, or overlapping if `sliding`. limit: keep that many, spread evenly; None keeps all.
     """
 
-    def __init__(
-        self,
-        records: Records,
-        window: int,
-        unit: int,
-        seed: int = 0,
-        training: bool = False,
-        limit: int | None = None,
-        sliding: bool = False,
-    ) -> None:
-        assert not (training and sliding), "training moves the windows itself"
-        self.records = records
-        self.grid = WindowGrid(records.lengths, window, unit, sliding)
-        self.seed = seed
-        self.training = training
-        count = len(self.grid)
-        self.items = np.arange(count) if limit is None or limit >= count else np.arange(limit) * count // limit
+    records: Records
+    window: int
+    unit: int
+    jitter: int | None = None
+    sliding: bool = False
+    limit: int | None = None
+
+    @cached_property
+    def grid(self) -> WindowGrid:
+        """Where they lie in the records."""
+        return WindowGrid(self.records.lengths, self.window, self.unit, self.sliding)
 
     def __len__(self) -> int:
-        return len(self.items)
+        return min(len(self.grid), self.limit) if self.limit is not None else len(self.grid)
+
+    def per_shard(self) -> list[int]:
+        """How many lie in each shard that holds any, in the order of the shards."""
+        shards = self.records.reader.shards_of(self.records.rows)
+        _, firsts = np.unique(shards, return_index=True)
+        counts = self.grid.counts()
+        return np.add.reduceat(counts, firsts).tolist() if len(firsts) else []
+
+    def located(self, items: Ints, passes: Ints) -> tuple[Ints, Ints, Ints]:
+        """Items of the given passes -> records, first bytes, and leading symbols that are context only."""
+        if self.jitter is not None:
+            return *self.grid.jittered(items, self.jitter, passes), np.zeros_like(items)
+        if len(self) < len(self.grid):
+            items = items * len(self.grid) // len(self)
+        return self.grid.fixed(items)
+
+    def read(self, record: int, start: int, row: NDArray[np.int64]) -> None:
+        """Fill a row with a record's bytes from `start` on, and with END after its last."""
+        # The same as `alphabet.fill_window`, in a quarter of its time: one array, each place written once.
+        data = self.records.read(record, start, start + self.window)
+        row[: len(data)] = data
+        row[len(data) :] = END
+
+
+class WindowDataset(Dataset[Batch]):
+    """The windows of one or several sources as batches: `dataset[request]`, all of the same length."""
+
+    def __init__(self, sources: Sequence[Windows]) -> None:
+        self.sources = sources
+
+    def __len__(self) -> int:
+        return sum(map(len, self.sources))
 
     def __getitem__(self, request: Request) -> Batch:
-        epoch, items = request
-        chosen = self.items[items]
-        window = self.grid.window
-        if self.training:
-            records, starts = self.grid.jittered(chosen, self.seed, epoch)
-            seen = np.zeros_like(starts)
-        else:
-            records, starts, seen = self.grid.fixed(chosen)
-        # The same as `alphabet.fill_window` row by row, in a quarter of its time: one array, each place written once.
-        ids = np.empty((len(items), window), dtype=np.int64)
-        for row, record, start in zip(ids, records.tolist(), starts.tolist(), strict=True):
-            data = self.records.read(record, start, start + window)
-            row[: len(data)] = data
-            row[len(data) :] = END
-        condition = self.records.conditions[records]
+        ids = np.empty((len(request.items), self.sources[0].window), dtype=np.int64)
+        condition, seen = np.empty_like(request.items), np.empty_like(request.items)
+        for number in np.unique(request.sources).tolist():
+            rows, windows = np.flatnonzero(request.sources == number), self.sources[number]
+            records, starts, seen[rows] = windows.located(request.items[rows], request.passes[rows])
+            condition[rows] = windows.records.conditions[records]
+            for row, record, start in zip(rows.tolist(), records.tolist(), starts.tolist(), strict=True):
+                windows.read(record, start, ids[row])
         return Batch(torch.from_numpy(ids), torch.from_numpy(condition), torch.from_numpy(seen))
 
 
 class WindowSampler(DistributedSampler[Request], SequentialSampler):
-    """The batches of one rank, as (epoch, items): the next pass begins in `epoch` at batch `start`; `done` are out.
+    """The batches of one rank: the next pass begins in `epoch` at batch `start`; `done` are out.
 
-    Training shuffles; every rank gets the same number of full batches, and what is left over of an epoch waits for
-    another order. Fewer items than make one batch on every rank become one smaller batch, in which items repeat only
-    as far as the ranks need equal shares. Validation goes in order: every item once, in shares whose sizes differ by
-    one at most, and the same number of batches on every rank wherever there are items enough.
+    Training takes an order that shuffles; every rank gets the same number of full batches, and what is left over of an
+    epoch waits for another order. Fewer items than make one batch on every rank become one smaller batch, in which
+    items repeat only as far as the ranks need equal shares. Validation goes in order: every item once, in shares whose
+    sizes differ by one at most, and the same number of batches on every rank wherever there are items enough.
 
     It inherits for Lightning's eyes only, which would shard once more what is no DistributedSampler, and replace what
     is no SequentialSampler under `overfit_batches`.
     """
 
     def __init__(
-        self, items: int, batch_size: int, seed: int = 0, training: bool = False, rank: int = 0, world_size: int = 1
+        self, order: Order, batch_size: int, training: bool = False, rank: int = 0, world_size: int = 1
     ) -> None:
-        if items < world_size and not training:
+        self.items = len(order)
+        if self.items < world_size and not training:
             raise ValueError(
-                f"data.path holds {items} validation windows for {world_size} devices: give more data, or use fewer"
+                f"data.path holds {self.items} validation windows for {world_size} devices: "
+                "give more data, or use fewer"
             )
-        self.items = items
+        self.order = order
         self.batch_size = batch_size
-        self.seed = seed
         self.training = training
         self.rank = rank
         self.world_size = world_size
@@ -123,18 +147,15 @@ class WindowSampler(DistributedSampler[Request], SequentialSampler):
         return len(self._cuts()) - 1
 
     def __iter__(self) -> Iterator[Request]:  # type: ignore[override]
-        epoch, start = self.epoch, self.start
-        share, cuts = self._share(epoch), self._cuts()
-        return ((epoch, share[cuts[i] : cuts[i + 1]]) for i in range(start, len(cuts) - 1))
+        epoch, start, cuts = self.epoch, self.start, self._cuts()
+        return (self.order.at(epoch, self._places(cuts[i], cuts[i + 1])) for i in range(start, len(cuts) - 1))
 
-    def _share(self, epoch: int) -> Ints:
-        """The items of this rank, in order; in training the ranks take turns, so that a batch is spread over them."""
-        if not self.training:
-            first, last = (self.items * rank // self.world_size for rank in (self.rank, self.rank + 1))
-            return np.arange(first, last)
-        order = shuffled(self.items, self.seed, epoch)
-        even = -(-self.items // self.world_size) * self.world_size
-        return np.resize(order, even)[self.rank :: self.world_size]
+    def _places(self, first: int, last: int) -> Ints:
+        """Where the items of this rank's share stand in the order; in training the ranks take turns."""
+        share = np.arange(first, last)
+        if self.training:
+            return (share * self.world_size + self.rank) % self.items
+        return share + self.items * self.rank // self.world_size
 
     def _cuts(self) -> Ints:
         """Where batches begin and end in the share: (len + 1,)."""
@@ -152,7 +173,8 @@ class ResumableLoader(DataLoader[Batch]):
     """A DataLoader whose state is plain values, and which continues after exactly the batches it had handed out.
 
     After `load_state_dict` the next pass is the rest of the saved epoch; every other pass is a whole epoch. A pass that
-    ran to its end moves on to the next epoch, as does the sampler's `set_epoch`.
+    ran to its end moves on to the next epoch, as does the sampler's `set_epoch`. fixed: what else must be the same for
+    a state to be taken up.
     """
 
     sampler: WindowSampler
@@ -161,7 +183,7 @@ class ResumableLoader(DataLoader[Batch]):
         self,
         dataset: WindowDataset,
         sampler: WindowSampler,
-        fingerprint: str = "",
+        fixed: Mapping[str, int | str] = MappingProxyType({}),
         num_workers: int = 0,
         pin_memory: bool = False,
     ) -> None:
@@ -173,7 +195,7 @@ class ResumableLoader(DataLoader[Batch]):
             pin_memory=pin_memory,
             persistent_workers=num_workers > 0,
         )
-        self.fingerprint = fingerprint
+        self._settings = dict(fixed)
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
         # A generator, so that it looks at the sampler only when the first batch is asked for: Lightning calls `iter`
@@ -210,8 +232,7 @@ class ResumableLoader(DataLoader[Batch]):
         sampler = self.sampler
         return {
             "windows": sampler.items,
-            "data.seed": sampler.seed,
             "data.batch_size": sampler.batch_size,
             "devices": sampler.world_size,
-            "data fingerprint": self.fingerprint,
+            **self._settings,
         }

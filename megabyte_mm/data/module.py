@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import warnings
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,11 +15,19 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from data_adapters import registry
 from data_adapters.base import Adapter
-from megabyte_mm.data.cache import encoded, first_reasons
-from megabyte_mm.data.files import Files, find_files
-from megabyte_mm.data.loader import BATCH_SIZE, ResumableLoader, WindowDataset, WindowSampler
-from megabyte_mm.data.records import Records, Skipped, Splits, split_records, unit_of
-from megabyte_mm.data.windows import resolve_window
+from megabyte_mm.data.encode import first_reasons
+from megabyte_mm.data.loader import BATCH_SIZE, ResumableLoader, WindowDataset, Windows, WindowSampler
+from megabyte_mm.data.order import InOrder, Order, Passes, Shuffled, seed_of
+from megabyte_mm.data.records import Records, Skipped, Split, Splits
+from megabyte_mm.data.sources import (
+    Keeping,
+    OpenSource,
+    Source,
+    located,
+    open_source,
+    patch_size_of,
+    window_of,
+)
 
 
 class CountEpochs(Callback):
@@ -41,18 +51,22 @@ class ByteData(LightningDataModule):
     Without a trainer: `data.setup()`, then `for batch in data.train_dataloader()`. The properties need `setup` first.
 
     Args:
-        path: A folder, a file or a glob of media files. Folders `train`, `val` and `test` in it are the splits; without
-            `val`, some of the files are held out for validation, or the end of the file if it is the only one.
+        path: A folder, a file or a glob of media files, or what `megabyte-mm prepare` made of them, on this disk or at
+            a URL (s3://bucket/photos). Folders `train`, `val` and `test` in it are the splits; without `val`, some of
+            the files are held out for validation, or the end of the file if it is the only one.
         adapter: What reads the files; chosen by their suffixes if left out.
         window: Bytes in a training example; left out, the length of the adapter's streams, or else 2048.
         batch_size: Windows in a batch of each device.
         val_batch_size: The same for validation and test; `batch_size` if left out.
         val_share: The share of the files, or of the only file, that is held out where there is no `val` folder.
         classes: Whether the class folders (train/cat/1.png, or cat/1.png) become conditions of the model.
+        sources: Several kinds of data that train one model, by name, each with a path or a part of `path`, an adapter
+            and a weight; the names become the conditions of the model.
         num_workers: Processes that load batches. 0 is fastest as long as the cache lies on a local disk.
         seed: Decides the order and the places of the training windows.
-        cache_dir: Where encoded files are kept; $MEGABYTE_MM_CACHE or ~/.cache/megabyte-mm if left out.
-        max_val_windows: Validate on so many windows, spread evenly over the data; all if left out.
+        cache_dir: Where encoded and fetched files are kept; $MEGABYTE_MM_CACHE or ~/.cache/megabyte-mm if left out.
+        shard_cache: GiB that prepared data fetched from a URL may take there; the least recently used goes first.
+        max_val_windows: Validate on so many windows of each source, spread evenly over the data; all if left out.
     """
 
     def __init__(
@@ -64,9 +78,11 @@ class ByteData(LightningDataModule):
         val_batch_size: int | None = None,
         val_share: float = 0.05,
         classes: bool = False,
+        sources: dict[str, Source] | None = None,
         num_workers: int = 0,
         seed: int = 0,
         cache_dir: str | None = None,
+        shard_cache: float = 16.0,
         max_val_windows: int | None = None,
     ) -> None:
         super().__init__()
@@ -78,6 +94,9 @@ class ByteData(LightningDataModule):
             raise ValueError(f"data.val_share {val_share} must lie between 0 and 1")
         if num_workers < 0:
             raise ValueError(f"data.num_workers {num_workers} must be 0 or more")
+        if not shard_cache > 0:
+            raise ValueError(f"data.shard_cache {shard_cache} must be above 0")
+        check_sources(sources, adapter, classes)
         self.path = str(path)
         self.batch_size = batch_size
         self.val_batch_size = val_batch_size or batch_size
@@ -86,11 +105,12 @@ class ByteData(LightningDataModule):
         self.num_workers = num_workers
         self.seed = seed
         self.cache_dir = cache_dir
+        self.shard_cache = shard_cache
         self.max_val_windows = max_val_windows
-        self._asked_adapter, self._asked_window = adapter, window
-        self._files: Files | None = None
-        self._splits: Splits | None = None
-        self._unit = 1
+        self._asked, self._asked_window = sources or {"": Source(self.path, adapter)}, window
+        self._sources: tuple[OpenSource, ...] = ()
+        self._splits: tuple[Splits, ...] = ()
+        self._window = 0
         self._told = False
         self._sliding = False
 
@@ -118,126 +138,171 @@ class ByteData(LightningDataModule):
 
     def train_dataloader(self) -> ResumableLoader:
         """Shuffled, jittered windows; under the trainer's `overfit_batches`, the same ones in every epoch."""
-        fixed = getattr(self.trainer, "overfit_batches", 0) > 0
-        return self._loader(self.train, self.batch_size, training=not fixed)
+        if getattr(self.trainer, "overfit_batches", 0) > 0:
+            return self._in_order("train", self.batch_size)
+        return self._shuffled(self.batch_size)
 
     def val_dataloader(self) -> ResumableLoader:
         """Every byte of the validation files once, in order, unless `max_val_windows` keeps fewer."""
-        return self._loader(self.val, self.val_batch_size, limit=self.max_val_windows, sliding=self._sliding)
+        return self._in_order("val", self.val_batch_size, self._sliding, self.max_val_windows)
 
     def test_dataloader(self) -> ResumableLoader:
         """Every byte of the test files once, in order; the validation files where there are no test files."""
-        return self._loader(self.test, self.val_batch_size, sliding=self._sliding)
+        return self._in_order("test", self.val_batch_size, self._sliding)
+
+    @property
+    def sources(self) -> tuple[OpenSource, ...]:
+        """What the windows are drawn from: one source without a name, or those of a mix."""
+        if not self._splits:
+            raise RuntimeError("ByteData is not open: call setup() first")
+        return self._sources
+
+    def records(self, split: Split) -> tuple[Records, ...]:
+        """The records of "train", "val" or "test" of every source; test is val where there are no test files."""
+        assert len(self.sources) == len(self._splits)
+        return tuple(getattr(splits, split) for splits in self._splits)
 
     @property
     def adapter(self) -> Adapter:
-        """The adapter that reads the files, as given or as chosen."""
-        if self._files is None:
-            raise RuntimeError("ByteData is not open: call setup() first")
-        return self._files.adapter
+        """The adapter of the only source, as given or as chosen; of a mix, `sources` have one each."""
+        return self._only().adapter
 
     @property
-    def splits(self) -> Splits:
-        """The records of all splits."""
-        if self._splits is None:
-            raise RuntimeError("ByteData is not open: call setup() first")
-        return self._splits
+    def train(self) -> Records:
+        """The training records of the only source."""
+        return self._of_the_only("train")
+
+    @property
+    def val(self) -> Records:
+        """The validation records of the only source."""
+        return self._of_the_only("val")
+
+    @property
+    def test(self) -> Records:
+        """The test records of the only source, which are the validation records where there are no test files."""
+        return self._of_the_only("test")
 
     @property
     def window(self) -> int:
         """Bytes in a window."""
-        return resolve_window(self.adapter, self._asked_window, self._unit)
-
-    @property
-    def train(self) -> Records:
-        """The training records."""
-        return self.splits.train
-
-    @property
-    def val(self) -> Records:
-        """The validation records."""
-        return self.splits.val
-
-    @property
-    def test(self) -> Records:
-        """The test records, which are the validation records where there are no test files."""
-        return self.splits.test
+        assert self.sources
+        return self._window
 
     @property
     def conditions(self) -> tuple[str, ...]:
-        """The name of each condition: "none", then the classes where `classes` is set."""
-        return self.splits.conditions
+        """The name of each condition: "none", then the classes where `classes` is set, or the sources of a mix."""
+        names = tuple(source.name for source in self.sources if source.name)
+        return ("none", *names) if names else self._splits[0].conditions
 
     @property
     def skipped(self) -> Skipped:
         """The files that could not be used, as {"path", "reason"}."""
-        return self.splits.skipped
+        assert self.sources
+        return [entry for splits in self._splits for entry in splits.skipped]
 
     @property
     def notes(self) -> Mapping[str, int]:
         """How many files were converted in reading, by kind of conversion, numbers written as #."""
-        return dict(self.train.reader.about["notes"])
+        counts: Counter[str] = Counter()
+        for source in self.sources:
+            counts.update(source.reader.about["notes"])
+        return dict(counts)
 
     @property
     def fixed_length(self) -> bool:
         """Whether every stream has the length of the window, so that no END ever occurs."""
-        return self.adapter.length is not None
+        return all(source.adapter.length == self.window for source in self.sources)
 
     @property
     def patch_size(self) -> int | None:
         """The patch size that follows from the byte layout, in bytes, or None."""
-        return self.adapter.patch_size
+        return patch_size_of([source.adapter for source in self.sources])
 
     @property
     def unit(self) -> int:
         """Bytes that stay together: a pixel, a frame of sound, one byte; where files differ, a multiple of each."""
-        return self._unit
+        return math.lcm(*(source.unit for source in self.sources))
 
     @property
     def fingerprint(self) -> str:
-        """Changes with any of the files, their encoding, the split, the classes and the window."""
-        train = self.train
-        parts = f"{train.reader.folder.name} {self.window} {self.unit}".encode() + train.digest()
-        return hashlib.sha256(parts).hexdigest()[:16]
+        """Changes with any of the files, their encoding, the split, the classes, the window and the mix."""
+        parts = [f"{self.window}"]
+        for source, splits in zip(self.sources, self._splits, strict=True):
+            parts += [source.name, str(source.weight), source.reader.key, str(source.unit), splits.train.digest().hex()]
+        return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:16]
 
     def spec(self) -> dict[str, Any]:
         """What generation needs to know of the data, as plain values for a checkpoint."""
-        return {
-            "adapter": registry.spec(self.adapter),
-            "window": self.window,
-            "conditions": list(self.conditions),
-            "fixed_length": self.fixed_length,
-        }
+        about = {"window": self.window, "conditions": list(self.conditions)}
+        streams = [
+            {"adapter": registry.spec(source.adapter), "fixed_length": source.adapter.length == self.window}
+            for source in self.sources
+        ]
+        if not self.sources[0].name:
+            return streams[0] | about
+        return {"sources": {source.name: its for source, its in zip(self.sources, streams, strict=True)}, **about}
+
+    def _only(self) -> OpenSource:
+        if len(self.sources) > 1:
+            raise RuntimeError("ByteData holds a mix: ask its `sources` and `records`")
+        return self.sources[0]
+
+    def _of_the_only(self, split: Split) -> Records:
+        self._only()
+        return self.records(split)[0]
 
     def _open(self) -> None:
-        if self._splits is not None:
+        if self._splits:
             return
-        files = find_files(self.path, self._asked_adapter)
-        registry.check_name(type(files.adapter))
-        resolve_window(files.adapter, self._asked_window)  # so that most mistakes are told before encoding
-        reader = encoded(files, self.cache_dir)
-        unit = unit_of(reader, files.adapter)
-        window = resolve_window(files.adapter, self._asked_window, unit)
-        self._splits = split_records(reader, files.adapter, window, self.val_share, self.classes)
-        self._files, self._unit = files, unit
+        asked = self._asked
+        adapters = [source.adapter for source in asked.values() if source.adapter is not None]
+        if len(adapters) == len(asked):  # so that most mistakes are told before encoding
+            window_of(adapters, self._asked_window, [adapter.unit for adapter in adapters])
+            patch_size_of(adapters)
+        keeping = Keeping.at(self.cache_dir, self.shard_cache / len(asked))
+        if "" not in asked:
+            asked = {name: located(name, source, self.path, keeping) for name, source in asked.items()}
+        sources = tuple(open_source(source, name, keeping) for name, source in asked.items())
+        units = [source.unit for source in sources]
+        window = window_of([source.adapter for source in sources], self._asked_window, units)
+        patch_size_of([source.adapter for source in sources])
+        self._splits = tuple(
+            source.splits(window, self.val_share, self.classes, condition=number if source.name else 0)
+            for number, source in enumerate(sources, start=1)
+        )
+        self._sources, self._window = sources, window
 
-    def _loader(
-        self,
-        records: Records,
-        batch_size: int,
-        training: bool = False,
-        limit: int | None = None,
-        sliding: bool = False,
+    def _shuffled(self, batch_size: int) -> ResumableLoader:
+        windows, passes = [], []
+        for source, records in zip(self.sources, self.records("train"), strict=True):
+            seed = seed_of(self.seed, source.name)
+            windows.append(Windows(records, self.window, source.unit, jitter=seed))
+            passes.append(Passes(windows[-1].per_shard(), seed))
+        weights = [source.weight for source in self.sources]
+        order = Shuffled(passes, weights, batch_size * self._ranks()[1], self.seed)
+        return self._loader(windows, order, batch_size, training=True)
+
+    def _in_order(
+        self, split: Split, batch_size: int, sliding: bool = False, limit: int | None = None
     ) -> ResumableLoader:
-        trainer = self.trainer
-        rank, world_size = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
-        dataset = WindowDataset(records, self.window, self.unit, self.seed, training, limit, sliding)
-        sampler = WindowSampler(len(dataset), batch_size, self.seed, training, rank, world_size)
+        windows = [
+            Windows(records, self.window, source.unit, sliding=sliding, limit=limit)
+            for source, records in zip(self.sources, self.records(split), strict=True)
+        ]
+        return self._loader(windows, InOrder([len(its) for its in windows]), batch_size, training=False)
+
+    def _loader(self, windows: list[Windows], order: Order, batch_size: int, training: bool) -> ResumableLoader:
+        sampler = WindowSampler(order, batch_size, training, *self._ranks())
         if self.num_workers == 0:
             # Lightning recommends workers to everybody; reading a memory map takes less time than asking one.
             warnings.filterwarnings("ignore", ".*does not have many workers.*")
-        on_gpu = trainer is not None and trainer.strategy.root_device.type == "cuda"
-        return ResumableLoader(dataset, sampler, self.fingerprint, self.num_workers, pin_memory=on_gpu)
+        on_gpu = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
+        fixed: dict[str, int | str] = {"data.seed": self.seed, "data fingerprint": self.fingerprint}
+        return ResumableLoader(WindowDataset(windows), sampler, fixed, self.num_workers, pin_memory=on_gpu)
+
+    def _ranks(self) -> tuple[int, int]:
+        """This process's number, and how many there are."""
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
     def _tell_skipped(self) -> None:
         """Say once, on one process, what was converted and left out; list the latter in the trainer's log folder."""
@@ -246,13 +311,8 @@ class ByteData(LightningDataModule):
         if self._told or (trainer and not trainer.is_global_zero):
             return
         self._told = True
-        if self._files and self._files.unused:
-            rank_zero_info(f"{self._files.unused} files of {self.path} lie beside train, val and test and are not used")
-        for note, count in self.notes.items():
-            rank_zero_info(f"{count} files of {self.path}: {note}")
-        if clipped := self.train.reader.about["clipped"]:
-            entries = [{"path": entry["path"], "reason": entry["note"]} for entry in clipped]
-            rank_zero_info(f"{len(clipped)} files of {self.path} lost range: {first_reasons(entries)}")
+        for source in self.sources:
+            tell_conversions(source)
         if not self.skipped:
             return
         if log_dir:
@@ -260,6 +320,34 @@ class ByteData(LightningDataModule):
             lines = [f"{entry['path']}\t{entry['reason']}\n" for entry in self.skipped]
             Path(log_dir, "skipped_files.txt").write_text("".join(lines), encoding="utf-8", errors="backslashreplace")
         where = f" (all in {log_dir}/skipped_files.txt)" if log_dir else ""
+        paths = ", ".join(dict.fromkeys(source.path for source in self.sources))
         warnings.warn(
-            f"skipped {len(self.skipped)} files of {self.path}: {first_reasons(self.skipped)}{where}", stacklevel=2
+            f"skipped {len(self.skipped)} files of {paths}: {first_reasons(self.skipped)}{where}", stacklevel=2
         )
+
+
+def check_sources(sources: Mapping[str, Source] | None, adapter: Adapter | None, classes: bool) -> None:
+    """Raise ValueError where the settings of a mix contradict each other."""
+    if sources is None:
+        return
+    if not sources:
+        raise ValueError("data.sources is empty: name at least one source, or leave it out")
+    if adapter is not None:
+        raise ValueError("data.adapter is set, and data.sources too: say in each source what reads it")
+    if classes:
+        raise ValueError("data.classes is set, and data.sources too: the conditions of a mix are its sources")
+    for name in sources:
+        if name in ("", "none") or not name.replace("-", "_").isidentifier():
+            raise ValueError(f"data.sources: {name!r} cannot name a source: take a word such as image, and not none")
+
+
+def tell_conversions(source: OpenSource) -> None:
+    """Say what was left unused, converted and clipped of a source."""
+    about = source.reader.about
+    if unused := about.get("unused", 0):
+        rank_zero_info(f"{unused} files of {source.path} lie beside train, val and test and are not used")
+    for note, count in about["notes"].items():
+        rank_zero_info(f"{count} files of {source.path}: {note}")
+    if clipped := about["clipped"]:
+        entries = [{"path": entry["path"], "reason": entry["note"]} for entry in clipped]
+        rank_zero_info(f"{len(clipped)} files of {source.path} lost range: {first_reasons(entries)}")

@@ -5,16 +5,18 @@ from __future__ import annotations
 import hashlib
 import math
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 
 from data_adapters.base import Adapter, Bytes, ByteStream
-from megabyte_mm.data.cache import first_reasons
+from megabyte_mm.data.encode import first_reasons
 from megabyte_mm.data.files import classes_of, conditions_of, named_splits, split_rows
 from megabyte_mm.data.shards import ShardReader
 from megabyte_mm.views import Ints
 
 Skipped = list[dict[str, str]]
+Split = Literal["train", "val", "test"]
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,14 @@ class Splits:
     test: Records
     conditions: tuple[str, ...]
     skipped: Skipped
+
+    def with_condition(self, number: int) -> Splits:
+        """The same with that condition on every record."""
+        train, val, test = (
+            replace(records, conditions=np.full_like(records.rows, number))
+            for records in (self.train, self.val, self.test)
+        )
+        return replace(self, train=train, val=val, test=test)
 
 
 def unit_of(reader: ShardReader, adapter: Adapter) -> int:

@@ -1,127 +1,105 @@
-"""Flat uint8 shards and their index: the form in which every modality is kept on disk.
+"""Flat uint8 shards and their index: the form in which every modality is kept, on this disk or far away.
 
-A folder holds `shard-00000.bin`, ... (records end to end, none split over two shards) and `index.json`, in which the
-records are columns rather than objects: a hundred thousand of them load in a fraction of a second.
+A place holds `shard-00000.bin`, ... (records end to end, none split over two shards) and `index.json`, in which the
+records are columns rather than objects: a hundred thousand of them load in a fraction of a second. The index begins
+with its own sha256 and holds that of every shard. `shard_writer` writes them.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-from collections.abc import Mapping
+import re
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
 from data_adapters.base import Bytes, ByteStream, Format
+from megabyte_mm.data.places import LocalPlace, Place
+from megabyte_mm.views import Ints
 
-VERSION = 2
-SHARD_BYTES = 256 * 2**20
+VERSION = 3
 INDEX = "index.json"
+FORMAT = "megabyte-mm shards"
+OPEN_SHARDS = 8
+"""Shards that training draws its windows from at a time, where there are more: see `order`."""
+COLUMNS = ("name", "shard", "offset", "length", "kind")
+
+_HEAD = b'{"format":"%s","version":%d,"sha256":"%s",'
+_HEAD_PATTERN = re.compile(rb'\{"format":"megabyte-mm shards","version":(\d{1,9}),"sha256":"([0-9a-f]{64})",')
+_HEAD_BYTES = 256
+_DAMAGE = (OSError, LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RecursionError)
+"""What reading an index raises that is not what was written."""
 
 
 class DamagedShardsError(ValueError):
     """A shard folder that cannot be trusted; the message names it and says what is wrong."""
 
 
-class ShardWriter:
-    """Writes streams into the shards of an empty folder; `finish` writes the index, without which nothing counts."""
-
-    def __init__(self, folder: Path, shard_bytes: int = SHARD_BYTES) -> None:
-        self.folder = folder
-        self.shard_bytes = shard_bytes
-        self._columns: dict[str, list[Any]] = {"name": [], "shard": [], "offset": [], "length": [], "kind": []}
-        self._kinds: dict[str, int] = {}
-        self._shards: list[dict[str, Any]] = []
-        self._file: BinaryIO | None = None
-        self._filled = 0
-        self._hash = hashlib.sha256()
-
-    def __len__(self) -> int:
-        return len(self._columns["name"])
-
-    def add(self, name: str, stream: ByteStream, modality: str) -> None:
-        """Append a stream as a record; one larger than a shard gets a shard of its own."""
-        if self._file is not None and self._filled + len(stream.data) > self.shard_bytes:
-            self._close_shard()
-        if self._file is None and len(stream.data):
-            self._file = (self.folder / f"shard-{len(self._shards):05d}.bin").open("wb")
-        kind = json.dumps({"modality": modality, "format": dict(stream.format)}, sort_keys=True)
-        row = (name, len(self._shards), self._filled, len(stream.data), self._kinds.setdefault(kind, len(self._kinds)))
-        for column, value in zip(self._columns.values(), row, strict=True):
-            column.append(value)
-        if self._file is not None:
-            data = np.ascontiguousarray(stream.data).data
-            self._file.write(data)
-            self._hash.update(data)
-            self._filled += len(stream.data)
-
-    def finish(self, **about: Any) -> None:
-        """Write everything through to the disk, the index last; `about` is kept in it and must be plain JSON."""
-        self._close_shard()
-        kinds = [json.loads(kind) for kind in self._kinds]
-        index = {"version": VERSION, **about, "shards": self._shards, "kinds": kinds, "records": self._columns}
-        with (self.folder / INDEX).open("w", encoding="ascii") as file:
-            json.dump(index, file, separators=(",", ":"))
-            _to_disk(file)
-
-    def close(self) -> None:
-        """Release the open shard, finished or not."""
-        if self._file is not None:
-            self._file.close()
-
-    def _close_shard(self) -> None:
-        if self._file is None:
-            return
-        _to_disk(self._file)
-        self._file.close()
-        name = Path(self._file.name).name
-        self._shards.append({"name": name, "bytes": self._filled, "sha256": self._hash.hexdigest()})
-        self._file, self._filled, self._hash = None, 0, hashlib.sha256()
+def sealed(index: Mapping[str, Any]) -> bytes:
+    """An index as the content of its file: plain JSON, led by the format's name, version and the sha256 of the rest."""
+    rest = json.dumps(index, separators=(",", ":")).encode("ascii")[1:]
+    return _HEAD % (FORMAT.encode(), VERSION, hashlib.sha256(rest).hexdigest().encode()) + rest
 
 
-def _to_disk(file: IO[Any]) -> None:
-    file.flush()
-    os.fsync(file.fileno())
+def is_index(content: bytes) -> bool:
+    """Whether a file that begins so is an index of this format, of whatever version."""
+    return _HEAD_PATTERN.match(content[:_HEAD_BYTES]) is not None
+
+
+def unsealed(content: bytes, place: str) -> tuple[dict[str, Any], str]:
+    """The index in a file's content, and its sha256. Raises DamagedShardsError where it is not as it was written."""
+    head = _HEAD_PATTERN.match(content)
+    if head is None:
+        raise DamagedShardsError(f"{place}: {INDEX} cannot be read: it is no index of {FORMAT}")
+    if int(head[1]) != VERSION:
+        raise DamagedShardsError(f"{place}: shards of version {int(head[1])}, this program reads {VERSION}")
+    rest = content[head.end() :]
+    if hashlib.sha256(rest).hexdigest().encode() != head[2]:
+        raise DamagedShardsError(f"{place}: {INDEX} cannot be read: its content is not what was written")
+    index: dict[str, Any] = json.loads(b"{" + rest)
+    return index, head[2].decode()
 
 
 class ShardReader:
     """The records of a shard folder, each read in place from a memory map.
 
-    folder: where `index.json` lies. Raises DamagedShardsError where the index cannot be read, is of another version, or
-    disagrees with the sizes of the shards. It pickles as its folder alone, and maps a shard when it is first read.
+    place: where `index.json` lies, a local folder or any other `Place`. Raises DamagedShardsError where the index
+    cannot be read, is of another version, or disagrees with the sizes of the shards. It pickles as its place alone, and
+    maps a shard when it is first read; of shards that are fetched, only as many stay mapped as are read at a time.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, place: Path | Place) -> None:
+        self.place: Place = LocalPlace(place) if isinstance(place, Path) else place
         try:
-            index = json.loads((folder / INDEX).read_bytes())
-            if index["version"] != VERSION:
-                raise DamagedShardsError(
-                    f"{folder}: shards of version {index['version']}, this program reads {VERSION}"
-                )
+            index, self.key = unsealed(self.place.read(INDEX), str(self.place))
             records = index.pop("records")
             self.names: tuple[str, ...] = tuple(records["name"])
-            columns = [np.array(records[column], dtype=np.int64) for column in ("shard", "offset", "length", "kind")]
+            columns = [np.array(records[column], dtype=np.int64) for column in COLUMNS[1:]]
             self._shard, self._offset, self.lengths, self._kind = columns
             self.about: Mapping[str, Any] = index
-            self._check_sizes()
+            self._check()
         except DamagedShardsError:
             raise
-        except (OSError, LookupError, TypeError, ValueError) as error:
-            raise DamagedShardsError(f"{folder}: {INDEX} cannot be read: {error!r}") from error
-        self._maps: dict[int, Bytes] = {}
+        except _DAMAGE as error:
+            raise DamagedShardsError(f"{self.place}: {INDEX} cannot be read: {error!r}") from error
+        self._maps: OrderedDict[int, Bytes] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self.names)
 
-    def __reduce__(self) -> tuple[type[ShardReader], tuple[Path]]:
-        return type(self), (self.folder,)
+    def __reduce__(self) -> tuple[type[ShardReader], tuple[Place]]:
+        return type(self), (self.place,)
 
     def read(self, row: int, start: int = 0, stop: int | None = None) -> Bytes:
-        """The bytes [start, stop) of a record, clipped to it: (n,) uint8, a read-only view of the disk."""
+        """The bytes [start, stop) of a record, clipped to it: (n,) uint8, a read-only view of the disk.
+
+        Of a shard that must be fetched, raises DamagedShardsError where it is not what was written, OSError where it
+        cannot be had.
+        """
         length = int(self.lengths[row])
         stop = length if stop is None else min(stop, length)
         if start >= stop:
@@ -142,28 +120,59 @@ class ShardReader:
         """A whole record as the adapter read it."""
         return ByteStream(self.read(row), self.format(row))
 
+    def shards_of(self, rows: Ints) -> Ints:
+        """The number of the shard that holds each record: (R,) -> (R,)."""
+        shards: Ints = self._shard[rows]
+        return shards
+
+    def fetch(self, shard: int) -> None:
+        """Have a shard at hand before it is read; free where it lies on this disk."""
+        self.place.fetch(self.about["shards"][shard])
+
     def verify(self) -> None:
         """Compare every shard with its sha256. Raises DamagedShardsError naming the first that differs."""
         for shard in self.about["shards"]:
-            with (self.folder / shard["name"]).open("rb") as file:
+            with self.place.fetch(shard).open("rb") as file:
                 if hashlib.file_digest(file, "sha256").hexdigest() != shard["sha256"]:
-                    raise DamagedShardsError(f"{self.folder / shard['name']}: its content is not what was written")
+                    raise DamagedShardsError(f"{self.place}/{shard['name']}: its content is not what was written")
 
-    def _check_sizes(self) -> None:
-        sizes = np.array([shard["bytes"] for shard in self.about["shards"]], dtype=np.int64)
-        for shard, size in zip(self.about["shards"], sizes, strict=True):
-            if (found := (self.folder / shard["name"]).stat().st_size) != size:
-                raise DamagedShardsError(f"{self.folder / shard['name']}: {found} bytes, {size} were written")
+    def _check(self) -> None:
+        """Raises DamagedShardsError where the index contradicts itself or the files."""
+        shards: Sequence[Mapping[str, Any]] = self.about["shards"]
+        sizes, found = np.array([shard["bytes"] for shard in shards], dtype=np.int64), self.place.sizes()
+        for shard, size in zip(shards, sizes, strict=True):
+            name = shard["name"]
+            if not re.fullmatch(r"[\w.-]+", name) or not re.fullmatch(r"[0-9a-f]{64}", shard["sha256"]):
+                raise DamagedShardsError(f"{self.place}: {INDEX} names a shard {name!r}")
+            if name not in found:
+                raise DamagedShardsError(f"{self.place}/{name}: is missing, {size} bytes were written")
+            if found[name] != size:
+                raise DamagedShardsError(f"{self.place}/{name}: {found[name]} bytes, {size} were written")
         if not len(self.names) == len(self._shard) == len(self._offset) == len(self.lengths) == len(self._kind):
-            raise DamagedShardsError(f"{self.folder}: the columns of {INDEX} differ in length")
+            raise DamagedShardsError(f"{self.place}: the columns of {INDEX} differ in length")
         filled = self.lengths > 0  # an empty record may point behind the last shard
+        low = min(column.min(initial=0) for column in (self._shard, self._offset, self.lengths, self._kind))
         ends = self._offset + self.lengths
-        if (self.lengths < 0).any() or (ends[filled] > sizes[self._shard[filled]]).any():
-            raise DamagedShardsError(f"{self.folder}: {INDEX} names bytes beyond the end of a shard")
+        if low < 0 or (ends[filled] < 0).any() or (ends[filled] > sizes[self._shard[filled]]).any():
+            raise DamagedShardsError(f"{self.place}: {INDEX} names bytes beyond the end of a shard")
+        kinds = [dict(kind["format"]) for kind in self.about["kinds"]]
+        if self._kind.max(initial=-1) >= len(kinds) or not all(isinstance(name, str) for name in self.names):
+            raise DamagedShardsError(f"{self.place}: {INDEX} names records that cannot be")
 
     def _map(self, shard: int) -> Bytes:
-        if shard not in self._maps:
-            path = self.folder / self.about["shards"][shard]["name"]
-            # A plain array over the map: slicing the memmap class itself is several times slower.
-            self._maps[shard] = np.asarray(np.memmap(path, dtype=np.uint8, mode="r"))
-        return self._maps[shard]
+        if shard in self._maps:
+            if self.place.is_remote:
+                self._maps.move_to_end(shard)
+            return self._maps[shard]
+        while self.place.is_remote and len(self._maps) > OPEN_SHARDS:
+            self._maps.popitem(last=False)
+        # A plain array over the map: slicing the memmap class itself is several times slower.
+        found: Bytes = np.asarray(np.memmap(self._fetched(shard), dtype=np.uint8, mode="r"))
+        self._maps[shard] = found
+        return found
+
+    def _fetched(self, shard: int) -> Path:
+        try:
+            return self.place.fetch(self.about["shards"][shard])
+        except ValueError as error:
+            raise DamagedShardsError(str(error)) from error

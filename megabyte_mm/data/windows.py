@@ -17,7 +17,8 @@ from data_adapters.base import Adapter
 from megabyte_mm.views import Ints, Views
 
 DEFAULT_WINDOW = 2048
-ORDER, JITTER = 0, 1
+ORDER, JITTER, SHARDS, MIX = 0, 1, 2, 3
+"""What random bits are drawn for."""
 
 
 def resolve_window(adapter: Adapter, window: int | None, unit: int | None = None) -> int:
@@ -67,16 +68,20 @@ class WindowGrid:
     def __len__(self) -> int:
         return int(self._ends[-1]) if len(self._ends) else 0
 
+    def counts(self) -> Ints:
+        """The windows of each record: (R,)."""
+        return np.diff(self._ends, prepend=0)
+
     def fixed(self, items: Ints) -> tuple[Ints, Ints, Ints]:
         """Every byte scored once: (B,) items -> records, first bytes, and leading bytes that are context only."""
         records, places, _ = self._locate(items)
         return records, *self._views.located(self.lengths[records], places)
 
-    def jittered(self, items: Ints, seed: int, epoch: int) -> tuple[Ints, Ints]:
+    def jittered(self, items: Ints, seed: int, epoch: int | Ints) -> tuple[Ints, Ints]:
         """Edge-to-edge windows, each moved by whole units, uniformly within half a window to either side.
 
-        (B,) items -> (B,) records and (B,) first bytes. None starts before its record, and the last of a record moves
-        only to the left.
+        (B,) items, and the epoch of all or of each -> (B,) records and (B,) first bytes. None starts before its record,
+        and the last of a record moves only to the left.
         """
         records, places, is_last = self._locate(items)
         reach = self.window // 2 // self.unit
@@ -93,19 +98,19 @@ class WindowGrid:
         return records, items - (ends - counts), items == ends - 1
 
 
-def shuffled(count: int, seed: int, epoch: int) -> Ints:
+def shuffled(count: int, seed: int, epoch: int, purpose: int = ORDER) -> Ints:
     """A permutation of range(count), the same for the same seed and epoch on every machine and version of numpy."""
-    return np.argsort(draw(seed, epoch, ORDER, np.arange(count)), kind="stable")
+    return np.argsort(draw(seed, epoch, purpose, np.arange(count)), kind="stable")
 
 
-def draw(seed: int, epoch: int, purpose: int, items: Ints) -> NDArray[np.uint64]:
+def draw(seed: int, epoch: int | Ints, purpose: int, items: Ints) -> NDArray[np.uint64]:
     """64 random bits for each item: splitmix64 (Steele et al. 2014) of seed, epoch, purpose and item in turn.
 
     Numpy's generators may change their streams between versions, and a run is to be resumed under any.
     """
     state = np.zeros(1, dtype=np.uint64)
     for part in (seed, epoch, purpose):
-        state = _mixed(state + np.uint64(part % 2**64))
+        state = _mixed(state + (part.astype(np.uint64) if isinstance(part, np.ndarray) else np.uint64(part % 2**64)))
     return _mixed(state + items.astype(np.uint64))
 
 

@@ -19,6 +19,8 @@ from data_adapters.text import TextAdapter
 from megabyte_mm.data import cache, digests
 from megabyte_mm.data.cache import cache_folder, encoded
 from megabyte_mm.data.files import Files, find_files
+from megabyte_mm.data.places import LocalPlace
+from megabyte_mm.data.shards import ShardReader
 
 
 class Counting(TextAdapter):
@@ -40,11 +42,16 @@ def entries(home: Path) -> list[Path]:
     return sorted(path for path in home.iterdir() if path.name != "digests")
 
 
+def folder_of(reader: ShardReader) -> Path:
+    assert isinstance(reader.place, LocalPlace)
+    return reader.place.folder
+
+
 def test_files_are_encoded_once_and_again_only_when_they_change(tree, cache_folder):
     root, adapter = tree({"a.txt": b"one", "b.txt": b"two"}), Counting()
     first = encoded(find_files(str(root), adapter))
     again = encoded(find_files(str(root), adapter))
-    assert (adapter.reads, again.folder) == (2, first.folder)
+    assert (adapter.reads, folder_of(again)) == (2, folder_of(first))
     assert bytes(again.read(1)) == b"two"
     (root / "b.txt").write_bytes(b"new")
     changed = encoded(find_files(str(root), adapter))
@@ -55,9 +62,9 @@ def test_files_are_encoded_once_and_again_only_when_they_change(tree, cache_fold
 def test_the_key_holds_the_adapters_settings_and_not_the_place(tree, tmp_path):
     root = tree({"a.bin": 9})
     moved = tmp_path / "moved"
-    keys = [encoded(find_files(str(root), FileAdapter(suffix))).folder for suffix in (".a", ".b")]
+    keys = [folder_of(encoded(find_files(str(root), FileAdapter(suffix)))) for suffix in (".a", ".b")]
     root.rename(moved)
-    assert keys[0] != keys[1] == encoded(find_files(str(moved), FileAdapter(".b"))).folder
+    assert keys[0] != keys[1] == folder_of(encoded(find_files(str(moved), FileAdapter(".b"))))
 
 
 OWN = """
@@ -149,7 +156,7 @@ def test_nothing_readable_gives_the_first_reasons_and_leaves_nothing(tree, cache
 @pytest.mark.parametrize("damage", ["shard-00000.bin", "index.json"])
 def test_a_damaged_entry_is_made_anew(tree, cache_folder, damage):
     files = find_files(str(tree({"a.txt": 100})))
-    folder = encoded(files).folder
+    folder = folder_of(encoded(files))
     (folder / damage).write_bytes(b"{")
     assert len(encoded(files).read(0)) == 100
     assert entries(cache_folder) == [folder]
@@ -195,7 +202,7 @@ class Slow(FileAdapter):
 
 def encode_slowly(root: str, home: str, answers) -> None:
     reader = encoded(find_files(root, Slow()), home)
-    answers.put((str(reader.folder), [bytes(reader.read(row)) for row in range(len(reader))]))
+    answers.put((str(folder_of(reader)), [bytes(reader.read(row)) for row in range(len(reader))]))
 
 
 def test_two_processes_at_once_share_one_entry(tree, cache_folder):
@@ -241,7 +248,7 @@ def test_a_killed_process_leaves_nothing_behind_for_long(tree, cache_folder):
     (left,) = entries(cache_folder)
     assert left.name.startswith(".encoding")
     reader = encoded(find_files(str(root), FileAdapter()))
-    assert entries(cache_folder) == [reader.folder]
+    assert entries(cache_folder) == [folder_of(reader)]
     assert bytes(reader.read(5)) == (root / "5.bin").read_bytes()
 
 

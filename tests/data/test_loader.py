@@ -8,7 +8,8 @@ from data_adapters.file import FileAdapter
 from megabyte_mm.alphabet import END, fill_window
 from megabyte_mm.data.cache import encoded
 from megabyte_mm.data.files import find_files
-from megabyte_mm.data.loader import ResumableLoader, WindowDataset, WindowSampler
+from megabyte_mm.data.loader import ResumableLoader, WindowDataset, Windows, WindowSampler
+from megabyte_mm.data.order import InOrder, Passes, Request, Shuffled
 from megabyte_mm.data.records import split_records
 
 LENGTHS = [5, 8, 16, 33, 1, 40, 24, 7, 12, 64]
@@ -22,9 +23,20 @@ def records(tree):
 
 
 def loader(records, *, training=True, batch_size=3, workers=0, seed=0, fingerprint="f", rank=0, world_size=1):
-    dataset = WindowDataset(records, 8, 1, seed, training)
-    sampler = WindowSampler(len(dataset), batch_size, seed, training, rank, world_size)
-    return ResumableLoader(dataset, sampler, fingerprint, workers)
+    windows = Windows(records, 8, 1, jitter=seed if training else None)
+    order = shuffled(len(windows), seed) if training else InOrder([len(windows)])
+    sampler = WindowSampler(order, batch_size, training, rank, world_size)
+    fixed = {"data.seed": seed, "data fingerprint": fingerprint}
+    return ResumableLoader(WindowDataset([windows]), sampler, fixed, workers)
+
+
+def shuffled(items, seed=0):
+    return Shuffled([Passes([items], seed)], [1.0], 1, seed)
+
+
+def every(windows, epoch=0):
+    items = np.arange(len(windows))
+    return WindowDataset([windows])[Request(np.zeros_like(items), np.full_like(items, epoch), items)]
 
 
 def ids(batches):
@@ -46,13 +58,13 @@ def test_validation_scores_every_byte_once_and_ends_only_short_windows(records):
 
 
 def test_sliding_windows_hold_every_byte_once_beyond_what_was_seen(records):
-    dataset = WindowDataset(records, 8, 1, sliding=True)
-    batch = dataset[0, np.arange(len(dataset))]
+    windows = Windows(records, 8, 1, sliding=True)
+    batch = every(windows)
     scored = [row[seen:] for row, seen in zip(batch.ids, batch.seen.tolist(), strict=True)]
     symbols = torch.cat(scored)
     assert symbols[symbols != END].tolist() == [byte for i in range(len(LENGTHS)) for byte in records.read(i).tolist()]
     assert batch.seen.dtype == torch.int64
-    assert len(dataset) > len(WindowDataset(records, 8, 1))
+    assert len(windows) > len(Windows(records, 8, 1))
     assert set(batch.seen.tolist()) == {0, 4}
 
 
@@ -62,19 +74,17 @@ def test_nothing_is_seen_before_in_training_and_edge_to_edge(records):
 
 
 def test_a_row_is_what_fill_window_makes(records):
-    dataset = WindowDataset(records, 8, 1, training=True)
-    items = np.arange(len(dataset))
-    where = dataset.grid.jittered(items, 0, 5)
+    windows = Windows(records, 8, 1, jitter=3)
+    where = windows.grid.jittered(np.arange(len(windows)), 3, 5)
     rows = [fill_window(records.read(int(r), int(s), int(s) + 8), 8) for r, s in zip(*where, strict=True)]
-    assert dataset[5, items].ids.tolist() == np.stack(rows).tolist()
+    assert every(windows, epoch=5).ids.tolist() == np.stack(rows).tolist()
 
 
 def test_a_limit_spreads_windows_evenly(records):
-    everything = WindowDataset(records, 8, 1)
-    few = WindowDataset(records, 8, 1, limit=5)
-    assert few.items.tolist() == [0, 5, 11, 17, 23]
-    assert len(everything) == len(WindowDataset(records, 8, 1, limit=10**6)) == 29
-    assert few[0, np.arange(5)].ids.tolist() == everything[0, few.items].ids.tolist()
+    everything, few = Windows(records, 8, 1), Windows(records, 8, 1, limit=5)
+    assert len(few) == 5
+    assert len(everything) == len(Windows(records, 8, 1, limit=10**6)) == 29
+    assert every(few).ids.tolist() == every(everything).ids[[0, 5, 11, 17, 23]].tolist()
 
 
 def test_epochs_differ_and_repeat_exactly(records):
@@ -157,9 +167,9 @@ ITEMS, SIZES, WORLDS = st.integers(1, 60), st.integers(1, 9), st.integers(1, 5)
 def test_training_ranks_take_equal_disjoint_shares(items, size, world, epoch):
     ranks = []
     for rank in range(world):
-        sampler = WindowSampler(items, size, training=True, rank=rank, world_size=world)
+        sampler = WindowSampler(shuffled(items), size, training=True, rank=rank, world_size=world)
         sampler.set_epoch(epoch)
-        ranks.append([batch.tolist() for _, batch in sampler])
+        ranks.append([request.items.tolist() for request in sampler])
         assert len(ranks[-1]) == len(sampler)
     assert len({tuple(map(len, batches)) for batches in ranks}) == 1
     seen = [item for batches in ranks for batch in batches for item in batch]
@@ -175,10 +185,10 @@ def test_training_ranks_take_equal_disjoint_shares(items, size, world, epoch):
 def test_validation_ranks_see_every_item_once_in_equally_many_batches(items, size, world):
     if items < world:
         with pytest.raises(ValueError, match="validation windows for"):
-            WindowSampler(items, size, world_size=world)
+            WindowSampler(InOrder([items]), size, world_size=world)
         return
-    samplers = [WindowSampler(items, size, rank=rank, world_size=world) for rank in range(world)]
-    ranks = [[batch.tolist() for _, batch in sampler] for sampler in samplers]
+    samplers = [WindowSampler(InOrder([items]), size, rank=rank, world_size=world) for rank in range(world)]
+    ranks = [[request.items.tolist() for request in sampler] for sampler in samplers]
     assert [item for batches in ranks for batch in batches for item in batch] == list(range(items))
     assert all(1 <= len(batch) <= size for batches in ranks for batch in batches)
     assert [len(batches) for batches in ranks] == [len(sampler) for sampler in samplers]

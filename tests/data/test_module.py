@@ -221,7 +221,7 @@ def test_jittered_windows_of_stereo_start_between_frames(tmp_path):
     data = opened(sounds(tmp_path / "a", a=2, b=2), AudioAdapter(), window=64)
     dataset = data.train_dataloader().dataset
     assert isinstance(dataset, WindowDataset)
-    grid = dataset.grid
+    grid = dataset.sources[0].grid
     starts = np.concatenate([grid.jittered(np.arange(len(grid)), 0, epoch)[1] for epoch in range(3)])
     assert set(starts % 8) == {0, 4}
     mono = opened(sounds(tmp_path / "b", a=1, b=1), AudioAdapter(), window=64)

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from data_adapters.base import ByteStream
-from megabyte_mm.data.shards import DamagedShardsError, ShardReader, ShardWriter
+from megabyte_mm.data.shard_writer import ShardWriter, write_index
+from megabyte_mm.data.shards import DamagedShardsError, ShardReader, sealed
 
 LENGTHS = [3, 0, 7, 25, 1, 10, 9]
 
@@ -21,7 +22,7 @@ def folder(tmp_path):
     writer = ShardWriter(tmp_path, shard_bytes=10)
     for i, length in enumerate(LENGTHS):
         writer.add(f"{i}.raw", stream(length, width=length % 2), "toy")
-    writer.finish(skipped=[])
+    write_index(tmp_path, writer.finish(skipped=[]))
     return tmp_path
 
 
@@ -58,7 +59,7 @@ def test_it_pickles_small_and_reads_after(folder):
 def test_only_empty_records_make_no_shard(tmp_path):
     writer = ShardWriter(tmp_path)
     writer.add("a", stream(0), "toy")
-    writer.finish()
+    write_index(tmp_path, writer.finish())
     assert ShardReader(tmp_path).read(0).tolist() == []
 
 
@@ -79,10 +80,24 @@ def unindex(folder):
 
 
 def edit(key, value):
+    """A sound index with another content."""
+
     def change(folder):
-        index = json.loads((folder / "index.json").read_text())
+        index = json.loads((folder / "index.json").read_bytes())
         (index["records"] if key in index["records"] else index)[key] = value
-        (folder / "index.json").write_text(json.dumps(index))
+        (folder / "index.json").write_bytes(sealed({name: index[name] for name in index if name not in HEAD}))
+
+    return change
+
+
+HEAD = ("format", "version", "sha256")
+
+
+def replace(old, new):
+    def change(folder):
+        content = (folder / "index.json").read_bytes()
+        assert old in content
+        (folder / "index.json").write_bytes(content.replace(old, new, 1))
 
     return change
 
@@ -90,8 +105,24 @@ def edit(key, value):
 @pytest.mark.parametrize(
     "damage",
     [
-        *(truncate, lose, scribble, unindex, edit("version", 99), edit("offset", [0]), edit("length", [99] * 7)),
+        *(
+            truncate,
+            lose,
+            scribble,
+            unindex,
+            replace(b'"version":3', b'"version":99'),
+            edit("offset", [0]),
+            edit("length", [99] * 7),
+        ),
         *(edit("shard", [77] * 7), edit("length", [-1] * 7), edit("records", []), edit("shards", 3)),
+        *(edit("offset", [-1] * 7), edit("shard", [-1] * 7), edit("kind", [9] * 7), edit("offset", [2**63 - 1] * 7)),
+        *(
+            edit("length", [2**70] * 7),
+            edit("name", [1] * 7),
+            edit("kinds", [{"format": 1}] * 2),
+            replace(b"0.raw", b"1.raw"),
+        ),
+        *(edit("shards", [{"name": "../x.bin", "bytes": 1, "sha256": "0" * 64}]),),
     ],
 )
 def test_damage_is_seen_on_opening(folder, damage):
@@ -111,7 +142,7 @@ def test_a_record_costs_its_name_and_its_place_in_columns(tmp_path):
     with closing(ShardWriter(tmp_path)) as writer:
         for i in range(10_000):
             writer.add(f"train/class/{i:06d}.txt", stream(4), "text")
-        writer.finish()
+        write_index(tmp_path, writer.finish())
     tracemalloc.start()
     try:
         reader = ShardReader(tmp_path)

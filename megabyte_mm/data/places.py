@@ -1,0 +1,205 @@
+"""Where shards and their index lie: a local folder, or any file system that fsspec reaches (s3://, gs://, memory://)."""
+
+from __future__ import annotations
+
+import os
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from data_adapters.base import write_atomically
+from megabyte_mm.data.shard_cache import ShardCache
+
+
+class Place(ABC):
+    """A flat folder of files, each of which appears whole or not at all. It pickles, and `str` names it for a user."""
+
+    is_remote: bool
+
+    @abstractmethod
+    def read(self, name: str, limit: int | None = None) -> bytes:
+        """A small file's content, or its first `limit` bytes. Raises FileNotFoundError, or another OSError."""
+
+    @abstractmethod
+    def sizes(self) -> dict[str, int]:
+        """The bytes of every file directly in it; empty where there is no such folder."""
+
+    @abstractmethod
+    def put(self, file: Path, name: str) -> None:
+        """Move a local file here. Raises OSError."""
+
+    @abstractmethod
+    def write(self, name: str, content: bytes) -> None:
+        """Make or replace a small file. Raises OSError."""
+
+    @abstractmethod
+    def remove(self, name: str) -> None:
+        """Delete a file that is there. Raises OSError."""
+
+    @abstractmethod
+    def fetch(self, shard: Mapping[str, Any]) -> Path:
+        """A local file with a shard's content; shard: its "name", "bytes" and "sha256" as the index has them.
+
+        Raises ValueError where what was fetched is not what was written, OSError where nothing could be.
+        """
+
+
+@dataclass(frozen=True)
+class LocalPlace(Place):
+    """A folder of this machine, which the first write makes."""
+
+    folder: Path
+    is_remote = False
+
+    def __str__(self) -> str:
+        return str(self.folder)
+
+    def read(self, name: str, limit: int | None = None) -> bytes:
+        """The file's content."""
+        with (self.folder / name).open("rb") as file:
+            return file.read(-1 if limit is None else limit)
+
+    def sizes(self) -> dict[str, int]:
+        """Of regular files; hidden ones are none of ours."""
+        if not self.folder.is_dir():
+            return {}
+        entries = [entry for entry in os.scandir(self.folder) if entry.is_file() and not entry.name.startswith(".")]
+        return {entry.name: entry.stat().st_size for entry in entries}
+
+    def put(self, file: Path, name: str) -> None:
+        """The file must lie on the same file system and be on the disk already."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        file.replace(self.folder / name)
+        sync_folder(self.folder)
+
+    def write(self, name: str, content: bytes) -> None:
+        """By a temporary file beside it."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.folder / name, lambda temporary: write_through(temporary, content))
+        sync_folder(self.folder)
+
+    def remove(self, name: str) -> None:
+        """Delete it."""
+        (self.folder / name).unlink()
+
+    def fetch(self, shard: Mapping[str, Any]) -> Path:
+        """The file as it lies there, unread."""
+        return self.folder / str(shard["name"])
+
+
+@dataclass(frozen=True)
+class RemotePlace(Place):
+    """A folder at a URL, read through a cache of shards on this machine.
+
+    Credentials, endpoints and options are taken where fsspec and the client of the service look for them (environment,
+    ~/.aws, ~/.config/fsspec). A service that takes files whole, as S3 does, shows none half written.
+    """
+
+    url: str
+    cache: ShardCache
+    is_remote = True
+
+    def __str__(self) -> str:
+        return self.url
+
+    def read(self, name: str, limit: int | None = None) -> bytes:
+        """Read over the network."""
+        with self._asking(name) as (system, root):
+            content: bytes = system.cat_file(f"{root}/{name}", start=None, end=limit)
+            return content
+
+    def sizes(self) -> dict[str, int]:
+        """By one listing."""
+        try:
+            with self._asking("") as (system, root):
+                system.invalidate_cache()
+                found = system.ls(root, detail=True)
+        except FileNotFoundError:
+            return {}
+        files = [entry for entry in found if entry["type"] == "file" and entry["name"].rstrip("/") != root]
+        return {entry["name"].rpartition("/")[2]: int(entry["size"]) for entry in files}
+
+    def put(self, file: Path, name: str) -> None:
+        """Send the file, then delete it here."""
+        with self._asking(name) as (system, root):
+            system.makedirs(root, exist_ok=True)
+            system.put_file(str(file), f"{root}/{name}")
+        file.unlink()
+
+    def write(self, name: str, content: bytes) -> None:
+        """Send it in one piece."""
+        with self._asking(name) as (system, root):
+            system.makedirs(root, exist_ok=True)
+            system.pipe_file(f"{root}/{name}", content)
+
+    def remove(self, name: str) -> None:
+        """Delete it there."""
+        with self._asking(name) as (system, root):
+            system.rm_file(f"{root}/{name}")
+
+    def fetch(self, shard: Mapping[str, Any]) -> Path:
+        """From the cache, which gets it first where it is not there."""
+        name = shard["name"]
+
+        def download(target: Path) -> None:
+            with self._asking(name) as (system, root):
+                system.get_file(f"{root}/{name}", str(target))
+
+        return self.cache.get(shard["sha256"], shard["bytes"], download, f"{self.url}/{name}")
+
+    @contextmanager
+    def _asking(self, name: str) -> Iterator[tuple[Any, str]]:
+        """The file system and the folder's path in it; whatever goes wrong is an OSError that names the URL."""
+        import fsspec
+
+        what = f"{self.url}/{name}".rstrip("/")
+        try:
+            # fsspec keeps one instance for each process: after a fork, the parent's cannot be used.
+            system, root = fsspec.core.url_to_fs(self.url)
+            yield system, root.rstrip("/")
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"{what}: no such file, folder or bucket") from error
+        except ImportError as error:
+            raise OSError(f"{what}: {error}; pip install 'megabyte-mm[cloud]' brings S3's") from error
+        except _client_errors() as error:
+            raise OSError(f"{what}: {' '.join(str(error).split()) or type(error).__name__}") from error
+
+
+def _client_errors() -> tuple[type[Exception], ...]:
+    """What clients of services raise; the errors of S3's are no OSError, and are known only once it is loaded."""
+    found: list[type[Exception]] = [OSError, ValueError]
+    for module, names in {"botocore.exceptions": ("BotoCoreError", "ClientError"), "aiohttp": ("ClientError",)}.items():
+        found += [getattr(sys.modules[module], name) for name in names if module in sys.modules]
+    return tuple(found)
+
+
+def place_at(path: str, cache: ShardCache) -> Place:
+    """The place that a user's path or URL names."""
+    if is_url(path):
+        return RemotePlace(path.rstrip("/"), cache)
+    return LocalPlace(Path(path.removeprefix("file://")).expanduser())
+
+
+def write_through(file: Path, content: bytes) -> None:
+    """Write a file to the disk itself."""
+    with file.open("wb") as opened:
+        opened.write(content)
+        opened.flush()
+        os.fsync(opened.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Have the names in a folder on the disk itself."""
+    if os.name == "posix":  # elsewhere a folder cannot be opened
+        descriptor = os.open(folder, os.O_RDONLY)
+        os.fsync(descriptor)
+        os.close(descriptor)
+
+
+def is_url(path: str) -> bool:
+    """Whether a path leads beyond this machine's file system."""
+    return "://" in path and not path.startswith("file://")

@@ -1,0 +1,114 @@
+"""Encodes files once, into shards at a place from which many machines train; killed, it goes on where it was.
+
+Every shard is put in place whole, and after it a part file that says which files it covers. The index comes last, the
+part files then go. Files are taken in the order of their names and shards depend on them alone, so an interrupted run
+and an undisturbed one, with one process or many, end with the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from megabyte_mm.data.cache import digests_of
+from megabyte_mm.data.digests import Digest
+from megabyte_mm.data.encode import encode, finished, key_of
+from megabyte_mm.data.files import Files
+from megabyte_mm.data.places import LocalPlace, Place
+from megabyte_mm.data.shard_writer import SHARD_BYTES, Part, ShardWriter
+from megabyte_mm.data.shards import INDEX, ShardReader
+
+UNFINISHED = "prepare.json"
+"""Lies where shards are being made; it names the work, so that other work does not go on with it."""
+
+
+def prepare(files: Files, place: Place, home: Path, workers: int = 1, shard_bytes: int = SHARD_BYTES) -> ShardReader:
+    """The files' streams as shards at `place`, made, completed, or found finished.
+
+    home: the cache folder, for what is remembered and what waits to be sent. Raises ValueError where something else
+    lies at the place, or not one file can be read; OSError where it cannot be written, and what was done is kept.
+    """
+    mark = hashlib.sha256(str(place).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    (home / "locks").mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(home / "locks" / mark, timeout=0):
+            making = place.folder / ".writing" if isinstance(place, LocalPlace) else home / f".sending-{mark}"
+            return _prepare(files, place, making, digests_of(files, home), workers, shard_bytes)
+    except Timeout:
+        raise ValueError(f"{place}: another process is preparing it") from None
+
+
+def _prepare(
+    files: Files, place: Place, making: Path, digests: Sequence[Digest], workers: int, shard_bytes: int
+) -> ShardReader:
+    key = key_of(files, [digest.sha256 for digest in digests])
+    work = json.dumps({"source": key, "shard_bytes": shard_bytes}).encode()
+    if is_finished(place, key):
+        _tidy(place)
+        return ShardReader(place)
+    done = _begin(place, work)
+    shutil.rmtree(making, ignore_errors=True)  # what a kill left
+    making.mkdir(parents=True)
+
+    def keep(part: Part) -> None:
+        if part.shard:
+            place.put(making / part.shard["name"], part.shard["name"])
+        place.write(_part_name(len(writer.parts) - 1), part.to_json())
+
+    try:
+        with closing(ShardWriter(making, shard_bytes, done, keep)) as writer:
+            encode(files, digests, writer, workers)
+            place.write(INDEX, finished(writer, files, key))
+    finally:
+        shutil.rmtree(making, ignore_errors=True)
+    _tidy(place)
+    return ShardReader(place)
+
+
+def is_finished(place: Place, key: str) -> bool:
+    """Whether the place holds these very files, all of them. Raises ValueError where it holds others."""
+    if INDEX not in place.sizes():
+        return False
+    reader = ShardReader(place)
+    if reader.about["source"] != key:
+        raise ValueError(f"{place}: holds prepared data of other files or settings; choose another --out")
+    return True
+
+
+def _begin(place: Place, work: bytes) -> list[Part]:
+    """The parts that an earlier run finished. Raises ValueError where the place holds anything else."""
+    sizes = place.sizes()
+    if UNFINISHED not in sizes:
+        if sizes:
+            raise ValueError(f"{place}: is not empty (it holds {min(sizes)}); choose another --out")
+        place.write(UNFINISHED, work)
+        return []
+    if place.read(UNFINISHED) != work:
+        raise ValueError(
+            f"{place}: holds unfinished work on other files or settings (or these files have changed since); "
+            "delete it, or choose another --out"
+        )
+    done: list[Part] = []
+    while _part_name(len(done)) in sizes:
+        part = Part.from_json(place.read(_part_name(len(done))))
+        if part.shard and sizes.get(part.shard["name"]) != part.shard["bytes"]:
+            break
+        done.append(part)
+    return done
+
+
+def _tidy(place: Place) -> None:
+    """Remove what the index has made superfluous."""
+    for name in sorted(place.sizes()):
+        if name == UNFINISHED or name.startswith("part-"):
+            place.remove(name)
+
+
+def _part_name(number: int) -> str:
+    return f"part-{number:05d}.json"

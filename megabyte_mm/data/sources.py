@@ -1,0 +1,209 @@
+"""From a path to an open source: its records, split, from files that are encoded now, or from shards made before."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from data_adapters import registry
+from data_adapters.base import Adapter
+from megabyte_mm.data.cache import cache_folder, encoded
+from megabyte_mm.data.digests import file_digests
+from megabyte_mm.data.files import find_files
+from megabyte_mm.data.places import LocalPlace, Place, RemotePlace, is_url, place_at
+from megabyte_mm.data.prepare import UNFINISHED
+from megabyte_mm.data.records import Splits, split_records, unit_of
+from megabyte_mm.data.shard_cache import ShardCache
+from megabyte_mm.data.shards import INDEX, OPEN_SHARDS, DamagedShardsError, ShardReader, is_index
+from megabyte_mm.data.windows import resolve_window
+
+
+@dataclass(frozen=True)
+class Source:
+    """One of several kinds of data that are mixed, named by its modality.
+
+    Args:
+        path: Where it lies, as `data.path`; left out, what the adapter reads of `data.path`, or its part of that name
+            where that was prepared.
+        adapter: What reads the files; chosen by their suffixes if left out.
+        weight: Its share of the training windows, in proportion to the other sources' weights.
+    """
+
+    path: str = ""
+    adapter: Adapter | None = None
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.weight < math.inf:
+            raise ValueError(f"weight {self.weight} must be a number above 0")
+
+
+@dataclass(frozen=True)
+class Keeping:
+    """Where this machine keeps what was encoded or fetched. limit: bytes of fetched shards, at most."""
+
+    home: Path
+    limit: int
+
+    @classmethod
+    def at(cls, cache_dir: str | None, gibibytes: float) -> Keeping:
+        """In the cache folder."""
+        return cls(cache_folder(cache_dir), int(gibibytes * 2**30))
+
+    @property
+    def shards(self) -> ShardCache:
+        """The cache of shards from afar."""
+        return ShardCache(self.home / "shards", self.limit)
+
+
+@dataclass(frozen=True)
+class OpenSource:
+    """A source whose records are at hand. name: of the modality in a mix, "" where there is no other source."""
+
+    name: str
+    path: str
+    adapter: Adapter
+    reader: ShardReader
+    weight: float = 1.0
+
+    @cached_property
+    def unit(self) -> int:
+        """Bytes that stay together: a pixel, a frame of sound, one byte; where files differ, a multiple of each."""
+        return unit_of(self.reader, self.adapter)
+
+    def splits(self, window: int, val_share: float, classes: bool, condition: int = 0) -> Splits:
+        """The records that train, validate and test; condition: that of all of them, 0 for their own.
+
+        Raises ValueError as `records.split_records` does.
+        """
+        splits = split_records(self.reader, self.adapter, window, val_share, classes)
+        return splits.with_condition(condition) if condition else splits
+
+
+def open_source(source: Source, name: str, keeping: Keeping) -> OpenSource:
+    """The records of a source. Raises as `open_reader` does."""
+    reader, adapter = open_reader(source.path, source.adapter, keeping)
+    return OpenSource(name, source.path, adapter, reader, source.weight)
+
+
+def open_reader(path: str, adapter: Adapter | None, keeping: Keeping) -> tuple[ShardReader, Adapter]:
+    """The records of a path, of shards that were prepared or of files that are encoded now, and their adapter.
+
+    Raises FileNotFoundError and ValueError for a path, files or settings that cannot be used, OSError where a far place
+    cannot be reached.
+    """
+    place = place_at(path, keeping.shards)
+    if is_prepared(place):
+        reader = ShardReader(place)
+        _check_copy(reader, keeping)
+        return reader, _same_adapter(reader, adapter, path)
+    if is_url(path):
+        raise FileNotFoundError(
+            f"data.path {path}: no prepared data there (no {INDEX}); make it with megabyte-mm prepare --out {path}"
+        )
+    files = find_files(path, adapter)
+    registry.check_name(type(files.adapter))
+    return encoded(files, str(keeping.home)), files.adapter
+
+
+def located(name: str, source: Source, path: str, keeping: Keeping) -> Source:
+    """A source of a mix with its path: its own, else the part of `data.path` that was prepared for it, else that."""
+    if source.path:
+        return source
+    if not path:
+        raise ValueError(f"data.sources.{name}.path is empty, and so is data.path: give one of the two")
+    part = f"{path.rstrip('/')}/{name}"
+    return replace(source, path=part if is_prepared(place_at(part, keeping.shards)) or is_url(path) else path)
+
+
+def is_prepared(place: Place) -> bool:
+    """Whether shards lie there. Raises ValueError where their making was not finished, or their index is lost."""
+    if isinstance(place, LocalPlace) and not place.folder.is_dir():
+        return False
+    try:
+        if is_index(place.read(INDEX, limit=256)):
+            return True
+    except (FileNotFoundError, IsADirectoryError):
+        pass
+    names = place.sizes()
+    if UNFINISHED in names:
+        raise ValueError(f"{place}: was not prepared to the end: run megabyte-mm prepare again, it goes on from there")
+    if "shard-00000.bin" in names:
+        raise DamagedShardsError(
+            f"{place}: holds shards, but no sound {INDEX}: prepare the files anew, or copy it again"
+        )
+    return False
+
+
+def _same_adapter(reader: ShardReader, asked: Adapter | None, path: str) -> Adapter:
+    """The adapter that the data were prepared with. Raises ValueError where another one is asked for."""
+    spec: dict[str, Any] = reader.about["adapter"]
+    if asked is None:
+        return registry.build(spec["name"], spec["settings"])
+    if registry.spec(asked) != spec:
+        raise ValueError(
+            f"data.path {path} was prepared with the adapter {spec['name']} {spec['settings']}, and data.adapter is "
+            f"{asked.name} {asked.settings()}: let the two agree, or prepare the files anew"
+        )
+    return asked
+
+
+def _check_copy(reader: ShardReader, keeping: Keeping) -> None:
+    """Compare prepared shards on this disk with their sha256, once: somebody may have copied or moved them.
+
+    Raises DamagedShardsError. Shards from afar are checked when they are fetched; here, whether the cache holds enough.
+    """
+    shards = reader.about["shards"]
+    if isinstance(reader.place, RemotePlace):
+        need = sum(sorted((shard["bytes"] for shard in shards), reverse=True)[:OPEN_SHARDS])
+        if need > keeping.limit:
+            raise ValueError(
+                f"data.shard_cache {keeping.limit / 2**30:.3g} GiB is too small for {reader.place}, of which "
+                f"{need / 2**30:.3g} GiB are read at a time: make it larger, or prepare smaller shards"
+            )
+        return
+    paths = [reader.place.fetch(shard) for shard in shards]
+    memo = keeping.home / "digests" / f"shards-{reader.key[:16]}.json"
+    for path, shard, digest in zip(paths, shards, file_digests(paths, memo), strict=True):
+        if digest.sha256 != shard["sha256"]:
+            raise DamagedShardsError(f"{path}: its content is not what was written: copy it again, or prepare anew")
+
+
+def window_of(adapters: Sequence[Adapter], window: int | None, units: Sequence[int]) -> int:
+    """The length of the windows of all sources together.
+
+    Of one source, as `resolve_window` tells; of several, `window`, or the longest of their fixed streams. Raises
+    ValueError where it cuts a unit of one of them, or the fixed streams of one do not fit.
+    """
+    if len(adapters) == 1:
+        return resolve_window(adapters[0], window, units[0])
+    fixed = [adapter.length for adapter in adapters if adapter.length is not None]
+    unit = math.lcm(*units)
+    chosen = window or max(fixed, default=0) or resolve_window(adapters[0], None, unit)
+    if chosen < 1 or chosen % unit:
+        nearest = max(round(chosen / unit), 1) * unit
+        raise ValueError(
+            f"data.window {chosen} must be a positive multiple of {unit} bytes to hold whole units of every source "
+            f"({', '.join(f'{adapter.name} {its}' for adapter, its in zip(adapters, units, strict=True))}), "
+            f"such as {nearest}"
+        )
+    for adapter in adapters:
+        if (adapter.length or 0) > chosen:
+            raise ValueError(
+                f"data.window {chosen}: streams of the {adapter.name} adapter have {adapter.length} bytes, and must "
+                f"fit into one window: set data.window to {adapter.length} or more, or change the adapter's size"
+            )
+    return chosen
+
+
+def patch_size_of(adapters: Sequence[Adapter]) -> int | None:
+    """The patch size that the byte layouts ask for, if any. Raises ValueError where two ask for different ones."""
+    asked = {adapter.patch_size: adapter for adapter in adapters if adapter.patch_size is not None}
+    if len(asked) > 1:
+        told = " and ".join(f"{adapter.name} of {size}" for size, adapter in sorted(asked.items()))
+        raise ValueError(f"data.sources: one model has one patch size, and the adapters ask for {told} bytes")
+    return next(iter(asked), None)
