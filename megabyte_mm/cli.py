@@ -48,6 +48,12 @@ OURS = {
     "samples": Command(
         "make small pictures, melodies and texts to try everything on", "megabyte-mm samples media/", {"folder": {}}
     ),
+    "prepare": Command(
+        "encode files once, for training from any machine",
+        "megabyte-mm prepare photos/ --config image --out s3://bucket/photos\n"
+        "  megabyte-mm fit --config image --data.path s3://bucket/photos",
+        {"path": {}, "--allow_skipped": {"action": "store_true"}},
+    ),
     "generate": Command(
         "generate files from nothing, or continue files",
         "megabyte-mm generate runs/image/best.ckpt --out out/ --num_samples 16\n"

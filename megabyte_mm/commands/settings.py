@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ import yaml
 
 from data_adapters import Adapter, load_class
 from megabyte_mm.data.loader import BATCH_SIZE
-from megabyte_mm.data.windows import resolve_window
+from megabyte_mm.data.sources import Source, check_sources, patch_size_of, window_of
 from megabyte_mm.models import MegabyteConfig, ModelConfig
 from megabyte_mm.models.plain import is_of
 
@@ -35,12 +36,7 @@ def read_settings(path: str) -> Settings:
 
     Raises ValueError, naming the file, for what is no config, and where it leaves something open that only data tell.
     """
-    try:
-        settings = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not a config file ({' '.join(str(error).split())})") from error
-    if not isinstance(settings, dict):
-        raise ValueError(f"{path}: not a config file")
+    settings = _read(path)
     data = _section(settings, "data", path)
     model = _section(settings, "model", path)
     try:
@@ -48,6 +44,16 @@ def read_settings(path: str) -> Settings:
         return Settings(_resolved(_net(model.get("net")), data), batch_size, memory)
     except (TypeError, ValueError, ImportError) as error:
         raise ValueError(f"{path}: {error}") from error
+
+
+def _read(path: str) -> dict[str, Any]:
+    try:
+        settings = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not a config file ({' '.join(str(error).split())})") from error
+    if not isinstance(settings, dict):
+        raise ValueError(f"{path}: not a config file")
+    return settings
 
 
 def _batch_size(data: Mapping[str, Any]) -> int:
@@ -71,25 +77,52 @@ def _section(settings: Mapping[str, Any], name: str, path: str) -> dict[str, Any
     return section
 
 
+def read_sources(path: str) -> dict[str, Source]:
+    """The sources of a config's data by name; one named "" where there is no mix. Raises as `read_settings`."""
+    data = _section(_read(path), "data", path)
+    try:
+        return _sources(data)
+    except (TypeError, ValueError, ImportError) as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _sources(data: Mapping[str, Any]) -> dict[str, Source]:
+    given = data.get("sources")
+    if given is None:
+        return {"": Source(adapter=_adapter(data.get("adapter"), "data.adapter"))}
+    if not isinstance(given, dict) or not all(isinstance(section, dict) for section in given.values()):
+        raise ValueError(f"data.sources is {given!r}; it must hold a section for each source")
+    found = {}
+    for name, section in given.items():
+        if unknown := set(section) - {"path", "adapter", "weight"}:
+            raise ValueError(f"data.sources.{name}.{min(unknown)}: unknown; there are path, adapter and weight")
+        adapter = _adapter(section.get("adapter"), f"data.sources.{name}.adapter")
+        found[name] = Source(**{**section, "adapter": adapter})
+    check_sources(found, data.get("adapter"), data.get("classes", False))
+    return found
+
+
 def _resolved(net: ModelConfig, data: Mapping[str, Any]) -> ModelConfig:
-    adapter, window, conditions = _adapter(data.get("adapter")), data.get("window"), net.conditions or 1
-    if adapter is None and window is None:
+    sources, window = _sources(data), data.get("window")
+    conditions = net.conditions or (1 if "" in sources else 1 + len(sources))
+    adapters = [source.adapter for source in sources.values() if source.adapter is not None]
+    if len(adapters) < len(sources) and window is None:
         raise ValueError("data.window is missing, and there is no data.adapter that fixes it")
     if window is not None and not isinstance(window, int):
         raise ValueError(f"data.window is {window!r}; it must be a number of bytes")
+    units = [adapter.unit for adapter in adapters]
     try:
-        if adapter is None:
-            return net.resolve(None, window or 0, conditions)
-        return net.resolve(adapter.patch_size, resolve_window(adapter, window), conditions, adapter.unit)
+        length = window_of(adapters, window, units) if len(adapters) == len(sources) else window
+        return net.resolve(patch_size_of(adapters), length or 0, conditions, math.lcm(*units))
     except ValueError as error:
         raise ValueError(str(error) if str(error).startswith("data.") else f"model.net.{error}") from error
 
 
-def _adapter(asked: Any) -> Adapter | None:
-    """The adapter of data.adapter: an import path, or class_path and init_args; None where the files would tell."""
+def _adapter(asked: Any, key: str) -> Adapter | None:
+    """An adapter's section: an import path, or class_path and init_args; None where the files would tell."""
     if asked is None:
         return None
-    path, arguments = _class(asked, "data.adapter")
+    path, arguments = _class(asked, key)
     return load_class(path if "." in path else f"data_adapters.{path}")(**arguments)
 
 

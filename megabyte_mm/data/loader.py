@@ -8,6 +8,7 @@ because workers live for many epochs and would not hear of a new one.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
@@ -20,6 +21,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, SequentialSampler
 
 from megabyte_mm.alphabet import END
+from megabyte_mm.data.ahead import FarSource, FetchAhead
 from megabyte_mm.data.order import Order, Request
 from megabyte_mm.data.records import Records
 from megabyte_mm.data.windows import WindowGrid
@@ -64,12 +66,10 @@ class Windows:
     def __len__(self) -> int:
         return min(len(self.grid), self.limit) if self.limit is not None else len(self.grid)
 
-    def per_shard(self) -> list[int]:
-        """How many lie in each shard that holds any, in the order of the shards."""
-        shards = self.records.reader.shards_of(self.records.rows)
-        _, firsts = np.unique(shards, return_index=True)
-        counts = self.grid.counts()
-        return np.add.reduceat(counts, firsts).tolist() if len(firsts) else []
+    def per_shard(self) -> tuple[Ints, Ints]:
+        """The shards that hold any, in their order, and how many lie in each."""
+        shards, firsts = np.unique(self.records.reader.shards_of(self.records.rows), return_index=True)
+        return shards, np.add.reduceat(self.grid.counts(), firsts)
 
     def located(self, items: Ints, passes: Ints) -> tuple[Ints, Ints, Ints]:
         """Items of the given passes -> records, first bytes, and leading symbols that are context only."""
@@ -150,6 +150,11 @@ class WindowSampler(DistributedSampler[Request], SequentialSampler):
         epoch, start, cuts = self.epoch, self.start, self._cuts()
         return (self.order.at(epoch, self._places(cuts[i], cuts[i + 1])) for i in range(start, len(cuts) - 1))
 
+    def request(self, batch: int) -> Request:
+        """A batch of the present epoch."""
+        cuts = self._cuts()
+        return self.order.at(self.epoch, self._places(cuts[batch], cuts[batch + 1]))
+
     def _places(self, first: int, last: int) -> Ints:
         """Where the items of this rank's share stand in the order; in training the ranks take turns."""
         share = np.arange(first, last)
@@ -174,7 +179,7 @@ class ResumableLoader(DataLoader[Batch]):
 
     After `load_state_dict` the next pass is the rest of the saved epoch; every other pass is a whole epoch. A pass that
     ran to its end moves on to the next epoch, as does the sampler's `set_epoch`. fixed: what else must be the same for
-    a state to be taken up.
+    a state to be taken up. far: sources whose shards are fetched before their turn.
     """
 
     sampler: WindowSampler
@@ -184,6 +189,7 @@ class ResumableLoader(DataLoader[Batch]):
         dataset: WindowDataset,
         sampler: WindowSampler,
         fixed: Mapping[str, int | str] = MappingProxyType({}),
+        far: Sequence[FarSource] = (),
         num_workers: int = 0,
         pin_memory: bool = False,
     ) -> None:
@@ -196,6 +202,7 @@ class ResumableLoader(DataLoader[Batch]):
             persistent_workers=num_workers > 0,
         )
         self._settings = dict(fixed)
+        self._far = far
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
         # A generator, so that it looks at the sampler only when the first batch is asked for: Lightning calls `iter`
@@ -204,9 +211,12 @@ class ResumableLoader(DataLoader[Batch]):
         sampler.done = sampler.start
         batches = super().__iter__()
         sampler.start = 0
-        for batch in batches:
-            sampler.done += 1
-            yield batch
+        with closing(FetchAhead(self._far)) as ahead:
+            for batch in batches:
+                sampler.done += 1
+                if self._far:
+                    ahead.note(sampler.request(sampler.done - 1))
+                yield batch
         sampler.set_epoch(sampler.epoch + 1)
 
     def state_dict(self) -> dict[str, int | str]:

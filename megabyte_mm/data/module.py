@@ -6,7 +6,7 @@ import hashlib
 import math
 import warnings
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from data_adapters import registry
 from data_adapters.base import Adapter
+from megabyte_mm.data.ahead import FarSource
 from megabyte_mm.data.encode import first_reasons
 from megabyte_mm.data.loader import BATCH_SIZE, ResumableLoader, WindowDataset, Windows, WindowSampler
 from megabyte_mm.data.order import InOrder, Order, Passes, Shuffled, seed_of
@@ -23,6 +24,7 @@ from megabyte_mm.data.sources import (
     Keeping,
     OpenSource,
     Source,
+    check_sources,
     located,
     open_source,
     patch_size_of,
@@ -273,14 +275,17 @@ class ByteData(LightningDataModule):
         self._sources, self._window = sources, window
 
     def _shuffled(self, batch_size: int) -> ResumableLoader:
-        windows, passes = [], []
+        windows, passes, far = [], [], []
         for source, records in zip(self.sources, self.records("train"), strict=True):
             seed = seed_of(self.seed, source.name)
             windows.append(Windows(records, self.window, source.unit, jitter=seed))
-            passes.append(Passes(windows[-1].per_shard(), seed))
+            shards, counts = windows[-1].per_shard()
+            passes.append(Passes(counts, seed))
+            if source.fetches_ahead:
+                far.append(FarSource(len(passes) - 1, passes[-1], source.reader, shards))
         weights = [source.weight for source in self.sources]
         order = Shuffled(passes, weights, batch_size * self._ranks()[1], self.seed)
-        return self._loader(windows, order, batch_size, training=True)
+        return self._loader(windows, order, batch_size, training=True, far=far)
 
     def _in_order(
         self, split: Split, batch_size: int, sliding: bool = False, limit: int | None = None
@@ -291,14 +296,21 @@ class ByteData(LightningDataModule):
         ]
         return self._loader(windows, InOrder([len(its) for its in windows]), batch_size, training=False)
 
-    def _loader(self, windows: list[Windows], order: Order, batch_size: int, training: bool) -> ResumableLoader:
+    def _loader(
+        self,
+        windows: Sequence[Windows],
+        order: Order,
+        batch_size: int,
+        training: bool,
+        far: Sequence[FarSource] = (),
+    ) -> ResumableLoader:
         sampler = WindowSampler(order, batch_size, training, *self._ranks())
         if self.num_workers == 0:
             # Lightning recommends workers to everybody; reading a memory map takes less time than asking one.
             warnings.filterwarnings("ignore", ".*does not have many workers.*")
         on_gpu = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
         fixed: dict[str, int | str] = {"data.seed": self.seed, "data fingerprint": self.fingerprint}
-        return ResumableLoader(WindowDataset(windows), sampler, fixed, self.num_workers, pin_memory=on_gpu)
+        return ResumableLoader(WindowDataset(windows), sampler, fixed, far, self.num_workers, pin_memory=on_gpu)
 
     def _ranks(self) -> tuple[int, int]:
         """This process's number, and how many there are."""
@@ -324,21 +336,6 @@ class ByteData(LightningDataModule):
         warnings.warn(
             f"skipped {len(self.skipped)} files of {paths}: {first_reasons(self.skipped)}{where}", stacklevel=2
         )
-
-
-def check_sources(sources: Mapping[str, Source] | None, adapter: Adapter | None, classes: bool) -> None:
-    """Raise ValueError where the settings of a mix contradict each other."""
-    if sources is None:
-        return
-    if not sources:
-        raise ValueError("data.sources is empty: name at least one source, or leave it out")
-    if adapter is not None:
-        raise ValueError("data.adapter is set, and data.sources too: say in each source what reads it")
-    if classes:
-        raise ValueError("data.classes is set, and data.sources too: the conditions of a mix are its sources")
-    for name in sources:
-        if name in ("", "none") or not name.replace("-", "_").isidentifier():
-            raise ValueError(f"data.sources: {name!r} cannot name a source: take a word such as image, and not none")
 
 
 def tell_conversions(source: OpenSource) -> None:

@@ -51,11 +51,11 @@ class InOrder:
 class Passes:
     """One source's windows, shuffled, over and over: place n is window n % count of pass n // count.
 
-    counts: windows in each of its shards, whose windows are numbered through. seed: of this source.
+    counts: (S,) windows in each of its shards, whose windows are numbered through. seed: of this source.
     """
 
-    def __init__(self, counts: Sequence[int], seed: int) -> None:
-        self._counts = np.array(counts, dtype=np.int64)
+    def __init__(self, counts: Ints, seed: int) -> None:
+        self._counts = counts
         self._starts = np.cumsum(self._counts) - self._counts
         self.seed = seed
         self.count = int(self._counts.sum())
@@ -70,11 +70,19 @@ class Passes:
             items[here] = self._in_pass(number, within[here])
         return passes, items
 
-    def shards(self, number: int, place: int) -> tuple[Ints, Ints]:
-        """The shards of the group that a place of a pass lies in, and of the group that follows in it, if any."""
+    def group_of(self, number: int, item: int) -> int:
+        """Which group of shards a window comes with in a pass."""
+        shard = int(np.searchsorted(self._starts, item, side="right")) - 1
+        return next(i for i, group in enumerate(self._grouped(number)) if shard in group)
+
+    def group(self, number: int, group: int) -> Ints:
+        """The shards of a group of a pass."""
+        return self._grouped(number)[group]
+
+    def group_after(self, number: int, group: int) -> Ints:
+        """The shards of the group that follows on one of a pass, which may be the first of the next pass."""
         groups = self._grouped(number)
-        at = int(np.searchsorted(self._ends(groups), place, side="right"))
-        return groups[at], groups[at + 1] if at + 1 < len(groups) else np.empty(0, dtype=np.int64)
+        return groups[group + 1] if group + 1 < len(groups) else self._grouped(number + 1)[0]
 
     def _in_pass(self, number: int, within: Ints) -> Ints:
         groups = self._grouped(number)

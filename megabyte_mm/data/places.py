@@ -14,6 +14,9 @@ from typing import Any
 from data_adapters.base import write_atomically
 from megabyte_mm.data.shard_cache import ShardCache
 
+_OBJECT_STORES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "oci", "oss")
+"""Where folders need not be made, and making one could make a bucket of a mistyped name."""
+
 
 class Place(ABC):
     """A flat folder of files, each of which appears whole or not at all. It pickles, and `str` names it for a user."""
@@ -126,14 +129,14 @@ class RemotePlace(Place):
     def put(self, file: Path, name: str) -> None:
         """Send the file, then delete it here."""
         with self._asking(name) as (system, root):
-            system.makedirs(root, exist_ok=True)
+            self._make_folder(system, root)
             system.put_file(str(file), f"{root}/{name}")
         file.unlink()
 
     def write(self, name: str, content: bytes) -> None:
         """Send it in one piece."""
         with self._asking(name) as (system, root):
-            system.makedirs(root, exist_ok=True)
+            self._make_folder(system, root)
             system.pipe_file(f"{root}/{name}", content)
 
     def remove(self, name: str) -> None:
@@ -150,6 +153,10 @@ class RemotePlace(Place):
                 system.get_file(f"{root}/{name}", str(target))
 
         return self.cache.get(shard["sha256"], shard["bytes"], download, f"{self.url}/{name}")
+
+    def _make_folder(self, system: Any, root: str) -> None:
+        if self.url.partition("://")[0] not in _OBJECT_STORES:
+            system.makedirs(root, exist_ok=True)
 
     @contextmanager
     def _asking(self, name: str) -> Iterator[tuple[Any, str]]:

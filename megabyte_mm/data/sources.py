@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -74,6 +74,12 @@ class OpenSource:
     def unit(self) -> int:
         """Bytes that stay together: a pixel, a frame of sound, one byte; where files differ, a multiple of each."""
         return unit_of(self.reader, self.adapter)
+
+    @property
+    def fetches_ahead(self) -> bool:
+        """Whether its shards come from afar, and the cache has room for the group at hand and the next."""
+        place = self.reader.place
+        return isinstance(place, RemotePlace) and 2 * bytes_at_hand(self.reader) <= place.cache.limit
 
     def splits(self, window: int, val_share: float, classes: bool, condition: int = 0) -> Splits:
         """The records that train, validate and test; condition: that of all of them, 0 for their own.
@@ -159,7 +165,7 @@ def _check_copy(reader: ShardReader, keeping: Keeping) -> None:
     """
     shards = reader.about["shards"]
     if isinstance(reader.place, RemotePlace):
-        need = sum(sorted((shard["bytes"] for shard in shards), reverse=True)[:OPEN_SHARDS])
+        need = bytes_at_hand(reader)
         if need > keeping.limit:
             raise ValueError(
                 f"data.shard_cache {keeping.limit / 2**30:.3g} GiB is too small for {reader.place}, of which "
@@ -171,6 +177,26 @@ def _check_copy(reader: ShardReader, keeping: Keeping) -> None:
     for path, shard, digest in zip(paths, shards, file_digests(paths, memo), strict=True):
         if digest.sha256 != shard["sha256"]:
             raise DamagedShardsError(f"{path}: its content is not what was written: copy it again, or prepare anew")
+
+
+def bytes_at_hand(reader: ShardReader) -> int:
+    """The bytes of the shards that training reads at a time, at most."""
+    return sum(sorted((int(shard["bytes"]) for shard in reader.about["shards"]), reverse=True)[:OPEN_SHARDS])
+
+
+def check_sources(sources: Mapping[str, Source] | None, adapter: Adapter | None, classes: bool) -> None:
+    """Raise ValueError where the settings of a mix contradict each other."""
+    if sources is None:
+        return
+    if not sources:
+        raise ValueError("data.sources is empty: name at least one source, or leave it out")
+    if adapter is not None:
+        raise ValueError("data.adapter is set, and data.sources too: say in each source what reads it")
+    if classes:
+        raise ValueError("data.classes is set, and data.sources too: the conditions of a mix are its sources")
+    for name in sources:
+        if name in ("", "none") or not name.replace("-", "_").isidentifier():
+            raise ValueError(f"data.sources: {name!r} cannot name a source: take a word such as image, and not none")
 
 
 def window_of(adapters: Sequence[Adapter], window: int | None, units: Sequence[int]) -> int:

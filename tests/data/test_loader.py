@@ -27,11 +27,11 @@ def loader(records, *, training=True, batch_size=3, workers=0, seed=0, fingerpri
     order = shuffled(len(windows), seed) if training else InOrder([len(windows)])
     sampler = WindowSampler(order, batch_size, training, rank, world_size)
     fixed = {"data.seed": seed, "data fingerprint": fingerprint}
-    return ResumableLoader(WindowDataset([windows]), sampler, fixed, workers)
+    return ResumableLoader(WindowDataset([windows]), sampler, fixed, num_workers=workers)
 
 
 def shuffled(items, seed=0):
-    return Shuffled([Passes([items], seed)], [1.0], 1, seed)
+    return Shuffled([Passes(np.array([items]), seed)], [1.0], 1, seed)
 
 
 def every(windows, epoch=0):

@@ -1,0 +1,59 @@
+"""Fetches the shards that training comes to next while it reads those at hand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+
+import numpy as np
+
+from megabyte_mm.data.order import Passes, Request
+from megabyte_mm.data.shards import ShardReader
+from megabyte_mm.views import Ints
+
+
+@dataclass(frozen=True)
+class FarSource:
+    """A source whose shards are fetched. number: in requests. shards: the reader's numbers for those of `passes`."""
+
+    number: int
+    passes: Passes
+    reader: ShardReader
+    shards: Ints
+
+
+class FetchAhead:
+    """Told of every request that is handed out, it fetches the group of shards that it is of, and the one after that.
+
+    It fetches in a thread of its own, into the cache that readers look into, in this process or another. What goes
+    wrong is left to them, who will meet and tell it.
+    """
+
+    def __init__(self, sources: Sequence[FarSource]) -> None:
+        self._sources = sources
+        self._told: dict[int, tuple[int, int]] = {}
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="fetch-ahead")
+
+    def note(self, request: Request) -> None:
+        """Begin to fetch where a source has come to another group."""
+        for source in self._sources:
+            its = np.flatnonzero(request.sources == source.number)
+            if not len(its):
+                continue
+            number, item = int(request.passes[its[-1]]), int(request.items[its[-1]])
+            group = source.passes.group_of(number, item)
+            if self._told.get(source.number) != (number, group):
+                self._told[source.number] = number, group
+                for shard in (*source.passes.group(number, group), *source.passes.group_after(number, group)):
+                    self._thread.submit(_fetch, source.reader, int(source.shards[shard]))
+
+    def close(self) -> None:
+        """Begin nothing more."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+
+def _fetch(reader: ShardReader, shard: int) -> None:
+    with suppress(OSError, ValueError):
+        reader.fetch(shard)
