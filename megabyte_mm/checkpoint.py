@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import pickle
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -15,30 +16,63 @@ from megabyte_mm.models import ByteModel, build
 
 SPEC_KEY = "megabyte_mm"
 """Where a Lightning checkpoint holds this project's own entry."""
-FORMAT = 1
-"""Raised when the entry changes its meaning; older ones are then migrated here."""
+FORMAT = 2
+"""Raised when the entry changes its meaning; older ones are then migrated here. 1 knew no `sources`."""
 PREFIX = "model."
 """What precedes the names of the bare model's weights in a Lightning checkpoint."""
+
+
+@dataclass(frozen=True)
+class Modality:
+    """How files of one kind are read. fixed_length: whether every stream fills the window, so that none ever ends."""
+
+    adapter: Adapter
+    fixed_length: bool
 
 
 @dataclass(frozen=True)
 class Bundle:
     """A trained model with what is needed to use it on files.
 
-    conditions: the name of each condition number, "none" first. window: symbols that the model sees at most.
-    fixed_length: whether every stream fills the window exactly, so that none ever ends.
+    modalities: one named "", or those of a mix under the names of their conditions. conditions: the name of each
+    condition number, "none" first. window: symbols that the model sees at most.
     """
 
     model: ByteModel
-    adapter: Adapter
+    modalities: Mapping[str, Modality]
     conditions: tuple[str, ...]
     window: int
-    fixed_length: bool
 
     @property
     def config(self) -> Any:
         """The model's config, a frozen dataclass."""
         return self.model.config
+
+    @property
+    def adapter(self) -> Adapter:
+        """The adapter of the only modality. Raises ValueError where there are several: take one by `of`."""
+        return self._only().adapter
+
+    @property
+    def fixed_length(self) -> bool:
+        """Whether every stream of the only modality fills the window exactly, so that none ever ends."""
+        return self._only().fixed_length
+
+    @property
+    def mixed(self) -> str:
+        """The name of the modality that `of` took out of a mix, "" where there was no mix."""
+        return next(iter(self.modalities)) if len(self.modalities) == 1 else ""
+
+    def of(self, name: str) -> Bundle:
+        """The same model for one of its modalities. Raises ValueError for one that it does not have."""
+        if name not in self.modalities:
+            raise ValueError(f"{name!r} is none of this model's modalities, {', '.join(self.modalities)}")
+        return replace(self, modalities={name: self.modalities[name]})
+
+    def _only(self) -> Modality:
+        if len(self.modalities) > 1:
+            raise ValueError(f"this model knows several modalities, {', '.join(self.modalities)}: take one of them")
+        return next(iter(self.modalities.values()))
 
 
 def make_spec(model: ByteModel, data: dict[str, Any]) -> dict[str, Any]:
@@ -86,7 +120,11 @@ def _bundle(
     if spec["format"] > FORMAT:
         raise ValueError(f"written by a newer megabyte-mm (format {spec['format']}); upgrade to read it")
     data = spec["data"]
-    adapter = _adapter(data["adapter"], own)
+    sources: dict[str, Any] = data.get("sources", {"": data})
+    trained_with = [its["adapter"]["name"] for its in sources.values()]
+    if own is not None and own.name not in trained_with:
+        raise ValueError(f"trained with the adapter {', '.join(map(repr, trained_with))}, not with {own.name!r}")
+    modalities = {name: Modality(_adapter(its["adapter"], own), its["fixed_length"]) for name, its in sources.items()}
     model = build(spec["model"])
     try:
         model.load_state_dict(weights)
@@ -94,20 +132,19 @@ def _bundle(
         raise ValueError("its weights are not those of the model that it describes") from error
     return Bundle(
         model=model.to(device).eval(),
-        adapter=adapter,
+        modalities=modalities,
         conditions=tuple(data["conditions"]),
         window=data["window"],
-        fixed_length=data["fixed_length"],
     )
 
 
 def _adapter(spec: dict[str, Any], own: type[Adapter] | None) -> Adapter:
-    if own is None and spec["name"] not in registry.ADAPTERS:
-        raise ValueError(f"trained with an adapter of your own, {spec['name']!r}: say where its class is (--adapter)")
-    if own is None:
+    if own is None or own.name != spec["name"]:
+        if spec["name"] not in registry.ADAPTERS:
+            raise ValueError(
+                f"trained with an adapter of your own, {spec['name']!r}: say where its class is (--adapter)"
+            )
         return registry.build(spec["name"], spec["settings"])
-    if own.name != spec["name"]:
-        raise ValueError(f"trained with the adapter {spec['name']!r}, not with {own.name!r}")
     try:
         return own(**spec["settings"])
     except TypeError as error:

@@ -16,7 +16,7 @@ from data_adapters import Adapter, Bytes, Format, TextAdapter, load_class
 from megabyte_mm.checkpoint import Bundle, load_model
 from megabyte_mm.commands.live_text import LiveText
 from megabyte_mm.commands.media import refuse_other_modality
-from megabyte_mm.commands.options import at_least_one, condition_number, pick_device
+from megabyte_mm.commands.options import at_least_one, condition_number, modality_of, pick_device
 from megabyte_mm.commands.progress import speedometer
 from megabyte_mm.generation import Interrupted, Request, Sampling, continue_all, unseen
 from megabyte_mm.models import Backend, Execution
@@ -56,7 +56,8 @@ def generate(
         length: Bytes drawn after each prefix, rounded up to whole pixels or frames; by default the rest of a picture,
             and one window of anything else.
         num_samples: Continuations of each prefix, or files from nothing.
-        condition: The class to draw, for a model that was trained with classes.
+        condition: The class to draw, for a model that was trained with classes; the modality, for one that was trained
+            on several, which files to continue tell too.
         temperature: Below 1 safer, above 1 wilder, 0 always the likeliest byte.
         top_k: Draw among the k likeliest bytes only.
         top_p: Draw among the likeliest bytes that together hold this probability.
@@ -72,6 +73,7 @@ def generate(
     """
     at_least_one(num_samples=num_samples, batch_size=batch_size, length=length, window=window)
     bundle = load_model(checkpoint, pick_device(device), load_class(adapter) if adapter else None)
+    bundle = modality_of(bundle, prefix, condition)
     number = _condition(bundle, condition)
     window = _window(bundle, window)
     starts = _read_prefixes(bundle, prefix, keep, window) if prefix else [_nothing(bundle, keep)]
@@ -107,6 +109,8 @@ def _window(bundle: Bundle, asked: int | None) -> int:
 
 
 def _condition(bundle: Bundle, name: str | None) -> int:
+    if bundle.mixed:
+        return bundle.conditions.index(bundle.mixed)
     if name is None and len(bundle.conditions) > 1:
         classes = ", ".join(bundle.conditions[1:])
         raise ValueError(f"this model was trained with classes; choose one with --condition: {classes}")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
 from megabyte_mm.checkpoint import Bundle
 
 
@@ -24,6 +27,37 @@ def pick_device(name: str) -> str:
     except (RuntimeError, AssertionError) as error:
         raise ValueError(f"--device {name}: not available here ({str(error).splitlines()[0]})") from error
     return name
+
+
+def modality_of(bundle: Bundle, files: Sequence[str], condition: str | None) -> Bundle:
+    """The model for one modality: its only one, or of a mix that which --condition names, or which reads the files.
+
+    Raises ValueError where neither tells.
+    """
+    if len(bundle.modalities) == 1:
+        return bundle
+    known = ", ".join(bundle.modalities)
+    if condition is not None:
+        if condition not in bundle.modalities:
+            raise ValueError(f"--condition {condition}: unknown to this model; it knows {known}")
+        return bundle.of(condition)
+    if not files:
+        raise ValueError(f"this model was trained on several modalities; choose one with --condition: {known}")
+    names = {file: reading(bundle, file) for file in files}
+    if len(set(names.values())) > 1:
+        told = "; ".join(f"{name} reads {file}" for file, name in names.items())
+        raise ValueError(f"these are files of several modalities: {told}; take those of one at a time")
+    return bundle.of(next(iter(names.values())))
+
+
+def reading(bundle: Bundle, file: str) -> str:
+    """The name of the modality of a mix that reads a file. Raises ValueError where none does, or several do."""
+    suffix = Path(file).suffix.lower()
+    names = [name for name, its in bundle.modalities.items() if suffix in its.adapter.suffixes]
+    if len(names) != 1:
+        told = f"{' and '.join(names)} read it" if names else "none reads it"
+        raise ValueError(f"{file}: of this model's modalities, {', '.join(bundle.modalities)}, {told}; add --condition")
+    return names[0]
 
 
 def condition_number(bundle: Bundle, name: str) -> int:
