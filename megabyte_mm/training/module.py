@@ -22,9 +22,10 @@ from megabyte_mm.checkpoint import SPEC_KEY, make_spec
 from megabyte_mm.data.loader import Batch
 from megabyte_mm.data.module import ByteData
 from megabyte_mm.evaluation.methods import Method, check_method, is_sliding, method_nll
-from megabyte_mm.metrics import BitsPerByte, bits_per_byte, mean_nats
+from megabyte_mm.metrics import BitsPerByte, totals
 from megabyte_mm.models import ByteModel, CompileMode, MegabyteConfig, ModelConfig, config_of
 from megabyte_mm.training.optim import OptimizerConfig, adamw, lr_factor, set_present_rate, use_present_settings
+from megabyte_mm.training.totals import UpdateTotals
 
 
 class ByteLM(LightningModule):
@@ -92,6 +93,8 @@ class ByteLM(LightningModule):
         if self.compile_mode is not None:
             self.model.compile_blocks(self.compile_mode)
         self._seed = torch.initial_seed()
+        trainer = self.trainer
+        self._update = UpdateTotals(trainer.strategy, trainer.world_size, trainer.accumulate_grad_batches)
         for config in self.trainer.lr_scheduler_configs:
             assert isinstance(config.scheduler, LambdaLR)
             set_present_rate(config.scheduler)
@@ -108,12 +111,20 @@ class ByteLM(LightningModule):
             torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The mean loss over a batch's symbols, in nats."""
+        """The mean loss in nats over the symbols of an update, of all its batches on all devices."""
         nats_Bt, stretch = self.model.training_nll(batch.ids, batch.condition)
-        loss = mean_nats(nats_Bt, batch.ids, stretch)
-        self.log("train/loss", loss.detach())
-        self.log("train/bpb", bits_per_byte(nats_Bt.detach(), batch.ids, stretch), prog_bar=True)
+        loss = self._update.add(totals(nats_Bt, batch.ids, stretch))
+        self.log("train/loss", self._update.nats_per_symbol)
+        self.log("train/bpb", self._update.bits_per_byte, prog_bar=True)
         return loss
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Weigh accumulated batches by their symbols, which are known only now."""
+        factor = self._update.close()
+        if factor is not None:
+            for parameter in (parameter for group in optimizer.param_groups for parameter in group["params"]):
+                if parameter.grad is not None:
+                    parameter.grad.mul_(factor)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Add a batch to val/bpb."""
