@@ -36,6 +36,7 @@ from megabyte_mm.training.checkpoints import (
 from megabyte_mm.training.display import RunBar, tidy_output
 from megabyte_mm.training.memory import keep_freed_memory
 from megabyte_mm.training.module import ByteLM
+from megabyte_mm.training.strategies import check_strategy, register
 
 log = logging.getLogger(__name__)
 
@@ -78,6 +79,7 @@ class TrainingCLI(LightningCLI):
         config = self._get(self.config_init, "trainer")
         root = Path(config.default_root_dir).expanduser()
         training = self.subcommand == "fit"
+        check_strategy(config.strategy)
         self.config_init[str(self.subcommand)].ckpt_path = self._checkpoint(root, training)
         callbacks = self._callbacks(config, root, training)
         extra: dict[str, Any] = {"callbacks": callbacks}
@@ -168,6 +170,7 @@ def _has_bf16() -> bool:
 def run(name: str, arguments: Sequence[str], commands: Mapping[str, Any]) -> None:
     """Run fit, validate or test. Raises ValueError for arguments that cannot be used, SystemExit after a signal."""
     tidy_output()
+    register()
     for path in config_files(arguments):
         refuse_duplicate_keys(path)
         refuse_unknown_sections(path)

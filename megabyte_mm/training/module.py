@@ -12,6 +12,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.plugins import MixedPrecision, Precision
+from lightning.pytorch.strategies import ModelParallelStrategy
 from lightning.pytorch.utilities import GradClipAlgorithmType
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
@@ -25,6 +26,8 @@ from megabyte_mm.evaluation.methods import Method, check_method, is_sliding, met
 from megabyte_mm.metrics import BitsPerByte, totals
 from megabyte_mm.models import ByteModel, CompileMode, MegabyteConfig, ModelConfig, config_of
 from megabyte_mm.training.optim import OptimizerConfig, adamw, lr_factor, set_present_rate, use_present_settings
+from megabyte_mm.training.sharding import is_sharded, shard
+from megabyte_mm.training.strategies import check_strategy, data_mesh
 from megabyte_mm.training.totals import UpdateTotals
 
 
@@ -66,7 +69,8 @@ class ByteLM(LightningModule):
         self.test_bpb = BitsPerByte()
 
     def setup(self, stage: str) -> None:
-        """Ask the data for the windows that the method reads. Raises ValueError where nothing can be compiled."""
+        """Ask the data for the windows that the method reads. Raises ValueError where nothing can be compiled or cut."""
+        check_strategy(self.trainer.strategy)
         self._data().use_sliding_windows(is_sliding(self.method))
         if self.compile_mode is not None and stage == "fit":
             check_compiler(self.trainer.strategy.root_device)
@@ -86,6 +90,8 @@ class ByteLM(LightningModule):
             check_method(self.method, self.model, data.unit)
         except ValueError as error:
             raise ValueError(f"model.method {self.method}: {error}") from error
+        if isinstance(self.trainer.strategy, ModelParallelStrategy):
+            shard(self.model, data_mesh(self.trainer.strategy))
 
     def on_train_start(self) -> None:
         """Note the run's seed and its memory, compile, and set the learning rate where the run resumes."""

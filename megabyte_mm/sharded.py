@@ -1,0 +1,183 @@
+"""Checkpoints that are folders: tensors in shards as torch.distributed.checkpoint keeps them, all else in one file.
+
+What a rank holds is written by that rank, and any number of processes, one without a process group too, read of it what
+they need. torch's own reader unpickles the table of the shards, and with it whatever code a stranger put there; this one
+admits plain values and the table's own classes alone.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from io import BytesIO
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed.checkpoint as dcp
+from torch import Tensor
+from torch.distributed.checkpoint import FileSystemReader, FileSystemWriter
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner
+from torch.distributed.checkpoint.metadata import Metadata, TensorStorageMetadata
+from torch.distributed.checkpoint.planner import ReadItem
+
+REST = "meta.pt"
+"""The file of all that is no tensor; Lightning's sharded checkpoints call it so too."""
+TABLE = ".metadata"
+"""The file that says which shard holds which part of which tensor."""
+
+ADMITTED = {
+    ("torch", "Size"),
+    ("torch.serialization", "_get_layout"),
+    ("collections", "OrderedDict"),
+    ("torch.distributed.checkpoint.filesystem", "_StorageInfo"),
+    *(
+        ("torch.distributed.checkpoint.metadata", name)
+        for name in (
+            "BytesStorageMetadata",
+            "ChunkStorageMetadata",
+            "Metadata",
+            "MetadataIndex",
+            "StorageMeta",
+            "TensorProperties",
+            "TensorStorageMetadata",
+            "_MEM_FORMAT_ENCODING",
+        )
+    ),
+}
+"""All that the table is made of beside plain values and dtypes; none of it does anything when it is made."""
+
+
+def is_sharded(path: str | os.PathLike[str]) -> bool:
+    """Whether this is such a folder, whole or damaged."""
+    return Path(path).is_dir() and (Path(path, TABLE).exists() or Path(path, REST).exists())
+
+
+def write_shards(tensors: Mapping[str, Tensor], rest: Mapping[str, Any], folder: Path, first: bool) -> None:
+    """Write this process's part of tensors, DTensors or the same on all, and on the `first` process all else.
+
+    All processes of the group must call it, with a folder that is empty or does not exist. Raises OSError.
+    """
+    with _telling(folder):
+        dcp.save(dict(tensors), storage_writer=FileSystemWriter(folder))
+    if first:
+        with (folder / REST).open("wb") as file:
+            torch.save(dict(rest), file)
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def read_rest(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """All that is no tensor. Raises ValueError for a folder that is no such checkpoint."""
+    try:
+        rest = torch.load(Path(path, REST), map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+        raise ValueError(f"{os.fspath(path)}: not a checkpoint, or a damaged one") from error
+    if not isinstance(rest, dict):
+        raise ValueError(f"{os.fspath(path)}: not a checkpoint, or a damaged one")
+    return rest
+
+
+def read_into(tensors: Mapping[str, Tensor], path: str | os.PathLike[str]) -> None:
+    """Fill these tensors by name, of a DTensor the part that is here. Raises ValueError where one is not there."""
+    with _telling(path):
+        dcp.load(dict(tensors), storage_reader=_Reader(path), planner=_TensorsOnly(), no_dist=True)
+
+
+def read_tensors(path: str | os.PathLike[str], prefix: str = "") -> dict[str, Tensor]:
+    """The whole tensors whose names begin so, without a process group. Raises ValueError for a damaged folder."""
+    with _telling(path):
+        table = _Reader(path).read_metadata().state_dict_metadata
+        wanted = {name: found for name, found in table.items() if name.startswith(prefix)}
+        _check_size(wanted, Path(path))
+        tensors = {name: torch.empty(found.size, dtype=found.properties.dtype) for name, found in wanted.items()}
+    read_into(tensors, path)
+    return tensors
+
+
+def put_in_place(new: Path, place: Path) -> None:
+    """Let a whole file or folder take the place of another one; a kill in between leaves what `recover` finds."""
+    if not new.is_dir() and not place.is_dir():
+        new.replace(place)
+        return
+    old = _aside(place)
+    remove(old)
+    if place.exists():
+        place.rename(old)
+    new.rename(place)
+    remove(old)
+
+
+def recover(place: Path) -> None:
+    """Bring back what `put_in_place` had put aside when it was killed."""
+    if not place.exists() and _aside(place).exists():
+        _aside(place).rename(place)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder, if there is one."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    path.unlink(missing_ok=True)
+
+
+def _aside(place: Path) -> Path:
+    return place.with_name(f".{place.name}.old")
+
+
+def _check_size(wanted: Mapping[str, TensorStorageMetadata], folder: Path) -> None:
+    """Raise ValueError where tensors are said to be larger than the files that hold them."""
+    said = sum(prod(found.size) * found.properties.dtype.itemsize for found in wanted.values())
+    if said > sum(file.stat().st_size for file in folder.iterdir()):
+        raise ValueError("its table names more than its files can hold")
+
+
+@contextmanager
+def _telling(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Make of what torch raises one line that names the folder, or the file that could not be written."""
+    try:
+        yield
+    except CheckpointException as error:  # of all ranks
+        first, _ = next(iter(error.failures.values()))
+        if isinstance(first, OSError):
+            raise OSError(first.errno, first.strerror, os.fspath(path)) from error
+        raise ValueError(f"{os.fspath(path)}: a damaged checkpoint ({first})") from error
+    except (pickle.UnpicklingError, RuntimeError, EOFError, AttributeError, TypeError, KeyError, ValueError) as error:
+        raise ValueError(f"{os.fspath(path)}: a damaged checkpoint ({error})") from error
+
+
+class _Reader(FileSystemReader):
+    """torch's reader, but for the table."""
+
+    def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:
+        with Path(self.path, TABLE).open("rb") as file:
+            table = _Unpickler(file).load()
+        if not isinstance(table, Metadata):
+            raise ValueError("its table is none")
+        for name, found in table.state_dict_metadata.items():
+            if not isinstance(found, TensorStorageMetadata):
+                raise ValueError(f"{name} is no tensor")
+        for place in table.storage_data.values():
+            if Path(place.relative_path).name != place.relative_path:
+                raise ValueError(f"its table names the file {place.relative_path}, outside")
+        return table
+
+
+class _Unpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        is_dtype = module == "torch" and isinstance(getattr(torch, name, None), torch.dtype)
+        if (module, name) in ADMITTED or is_dtype:
+            return super().find_class(module, name)
+        raise pickle.UnpicklingError(f"its table names {module}.{name}, which belongs in none")
+
+
+class _TensorsOnly(DefaultLoadPlanner):
+    """torch's planner, which would unpickle anything that is no tensor."""
+
+    def load_bytes(self, read_item: ReadItem, value: BytesIO) -> None:
+        raise ValueError(f"{read_item.dest_index.fqn} is no tensor")
