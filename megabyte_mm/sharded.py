@@ -1,7 +1,7 @@
 """Checkpoints that are folders: tensors in shards as torch.distributed.checkpoint keeps them, all else in one file.
 
-What a rank holds is written by that rank, and any number of processes, one without a process group too, read of it what
-they need. torch's own reader unpickles the table of the shards, and with it whatever code a stranger put there; this one
+What a rank holds is written by that rank, and any number of processes, a lone one too, read of it what they need.
+torch's own reader unpickles the table of the shards, and with it whatever code a stranger has put there; this one
 admits plain values and the table's own classes alone.
 """
 
@@ -18,18 +18,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed.checkpoint as dcp
 from torch import Tensor
-from torch.distributed.checkpoint import FileSystemReader, FileSystemWriter
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner
-from torch.distributed.checkpoint.metadata import Metadata, TensorStorageMetadata
+from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystemWriter
+from torch.distributed.checkpoint.metadata import Metadata, StorageMeta, TensorStorageMetadata
 from torch.distributed.checkpoint.planner import ReadItem
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import save
 
 REST = "meta.pt"
 """The file of all that is no tensor; Lightning's sharded checkpoints call it so too."""
 TABLE = ".metadata"
 """The file that says which shard holds which part of which tensor."""
+
+WEIGHTS, MOMENTS = "state_dict", "optimizer_states"
+"""Entries of a checkpoint that hold tensors; in a folder, what the tensors' names begin with."""
 
 ADMITTED = {
     ("torch", "Size"),
@@ -58,18 +62,59 @@ def is_sharded(path: str | os.PathLike[str]) -> bool:
     return Path(path).is_dir() and (Path(path, TABLE).exists() or Path(path, REST).exists())
 
 
-def write_shards(tensors: Mapping[str, Tensor], rest: Mapping[str, Any], folder: Path, first: bool) -> None:
-    """Write this process's part of tensors, DTensors or the same on all, and on the `first` process all else.
+def write_sharded(checkpoint: Mapping[str, Any], folder: Path, first: bool) -> None:
+    """Write this process's part of a checkpoint, and on the `first` process what is no tensor.
 
-    All processes of the group must call it, with a folder that is empty or does not exist. Raises OSError.
+    All processes of the group must ask, for a folder that is empty or not there. Moments go by the names of parameters,
+    as of `torch.distributed.checkpoint.state_dict`. Raises OSError.
     """
+    tensors = {f"{WEIGHTS}.{name}": weight for name, weight in checkpoint[WEIGHTS].items()}
+    rest = {key: value for key, value in checkpoint.items() if key not in (WEIGHTS, MOMENTS)}
+    states = checkpoint.get(MOMENTS, [])
+    rest[MOMENTS] = [{"param_groups": saved["param_groups"]} for saved in states]
+    for number, saved in enumerate(states):
+        tensors.update(named_moments(number, saved["state"]))
     with _telling(folder):
-        dcp.save(dict(tensors), storage_writer=FileSystemWriter(folder))
+        save(tensors, storage_writer=_Writer(folder))
     if first:
         with (folder / REST).open("wb") as file:
-            torch.save(dict(rest), file)
+            torch.save(rest, file)
             file.flush()
             os.fsync(file.fileno())
+
+
+def named_moments(number: int, state: Mapping[str, Mapping[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
+    """The tensors of an optimizer, by name of parameter and kind, under the names that they have in a folder."""
+    for name, values in state.items():
+        for kind, value in values.items():
+            yield f"{MOMENTS}.{number}.{kind}.{name}", value
+
+
+def read_sharded(path: str | os.PathLike[str], moments: bool = True) -> dict[str, Any]:
+    """The checkpoint as a file would hold it, read by one process alone; without moments only the weights' tensors.
+
+    Raises ValueError for a folder that is no such checkpoint, or a damaged one.
+    """
+    checkpoint = read_rest(path)
+    tensors = read_tensors(path, "" if moments else WEIGHTS)
+    checkpoint[WEIGHTS] = {
+        name.removeprefix(f"{WEIGHTS}."): tensor for name, tensor in tensors.items() if name.startswith(f"{WEIGHTS}.")
+    }
+    for number, saved in enumerate(checkpoint.get(MOMENTS, []) if moments else []):
+        _number(saved, f"{MOMENTS}.{number}.", tensors)
+    return checkpoint
+
+
+def _number(saved: dict[str, Any], prefix: str, tensors: Mapping[str, Tensor]) -> None:
+    """Give an optimizer's state and groups the numbers that a file has for parameters, in the order of the groups."""
+    numbers = {name: i for i, name in enumerate(name for group in saved["param_groups"] for name in group["params"])}
+    for group in saved["param_groups"]:
+        group["params"] = [numbers[name] for name in group["params"]]
+    saved["state"] = {number: {} for number in numbers.values()}
+    for place, tensor in tensors.items():
+        if place.startswith(prefix):
+            kind, name = place.removeprefix(prefix).split(".", 1)
+            saved["state"][numbers[name]][kind] = tensor
 
 
 def read_rest(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -86,16 +131,18 @@ def read_rest(path: str | os.PathLike[str]) -> dict[str, Any]:
 def read_into(tensors: Mapping[str, Tensor], path: str | os.PathLike[str]) -> None:
     """Fill these tensors by name, of a DTensor the part that is here. Raises ValueError where one is not there."""
     with _telling(path):
-        dcp.load(dict(tensors), storage_reader=_Reader(path), planner=_TensorsOnly(), no_dist=True)
+        load(dict(tensors), storage_reader=_Reader(path), planner=_TensorsOnly(), no_dist=True)
 
 
 def read_tensors(path: str | os.PathLike[str], prefix: str = "") -> dict[str, Tensor]:
     """The whole tensors whose names begin so, without a process group. Raises ValueError for a damaged folder."""
     with _telling(path):
         table = _Reader(path).read_metadata().state_dict_metadata
-        wanted = {name: found for name, found in table.items() if name.startswith(prefix)}
+        wanted = {name: _tensor(name, found) for name, found in table.items() if name.startswith(prefix)}
         _check_size(wanted, Path(path))
-        tensors = {name: torch.empty(found.size, dtype=found.properties.dtype) for name, found in wanted.items()}
+        tensors = {
+            name: torch.empty(found.size, dtype=found.properties.dtype, device="cpu") for name, found in wanted.items()
+        }
     read_into(tensors, path)
     return tensors
 
@@ -130,6 +177,12 @@ def _aside(place: Path) -> Path:
     return place.with_name(f".{place.name}.old")
 
 
+def _tensor(name: str, found: Any) -> TensorStorageMetadata:
+    if not isinstance(found, TensorStorageMetadata):
+        raise ValueError(f"{name} is no tensor")
+    return found
+
+
 def _check_size(wanted: Mapping[str, TensorStorageMetadata], folder: Path) -> None:
     """Raise ValueError where tensors are said to be larger than the files that hold them."""
     said = sum(prod(found.size) * found.properties.dtype.itemsize for found in wanted.values())
@@ -151,6 +204,13 @@ def _telling(path: str | os.PathLike[str]) -> Iterator[None]:
         raise ValueError(f"{os.fspath(path)}: a damaged checkpoint ({error})") from error
 
 
+class _Writer(FileSystemWriter):
+    """torch's writer, but the table does not say where the folder lay."""
+
+    def storage_meta(self) -> StorageMeta:
+        return StorageMeta()
+
+
 class _Reader(FileSystemReader):
     """torch's reader, but for the table."""
 
@@ -159,9 +219,6 @@ class _Reader(FileSystemReader):
             table = _Unpickler(file).load()
         if not isinstance(table, Metadata):
             raise ValueError("its table is none")
-        for name, found in table.state_dict_metadata.items():
-            if not isinstance(found, TensorStorageMetadata):
-                raise ValueError(f"{name} is no tensor")
         for place in table.storage_data.values():
             if Path(place.relative_path).name != place.relative_path:
                 raise ValueError(f"its table names the file {place.relative_path}, outside")

@@ -25,6 +25,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from megabyte_mm.data.module import ByteData
 from megabyte_mm.helptext import ExamplesFormatter
 from megabyte_mm.models import CONFIGS
+from megabyte_mm.sharded import is_sharded, recover
 from megabyte_mm.training.callbacks import RunReport, SampleWriter, Throughput
 from megabyte_mm.training.checkpoints import (
     AtomicCheckpointIO,
@@ -120,7 +121,10 @@ class TrainingCLI(LightningCLI):
     def _checkpoint(self, root: Path, training: bool) -> str | None:
         """The file that --ckpt_path means, if any; a new run is refused where one lies: it would replace it."""
         asked: str | None = self._get(self.config_init, "ckpt_path")
-        there = {path.stem: str(path) for path in (root / "best.ckpt", root / "last.ckpt") if path.is_file()}
+        places = root / "best.ckpt", root / "last.ckpt"
+        for path in places:
+            recover(path)
+        there = {path.stem: str(path) for path in places if path.is_file() or is_sharded(path)}
         if asked is None and training and there and not self._get(self.config_init, "trainer").fast_dev_run:
             raise ValueError(
                 f"{root} holds an earlier run: add --ckpt_path last to go on with it, "
@@ -137,10 +141,9 @@ class TrainingCLI(LightningCLI):
             return there.get("last") or there.get("best") or _missing(root / "last.ckpt")
         if asked == "best":
             return there.get("best") or _missing(root / "best.ckpt")
-        known = (
-            asked is None or asked == "hpc" or asked.startswith("registry") or "://" in asked or Path(asked).is_file()
-        )
-        return asked if known else _missing(asked)
+        if asked is None or asked == "hpc" or asked.startswith("registry") or "://" in asked:
+            return asked
+        return asked if Path(asked).is_file() or is_sharded(asked) else _missing(asked)
 
 
 def _missing(path: Any) -> NoReturn:

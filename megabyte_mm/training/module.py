@@ -26,7 +26,7 @@ from megabyte_mm.evaluation.methods import Method, check_method, is_sliding, met
 from megabyte_mm.metrics import BitsPerByte, totals
 from megabyte_mm.models import ByteModel, CompileMode, MegabyteConfig, ModelConfig, config_of
 from megabyte_mm.training.optim import OptimizerConfig, adamw, lr_factor, set_present_rate, use_present_settings
-from megabyte_mm.training.sharding import is_sharded, shard
+from megabyte_mm.training.sharding import shard
 from megabyte_mm.training.strategies import check_strategy, data_mesh
 from megabyte_mm.training.totals import UpdateTotals
 
@@ -69,12 +69,16 @@ class ByteLM(LightningModule):
         self.test_bpb = BitsPerByte()
 
     def setup(self, stage: str) -> None:
-        """Ask the data for the windows that the method reads. Raises ValueError where nothing can be compiled or cut."""
+        """Ask the data for the windows that the method reads. Raises ValueError for what cannot run in this way."""
         check_strategy(self.trainer.strategy)
         self._data().use_sliding_windows(is_sliding(self.method))
         if self.compile_mode is not None and stage == "fit":
             check_compiler(self.trainer.strategy.root_device)
             check_graphs(self.compile_mode, self.trainer.accumulate_grad_batches)
+            if isinstance(self.trainer.strategy, ModelParallelStrategy):
+                raise ValueError(
+                    f"model.compile_mode {self.compile_mode} does not work with fsdp2: leave one of them out"
+                )
 
     def configure_model(self) -> None:
         """Build the model for the data module that is attached. Raises ValueError where the two do not fit."""

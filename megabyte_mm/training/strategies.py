@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import timedelta
 from itertools import chain
 from pathlib import Path
@@ -10,7 +10,6 @@ from typing import Any
 
 from lightning.pytorch import Trainer
 from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy, StrategyRegistry
-from torch import Tensor
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
     get_optimizer_state_dict,
@@ -18,12 +17,18 @@ from torch.distributed.checkpoint.state_dict import (
     set_optimizer_state_dict,
 )
 from torch.distributed.device_mesh import DeviceMesh
-from torch.optim import Optimizer
 
-from megabyte_mm.sharded import is_sharded, put_in_place, read_into, read_rest, remove, write_shards
-
-WEIGHTS, MOMENTS = "state_dict", "optimizer_states"
-"""Entries of a checkpoint that hold tensors; in a folder, what their names begin with."""
+from megabyte_mm.sharded import (
+    MOMENTS,
+    WEIGHTS,
+    is_sharded,
+    named_moments,
+    put_in_place,
+    read_into,
+    read_rest,
+    remove,
+    write_sharded,
+)
 
 
 class FullySharded(ModelParallelStrategy):
@@ -40,7 +45,7 @@ class FullySharded(ModelParallelStrategy):
         self,
         sharded_checkpoints: bool = False,
         process_group_backend: str | None = None,
-        timeout: timedelta = timedelta(minutes=30),  # noqa: B008 - nobody changes it
+        timeout: timedelta = timedelta(minutes=30),
     ) -> None:
         super().__init__(
             save_distributed_checkpoint=sharded_checkpoints,
@@ -80,9 +85,8 @@ class FullySharded(ModelParallelStrategy):
             place.parent.mkdir(parents=True, exist_ok=True)
             remove(new)
         self.barrier()
-        tensors, rest = _apart(checkpoint)
         try:
-            write_shards(tensors, rest, new, self.is_global_zero)
+            write_sharded(checkpoint, new, self.is_global_zero)
             self.barrier()
             if self.is_global_zero:
                 put_in_place(new, place)
@@ -109,41 +113,21 @@ class FullySharded(ModelParallelStrategy):
         """Fill the moments that are here."""
         assert self.model is not None
         for number, (optimizer, saved) in enumerate(zip(self.optimizers, checkpoint[MOMENTS], strict=True)):
-            present = get_optimizer_state_dict(self.model, optimizer)  # makes moments where there are none yet
+            present: dict[str, Any] = get_optimizer_state_dict(
+                self.model, optimizer
+            )  # makes moments where none are yet
             groups = [
                 {**theirs, "params": ours["params"]}
                 for ours, theirs in zip(present["param_groups"], saved["param_groups"], strict=True)
             ]
+            state = present["state"]
             if self._folder is None:
-                state, options = _named(saved, groups), StateDictOptions(full_state_dict=True)
+                state = _named(saved, groups)
             else:
-                state, options = present["state"], StateDictOptions()
-                read_into(dict(_moments(number, state)), self._folder)
-            found = {"state": state, "param_groups": groups}
+                read_into(dict(named_moments(number, state)), self._folder)
+            options = StateDictOptions(full_state_dict=self._folder is None)
+            found: Any = {"state": state, "param_groups": groups}
             set_optimizer_state_dict(self.model, optimizer, found, options=options)
-
-    def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
-        """Of a file the whole state on the first process; of a folder the part that is here, by names."""
-        state: dict[str, Any] = super().optimizer_state(optimizer)
-        return state
-
-
-def _apart(checkpoint: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors of a checkpoint by name, and all else: of optimizers their groups, with the names of parameters."""
-    rest = {key: value for key, value in checkpoint.items() if key not in (WEIGHTS, MOMENTS)}
-    tensors = {f"{WEIGHTS}.{name}": weight for name, weight in checkpoint[WEIGHTS].items()}
-    states = checkpoint.get(MOMENTS, [])
-    for number, saved in enumerate(states):
-        tensors.update(_moments(number, saved["state"]))
-    rest[MOMENTS] = [{"param_groups": saved["param_groups"]} for saved in states]
-    return tensors, rest
-
-
-def _moments(number: int, state: Mapping[str, Mapping[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
-    """The tensors of an optimizer by the names that they have in a folder."""
-    for name, values in state.items():
-        for key, value in values.items():
-            yield f"{MOMENTS}.{number}.{key}.{name}", value
 
 
 def _named(saved: Mapping[str, Any], groups: list[dict[str, Any]]) -> dict[str, Any]:
@@ -169,7 +153,9 @@ def check_strategy(asked: Any) -> None:
     """
     named = asked if isinstance(asked, str) else str(getattr(asked, "class_path", type(asked).__name__))
     if named in FSDPStrategy.get_registered_strategies() or named.split(".")[-1] == FSDPStrategy.__name__:
-        raise ValueError(f"trainer.strategy {named}: take fsdp2, which cuts weights over devices without flattening them")
+        raise ValueError(
+            f"trainer.strategy {named}: take fsdp2, which cuts weights over devices without flattening them"
+        )
 
 
 def data_mesh(strategy: ModelParallelStrategy) -> DeviceMesh:
