@@ -44,6 +44,8 @@ class ByteLM(LightningModule):
             kept in part and computed anew for the backward pass. By default 2 on a CPU, and 0.4 of a GPU's memory.
         compile_mode: Let torch.compile write the code of the Transformer blocks in training, in the mode of that name.
             reduce-overhead and max-autotune record CUDA graphs. Null: the plain code, which is faster on a CPU.
+        activation_checkpointing: Keep of each Transformer block its input alone, whatever memory there is, and compute
+            the rest anew for the backward pass.
     """
 
     model: ByteModel
@@ -55,6 +57,7 @@ class ByteLM(LightningModule):
         method: Method = "plain",
         activation_memory: float | None = None,
         compile_mode: CompileMode | None = None,
+        activation_checkpointing: bool = False,
     ) -> None:
         super().__init__()
         self.net = net
@@ -64,6 +67,7 @@ class ByteLM(LightningModule):
             raise ValueError(f"activation_memory is {activation_memory}; it must be above 0")
         self.activation_memory = activation_memory
         self.compile_mode = compile_mode
+        self.activation_checkpointing = activation_checkpointing
         self._time_used = 0.0
         self.val_bpb = BitsPerByte()
         self.test_bpb = BitsPerByte()
@@ -102,6 +106,8 @@ class ByteLM(LightningModule):
         self.model.activation_budget = activation_budget(self.activation_memory, self.device)
         if self.compile_mode is not None:
             self.model.compile_blocks(self.compile_mode)
+        if self.activation_checkpointing:
+            self.model.checkpoint_blocks()
         self._seed = torch.initial_seed()
         trainer = self.trainer
         self._update = UpdateTotals(trainer.strategy, trainer.world_size, trainer.accumulate_grad_batches)
@@ -116,7 +122,11 @@ class ByteLM(LightningModule):
         """
         self._time_used = time_used(self.trainer)
         number = self.trainer.fit_loop.epoch_loop.total_batch_idx
-        torch.manual_seed((self._seed * 1_000_003 + number * 1_009 + self.global_rank) % 2**63)
+        common_seed = self._seed * 1_000_003 + number * 1_009
+        torch.manual_seed((common_seed + self.global_rank) % 2**63)
+        if self.trainer.world_size > 1:
+            self.model.common_random = torch.Generator().manual_seed(common_seed % 2**63)
+            self.model.largest = self._largest
         if self.compile_mode is not None:
             torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
 
@@ -135,6 +145,10 @@ class ByteLM(LightningModule):
             for parameter in (parameter for group in optimizer.param_groups for parameter in group["params"]):
                 if parameter.grad is not None:
                     parameter.grad.mul_(factor)
+
+    def _largest(self, number: int) -> int:
+        """Of the numbers of all devices."""
+        return int(self.trainer.strategy.reduce(torch.tensor(number, device=self.device), reduce_op="max"))
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Add a batch to val/bpb."""
