@@ -12,7 +12,6 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.plugins import MixedPrecision, Precision
-from lightning.pytorch.strategies import ModelParallelStrategy
 from lightning.pytorch.utilities import GradClipAlgorithmType
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
@@ -27,7 +26,7 @@ from megabyte_mm.metrics import BitsPerByte, totals
 from megabyte_mm.models import ByteModel, CompileMode, MegabyteConfig, ModelConfig, config_of
 from megabyte_mm.training.optim import OptimizerConfig, adamw, lr_factor, set_present_rate, use_present_settings
 from megabyte_mm.training.sharding import shard
-from megabyte_mm.training.strategies import check_strategy, data_mesh
+from megabyte_mm.training.strategies import FullySharded, check_strategy
 from megabyte_mm.training.totals import UpdateTotals
 
 
@@ -79,7 +78,7 @@ class ByteLM(LightningModule):
         if self.compile_mode is not None and stage == "fit":
             check_compiler(self.trainer.strategy.root_device)
             check_graphs(self.compile_mode, self.trainer.accumulate_grad_batches)
-            if isinstance(self.trainer.strategy, ModelParallelStrategy):
+            if isinstance(self.trainer.strategy, FullySharded):
                 raise ValueError(
                     f"model.compile_mode {self.compile_mode} does not work with fsdp2: leave one of them out"
                 )
@@ -98,8 +97,8 @@ class ByteLM(LightningModule):
             check_method(self.method, self.model, data.unit)
         except ValueError as error:
             raise ValueError(f"model.method {self.method}: {error}") from error
-        if isinstance(self.trainer.strategy, ModelParallelStrategy):
-            shard(self.model, data_mesh(self.trainer.strategy))
+        if isinstance(self.trainer.strategy, FullySharded):
+            shard(self.model, self.trainer.strategy.device_mesh["data_parallel"])
 
     def on_train_start(self) -> None:
         """Note the run's seed and its memory, compile, and set the learning rate where the run resumes."""

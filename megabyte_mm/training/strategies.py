@@ -16,7 +16,6 @@ from torch.distributed.checkpoint.state_dict import (
     set_model_state_dict,
     set_optimizer_state_dict,
 )
-from torch.distributed.device_mesh import DeviceMesh
 
 from megabyte_mm.sharded import (
     MOMENTS,
@@ -147,20 +146,12 @@ def register() -> None:
 
 
 def check_strategy(asked: Any) -> None:
-    """Raise ValueError for FSDP1, by name, by class in a config or as an object: it flattens weights.
+    """Raise ValueError for the strategies that fsdp2 takes the place of: by name, by class in a config, or as objects.
 
-    Which of them decay is told by their dimensions, and samples need them whole on one device.
+    FSDP1 flattens weights, whose dimensions tell which of them decay. The class that fsdp2 builds on takes the devices
+    of a machine for tensor parallelism by default, and its checkpoints cannot be read without executing what they hold.
     """
     named = asked if isinstance(asked, str) else str(getattr(asked, "class_path", type(asked).__name__))
-    if named in FSDPStrategy.get_registered_strategies() or named.split(".")[-1] == FSDPStrategy.__name__:
-        raise ValueError(
-            f"trainer.strategy {named}: take fsdp2, which cuts weights over devices without flattening them"
-        )
-
-
-def data_mesh(strategy: ModelParallelStrategy) -> DeviceMesh:
-    """The devices that weights are cut over. Raises ValueError where some of them are meant for tensor parallelism."""
-    mesh = strategy.device_mesh
-    if mesh["tensor_parallel"].size() > 1:
-        raise ValueError("ModelParallelStrategy with tensor_parallel_size above 1 is not supported: take fsdp2")
-    return mesh["data_parallel"]
+    replaced = (FSDPStrategy.__name__, ModelParallelStrategy.__name__, *FSDPStrategy.get_registered_strategies())
+    if named.split(".")[-1] in replaced:
+        raise ValueError(f"trainer.strategy {named} is not supported: take fsdp2, or fsdp2_sharded")
