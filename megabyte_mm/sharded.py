@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import pickle
 import shutil
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from io import BytesIO
@@ -34,6 +35,20 @@ TABLE = ".metadata"
 
 WEIGHTS, MOMENTS = "state_dict", "optimizer_states"
 """Entries of a checkpoint that hold tensors; in a folder, what the tensors' names begin with."""
+
+DAMAGE = (
+    pickle.UnpicklingError,
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+"""What unpickling and torch raise on a table or a shard with other bytes than were written."""
 
 ADMITTED = {
     ("torch", "Size"),
@@ -194,13 +209,15 @@ def _check_size(wanted: Mapping[str, TensorStorageMetadata], folder: Path) -> No
 def _telling(path: str | os.PathLike[str]) -> Iterator[None]:
     """Make of what torch raises one line that names the folder, or the file that could not be written."""
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "torch.distributed is disabled")  # nor is it needed
+            yield
     except CheckpointException as error:  # of all ranks
         first, _ = next(iter(error.failures.values()))
-        if isinstance(first, OSError):
+        if isinstance(first, OSError) and not isinstance(first, FileNotFoundError):
             raise OSError(first.errno, first.strerror, os.fspath(path)) from error
         raise ValueError(f"{os.fspath(path)}: a damaged checkpoint ({first})") from error
-    except (pickle.UnpicklingError, RuntimeError, EOFError, AttributeError, TypeError, KeyError, ValueError) as error:
+    except (*DAMAGE, FileNotFoundError) as error:
         raise ValueError(f"{os.fspath(path)}: a damaged checkpoint ({error})") from error
 
 
