@@ -45,6 +45,7 @@ DAMAGE = (
     LookupError,
     MemoryError,
     RuntimeError,
+    SystemError,  # of the interpreter's own unpickler, where a bytearray is cut short
     TypeError,
     ValueError,
 )
@@ -115,8 +116,9 @@ def read_sharded(path: str | os.PathLike[str], moments: bool = True) -> dict[str
     checkpoint[WEIGHTS] = {
         name.removeprefix(f"{WEIGHTS}."): tensor for name, tensor in tensors.items() if name.startswith(f"{WEIGHTS}.")
     }
-    for number, saved in enumerate(checkpoint.get(MOMENTS, []) if moments else []):
-        _number(saved, f"{MOMENTS}.{number}.", tensors)
+    with _telling(path):
+        for number, saved in enumerate(checkpoint.get(MOMENTS, []) if moments else []):
+            _number(saved, f"{MOMENTS}.{number}.", tensors)
     return checkpoint
 
 

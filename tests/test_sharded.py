@@ -55,7 +55,9 @@ def folder(checkpoint, tmp_path):
 def shards(tmp_path_factory):
     """A small folder that no test changes."""
     folder = tmp_path_factory.mktemp("shards") / "b.ckpt"
-    write_sharded({"state_dict": {"model.a": torch.ones(2)}, "epoch": 7}, folder, first=True)
+    groups = [{"lr": 0.1, "params": ["model.a"]}]
+    optimizer = {"state": {"model.a": moments(1)}, "param_groups": groups}
+    write_sharded({"state_dict": {"model.a": torch.ones(2)}, "optimizer_states": [optimizer]}, folder, first=True)
     return folder
 
 
