@@ -1,4 +1,4 @@
-"""From a checkpoint file to a bare model, without Lightning."""
+"""From a checkpoint, a file or a folder of shards, to a bare model, without Lightning."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from data_adapters import Adapter, registry
 from megabyte_mm.models import ByteModel, build
+from megabyte_mm.sharded import is_sharded, read_sharded
 
 SPEC_KEY = "megabyte_mm"
 """Where a Lightning checkpoint holds this project's own entry."""
@@ -83,10 +84,10 @@ def make_spec(model: ByteModel, data: dict[str, Any]) -> dict[str, Any]:
 def load_model(
     path: str | os.PathLike[str], device: str | torch.device = "cpu", adapter: type[Adapter] | None = None
 ) -> Bundle:
-    """The model in a checkpoint file, ready for use on `device`.
+    """The model in a checkpoint, ready for use on `device`.
 
     adapter: the class of a modality of your own, whose settings the checkpoint holds under its name. Raises ValueError
-    for a file that is no checkpoint of this project, FileNotFoundError where there is none.
+    for what is no checkpoint of this project, FileNotFoundError where there is none.
     """
     checkpoint = _read(path)
     try:
@@ -98,16 +99,20 @@ def load_model(
 
 
 def _read(path: str | os.PathLike[str]) -> dict[str, Any]:
+    # Of the optimizer's state, twice the weights, nothing is read.
+    checkpoint = read_sharded(path, moments=False) if is_sharded(path) else _read_file(path)
+    if not isinstance(checkpoint, dict) or SPEC_KEY not in checkpoint:
+        raise ValueError(f"{os.fspath(path)}: not a checkpoint of megabyte-mm")
+    return checkpoint
+
+
+def _read_file(path: str | os.PathLike[str]) -> Any:
     try:
-        # Mapped, so that of the optimizer's state, twice the weights, nothing is read.
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
         if isinstance(error, OSError) and error.filename is not None:  # of torch's own making, they name no file
             raise
         raise ValueError(f"{os.fspath(path)}: not a checkpoint, or a damaged one") from error
-    if not isinstance(checkpoint, dict) or SPEC_KEY not in checkpoint:
-        raise ValueError(f"{os.fspath(path)}: not a checkpoint of megabyte-mm")
-    return checkpoint
 
 
 def _weights(state: dict[str, Tensor]) -> dict[str, Tensor]:

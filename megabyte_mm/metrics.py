@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,22 +20,26 @@ def mean_nats(nats_Bt: Tensor, ids_BT: Tensor, stretch: slice = ALL) -> Tensor:
 
     nats: (B, t) of the symbols `ids[:, stretch]`, as of `ByteModel.training_nll`; ids: (B, T) int64 -> scalar.
     """
-    scored_Bt = scored(ids_BT)[:, stretch]
-    return nats_Bt.where(scored_Bt, 0.0).sum() / scored_Bt.sum().clamp(min=1)
+    found = totals(nats_Bt, ids_BT, stretch)
+    return found.nats / found.symbols.clamp(min=1)
 
 
-def bits_per_byte(nats_Bt: Tensor, ids_BT: Tensor, stretch: slice = ALL) -> Tensor:
-    """One batch's bits per byte, arguments as of `mean_nats` -> scalar; nan where the stretch holds no byte.
+class Totals(NamedTuple):
+    """The nats of all symbols that count, how many these are, and how many of them are bytes: three scalars."""
 
-    Over many batches, `BitsPerByte` divides only once.
-    """
-    nats, count = _totals(nats_Bt, ids_BT, scored(ids_BT)[:, stretch], stretch)
-    return nats / count / math.log(2)
+    nats: Tensor
+    symbols: Tensor
+    bytes: Tensor
 
 
-def _totals(nats_Bt: Tensor, ids_BT: Tensor, scored_Bt: Tensor, stretch: slice = ALL) -> tuple[Tensor, Tensor]:
-    """The nats of all symbols that count, and the number of bytes among them: two scalars."""
-    return nats_Bt.where(scored_Bt, 0.0).sum(), (scored_Bt & (ids_BT[:, stretch] != END)).sum()
+def totals(nats_Bt: Tensor, ids_BT: Tensor, stretch: slice = ALL) -> Totals:
+    """One batch's totals, arguments as of `mean_nats`."""
+    return _totals(nats_Bt, ids_BT[:, stretch], scored(ids_BT)[:, stretch])
+
+
+def _totals(nats_Bt: Tensor, ids_Bt: Tensor, scored_Bt: Tensor) -> Totals:
+    nats = nats_Bt.where(scored_Bt, 0.0).sum()
+    return Totals(nats, scored_Bt.sum(), (scored_Bt & (ids_Bt != END)).sum())
 
 
 class BitsPerByte(Metric):
@@ -59,9 +63,9 @@ class BitsPerByte(Metric):
         scored_BT = scored(ids_BT)
         if seen_B is not None:
             scored_BT &= torch.arange(ids_BT.shape[1], device=ids_BT.device) >= seen_B[:, None]
-        nats, count = _totals(nats_BT.to(self.nats.dtype), ids_BT, scored_BT)
-        self.nats += nats
-        self.bytes += count
+        found = _totals(nats_BT.to(self.nats.dtype), ids_BT, scored_BT)
+        self.nats += found.nats
+        self.bytes += found.bytes
 
     def compute(self) -> Tensor:
         """Bits per byte, a float64 scalar; nan before the first byte."""

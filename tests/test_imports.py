@@ -15,7 +15,7 @@ LEVELS = [
     {"commands"},
     {"training"},
     {"data", "checkpoint", "writing", "generation", "evaluation", "compression", "plots", "costs"},
-    {"models", "metrics", "views"},
+    {"models", "metrics", "views", "sharded"},
     {"alphabet"},
 ]
 """The rooms of megabyte_mm, top to bottom: a room may import those of every lower level."""

@@ -7,6 +7,7 @@ because workers live for many epochs and would not hear of a new one.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -29,6 +30,9 @@ from megabyte_mm.views import Ints
 
 BATCH_SIZE = 16
 """Windows in a batch where nothing else is said."""
+
+SHARES = ("data.batch_size", "devices")
+"""Entries of a loader's state whose product must stay the same: the windows of one batch on all devices."""
 
 
 class Batch(NamedTuple):
@@ -225,10 +229,12 @@ class ResumableLoader(DataLoader[Batch]):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Make the next pass the rest of the saved epoch. Raises ValueError naming what is no longer the same."""
+        fixed = self._fixed()
+        if math.prod(state.get(name, 0) for name in SHARES) == math.prod(int(fixed[name]) for name in SHARES):
+            # Each update learns from the same windows, on however many devices.
+            fixed = {name: value for name, value in fixed.items() if name not in SHARES}
         changed = [
-            f"{name} was {state.get(name)} and is {now}"
-            for name, now in self._fixed().items()
-            if state.get(name) != now
+            f"{name} was {state.get(name)} and is {now}" for name, now in fixed.items() if state.get(name) != now
         ]
         if changed:
             raise ValueError(

@@ -165,6 +165,10 @@ class ByteModel(nn.Module, ABC):
     """The longest sequence that training shows: the window."""
     activation_budget: float = 2**31
     """Bytes: where the activations of a training step would take more, they are kept in part and computed anew."""
+    common_random: torch.Generator | None = None
+    """What processes that train together draw from where all must draw the same; None where there is only one."""
+    largest: Callable[[int], int] = staticmethod(int)
+    """The largest of the numbers that such processes have, each its own; all must ask."""
 
     @property
     @abstractmethod
@@ -253,6 +257,12 @@ class ByteModel(nn.Module, ABC):
         for part in self.modules():
             if isinstance(part, Stack):
                 part.compile_blocks(mode)
+
+    def checkpoint_blocks(self) -> None:
+        """Let training steps keep the inputs of Transformer blocks alone, and compute the rest anew to go backward."""
+        for part in self.modules():
+            if isinstance(part, Stack):
+                part.always_recompute = True
 
     def spec(self) -> dict[str, Any]:
         """Name and plain config: enough for `models.build` to make the same architecture."""

@@ -157,6 +157,7 @@ class Stack(nn.Module):
         self.blocks = nn.ModuleList(Block(config, block, dropout, previous) for _ in range(config.layers))
         self.norm = NORMS[block.norm](config.dim)
         self._compiled: list[Callable[..., Tensor]] = []
+        self.always_recompute = False
 
     def forward(
         self,
@@ -171,12 +172,13 @@ class Stack(nn.Module):
         keep the input of each block alone, and compute the rest anew for the backward pass.
         """
         training = torch.is_grad_enabled()
+        recompute = training and (recompute or self.always_recompute)
         blocks: Sequence[Callable[..., Tensor]] = list(self.blocks)
         if self._compiled and training:
             blocks = self._compiled
         for i, run in enumerate(blocks):
             arguments = (x_NTD, caches[i] if caches is not None else None, patches)
-            x_NTD = checkpoint(run, *arguments, use_reentrant=False) if recompute and training else run(*arguments)
+            x_NTD = checkpoint(run, *arguments, use_reentrant=False) if recompute else run(*arguments)
         out_NTD: Tensor = self.norm(x_NTD)
         return out_NTD
 

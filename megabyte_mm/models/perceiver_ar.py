@@ -105,9 +105,9 @@ class PerceiverAR(SequenceModel):
 
     def draw_stretch(self, ids_BT: Tensor) -> Stretch:
         """One of the training stretches at random, but none where every row has ended: it would teach nothing."""
-        filled = int((ids_BT != END).any(0).sum())
+        filled = self.largest(int((ids_BT != END).any(0).sum()))
         stretches = self.training_stretches(min(filled + 1, ids_BT.shape[1]))
-        return stretches[int(torch.randint(len(stretches), ()))]
+        return stretches[int(torch.randint(len(stretches), (), generator=self.common_random))]
 
     def stretches(self, length: int) -> list[Stretch]:
         """Where `forward` puts the latents, one time after the other, in a sequence of that length."""

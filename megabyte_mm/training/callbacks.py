@@ -18,9 +18,11 @@ from data_adapters import Adapter, AudioAdapter, ByteStream, ImageAdapter, TextA
 from megabyte_mm.data.loader import Batch
 from megabyte_mm.data.records import Records
 from megabyte_mm.generation import Request, Sampling, continue_all
+from megabyte_mm.models import ByteModel
 from megabyte_mm.training.checkpoints import BestCheckpoint
 from megabyte_mm.training.display import step_of
 from megabyte_mm.training.module import ByteLM
+from megabyte_mm.training.sharding import whole
 from megabyte_mm.writing import Continuations, picture_sheet, write_continuations
 
 log = logging.getLogger(__name__)
@@ -142,12 +144,13 @@ class SampleWriter(Callback):
         if trainer.state.fn != "fit" or trainer.sanity_checking or not self.count:
             return
         log_dir = trainer.log_dir or trainer.default_root_dir  # rank 0 tells it to the others: all must ask
-        if trainer.is_global_zero:
-            self._write(Path(log_dir) / "samples" / f"step-{trainer.global_step:07d}", trainer, pl_module)
+        assert isinstance(pl_module, ByteLM)
+        model = whole(pl_module.model, trainer.is_global_zero, pl_module.device)
+        if model is not None:
+            self._write(Path(log_dir) / "samples" / f"step-{trainer.global_step:07d}", trainer, model)
 
-    def _write(self, folder: Path, trainer: Trainer, module: LightningModule) -> None:
-        assert isinstance(module, ByteLM)
-        made = self._continuations(trainer, module)
+    def _write(self, folder: Path, trainer: Trainer, model: ByteModel) -> None:
+        made = self._continuations(trainer, model)
         adapter = trainer.datamodule.adapter  # type: ignore[attr-defined] # set by a connector
         write_continuations(folder, adapter, made)
         for logger in trainer.loggers:
@@ -155,7 +158,7 @@ class SampleWriter(Callback):
                 for item in made:
                     _show(logger.experiment, adapter, item, trainer.global_step)
 
-    def _continuations(self, trainer: Trainer, module: ByteLM) -> list[Continuations]:
+    def _continuations(self, trainer: Trainer, model: ByteModel) -> list[Continuations]:
         data = trainer.datamodule  # type: ignore[attr-defined] # set by a connector
         filled = np.flatnonzero(data.val.lengths)
         count = min(self.count, len(filled))
@@ -173,7 +176,7 @@ class SampleWriter(Callback):
         sampling = Sampling(
             self.temperature, self.top_k, self.top_p, allow_end=any(data.adapter.length_in(f) is None for f in formats)
         )
-        drawn = continue_all(module.model, requests, sampling)
+        drawn = continue_all(model, requests, sampling)
         parts = zip(requests, originals, formats, drawn, strict=True)
         return [
             Continuations(f"val-{number:02d}", format, request.prefix, streams, original)

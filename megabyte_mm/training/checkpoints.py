@@ -17,6 +17,8 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.plugins import TorchCheckpointIO
 
+from megabyte_mm.sharded import is_sharded, put_in_place, read_sharded
+
 log = logging.getLogger(__name__)
 
 
@@ -95,7 +97,7 @@ class BestCheckpoint(ModelCheckpoint):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on, unless the run goes on in another folder."""
         path = Path(self.dirpath or "", "best.ckpt")
-        if state_dict["val/bpb"] is not None and path.is_file():
+        if state_dict["val/bpb"] is not None and path.exists():
             self.best_model_score = self.kth_value = torch.tensor(state_dict["val/bpb"], dtype=torch.float64)
             self.best_model_path = self.kth_best_model_path = str(path)
             self.best_k_models = {str(path): self.best_model_score}
@@ -171,7 +173,7 @@ class LastCheckpoint(ModelCheckpoint):
         if exception.clean and self._counters:
             self._save_checkpoint(trainer, self.format_checkpoint_name({}))
         path = Path(self.dirpath or "", "last.ckpt")
-        if trainer.is_global_zero and path.is_file():
+        if trainer.is_global_zero and path.exists():
             where = f"step {self._last_global_step_saved}, saved in {os.path.relpath(path)}"
             log.info("%s: the same command with --ckpt_path last goes on from %s", exception, where)
 
@@ -213,12 +215,14 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 torch.save(checkpoint, file)
                 file.flush()
                 os.fsync(file.fileno())
-            temporary.replace(place)
+            put_in_place(temporary, place)
         finally:
             temporary.unlink(missing_ok=True)
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
-        """Read it. Raises ValueError for a file that is none."""
+        """Read it, of a folder of shards the whole. Raises ValueError for what is no checkpoint."""
+        if is_sharded(path):
+            return read_sharded(path)
         try:
             return super().load_checkpoint(path, map_location or (lambda storage, _: storage), weights_only)
         except (pickle.UnpicklingError, RuntimeError, EOFError) as error:

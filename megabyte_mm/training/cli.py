@@ -25,6 +25,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from megabyte_mm.data.module import ByteData
 from megabyte_mm.helptext import ExamplesFormatter
 from megabyte_mm.models import CONFIGS
+from megabyte_mm.sharded import is_sharded, recover
 from megabyte_mm.training.callbacks import RunReport, SampleWriter, Throughput
 from megabyte_mm.training.checkpoints import (
     AtomicCheckpointIO,
@@ -36,6 +37,7 @@ from megabyte_mm.training.checkpoints import (
 from megabyte_mm.training.display import RunBar, tidy_output
 from megabyte_mm.training.memory import keep_freed_memory
 from megabyte_mm.training.module import ByteLM
+from megabyte_mm.training.strategies import check_strategy, register
 
 log = logging.getLogger(__name__)
 
@@ -78,6 +80,7 @@ class TrainingCLI(LightningCLI):
         config = self._get(self.config_init, "trainer")
         root = Path(config.default_root_dir).expanduser()
         training = self.subcommand == "fit"
+        check_strategy(config.strategy)
         self.config_init[str(self.subcommand)].ckpt_path = self._checkpoint(root, training)
         callbacks = self._callbacks(config, root, training)
         extra: dict[str, Any] = {"callbacks": callbacks}
@@ -118,7 +121,10 @@ class TrainingCLI(LightningCLI):
     def _checkpoint(self, root: Path, training: bool) -> str | None:
         """The file that --ckpt_path means, if any; a new run is refused where one lies: it would replace it."""
         asked: str | None = self._get(self.config_init, "ckpt_path")
-        there = {path.stem: str(path) for path in (root / "best.ckpt", root / "last.ckpt") if path.is_file()}
+        places = root / "best.ckpt", root / "last.ckpt"
+        for path in places:
+            recover(path)
+        there = {path.stem: str(path) for path in places if path.is_file() or is_sharded(path)}
         if asked is None and training and there and not self._get(self.config_init, "trainer").fast_dev_run:
             raise ValueError(
                 f"{root} holds an earlier run: add --ckpt_path last to go on with it, "
@@ -135,10 +141,9 @@ class TrainingCLI(LightningCLI):
             return there.get("last") or there.get("best") or _missing(root / "last.ckpt")
         if asked == "best":
             return there.get("best") or _missing(root / "best.ckpt")
-        known = (
-            asked is None or asked == "hpc" or asked.startswith("registry") or "://" in asked or Path(asked).is_file()
-        )
-        return asked if known else _missing(asked)
+        if asked is None or asked == "hpc" or asked.startswith("registry") or "://" in asked:
+            return asked
+        return asked if Path(asked).is_file() or is_sharded(asked) else _missing(asked)
 
 
 def _missing(path: Any) -> NoReturn:
@@ -168,6 +173,7 @@ def _has_bf16() -> bool:
 def run(name: str, arguments: Sequence[str], commands: Mapping[str, Any]) -> None:
     """Run fit, validate or test. Raises ValueError for arguments that cannot be used, SystemExit after a signal."""
     tidy_output()
+    register()
     for path in config_files(arguments):
         refuse_duplicate_keys(path)
         refuse_unknown_sections(path)

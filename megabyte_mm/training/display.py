@@ -37,6 +37,8 @@ WARNINGS = (
     "Checkpoint directory .* exists and is not empty.*",
     "Experiment logs directory .* exists and is not empty.*",
     ".*smaller than the logging interval.*",
+    # Nobody changes the nats in place.
+    "FSDP2-wrapped module .* returned a view tensor.*",
     # A run's callbacks are none of the business of validate and test.
     "Be aware that when using `ckpt_path`.*",
 )

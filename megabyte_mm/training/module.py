@@ -22,9 +22,12 @@ from megabyte_mm.checkpoint import SPEC_KEY, make_spec
 from megabyte_mm.data.loader import Batch
 from megabyte_mm.data.module import ByteData
 from megabyte_mm.evaluation.methods import Method, check_method, is_sliding, method_nll
-from megabyte_mm.metrics import BitsPerByte, bits_per_byte, mean_nats
+from megabyte_mm.metrics import BitsPerByte, totals
 from megabyte_mm.models import ByteModel, CompileMode, MegabyteConfig, ModelConfig, config_of
 from megabyte_mm.training.optim import OptimizerConfig, adamw, lr_factor, set_present_rate, use_present_settings
+from megabyte_mm.training.sharding import shard
+from megabyte_mm.training.strategies import FullySharded, check_strategy
+from megabyte_mm.training.totals import UpdateTotals
 
 
 class ByteLM(LightningModule):
@@ -40,6 +43,8 @@ class ByteLM(LightningModule):
             kept in part and computed anew for the backward pass. By default 2 on a CPU, and 0.4 of a GPU's memory.
         compile_mode: Let torch.compile write the code of the Transformer blocks in training, in the mode of that name.
             reduce-overhead and max-autotune record CUDA graphs. Null: the plain code, which is faster on a CPU.
+        activation_checkpointing: Keep of each Transformer block its input alone, whatever memory there is, and compute
+            the rest anew for the backward pass.
     """
 
     model: ByteModel
@@ -51,6 +56,7 @@ class ByteLM(LightningModule):
         method: Method = "plain",
         activation_memory: float | None = None,
         compile_mode: CompileMode | None = None,
+        activation_checkpointing: bool = False,
     ) -> None:
         super().__init__()
         self.net = net
@@ -60,16 +66,22 @@ class ByteLM(LightningModule):
             raise ValueError(f"activation_memory is {activation_memory}; it must be above 0")
         self.activation_memory = activation_memory
         self.compile_mode = compile_mode
+        self.activation_checkpointing = activation_checkpointing
         self._time_used = 0.0
         self.val_bpb = BitsPerByte()
         self.test_bpb = BitsPerByte()
 
     def setup(self, stage: str) -> None:
-        """Ask the data for the windows that the method reads. Raises ValueError where nothing can be compiled."""
+        """Ask the data for the windows that the method reads. Raises ValueError for what cannot run in this way."""
+        check_strategy(self.trainer.strategy)
         self._data().use_sliding_windows(is_sliding(self.method))
         if self.compile_mode is not None and stage == "fit":
             check_compiler(self.trainer.strategy.root_device)
             check_graphs(self.compile_mode, self.trainer.accumulate_grad_batches)
+            if isinstance(self.trainer.strategy, FullySharded):
+                raise ValueError(
+                    f"model.compile_mode {self.compile_mode} does not work with fsdp2: leave one of them out"
+                )
 
     def configure_model(self) -> None:
         """Build the model for the data module that is attached. Raises ValueError where the two do not fit."""
@@ -85,13 +97,19 @@ class ByteLM(LightningModule):
             check_method(self.method, self.model, data.unit)
         except ValueError as error:
             raise ValueError(f"model.method {self.method}: {error}") from error
+        if isinstance(self.trainer.strategy, FullySharded):
+            shard(self.model, self.trainer.strategy.device_mesh["data_parallel"])
 
     def on_train_start(self) -> None:
         """Note the run's seed and its memory, compile, and set the learning rate where the run resumes."""
         self.model.activation_budget = activation_budget(self.activation_memory, self.device)
         if self.compile_mode is not None:
             self.model.compile_blocks(self.compile_mode)
+        if self.activation_checkpointing:
+            self.model.checkpoint_blocks()
         self._seed = torch.initial_seed()
+        trainer = self.trainer
+        self._update = UpdateTotals(trainer.strategy, trainer.world_size, trainer.accumulate_grad_batches)
         for config in self.trainer.lr_scheduler_configs:
             assert isinstance(config.scheduler, LambdaLR)
             set_present_rate(config.scheduler)
@@ -103,17 +121,33 @@ class ByteLM(LightningModule):
         """
         self._time_used = time_used(self.trainer)
         number = self.trainer.fit_loop.epoch_loop.total_batch_idx
-        torch.manual_seed((self._seed * 1_000_003 + number * 1_009 + self.global_rank) % 2**63)
+        common_seed = self._seed * 1_000_003 + number * 1_009
+        torch.manual_seed((common_seed + self.global_rank) % 2**63)
+        if self.trainer.world_size > 1:
+            self.model.common_random = torch.Generator().manual_seed(common_seed % 2**63)
+            self.model.largest = self._largest
         if self.compile_mode is not None:
             torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The mean loss over a batch's symbols, in nats."""
+        """The mean loss in nats over the symbols of an update, of all its batches on all devices."""
         nats_Bt, stretch = self.model.training_nll(batch.ids, batch.condition)
-        loss = mean_nats(nats_Bt, batch.ids, stretch)
-        self.log("train/loss", loss.detach())
-        self.log("train/bpb", bits_per_byte(nats_Bt.detach(), batch.ids, stretch), prog_bar=True)
+        loss = self._update.add(totals(nats_Bt, batch.ids, stretch))
+        self.log("train/loss", self._update.nats_per_symbol)
+        self.log("train/bpb", self._update.bits_per_byte, prog_bar=True)
         return loss
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Weigh accumulated batches by their symbols, which are known only now."""
+        factor = self._update.close()
+        if factor is not None:
+            for parameter in (parameter for group in optimizer.param_groups for parameter in group["params"]):
+                if parameter.grad is not None:
+                    parameter.grad.mul_(factor)
+
+    def _largest(self, number: int) -> int:
+        """Of the numbers of all devices."""
+        return int(self.trainer.strategy.reduce(torch.tensor(number, device=self.device), reduce_op="max"))
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Add a batch to val/bpb."""

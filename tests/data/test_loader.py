@@ -154,6 +154,19 @@ def test_resuming_on_other_data_is_refused(records, change, message):
         loader(records, **change).load_state_dict(state)
 
 
+def test_a_run_goes_on_with_other_devices_that_share_the_same_batches(records):
+    """Two devices take a batch of 2 each where one takes 4: the rest of the epoch is the same, batch by batch."""
+    alone = loader(records, batch_size=4)
+    batches = iter(alone)
+    for _ in range(3):
+        next(batches)
+    ranks = [loader(records, batch_size=2, rank=rank, world_size=2) for rank in (0, 1)]
+    for rank in ranks:
+        rank.load_state_dict(alone.state_dict())
+    shared = [sorted(row for batch in pair for row in batch.ids.tolist()) for pair in zip(*ranks, strict=True)]
+    assert shared == [sorted(batch.ids.tolist()) for batch in batches]
+
+
 def test_ranks_share_an_epoch_without_overlap_in_batches_of_one_size(records):
     ranks = [list(loader(records, rank=rank, world_size=2)) for rank in (0, 1)]
     assert [len(batches) for batches in ranks] == [4, 4]

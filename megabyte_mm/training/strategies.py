@@ -1,0 +1,157 @@
+"""fsdp2: FSDP2 as a strategy of the trainer, with checkpoints that any number of devices can read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Trainer
+from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy, StrategyRegistry
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_optimizer_state_dict,
+    set_model_state_dict,
+    set_optimizer_state_dict,
+)
+
+from megabyte_mm.sharded import (
+    MOMENTS,
+    WEIGHTS,
+    is_sharded,
+    named_moments,
+    put_in_place,
+    read_into,
+    read_rest,
+    remove,
+    write_sharded,
+)
+
+
+class FullySharded(ModelParallelStrategy):
+    """FSDP2 over all devices of all machines: each keeps its part of weights, gradients and moments.
+
+    Args:
+        sharded_checkpoints: Write a checkpoint as a folder, to which each process adds its part; otherwise the first
+            process puts all together into one file, as without sharding.
+        process_group_backend: nccl, gloo or another; by default what suits the devices.
+        timeout: How long processes wait for each other.
+    """
+
+    def __init__(
+        self,
+        sharded_checkpoints: bool = False,
+        process_group_backend: str | None = None,
+        timeout: timedelta = timedelta(minutes=30),
+    ) -> None:
+        super().__init__(
+            save_distributed_checkpoint=sharded_checkpoints,
+            process_group_backend=process_group_backend,
+            timeout=timeout,
+        )
+        self._folder: Path | None = None
+
+    @property
+    def lightning_restore_optimizer(self) -> bool:
+        """Restore optimizers after the checkpoint was looked at, so that a run's own settings win."""
+        return True
+
+    def setup_environment(self) -> None:
+        """Take all devices for data, where Lightning would take those of one machine for tensors."""
+        self._data_parallel_size, self._tensor_parallel_size = self.num_nodes * self.num_processes, 1
+        super().setup_environment()
+
+    def setup(self, trainer: Trainer) -> None:
+        """Raises ValueError for a precision that cannot be used."""
+        if trainer.precision == "16-mixed":
+            raise ValueError("trainer.precision 16-mixed does not work with fsdp2: take bf16-mixed or 32-true")
+        # Weights that are gathered in inference mode cannot be trained with afterwards.
+        for loop in (trainer.fit_loop.epoch_loop.val_loop, trainer.validate_loop, trainer.test_loop):
+            loop.inference_mode = False
+        super().setup(trainer)
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], filepath: Any, storage_options: Any | None = None) -> None:
+        """Put a whole file or folder in its place; all processes must ask."""
+        place = Path(self.broadcast(filepath))
+        if not self._save_distributed_checkpoint:
+            if self.is_global_zero:
+                self.checkpoint_io.save_checkpoint(checkpoint, place)
+            return
+        new = place.with_name(f".{place.name}.tmp")
+        if self.is_global_zero:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            remove(new)
+        self.barrier()
+        try:
+            write_sharded(checkpoint, new, self.is_global_zero)
+            self.barrier()
+            if self.is_global_zero:
+                put_in_place(new, place)
+        finally:
+            if self.is_global_zero:
+                remove(new)
+
+    def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
+        """Read a file, or of a folder what is no tensor: each process reads its part of these where they are wanted."""
+        path = Path(self.broadcast(checkpoint_path))
+        self._folder = path if is_sharded(path) else None
+        return read_rest(path) if self._folder else self.checkpoint_io.load_checkpoint(path, weights_only=weights_only)
+
+    def load_model_state_dict(self, checkpoint: Mapping[str, Any], strict: bool = True) -> None:
+        """Fill the weights that are here."""
+        assert self.model is not None
+        if self._folder is None:
+            set_model_state_dict(self.model, checkpoint[WEIGHTS], options=StateDictOptions(full_state_dict=True))
+            return
+        weights = self.model.state_dict()
+        read_into({f"{WEIGHTS}.{name}": weight for name, weight in weights.items()}, self._folder)
+
+    def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
+        """Fill the moments that are here."""
+        assert self.model is not None
+        for number, (optimizer, saved) in enumerate(zip(self.optimizers, checkpoint[MOMENTS], strict=True)):
+            present: dict[str, Any] = get_optimizer_state_dict(
+                self.model, optimizer
+            )  # makes moments where none are yet
+            groups = [
+                {**theirs, "params": ours["params"]}
+                for ours, theirs in zip(present["param_groups"], saved["param_groups"], strict=True)
+            ]
+            state = present["state"]
+            if self._folder is None:
+                state = _named(saved, groups)
+            else:
+                read_into(dict(named_moments(number, state)), self._folder)
+            options = StateDictOptions(full_state_dict=self._folder is None)
+            found: Any = {"state": state, "param_groups": groups}
+            set_optimizer_state_dict(self.model, optimizer, found, options=options)
+
+
+def _named(saved: Mapping[str, Any], groups: list[dict[str, Any]]) -> dict[str, Any]:
+    """An optimizer's state by names instead of numbers, which follow the groups' order."""
+    numbers = chain.from_iterable(group["params"] for group in saved["param_groups"])
+    names = chain.from_iterable(group["params"] for group in groups)
+    return {name: saved["state"][number] for number, name in zip(numbers, names, strict=True)}
+
+
+def register() -> None:
+    """Make fsdp2 and fsdp2_sharded known to `--trainer.strategy`."""
+    if "fsdp2" not in StrategyRegistry:
+        StrategyRegistry.register("fsdp2", FullySharded, "FSDP2, with checkpoints of one file")
+        StrategyRegistry.register(
+            "fsdp2_sharded", FullySharded, "FSDP2, with checkpoints that are folders", sharded_checkpoints=True
+        )
+
+
+def check_strategy(asked: Any) -> None:
+    """Raise ValueError for the strategies that fsdp2 takes the place of: by name, by class in a config, or as objects.
+
+    FSDP1 flattens weights, whose dimensions tell which of them decay. The class that fsdp2 builds on takes the devices
+    of a machine for tensor parallelism by default, and its checkpoints cannot be read without executing what they hold.
+    """
+    named = asked if isinstance(asked, str) else str(getattr(asked, "class_path", type(asked).__name__))
+    replaced = (FSDPStrategy.__name__, ModelParallelStrategy.__name__, *FSDPStrategy.get_registered_strategies())
+    if named.split(".")[-1] in replaced:
+        raise ValueError(f"trainer.strategy {named} is not supported: take fsdp2, or fsdp2_sharded")

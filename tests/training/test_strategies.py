@@ -1,0 +1,228 @@
+"""One run on one process and on two, by every strategy: the same figures, and checkpoints that either can read.
+
+Two processes are started once, as torchrun starts them, and train one run after the other.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from megabyte_mm.checkpoint import load_model
+from megabyte_mm.cli import main
+from tests.training.test_fit import logged
+
+FIGURES = ("train/loss", "train/bpb", "val/bpb")
+
+WINDOWS = {"train": [200, 150, 97, 33, 260, 80, 41, 19, 150, 66], "val": [80, 33, 47, 70, 20]}
+"""Sizes of files: windows of 32 bytes that often end early; to validate 11, which two processes cannot share evenly."""
+
+NETS = {
+    "megabyte": [
+        "--model.net.patch_size=4",
+        "--model.net.cross_patch=2",
+        "--model.net.global_stack={dim: 32, layers: 2, heads: 2}",
+        "--model.net.local_stack={dim: 16, layers: 2, heads: 2}",
+    ],
+    "transformer": [
+        "--model.net=TransformerConfig",
+        "--model.net.stack={dim: 32, layers: 2, heads: 2}",
+        "--model.method=sliding",
+    ],
+    "perceiver_ar": [
+        "--model.net=PerceiverARConfig",
+        "--model.net.stack={dim: 32, layers: 2, heads: 2}",
+        "--model.net.latents=16",
+    ],
+}
+
+CONFIG = """
+trainer: {max_steps: 8, val_check_interval: 4, log_every_n_steps: 1, accelerator: cpu, devices: 1, precision: 32-true}
+data: {path: texts, window: 32, val_batch_size: 2, cache_dir: cache}
+samples: {count: 0}
+model: {optimizer: {lr: 0.01, warmup_steps: 2, decay: constant}}
+"""
+
+LONG = ["--data.window=128", "--trainer.max_steps=2", "--trainer.val_check_interval=2"]
+"""Windows that little memory for activations cuts into four chunks, which hear of each other."""
+
+ONE = ["--data.batch_size=8"]
+TWO = ["--data.batch_size=4", "--trainer.devices=2"]
+HALF = ["--trainer.max_steps=4"]
+CHECKPOINTED = ["--model.activation_checkpointing=true"]
+SAMPLES = ["--samples.count=2", "--samples.length=4"]
+
+ALONE = {
+    **{name: [*ONE, *net] for name, net in NETS.items()},
+    "half": [*ONE, *HALF, *NETS["megabyte"]],
+    "long": ["--data.batch_size=2", *LONG, *NETS["megabyte"]],
+    "accumulated": [
+        "--data.batch_size=4",
+        "--trainer.accumulate_grad_batches=2",
+        "--trainer.val_check_interval=8",  # counts batches
+        *NETS["megabyte"],
+    ],
+}
+TOGETHER = {
+    "ddp": [*TWO, "--trainer.strategy=ddp", *SAMPLES, *NETS["megabyte"]],
+    "fsdp2": [*TWO, "--trainer.strategy=fsdp2_sharded", *SAMPLES, *HALF, *NETS["megabyte"]],
+    "resumed": [*TWO, "--trainer.strategy=fsdp2", "--ckpt_path=half/last.ckpt", *NETS["megabyte"]],
+    "chunks": [
+        "--data.batch_size=1",
+        "--trainer.devices=2",
+        "--trainer.strategy=fsdp2",
+        "--model.activation_memory=1e-9",
+        *LONG,
+        *NETS["megabyte"],
+    ],
+    "transformer-2": [*TWO, "--trainer.strategy=fsdp2", *CHECKPOINTED, *NETS["transformer"]],
+    "perceiver_ar-2": [*TWO, "--trainer.strategy=ddp", *NETS["perceiver_ar"]],
+}
+
+PROGRAM = """
+import json, sys
+from megabyte_mm.cli import main
+sys.exit(any([main(arguments) for arguments in json.loads(sys.argv[1])]))
+"""
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with texts, and all runs above by their names."""
+    folder = tmp_path_factory.mktemp("runs")
+    for split, sizes in WINDOWS.items():
+        (folder / "texts" / split).mkdir(parents=True)
+        for number, size in enumerate(sizes):
+            content = bytes(97 + (7 * i * i + i // 5 + size) % 26 for i in range(size))
+            (folder / "texts" / split / f"{number}.txt").write_bytes(content)
+    (folder / "config.yaml").write_text(CONFIG)
+    train(folder, ALONE, processes=1)
+    train(folder, TOGETHER, processes=2)
+    return folder
+
+
+def train(folder: Path, jobs: dict[str, list[str]], processes: int) -> None:
+    arguments = [
+        ["fit", "--config=config.yaml", f"--trainer.default_root_dir={name}", *given] for name, given in jobs.items()
+    ]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    surroundings = os.environ | {"OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    ranks = range(processes) if processes > 1 else [None]
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, json.dumps(arguments)],
+            env=surroundings if rank is None else surroundings | {"LOCAL_RANK": str(rank), "NODE_RANK": "0"},
+            cwd=folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in ranks
+    ]
+    told = [process.communicate(timeout=240)[0] for process in started]
+    assert [process.returncode for process in started] == [0] * processes, "\n".join(told)
+
+
+@pytest.fixture
+def resume(runs: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """Go on in a new folder from a checkpoint, on one process."""
+    monkeypatch.chdir(runs)
+    return lambda name, *arguments: main(
+        ["fit", "--config=config.yaml", f"--trainer.default_root_dir={name}", *NETS["megabyte"], *arguments]
+    )
+
+
+def figures(run: Path) -> dict[str, list[float]]:
+    return {name: logged(run, name) for name in FIGURES}
+
+
+def assert_same(two: dict[str, list[float]], one: dict[str, list[float]], first: int = 0) -> None:
+    """first: the step that the second run began with, validated after every fourth."""
+    for name in FIGURES:
+        expected = one[name][first // 4 if name == "val/bpb" else first :]
+        assert two[name] == pytest.approx(expected[: len(two[name])], rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("two", "one"),
+    [
+        ("ddp", "megabyte"),
+        ("fsdp2", "megabyte"),
+        ("chunks", "long"),
+        ("transformer-2", "transformer"),
+        ("perceiver_ar-2", "perceiver_ar"),
+    ],
+)
+def test_two_processes_train_and_measure_as_one(runs, two, one):
+    """With windows that end early, clipped gradients, and shares of the validation windows that differ."""
+    steps = {"long": 2}.get(one, 8 if two != "fsdp2" else 4)
+    assert len(logged(runs / two, "train/loss")) == steps
+    assert_same(figures(runs / two), figures(runs / one))
+    read = logged(runs / two, "train/bytes")
+    assert read == logged(runs / one, "train/bytes")[: len(read)]
+    assert len(list((runs / two / "logs").iterdir())) == 1
+
+
+def test_accumulated_batches_train_as_one_large_batch(runs):
+    assert_same(figures(runs / "accumulated"), figures(runs / "megabyte"))
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp2"])
+def test_samples_are_drawn_where_several_processes_train(runs, strategy):
+    assert len(list((runs / strategy / "logs/version_0/samples/step-0000004").iterdir())) == 2
+
+
+def test_a_run_goes_on_with_more_processes(runs):
+    assert_same(figures(runs / "resumed"), figures(runs / "megabyte"), first=4)
+    assert (runs / "resumed/last.ckpt").is_file()
+
+
+def test_a_run_of_two_processes_with_sharded_checkpoints_goes_on_in_one(runs, resume):
+    assert (runs / "fsdp2/last.ckpt").is_dir()
+    assert resume("alone", *ONE, "--ckpt_path=fsdp2/last.ckpt") == 0
+    assert_same(figures(runs / "alone"), figures(runs / "megabyte"), first=4)
+
+
+def test_a_run_goes_on_with_other_devices_only_where_its_updates_stay_the_same(resume, capfd):
+    assert resume("other", "--data.batch_size=4", "--ckpt_path=fsdp2/last.ckpt") == 2
+    assert "devices was 2 and is 1" in capfd.readouterr().err
+
+
+def test_a_file_and_shards_of_one_run_hold_the_same(runs):
+    """The weights of two processes, put together by one that has no process group."""
+    ids = torch.arange(32)[None]
+    shards, file = (load_model(runs / run / "last.ckpt").model.nll(ids) for run in ("fsdp2", "half"))
+    torch.testing.assert_close(shards, file, rtol=1e-4, atol=1e-5)
+
+
+def test_every_command_reads_shards(runs, monkeypatch, tmp_path, capfd):
+    monkeypatch.chdir(runs)
+    assert main(["generate", "fsdp2/last.ckpt", f"--out={tmp_path}", "--length=4", "--num_samples=1"]) == 0
+    assert main(["info", "fsdp2/last.ckpt"]) == 0
+    capfd.readouterr()
+    assert main(["validate", "--config=config.yaml", "--ckpt_path=fsdp2/best.ckpt", *NETS["megabyte"]]) == 0
+    assert f"{logged(runs / 'fsdp2', 'val/bpb')[0]:.4f}" in capfd.readouterr().out
+
+
+REFUSED = {
+    "--trainer.strategy=fsdp": "trainer.strategy fsdp is not supported: take fsdp2",
+    "--trainer.strategy=lightning.pytorch.strategies.ModelParallelStrategy": "ModelParallelStrategy is not supported",
+    "--trainer.strategy=fsdp2 --model.compile_mode=default": "model.compile_mode default does not work with fsdp2",
+}
+
+
+@pytest.mark.parametrize("arguments", REFUSED)
+def test_what_cannot_be_combined_is_refused_in_one_line(fit, capfd, arguments, monkeypatch):
+    monkeypatch.setenv("MASTER_PORT", "0")
+    assert fit(*arguments.split()) == 2
+    assert REFUSED[arguments] in capfd.readouterr().err.splitlines()[-1]
