@@ -21,6 +21,13 @@ _DAMAGE = (
 )
 """What Pillow's decoders raise on damaged files, as found by feeding them some."""
 
+KINDS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "TGA", "PPM", "JPEG2000", "AVIF")
+"""Pillow's names of what is read, whatever the file is called. Of the others some (PCX) hide that they were cut short,
+and some are programs (EPS, which Pillow hands to Ghostscript)."""
+
+_ENDS = {"PNG": b"IEND", "JPEG2000": b"\xff\xd9"}
+"""What Pillow does not miss where it is missing."""
+
 _GREY = ("1", "L", "LA", "La")
 _OTHER_COLOURS = ("CMYK", "YCbCr", "LAB", "HSV")
 """Modes whose values are not those of RGB, so that converting them rounds."""
@@ -34,13 +41,14 @@ def open_image(path: str | os.PathLike[str]) -> tuple[Image.Image, list[str]]:
     """
     content = read_bytes(path)
     with _decoding(path):
-        image = Image.open(io.BytesIO(content))
+        Image.init()
+        image = Image.open(io.BytesIO(content), formats=[kind for kind in KINDS if kind in Image.OPEN])
         bits = bits_per_sample(image, content)
         if bits > 8:
             raise MediaError(path, f"has {bits} bits a sample; only up to 8 can be kept exactly")
         notes = ["only the first of its pictures"] if getattr(image, "is_animated", False) else []
         image.load()
-        if image.format == "PNG" and b"IEND" not in content:
+        if _ENDS.get(str(image.format), b"") not in content:
             raise MediaError(path, "is cut short: its end is missing")
         turn = image.getexif().get(ExifTags.Base.Orientation, 1)
         ImageOps.exif_transpose(image, in_place=True)
@@ -76,7 +84,7 @@ def _decoding(path: str | os.PathLike[str]) -> Iterator[None]:
         except MediaError:
             raise
         except UnidentifiedImageError as error:
-            raise MediaError(path, "is no image that Pillow can read") from error
+            raise MediaError(path, f"is no picture that can be read: none of {', '.join(KINDS)}") from error
         except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
             raise MediaError(path, f"is too large to be decoded safely: {error}") from error
         except _DAMAGE as error:
