@@ -73,10 +73,11 @@ def walk(folder: Path) -> Iterator[Path]:
     Links are followed, also out of the folder, but for those to a folder that holds them. What cannot be read is named
     like any file (broken links, pipes), so that whoever reads it says why not.
     """
-    waiting: list[tuple[Path, frozenset[Path]]] = [(folder, frozenset())]
+    waiting: list[tuple[Path, frozenset[tuple[int, int]]]] = [(folder, frozenset())]
     while waiting:
         here, above = waiting.pop()
-        real = here.resolve()
+        status = here.stat()
+        real = status.st_dev, status.st_ino
         if real in above:
             continue
         for entry in os.scandir(here):
