@@ -17,7 +17,7 @@ from data_adapters.bit_depth import bits_per_sample
 
 _DAMAGE = (
     *(OSError, ValueError, SyntaxError, EOFError, LookupError, ArithmeticError),
-    *(TypeError, AttributeError, RuntimeError, struct.error, zlib.error),
+    *(TypeError, AttributeError, AssertionError, RuntimeError, struct.error, zlib.error),
 )
 """What Pillow's decoders raise on damaged files, as found by feeding them some."""
 
@@ -40,7 +40,7 @@ def open_image(path: str | os.PathLike[str]) -> tuple[Image.Image, list[str]]:
     decompression bombs), or has more than 8 bits a sample.
     """
     content = read_bytes(path)
-    with _decoding(path):
+    with decoding(path):
         Image.init()
         image = Image.open(io.BytesIO(content), formats=[kind for kind in KINDS if kind in Image.OPEN])
         bits = bits_per_sample(image, content)
@@ -74,7 +74,7 @@ def convert(image: Image.Image, mode: str) -> tuple[Image.Image, list[str]]:
 
 
 @contextmanager
-def _decoding(path: str | os.PathLike[str]) -> Iterator[None]:
+def decoding(path: str | os.PathLike[str]) -> Iterator[None]:
     """Turns all that Pillow raises into MediaError, and its warnings into nothing (a bomb's into an error)."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -87,5 +87,7 @@ def _decoding(path: str | os.PathLike[str]) -> Iterator[None]:
             raise MediaError(path, f"is no picture that can be read: none of {', '.join(KINDS)}") from error
         except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
             raise MediaError(path, f"is too large to be decoded safely: {error}") from error
+        except MemoryError as error:
+            raise MediaError(path, "is too large for this machine's memory") from error
         except _DAMAGE as error:
-            raise MediaError(path, f"cannot be decoded: {error}") from error
+            raise MediaError(path, f"cannot be decoded: {str(error) or 'its parts contradict each other'}") from error

@@ -281,3 +281,9 @@ def test_a_wav_header_that_promises_more_is_refused(tmp_path, size):
 def test_a_sound_with_proper_chunks_after_its_samples_needs_no_note(tmp_path, rest):
     (tmp_path / "a.wav").write_bytes(SOUNDS["WAV-PCM_16"] + rest)
     assert AudioAdapter().read(tmp_path / "a.wav").notes == ()
+
+
+def test_a_palette_picture_without_a_palette_is_refused(tmp_path):
+    header = struct.pack(">IIBBBBB", 2, 1, 8, 3, 0, 0, 0)
+    content = png(2, 1, pixels=bytes(3)).replace(png(2, 1)[16:29], header)
+    assert refused(ImageAdapter(), tmp_path / "a.png", png_repaired(content)).startswith("cannot be decoded: ")

@@ -219,7 +219,7 @@ def test_colour_spaces_that_pillow_cannot_convert_are_refused(tmp_path, monkeypa
         raise ValueError(f"conversion from {image.mode} to {mode} not supported")
 
     monkeypatch.setattr(Image.Image, "convert", refuse)  # which spaces these are differs between Pillow's versions
-    with pytest.raises(MediaError, match="cannot be converted: conversion from LAB to RGB not supported$"):
+    with pytest.raises(MediaError, match="cannot be decoded: conversion from LAB to RGB not supported$"):
         read(RGB, tmp_path, encoded(Image.new("LAB", (2, 2)), "tiff"))
 
 
