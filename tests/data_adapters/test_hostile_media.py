@@ -65,7 +65,7 @@ def damaged(draw, files):
 
 
 @pytest.mark.parametrize("modality", MODALITIES)
-@settings(max_examples=150)
+@settings(max_examples=80)
 @given(data=st.data())
 def test_damaged_files_are_read_properly_or_refused_by_name(folder, modality, data):
     files, adapters = MODALITIES[modality]
@@ -78,7 +78,7 @@ def test_damaged_files_are_read_properly_or_refused_by_name(folder, modality, da
 
 
 @pytest.mark.parametrize("modality", ["image", "audio"])
-@settings(max_examples=150)
+@settings(max_examples=80)
 @given(data=st.data())
 def test_a_file_cut_anywhere_is_whole_or_refused(folder, modality, data):
     files, adapters = MODALITIES[modality]
@@ -185,12 +185,8 @@ def test_a_webp_of_more_than_its_largest_size_is_refused(tmp_path):
 )
 def test_what_comes_with_a_picture_may_not_unpack_to_much(tmp_path, kind, body):
     bomb = body + zlib.compress(bytes(2**26), 9)
-    (tmp_path / "a.png").write_bytes(png(2, 1, (kind, bomb), pixels=bytes([0, *range(6)])))
-    contracts.check_reader(ImageAdapter(), tmp_path / "a.png")  # a profile is passed over, a text refused
-    if kind != b"iCCP":
-        assert "Decompressed data too large" in refused(
-            ImageAdapter(), tmp_path / "a.png", (tmp_path / "a.png").read_bytes()
-        )
+    reason = refused(ImageAdapter(), tmp_path / "a.png", png(2, 1, (kind, bomb), pixels=bytes([0, *range(6)])))
+    assert reason == "cannot be decoded: Decompressed data too large for PngImagePlugin.MAX_TEXT_CHUNK"
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 5000), (5000, 1)])
