@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from data_adapters import Adapter, load_class, registry
+from data_adapters import Adapter, load_class
 from megabyte_mm.checkpoint import SPEC_KEY, read_checkpoint
 from megabyte_mm.data.files import find_files
 from megabyte_mm.data.windows import resolve_window
@@ -61,15 +61,15 @@ def check_checkpoint(path: str, adapter: Adapter | None, window: int | None) -> 
     data = spec.get("data") if isinstance(spec, dict) else None
     if not isinstance(data, dict) or not isinstance(data.get("adapter"), dict):
         raise ValueError(f"{path}: a damaged checkpoint: it does not say what it was trained on")
-    theirs = data["adapter"]
     if adapter is None:
         return
-    if theirs.get("name") != adapter.name:
-        raise ValueError(f"{path}: trained on {theirs.get('name')!r}, and the data of this run are {adapter.name!r}")
-    ours: dict[str, Any] = registry.spec(adapter)["settings"]
-    pairs = {f"data.adapter.{key}": (value, theirs["settings"].get(key)) for key, value in ours.items()}
-    if window is not None or adapter.length is not None:
-        pairs["data.window"] = resolve_window(adapter, window), data.get("window")
-    differing = [f"{name} is {mine!r} here and {its!r} there" for name, (mine, its) in pairs.items() if mine != its]
+    theirs = data["adapter"]
+    pairs: dict[str, tuple[Any, Any]] = {"data.adapter.name": (adapter.name, theirs.get("name"))}
+    if adapter.name == theirs.get("name"):
+        settings = theirs.get("settings") or {}
+        pairs |= {f"data.adapter.{key}": (value, settings.get(key)) for key, value in adapter.settings().items()}
+        if window is not None or adapter.length is not None:
+            pairs["data.window"] = resolve_window(adapter, window), data.get("window")
+    differing = [f"{name} is {ours!r} here and {its!r} there" for name, (ours, its) in pairs.items() if ours != its]
     if differing:
         raise ValueError(f"{path}: does not fit this run's settings: {'; '.join(differing)}")

@@ -9,6 +9,7 @@ import struct
 import tempfile
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -80,7 +81,7 @@ def huge(path):
 BOMB = zlib.compress(bytes(2**22))
 IMAGE, AUDIO, TEXT = ImageAdapter(), AudioAdapter(), TextAdapter()
 
-ROWS = {
+ROWS: dict[str, dict[str, tuple[Any, Any]]] = {
     "Anything": {
         "a pipe": (FileAdapter(), os.mkfifo),
         "a socket": (FileAdapter(), bound_socket),

@@ -100,7 +100,8 @@ def test_sizes_that_do_not_fit_are_told_with_both_values_before_any_work(refused
 def test_a_checkpoint_of_another_modality_is_refused_before_any_work(refused, save_checkpoint, command, adapter):
     path = save_checkpoint(adapter, window=32)
     line = refused("--ckpt_path", path, command=command)
-    assert line == f"{path}: trained on {adapter.name!r}, and the data of this run are 'text'"
+    told = f"data.adapter.name is 'text' here and {adapter.name!r} there"
+    assert line == f"{path}: does not fit this run's settings: {told}"
 
 
 def test_a_checkpoint_of_other_settings_is_refused_with_both_values(refused, save_checkpoint):
