@@ -6,6 +6,8 @@ PYTEST_ARGS ?=
 #     make oldest OLDEST_TORCH=2.13.0
 OLDEST_TORCH ?= 2.11.0
 OLDEST_VENV ?= .venv-oldest
+# For each target of `make fuzz`.
+FUZZ_SECONDS ?= 60
 
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
@@ -14,7 +16,7 @@ NEW_VENV = "$(PYTHON)" -c 'import sys; v = sys.version_info[:2]; sys.exit(None i
 	&& "$(PYTHON)" -m venv --clear
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench oldest clean
+.PHONY: help demo test check format bench fuzz oldest clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -43,6 +45,10 @@ format: $(READY)  ## format the code and mend what the linter can
 bench: $(READY)  ## time the models against each other
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,bench]'
 	$(BIN)/python benchmarks/run.py
+
+fuzz: $(READY)  ## feed broken files to every reader and loader, FUZZ_SECONDS=60 each (Linux)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,fuzz]'
+	$(BIN)/python -m fuzz.run --seconds $(FUZZ_SECONDS)
 
 oldest:  ## run all tests with the oldest allowed versions, in a virtual environment of their own
 	@$(NEW_VENV) $(OLDEST_VENV)

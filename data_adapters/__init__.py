@@ -10,7 +10,7 @@ sheet.py            contact sheets of pictures
 """
 
 from data_adapters.audio import AudioAdapter
-from data_adapters.base import Adapter, Bytes, ByteStream, Format, MediaError, read_bytes, write_atomically
+from data_adapters.base import Adapter, Bytes, ByteStream, Format, MediaError, printable, read_bytes, write_atomically
 from data_adapters.file import FileAdapter
 from data_adapters.image import ImageAdapter
 from data_adapters.registry import ADAPTERS, adapter_for, build, load_class, register, spec
@@ -32,6 +32,7 @@ __all__ = [
     "build",
     "contact_sheet",
     "load_class",
+    "printable",
     "read_bytes",
     "register",
     "spec",

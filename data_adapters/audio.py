@@ -12,7 +12,7 @@ import soxr
 
 from data_adapters.base import Adapter, ByteStream, Format, MediaError, write_atomically
 from data_adapters.sound_container import empty_flac
-from data_adapters.sound_file import Sound, open_sound
+from data_adapters.sound_file import FREE_SAMPLES, SAMPLES_PER_BYTE, Sound, open_sound
 from data_adapters.sound_samples import BYTES_PER_SAMPLE, Encoding, Samples, Steps, decode, encode, to_int16
 
 Container = Literal["wav", "flac"]
@@ -137,6 +137,8 @@ def _mixed(sound: Sound, channels: int | None) -> Sound:
 def _resampled(sound: Sound, rate: int | None) -> Sound:
     if rate is None or rate == sound.rate:
         return sound
+    if rate > SAMPLES_PER_BYTE * sound.rate and sound.samples.size * rate > FREE_SAMPLES * sound.rate:
+        raise ValueError(f"says that it has {sound.rate} frames a second: too much would come of it at {rate}")
     samples = soxr.resample(sound.samples.astype(np.float64), sound.rate, rate, quality="VHQ")
     return Sound(samples, rate, sound.coding, (*sound.notes, f"resampled from {sound.rate} to {rate} Hz"))
 

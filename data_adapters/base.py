@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import stat
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -22,9 +23,9 @@ class MediaError(ValueError):
     """A file that cannot be read or written as asked; the message names the file and says why in one line."""
 
     def __init__(self, path: str | os.PathLike[str], reason: str) -> None:
-        super().__init__(f"{os.fspath(path)}: {reason}")
         self.path = Path(path)
-        self.reason = reason
+        self.reason = printable(reason)
+        super().__init__(f"{printable(os.fspath(path))}: {self.reason}")
 
     def __reduce__(self) -> tuple[type[MediaError], tuple[Path, str]]:
         return type(self), (self.path, self.reason)
@@ -116,12 +117,38 @@ class Adapter(ABC):
         return length - length % self.unit
 
 
+_SPECIAL = {
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+"""What can be read without end, or waits for somebody who writes."""
+
+
 def read_bytes(path: str | os.PathLike[str]) -> bytes:
-    """The file's content. Raises MediaError where there is none to read: missing, a folder, not permitted."""
+    """The file's content; links are followed.
+
+    Raises MediaError where there is none to read: missing, a folder, a pipe or a device, not permitted, beyond memory.
+    """
+    path = Path(path)
     try:
-        return Path(path).read_bytes()
+        special = _SPECIAL.get(stat.S_IFMT(path.stat().st_mode))
+        content = b"" if special else path.read_bytes()
+    except MemoryError as error:
+        raise MediaError(path, "is too large for this machine's memory") from error
     except OSError as error:
+        if isinstance(error, FileNotFoundError) and path.is_symlink():
+            raise MediaError(path, "is a link to what does not exist") from error
         raise MediaError(path, f"cannot be read: {error.strerror or error}") from error
+    if special:
+        raise MediaError(path, f"is {special}, not a file")
+    return content
+
+
+def printable(text: str) -> str:
+    """The text on one line that every terminal can show: line ends, control codes and raw bytes as escapes."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def write_atomically(path: str | os.PathLike[str], write: Callable[[Path], object]) -> None:

@@ -20,8 +20,6 @@ def bits_per_sample(image: Image.Image, content: bytes) -> int:
             return int(max(image.tag_v2.get(258, (1,))))  # type: ignore[attr-defined]
         case "PPM":
             return _netpbm_bits(image)
-        case "SGI":
-            return content[3] * 8
         case "JPEG2000":
             return _jpeg2000_bits(content)
         case "AVIF":

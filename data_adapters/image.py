@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from data_adapters.base import Adapter, Bytes, ByteStream, Format, MediaError, write_atomically
-from data_adapters.image_file import convert, open_image
+from data_adapters.image_file import convert, decoding, open_image
 from data_adapters.scan import patch_scan, patch_unscan, raster_scan, raster_unscan
 
 Mode = Literal["L", "RGB"]
@@ -73,10 +73,8 @@ class ImageAdapter(Adapter):
         Raises MediaError for what is no image, damaged, deeper than 8 bits, or of another size with fit "exact".
         """
         image, notes = open_image(path)
-        try:
+        with decoding(path):
             image, converted = convert(image, self.mode)
-        except ValueError as error:
-            raise MediaError(path, f"cannot be converted: {error}") from error
         if self.size is not None and image.size != self.size:
             if self.fit == "exact":
                 raise MediaError(path, f"is {_named(image.size)}, not {_named(self.size)} as fit 'exact' demands")

@@ -17,9 +17,16 @@ from data_adapters.bit_depth import bits_per_sample
 
 _DAMAGE = (
     *(OSError, ValueError, SyntaxError, EOFError, LookupError, ArithmeticError),
-    *(TypeError, AttributeError, RuntimeError, struct.error, zlib.error),
+    *(TypeError, AttributeError, AssertionError, RuntimeError, struct.error, zlib.error),
 )
 """What Pillow's decoders raise on damaged files, as found by feeding them some."""
+
+KINDS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "TGA", "PPM", "JPEG2000", "AVIF")
+"""Pillow's names of what is read, whatever the file is called. Of the others some (PCX) hide that they were cut short,
+and some are programs (EPS, which Pillow hands to Ghostscript)."""
+
+_ENDS = {"PNG": b"IEND", "JPEG2000": b"\xff\xd9"}
+"""What Pillow does not miss where it is missing."""
 
 _GREY = ("1", "L", "LA", "La")
 _OTHER_COLOURS = ("CMYK", "YCbCr", "LAB", "HSV")
@@ -33,14 +40,15 @@ def open_image(path: str | os.PathLike[str]) -> tuple[Image.Image, list[str]]:
     decompression bombs), or has more than 8 bits a sample.
     """
     content = read_bytes(path)
-    with _decoding(path):
-        image = Image.open(io.BytesIO(content))
+    with decoding(path):
+        Image.init()
+        image = Image.open(io.BytesIO(content), formats=[kind for kind in KINDS if kind in Image.OPEN])
         bits = bits_per_sample(image, content)
         if bits > 8:
             raise MediaError(path, f"has {bits} bits a sample; only up to 8 can be kept exactly")
         notes = ["only the first of its pictures"] if getattr(image, "is_animated", False) else []
         image.load()
-        if image.format == "PNG" and b"IEND" not in content:
+        if _ENDS.get(str(image.format), b"") not in content:
             raise MediaError(path, "is cut short: its end is missing")
         turn = image.getexif().get(ExifTags.Base.Orientation, 1)
         ImageOps.exif_transpose(image, in_place=True)
@@ -66,7 +74,7 @@ def convert(image: Image.Image, mode: str) -> tuple[Image.Image, list[str]]:
 
 
 @contextmanager
-def _decoding(path: str | os.PathLike[str]) -> Iterator[None]:
+def decoding(path: str | os.PathLike[str]) -> Iterator[None]:
     """Turns all that Pillow raises into MediaError, and its warnings into nothing (a bomb's into an error)."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -76,8 +84,10 @@ def _decoding(path: str | os.PathLike[str]) -> Iterator[None]:
         except MediaError:
             raise
         except UnidentifiedImageError as error:
-            raise MediaError(path, "is no image that Pillow can read") from error
+            raise MediaError(path, f"is no picture that can be read: none of {', '.join(KINDS)}") from error
         except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
             raise MediaError(path, f"is too large to be decoded safely: {error}") from error
+        except MemoryError as error:
+            raise MediaError(path, "is too large for this machine's memory") from error
         except _DAMAGE as error:
-            raise MediaError(path, f"cannot be decoded: {error}") from error
+            raise MediaError(path, f"cannot be decoded: {str(error) or 'its parts contradict each other'}") from error

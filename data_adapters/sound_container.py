@@ -8,21 +8,38 @@ from typing import Literal
 _OPEN_SIZE = 0x7FFF0000
 """Chunk sizes from here on are what streaming programs write instead (0xFFFFFFFF by ffmpeg, 0x7FFFF000 by sox)."""
 
+_Order = Literal["little", "big"]
+_SAMPLES_CHUNK: dict[bytes, tuple[bytes, _Order]] = {
+    b"RIFF": (b"data", "little"),
+    b"RF64": (b"data", "little"),
+    b"RIFX": (b"data", "big"),
+    b"FORM": (b"SSND", "big"),
+}
+"""How a file begins that is made of chunks -> the chunk that holds its samples, and the byte order of sizes."""
+
 _EMPTY_FLAC = b"fLaC" + bytes([0x80, 0, 0, 34]) + struct.pack(">HH", 4096, 4096) + bytes(6)
 
 
 def is_cut_short(content: bytes) -> bool:
     """Whether a WAV, AIFF or Ogg file lacks its end. Of FLAC the decoder tells, of MP3 the number of frames decoded."""
-    match content[:4]:
-        case b"RIFF" | b"RF64":
-            return _chunk_is_cut_short(content, b"data", "little")
-        case b"RIFX":
-            return _chunk_is_cut_short(content, b"data", "big")
-        case b"FORM":
-            return _chunk_is_cut_short(content, b"SSND", "big")
-        case b"OggS":
-            return _ogg_is_cut_short(content)
-    return False
+    if content[:4] == b"OggS":
+        return _ogg_is_cut_short(content)
+    return content[:4] in _SAMPLES_CHUNK and _chunk_is_cut_short(content, *_SAMPLES_CHUNK[content[:4]])
+
+
+def has_more(content: bytes) -> bool:
+    """Whether what follows the samples of a WAV or AIFF file is no further chunk: its sizes are wrong then."""
+    name, order = _SAMPLES_CHUNK.get(content[:4], (b"data", "little"))
+    chunk = _find_chunk(content, name, order) if content[:4] in _SAMPLES_CHUNK else None
+    if chunk is None or chunk[1] >= _OPEN_SIZE:
+        return False
+    at, end = sum(chunk) + chunk[1] % 2, len(content.rstrip(b"\0"))
+    while at + 8 <= end:
+        if not content[at : at + 4].decode("latin-1").isprintable():
+            return True
+        size = int.from_bytes(content[at + 4 : at + 8], order)
+        at += 8 + size + size % 2
+    return at < end or at > len(content) + 1
 
 
 def close_wav(content: bytes) -> bytes:
@@ -61,10 +78,11 @@ def read_empty_flac(content: bytes) -> tuple[int, int] | None:
         last = bool(content[at] & 0x80)
         at += 4 + int.from_bytes(content[at + 1 : at + 4], "big")
     packed = int.from_bytes(content[18:26], "big")
-    return (packed >> 44, (packed >> 41 & 7) + 1) if last and at == len(content) else None
+    promised = packed & 2**36 - 1
+    return (packed >> 44, (packed >> 41 & 7) + 1) if last and at == len(content) and not promised else None
 
 
-def _find_chunk(content: bytes, name: bytes, order: Literal["little", "big"]) -> tuple[int, int] | None:
+def _find_chunk(content: bytes, name: bytes, order: _Order) -> tuple[int, int] | None:
     """Where the chunk's content starts, and the size that its header states."""
     at = 12
     while at + 8 <= len(content):
@@ -75,7 +93,7 @@ def _find_chunk(content: bytes, name: bytes, order: Literal["little", "big"]) ->
     return None
 
 
-def _chunk_is_cut_short(content: bytes, name: bytes, order: Literal["little", "big"]) -> bool:
+def _chunk_is_cut_short(content: bytes, name: bytes, order: _Order) -> bool:
     chunk = _find_chunk(content, name, order)
     if chunk is None:
         return int.from_bytes(content[4:8], order) + 8 > len(content)

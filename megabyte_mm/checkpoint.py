@@ -4,21 +4,31 @@ from __future__ import annotations
 
 import os
 import pickle
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+import stat
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields, is_dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from data_adapters import Adapter, registry
-from megabyte_mm.models import ByteModel, build
+from data_adapters import Adapter, printable, registry
+from megabyte_mm.models import ByteModel, ModelConfig, StackConfig, build, config_of
 from megabyte_mm.sharded import is_sharded, read_sharded
 
 SPEC_KEY = "megabyte_mm"
 """Where a Lightning checkpoint holds this project's own entry."""
 FORMAT = 2
 """Raised when the entry changes its meaning; older ones are then migrated here. 1 knew no `sources`."""
+LONGEST = 2**28
+"""Symbols that a window may hold: far beyond what is trained, far below what would fill the memory at once."""
+_DAMAGE = (
+    *(pickle.UnpicklingError, zipfile.BadZipFile, OSError, EOFError, RuntimeError, LookupError, TypeError, ValueError),
+    *(AttributeError, ImportError, AssertionError, ArithmeticError, MemoryError),
+)
+"""What torch raises on damaged files, as found by fuzzing."""
 PREFIX = "model."
 """What precedes the names of the bare model's weights in a Lightning checkpoint."""
 
@@ -89,16 +99,21 @@ def load_model(
     adapter: the class of a modality of your own, whose settings the checkpoint holds under its name. Raises ValueError
     for what is no checkpoint of this project, FileNotFoundError where there is none.
     """
-    checkpoint = _read(path)
+    checkpoint = read_checkpoint(path)
     try:
         return _bundle(checkpoint[SPEC_KEY], _weights(checkpoint["state_dict"]), device, adapter)
     except ValueError as error:
-        raise ValueError(f"{os.fspath(path)}: {error}") from error
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{os.fspath(path)}: a damaged checkpoint ({type(error).__name__}: {error})") from error
+        raise ValueError(f"{os.fspath(path)}: {printable(str(error))}") from error
+    except (LookupError, TypeError, AttributeError, RuntimeError, ArithmeticError) as error:
+        reason = printable(f"{type(error).__name__}: {error}")
+        raise ValueError(f"{os.fspath(path)}: a damaged checkpoint ({reason})") from error
 
 
-def _read(path: str | os.PathLike[str]) -> dict[str, Any]:
+def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """All that a checkpoint holds; tensors of a file stay on the disk until they are read. No code in it is ever run.
+
+    Raises ValueError for what is no checkpoint of this project, FileNotFoundError where there is none.
+    """
     # Of the optimizer's state, twice the weights, nothing is read.
     checkpoint = read_sharded(path, moments=False) if is_sharded(path) else _read_file(path)
     if not isinstance(checkpoint, dict) or SPEC_KEY not in checkpoint:
@@ -108,39 +123,112 @@ def _read(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 def _read_file(path: str | os.PathLike[str]) -> Any:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+        whole = _is_plain_archive(path)
+        found = torch.load(path, map_location="cpu", weights_only=True, mmap=True) if whole else None
+    except _DAMAGE as error:
         if isinstance(error, OSError) and error.filename is not None:  # of torch's own making, they name no file
             raise
         raise ValueError(f"{os.fspath(path)}: not a checkpoint, or a damaged one") from error
+    if found is None:
+        raise ValueError(f"{os.fspath(path)}: not a checkpoint, or a damaged one")
+    return found
 
 
-def _weights(state: dict[str, Tensor]) -> dict[str, Tensor]:
+def _is_plain_archive(path: str | os.PathLike[str]) -> bool:
+    """Whether the file is an archive as torch.save writes it: nothing in it unpacks to more than is there.
+
+    Raises OSError and BadZipFile.
+    """
+    if stat.S_IFMT(Path(path).stat().st_mode) not in (stat.S_IFREG, stat.S_IFDIR):
+        return False  # opening a pipe would wait for somebody who writes
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+        packed = any(member.compress_type != zipfile.ZIP_STORED for member in members)
+        if packed or sum(member.file_size for member in members) > Path(path).stat().st_size:
+            return False
+        pickles = [archive.read(member) for member in members if member.filename.endswith("data.pkl")]
+    # torch lets a pickle ask for a bytearray of any size.
+    return not any(b"\nbytearray\n" in content for content in pickles)
+
+
+def _weights(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(PREFIX): weight for name, weight in state.items() if name.startswith(PREFIX)}
 
 
 def _bundle(
     spec: dict[str, Any], weights: dict[str, Tensor], device: str | torch.device, own: type[Adapter] | None
 ) -> Bundle:
-    if spec["format"] > FORMAT:
+    if not isinstance(spec["format"], int) or spec["format"] > FORMAT:
         raise ValueError(f"written by a newer megabyte-mm (format {spec['format']}); upgrade to read it")
     data = spec["data"]
     sources: dict[str, Any] = data.get("sources", {"": data})
     trained_with = [its["adapter"]["name"] for its in sources.values()]
     if own is not None and own.name not in trained_with:
         raise ValueError(f"trained with the adapter {', '.join(map(repr, trained_with))}, not with {own.name!r}")
-    modalities = {name: Modality(_adapter(its["adapter"], own), its["fixed_length"]) for name, its in sources.items()}
+    config = config_of(spec["model"])
+    _check_data(data, config)
+    _check_weights(config, weights)
+    modalities = {name: _modality(its, data["window"], own) for name, its in sources.items()}
     model = build(spec["model"])
-    try:
-        model.load_state_dict(weights)
-    except RuntimeError as error:
-        raise ValueError("its weights are not those of the model that it describes") from error
+    model.load_state_dict(weights)
     return Bundle(
         model=model.to(device).eval(),
         modalities=modalities,
         conditions=tuple(data["conditions"]),
         window=data["window"],
     )
+
+
+def _check_data(data: Mapping[str, Any], config: ModelConfig) -> None:
+    """Raise ValueError, naming the entry, where what is said of the data is not what training writes."""
+    window, conditions = data["window"], data["conditions"]
+    if isinstance(window, bool) or not isinstance(window, int) or not 1 <= window <= LONGEST:
+        raise ValueError(f"its window is {window!r}; it must be a whole number from 1 to {LONGEST}")
+    if config.max_len != window:
+        raise ValueError(f"its window is {window} and its model's max_len {config.max_len}; they must be equal")
+    named = isinstance(conditions, list) and all(isinstance(name, str) for name in conditions)
+    if not named or len(conditions) != (config.conditions or 1):
+        raise ValueError(f"its conditions {conditions!r} are not the {config.conditions} names that its model knows")
+    if "sources" in data and [*data["sources"]] != conditions[1:]:
+        raise ValueError(f"its sources {[*data['sources']]} are not its conditions {conditions}")
+
+
+def _modality(data: Mapping[str, Any], window: int, own: type[Adapter] | None) -> Modality:
+    """Raises ValueError as `_check_data` does."""
+    adapter, fixed = _adapter(data["adapter"], own), data["fixed_length"]
+    if fixed is not (adapter.length == window) or (adapter.length or 0) > window:
+        raise ValueError(f"its window of {window} and fixed_length {fixed!r} are not those of its adapter's streams")
+    return Modality(adapter, fixed)
+
+
+def _check_weights(config: ModelConfig, weights: Mapping[str, Tensor]) -> None:
+    """Raise ValueError unless the weights are those of the model that the config describes, and all there.
+
+    Found out without memory for a single one: a config may claim any size, and a tensor may repeat what it holds.
+    """
+    wrong = ValueError("its weights are not those of the model that it describes")
+    if any(stack.layers > len(weights) for stack in _stacks(config)):
+        raise wrong
+    try:
+        with torch.device("meta"):
+            expected = {name: weight.shape for name, weight in config.build().state_dict().items()}
+    except (RuntimeError, TypeError, ArithmeticError) as error:  # sizes whose product no number holds
+        raise wrong from error
+    if expected != {name: weight.shape for name, weight in weights.items()}:
+        raise wrong
+    for name, weight in weights.items():
+        whole = weight.layout is torch.strided and weight.is_contiguous() and weight.device.type == "cpu"
+        if not whole or not weight.is_floating_point():
+            raise ValueError(f"its weight {name} is not a plain tensor of floating-point numbers")
+
+
+def _stacks(config: Any) -> Iterator[StackConfig]:
+    for field in fields(config):
+        value = getattr(config, field.name)
+        if isinstance(value, StackConfig):
+            yield value
+        elif is_dataclass(value):
+            yield from _stacks(value)
 
 
 def _adapter(spec: dict[str, Any], own: type[Adapter] | None) -> Adapter:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import io
 import os
 import re
 import sys
@@ -96,6 +97,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return the exit code: 0 all done, 2 a user's mistake, told in one line on stderr."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     os.environ.setdefault(*SHORT_WAIT)
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="surrogateescape")  # file names that are no UTF-8, as they are
     name = arguments[0] if arguments else "--help"
     asks_for_help = name in ("-h", "--help", "--version")
     if not asks_for_help and name not in TRAINING | OURS:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import subprocess
 import sys
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -12,8 +14,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from data_adapters import ByteStream, Format, ImageAdapter, TextAdapter
+from fuzz import contracts, seeds
+from fuzz.mutators import mutate_checkpoint
 from megabyte_mm import generate, load_model
 from megabyte_mm.checkpoint import SPEC_KEY
 
@@ -140,7 +146,7 @@ def test_a_newer_format_asks_for_an_upgrade(save_checkpoint):
 def test_an_unknown_model_and_foreign_weights_are_refused(save_checkpoint):
     path = save_checkpoint(TextAdapter(), window=16)
     spec = torch.load(path, weights_only=True)[SPEC_KEY]
-    change(path, model=spec["model"] | {"config": spec["model"]["config"] | {"max_len": 32}})
+    change(path, model=spec["model"] | {"config": spec["model"]["config"] | {"patch_size": 2}})
     with pytest.raises(ValueError, match=r"tiny\.ckpt: its weights are not those of the model"):
         load_model(path)
     change(path, model={"name": "gpt", "config": {}})
@@ -188,3 +194,151 @@ def test_the_format_of_a_prefix_is_the_adapters_own(save_checkpoint, tmp_path):
     form: Format = adapter.default_format()
     adapter.write(ByteStream(np.arange(64, dtype=np.uint8), form), tmp_path / "a.png")
     assert adapter.read(tmp_path / "a.png").data.tolist() == list(range(64))
+
+
+# Checkpoints of bad intent
+
+
+def spec_of(path: Path) -> dict[str, Any]:
+    return dict(torch.load(path, weights_only=True)[SPEC_KEY])
+
+
+def packed_anew(path: Path, kind: int, **members: bytes) -> None:
+    """Write the archive anew, with other contents of the members whose names end so."""
+    with zipfile.ZipFile(path) as archive:
+        contents = {info.filename: archive.read(info) for info in archive.infolist()}
+    with zipfile.ZipFile(path, "w", kind) as archive:
+        for name, content in contents.items():
+            archive.writestr(name, members.get(name.split("/")[-1].replace(".", "_"), content))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"global_stack": {"dim": 10**9, "layers": 1, "heads": 1}},
+        {"global_stack": {"dim": 4 * 10**18, "layers": 1, "heads": 1}},
+        {"global_stack": {"dim": 4 * 10**30, "layers": 1, "heads": 1}},
+        {"local_stack": {"dim": 8, "layers": 10**9, "heads": 1}},
+        {"local_stack": {"dim": 8, "layers": 1, "heads": 1, "feedforward": 10**12}},
+        {"patch_size": 2},
+        {"conv_encoder": True},
+    ],
+)
+def test_a_model_of_another_size_than_its_weights_is_refused_before_it_is_built(save_checkpoint, changes):
+    path = save_checkpoint(TextAdapter(), window=16)
+    model = spec_of(path)["model"]
+    change(path, model=model | {"config": model["config"] | changes})
+    with pytest.raises(ValueError, match=r"tiny\.ckpt: its weights are not those of the model that it describes$"):
+        load_model(path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"global_stack": {"dim": "16", "layers": 1, "heads": 1}}, "global_stack.dim is '16'; it must be a whole"),
+        ({"global_stack": {"dim": 16, "layers": 1, "heads": 3}}, "global_stack.dim 16 is not a multiple of heads 3"),
+        ({"patch_size": float("nan")}, "patch_size is nan; it must be a whole number"),
+        ({"max_len": 10**12}, "its window is 16 and its model's max_len 1000000000000; they must be equal"),
+        ({"conditions": 10**9}, r"its conditions \['none'\] are not the 1000000000 names"),
+        ({"trap\n": 1}, r"trap\\n is no field of MegabyteConfig"),
+    ],
+)
+def test_a_field_of_a_model_that_cannot_be_is_named(save_checkpoint, changes, reason):
+    path = save_checkpoint(TextAdapter(), window=16)
+    model = spec_of(path)["model"]
+    change(path, model=model | {"config": model["config"] | changes})
+    with pytest.raises(ValueError, match=rf"tiny\.ckpt: {reason}"):
+        load_model(path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"window": float("nan")}, "its window is nan; it must be a whole number from 1 to"),
+        ({"window": True}, "its window is True"),
+        ({"window": -1}, "its window is -1"),
+        ({"window": 10**12}, "its window is 1000000000000"),
+        ({"conditions": "none"}, "its conditions 'none' are not"),
+        ({"conditions": []}, r"its conditions \[\] are not"),
+        ({"fixed_length": True}, "its window of 16 and fixed_length True are not those of its adapter's streams"),
+        ({"fixed_length": None}, "its window of 16 and fixed_length None are not"),
+        ({"adapter": {"name": "os.system", "settings": {}}}, "trained with an adapter of your own, 'os.system'"),
+        ({"adapter": {"name": "../text", "settings": {}}}, "trained with an adapter of your own, '../text'"),
+        ({"adapter": {"name": "text", "settings": {"x": 1}}}, "the adapter 'text' cannot be built with {'x': 1}"),
+        ({"adapter": {"name": [], "settings": {}}}, "a damaged checkpoint"),
+        ({"adapter": "text"}, "a damaged checkpoint"),
+    ],
+)
+def test_what_a_checkpoint_says_of_its_data_is_checked(save_checkpoint, changes, reason):
+    path = save_checkpoint(TextAdapter(), window=16)
+    change(path, data=spec_of(path)["data"] | changes)
+    with pytest.raises(ValueError, match=rf"tiny\.ckpt: {reason}"):
+        load_model(path)
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        lambda weight: weight.to(torch.int64),
+        lambda weight: weight[:1].expand(weight.shape),
+        lambda weight: weight.to_sparse(),
+        lambda weight: weight.to(torch.complex64),
+        lambda weight: torch.empty(weight.shape, device="meta"),
+    ],
+    ids=["whole numbers", "repeated", "sparse", "complex", "none at all"],
+)
+@pytest.mark.filterwarnings("ignore:Sparse invariant checks")
+def test_weights_that_are_no_plain_tensors_are_refused(save_checkpoint, odd):
+    path = save_checkpoint(TextAdapter(), window=16)
+    checkpoint = torch.load(path, weights_only=True)
+    name = next(name for name, weight in checkpoint["state_dict"].items() if weight.ndim == 2 and len(weight) > 1)
+    checkpoint["state_dict"][name] = odd(checkpoint["state_dict"][name])
+    torch.save(checkpoint, path)
+    with pytest.raises(
+        ValueError, match=rf"tiny\.ckpt: its weight {name.removeprefix('model.')} is not a plain tensor"
+    ):
+        load_model(path)
+
+
+def test_an_archive_that_unpacks_to_more_than_it_holds_is_refused(save_checkpoint):
+    path = save_checkpoint(TextAdapter(), window=16)
+    packed_anew(path, zipfile.ZIP_STORED)
+    assert load_model(path).window == 16
+    packed_anew(path, zipfile.ZIP_DEFLATED, data_pkl=bytes(2**20))
+    with pytest.raises(ValueError, match=r"tiny\.ckpt: not a checkpoint, or a damaged one"):
+        load_model(path)
+
+
+def test_a_pickle_may_not_ask_for_memory(save_checkpoint):
+    path = save_checkpoint(TextAdapter(), window=16)
+    packed_anew(path, zipfile.ZIP_STORED, data_pkl=b"\x80\x02c__builtin__\nbytearray\n(J\xff\xff\xff\x7ftR.")
+    with pytest.raises(ValueError, match=r"tiny\.ckpt: not a checkpoint, or a damaged one"):
+        load_model(path)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows has no pipes among its files")
+def test_a_pipe_is_no_checkpoint_and_nobody_waits_for_it(tmp_path):
+    os.mkfifo(tmp_path / "pipe.ckpt")
+    with pytest.raises(ValueError, match=r"pipe\.ckpt: not a checkpoint"):
+        load_model(tmp_path / "pipe.ckpt")
+
+
+@pytest.fixture(scope="module")
+def fuzzed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("fuzzed") / "fuzzed.ckpt"
+
+
+TINY = seeds.checkpoint()
+
+
+@settings(max_examples=60)
+@given(seed=st.integers(0, 2**32), at=st.integers(0, len(TINY)), piece=st.binary(max_size=8))
+def test_a_changed_checkpoint_is_loaded_properly_or_refused_by_name(fuzzed, seed, at, piece):
+    def change(content: bytes) -> bytes:
+        place = at % (len(content) + 1)
+        return content[:place] + piece + content[place + len(piece) :]
+
+    fuzzed.write_bytes(mutate_checkpoint(TINY, seed, change))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        contracts.check_checkpoint(fuzzed)

@@ -27,7 +27,15 @@ MAY_IMPORT_BESIDE = {"samples": {"cli", "commands"}, "helptext": {"cli", "traini
 """Which rooms may import a module that stands beside the levels; for those not named here, none."""
 
 OUTSIDE = {
-    "data_adapters": ("commands", "data", "samples", "checkpoint.py", "writing.py", "training/callbacks.py"),
+    "data_adapters": (
+        "commands",
+        "data",
+        "samples",
+        "checkpoint.py",
+        "writing.py",
+        "training/callbacks.py",
+        "training/agreement.py",
+    ),
     "lightning": ("cli", "data", "training"),
     "pytorch_lightning": (),
 }

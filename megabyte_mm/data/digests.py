@@ -76,5 +76,7 @@ def _stamp(path: Path) -> list[int]:
 
 
 def _sha256(path: Path) -> str:
+    if not path.is_file():  # opening a pipe would wait for somebody who writes
+        raise FileNotFoundError(f"{path} is no regular file")
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -53,32 +53,40 @@ def find_files(path: str, adapter: Adapter | None = None) -> Files:
 
 def _listing(path: str) -> tuple[Path, list[str]]:
     place = Path(path).expanduser()
-    if place.is_file():
-        return place.parent, [place.name]
     if place.is_dir():
         return place, [file.relative_to(place).as_posix() for file in walk(place)]
+    if os.path.lexists(place):
+        return place.parent, [place.name]
     if not glob.has_magic(path):
         raise FileNotFoundError(f"data.path {path}: no such file or folder")
     root = Path(*itertools.takewhile(lambda part: not glob.has_magic(part), place.parts))
     found = map(Path, glob.glob(str(place), recursive=True))  # noqa: PTH207 (which would find hidden files too)
-    files = [file for file in found if file.is_file()]
+    files = [file for file in found if not file.is_dir()]
     if not files:
         raise FileNotFoundError(f"data.path {path}: the pattern matches no file")
     return root, sorted({file.relative_to(root).as_posix() for file in files})
 
 
-def walk(folder: Path, above: frozenset[Path] = frozenset()) -> Iterator[Path]:
-    """All files below a folder, in no order; hidden ones are left out, and links that lead in a circle."""
-    real = folder.resolve()
-    if real in above:  # a link to a folder that holds it
-        return
-    for entry in os.scandir(folder):
-        if entry.name.startswith("."):
+def walk(folder: Path) -> Iterator[Path]:
+    """All that lies below a folder and is no folder, in no order; hidden ones are left out.
+
+    Links are followed, also out of the folder, but for those to a folder that holds them. What cannot be read is named
+    like any file (broken links, pipes), so that whoever reads it says why not.
+    """
+    waiting: list[tuple[Path, frozenset[tuple[int, int]]]] = [(folder, frozenset())]
+    while waiting:
+        here, above = waiting.pop()
+        status = here.stat()
+        real = status.st_dev, status.st_ino
+        if real in above:
             continue
-        if entry.is_dir():
-            yield from walk(Path(entry.path), above | {real})
-        elif entry.is_file():
-            yield Path(entry.path)
+        for entry in os.scandir(here):
+            if entry.name.startswith("."):
+                continue
+            if Path(entry.path).is_dir():  # unlike entry.is_dir, False for a link to itself
+                waiting.append((Path(entry.path), above | {real}))
+            else:
+                yield Path(entry.path)
 
 
 def _choose(names: Sequence[str], path: str) -> tuple[Adapter, list[str]]:

@@ -90,6 +90,19 @@ class OpenSource:
         return splits.with_condition(condition) if condition else splits
 
 
+def adapter_at(path: str) -> Adapter | None:
+    """What reads the files of a path, as far as that is known without encoding any: not of data that lie far away.
+
+    Raises FileNotFoundError and ValueError for a path that cannot be used.
+    """
+    if is_url(path):
+        return None
+    folder = LocalPlace(Path(path).expanduser())
+    if is_prepared(folder):
+        return _same_adapter(ShardReader(folder), None, path)
+    return find_files(path).adapter
+
+
 def open_source(source: Source, name: str, keeping: Keeping) -> OpenSource:
     """The records of a source. Raises as `open_reader` does."""
     reader, adapter = open_reader(source.path, source.adapter, keeping)

@@ -26,6 +26,7 @@ from megabyte_mm.data.module import ByteData
 from megabyte_mm.helptext import ExamplesFormatter
 from megabyte_mm.models import CONFIGS
 from megabyte_mm.sharded import is_sharded, recover
+from megabyte_mm.training.agreement import check_agreement
 from megabyte_mm.training.callbacks import RunReport, SampleWriter, Throughput
 from megabyte_mm.training.checkpoints import (
     AtomicCheckpointIO,
@@ -75,13 +76,26 @@ class TrainingCLI(LightningCLI):
     def _parse_ckpt_path(self) -> None:
         """Leave the checkpoint closed: Lightning looks for hyperparameters in it, and this run's own count."""
 
+    def instantiate_classes(self) -> None:
+        """Model, data and trainer; what does not fit together by the settings alone is told before a file is read."""
+        super().instantiate_classes()
+        data = self._get(self.config, "data")
+        checkpoint = self._get(self.config_init, "ckpt_path")
+        assert isinstance(self.model, ByteLM)
+        is_file = checkpoint is not None and Path(checkpoint).is_file()
+        check_agreement(self.model.net, self.model.method, data.as_dict(), checkpoint if is_file else None)
+
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The trainer with our loggers, checkpoints and progress bar, as far as the user set none."""
         config = self._get(self.config_init, "trainer")
         root = Path(config.default_root_dir).expanduser()
         training = self.subcommand == "fit"
         check_strategy(config.strategy)
-        self.config_init[str(self.subcommand)].ckpt_path = self._checkpoint(root, training)
+        own = self.config_init[str(self.subcommand)]
+        own.ckpt_path = self._checkpoint(root, training)
+        if own.weights_only is False:
+            raise ValueError("weights_only false would run whatever code a checkpoint holds: leave it out")
+        own.weights_only = True  # which is not Lightning's default for a checkpoint at a URL
         callbacks = self._callbacks(config, root, training)
         extra: dict[str, Any] = {"callbacks": callbacks}
         if config.precision is None:

@@ -10,7 +10,6 @@ from data_adapters import (
     ImageAdapter,
     MediaError,
     TextAdapter,
-    read_bytes,
     write_atomically,
 )
 
@@ -60,15 +59,6 @@ def test_missing_files_and_folders_are_refused_in_one_line(adapter, tmp_path):
         with pytest.raises(MediaError) as caught:
             adapter.read(path)
         assert str(caught.value) == f"{path}: cannot be read: {reason}"
-
-
-def test_a_file_without_permission_is_refused(tmp_path, monkeypatch):
-    def refuse(path):
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr("pathlib.Path.read_bytes", refuse)
-    with pytest.raises(MediaError, match=r"cannot be read: Permission denied$"):
-        read_bytes(tmp_path / "secret.txt")
 
 
 @pytest.mark.parametrize("adapter", ADAPTERS, ids=lambda adapter: adapter.name)

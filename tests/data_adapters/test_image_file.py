@@ -156,7 +156,6 @@ def test_cmyk_is_converted_and_said(tmp_path, kind):
         b"P3 1 1 65535\n 1 2 60000",
         b"Pf 1 1\n-1.0\n" + bytes(4),
         encoded(Image.new("I;16", (8, 8)), "jpeg2000"),
-        encoded(Image.new("L", (8, 8)), "sgi", bpc=2),
     ],
 )
 @pytest.mark.parametrize("adapter", [RGB, GREY])
@@ -185,7 +184,7 @@ def test_few_bits_are_not_taken_for_many(tmp_path):
 @pytest.mark.parametrize("part", [0.02, 0.5, 0.9])
 def test_files_cut_short_are_refused(tmp_path, kind, part):
     content = encoded(COLOURS, kind)
-    with pytest.raises(MediaError, match="a.png: (cannot be decoded|is no image)") as caught:
+    with pytest.raises(MediaError, match="a.png: (cannot be decoded|is no picture)") as caught:
         read(RGB, tmp_path, content[: int(len(content) * part)])
     assert "\n" not in str(caught.value)
 
@@ -204,7 +203,7 @@ def test_a_damaged_png_is_refused(tmp_path):
 
 @pytest.mark.parametrize("content", [b"", b"just text", bytes(1000)])
 def test_what_is_no_image_is_refused(tmp_path, content):
-    with pytest.raises(MediaError, match="is no image that Pillow can read$"):
+    with pytest.raises(MediaError, match="is no picture that can be read: none of PNG, JPEG, .*, AVIF$"):
         read(RGB, tmp_path, content)
 
 
@@ -220,7 +219,7 @@ def test_colour_spaces_that_pillow_cannot_convert_are_refused(tmp_path, monkeypa
         raise ValueError(f"conversion from {image.mode} to {mode} not supported")
 
     monkeypatch.setattr(Image.Image, "convert", refuse)  # which spaces these are differs between Pillow's versions
-    with pytest.raises(MediaError, match="cannot be converted: conversion from LAB to RGB not supported$"):
+    with pytest.raises(MediaError, match="cannot be decoded: conversion from LAB to RGB not supported$"):
         read(RGB, tmp_path, encoded(Image.new("LAB", (2, 2)), "tiff"))
 
 

@@ -1,0 +1,159 @@
+"""Small valid files of every kind that the readers meet: where a fuzzer starts, and what the tests damage."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import soundfile
+from PIL import Image, features
+
+from data_adapters import ByteStream, TextAdapter, spec
+
+_PIXELS = np.random.default_rng(0).integers(0, 256, (6, 9, 4), dtype=np.uint8)
+_MODES = {
+    "PNG": ("1", "L", "LA", "P", "RGB", "RGBA", "I;16"),
+    "JPEG": ("L", "RGB", "CMYK"),
+    "GIF": ("1", "L", "P"),
+    "WEBP": ("RGB", "RGBA"),
+    "BMP": ("1", "L", "P", "RGB", "RGBA"),
+    "TIFF": ("1", "L", "P", "RGB", "RGBA", "CMYK", "LAB", "I;16", "F"),
+    "TGA": ("L", "LA", "P", "RGB", "RGBA"),
+    "PPM": ("1", "L", "RGB", "I;16"),
+    "ICO": ("RGBA",),
+    "SGI": ("L", "RGB"),
+    "PCX": ("1", "L", "P", "RGB"),
+    "DDS": ("RGB", "RGBA"),
+    "JPEG2000": ("L", "RGB"),
+    "AVIF": ("RGB",),
+}
+
+
+def pictures() -> dict[str, bytes]:
+    """Pictures by a name that says what they are; formats that this Pillow cannot write are left out."""
+    missing = {kind for kind, feature in (("JPEG2000", "jpg_2000"), ("AVIF", "avif")) if not features.check(feature)}
+    found = {
+        f"{kind}-{mode}": _picture(kind, _in_mode(mode))
+        for kind, modes in _MODES.items()
+        if kind not in missing
+        for mode in modes
+    }
+    rgb, frames = _in_mode("RGB"), [Image.new("L", (9, 6), value) for value in (0, 90, 200)]
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return found | {
+        "JPEG-progressive": _picture("JPEG", rgb, progressive=True, exif=exif),
+        "PNG-described": _picture("PNG", rgb, icc_profile=bytes(200), exif=exif),
+        "PNG-animated": _picture("PNG", frames[0], save_all=True, append_images=frames[1:]),
+        "GIF-animated": _picture("GIF", frames[0], save_all=True, append_images=frames[1:]),
+        "WEBP-animated": _picture("WEBP", rgb, save_all=True, append_images=[_in_mode("RGBA")]),
+        "WEBP-lossless": _picture("WEBP", rgb, lossless=True),
+        "TIFF-many": _picture("TIFF", frames[0], save_all=True, append_images=frames[1:]),
+        "TIFF-lzw": _picture("TIFF", rgb, compression="tiff_lzw"),
+        "TIFF-deflate": _picture("TIFF", rgb, compression="tiff_adobe_deflate"),
+        "TGA-rle": _picture("TGA", rgb, compression="tga_rle"),
+        "BMP-rle": _RLE_BMP,
+    }
+
+
+def _in_mode(mode: str) -> Image.Image:
+    if mode in ("I;16", "I", "F"):
+        deep = {"I;16": np.uint16, "I": np.int32, "F": np.float32}[mode]
+        return Image.fromarray(_PIXELS[..., 0].astype(deep) * 3)
+    image = Image.fromarray(_PIXELS)
+    return image.convert("RGB").convert(mode) if mode in ("CMYK", "LAB") else image.convert(mode)
+
+
+_RLE_BMP = (
+    b"BM\x4c\0\0\0\0\0\0\0\x3e\0\0\0\x28\0\0\0\4\0\0\0\2\0\0\0\1\0\x08\0\1\0\0\0\x0e\0\0\0\0\0\0\0\0\0\0\0\2\0\0\0"
+    b"\0\0\0\0\0\0\0\0\xff\xff\xff\0\4\1\0\0\0\4\0\1\0\1\0\0\0\1"
+)
+
+
+def _picture(kind: str, image: Image.Image, **options: Any) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def sounds() -> dict[str, bytes]:
+    """Sounds by a name that says what they are: every format and coding that libsndfile writes, and channel counts."""
+    found = {}
+    for kind in sorted(soundfile.available_formats().keys() - {"RAW", "SD2"}):  # which hold no header
+        for coding in soundfile.available_subtypes(kind):
+            if (content := _sound(kind, coding, channels=1)) is not None:
+                found[f"{kind}-{coding}"] = content
+    for kind, coding in (("WAV", "PCM_16"), ("WAVEX", "PCM_24"), ("FLAC", "PCM_16"), ("OGG", "VORBIS")):
+        six = _sound(kind, coding, channels=6)
+        assert six is not None
+        found[f"{kind}-{coding}-6"] = six
+    return found
+
+
+def _sound(kind: str, coding: str, channels: int) -> bytes | None:
+    """None where libsndfile does not write that to memory."""
+    frames = 2048 if kind == "MP3" else 64
+    tone = np.sin(np.arange(frames * channels) / 3).reshape(frames, channels) / 2
+    file = io.BytesIO()
+    try:
+        soundfile.write(file, tone, 8000, format=kind, subtype=coding)
+    except (soundfile.LibsndfileError, ValueError):
+        return None
+    return file.getvalue()
+
+
+def texts() -> dict[str, bytes]:
+    """Texts by a name that says what they are."""
+    return {
+        "plain": b"a line\nand another\n",
+        "crlf": b"a line\r\nand another\r",
+        "bom": b"\xef\xbb\xbfmarked",
+        "nul": b"a\0b",
+        "wide": "käse 日本 🧀".encode(),
+        "cut": "käse 🧀".encode()[:-1],
+        "latin": "käse".encode("latin-1"),
+        "empty": b"",
+    }
+
+
+def checkpoint() -> bytes:
+    """A checkpoint of a model of a few hundred weights for text."""
+    import torch
+
+    from megabyte_mm.checkpoint import SPEC_KEY, make_spec
+    from megabyte_mm.models import Megabyte, MegabyteConfig, StackConfig
+
+    stack = StackConfig(dim=8, layers=1, heads=1)
+    model = Megabyte(MegabyteConfig(patch_size=2, max_len=4, global_stack=stack, local_stack=stack, conditions=1))
+    data = {"adapter": spec(TextAdapter()), "window": 4, "conditions": ["none"], "fixed_length": False}
+    weights = {f"model.{name}": weight.half() for name, weight in model.state_dict().items()}
+    file = io.BytesIO()
+    torch.save({SPEC_KEY: make_spec(model, data), "state_dict": weights, "epoch": 0}, file)
+    return file.getvalue()
+
+
+def shard_folder() -> dict[str, bytes]:
+    """The files of a shard folder of three records, by name."""
+    from megabyte_mm.data.shard_writer import ShardWriter, write_index
+
+    with TemporaryDirectory() as folder:
+        writer = ShardWriter(Path(folder), shard_bytes=16)
+        for name, content in (("a.txt", b"first"), ("b.txt", b""), ("c.md", b"the third")):
+            writer.add(name, ByteStream(np.frombuffer(content, np.uint8), TextAdapter().default_format()), "text")
+        write_index(Path(folder), writer.finish(adapter=spec(TextAdapter())))
+        return {file.name: file.read_bytes() for file in Path(folder).iterdir()}
+
+
+def packed(files: dict[str, bytes]) -> bytes:
+    """A shard folder of one shard as one piece of bytes: a line with the index, then the shard."""
+    return files["index.json"] + b"\n" + files["shard-00000.bin"]
+
+
+def unpack(content: bytes, folder: Path) -> None:
+    """Write what `packed` packed, or whatever it has become since."""
+    index, _, shard = content.partition(b"\n")
+    (folder / "index.json").write_bytes(index)
+    (folder / "shard-00000.bin").write_bytes(shard)
