@@ -10,7 +10,7 @@ import numpy as np
 import soundfile
 import soxr
 
-from data_adapters.base import Adapter, ByteStream, Format, MediaError, write_atomically
+from data_adapters.base import Adapter, ByteStream, Format, MediaError, check_whole, write_atomically
 from data_adapters.sound_container import empty_flac
 from data_adapters.sound_file import FREE_SAMPLES, SAMPLES_PER_BYTE, Sound, open_sound
 from data_adapters.sound_samples import BYTES_PER_SAMPLE, Encoding, Samples, Steps, decode, encode, to_int16
@@ -43,6 +43,7 @@ class AudioAdapter(Adapter):
         encoding: Encoding = "pcm16",
         container: Container = "wav",
     ) -> None:
+        check_whole(rate=rate, channels=channels)
         for field, number in (("rate", rate), ("channels", channels)):
             if number is not None and number < 1:
                 raise ValueError(f"{field} must be at least 1, not {number}")

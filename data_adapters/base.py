@@ -146,6 +146,13 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
     return content
 
 
+def check_whole(**values: int | None) -> None:
+    """Raise ValueError, naming the argument, where one that is given is no whole number: a checkpoint may hold any."""
+    for name, value in values.items():
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
+            raise ValueError(f"{name} must be a whole number, not {value!r}")
+
+
 def printable(text: str) -> str:
     """The text on one line that every terminal can show: line ends, control codes and raw bytes as escapes."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

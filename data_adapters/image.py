@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal, get_args
 import numpy as np
 from PIL import Image, ImageOps
 
-from data_adapters.base import Adapter, Bytes, ByteStream, Format, MediaError, write_atomically
+from data_adapters.base import Adapter, Bytes, ByteStream, Format, MediaError, check_whole, write_atomically
 from data_adapters.image_file import convert, decoding, open_image
 from data_adapters.scan import patch_scan, patch_unscan, raster_scan, raster_unscan
 
@@ -55,6 +55,7 @@ class ImageAdapter(Adapter):
         for field, value, known in (("mode", mode, Mode), ("fit", fit, Fit), ("scan", scan, Scan)):
             if value not in get_args(known):
                 raise ValueError(f"{field} must be one of {', '.join(get_args(known))}, not {value!r}")
+        check_whole(patch=patch)
         if patch < 1:
             raise ValueError(f"patch must be at least 1, not {patch}")
         if size is not None:
@@ -156,6 +157,7 @@ def _named(size: tuple[int, int]) -> str:
 def _check_size(size: Sequence[int], divisor: int) -> None:
     if len(size) != 2 or min(size) < 1:
         raise ValueError(f"size must be a width and a height of at least 1, not {size}")
+    check_whole(width=size[0], height=size[1])
     if size[0] % divisor or size[1] % divisor:
         raise ValueError(
             f"size {size[0]}x{size[1]} cannot be cut into squares of patch {divisor}: it must divide both sides"

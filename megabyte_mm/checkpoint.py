@@ -158,8 +158,11 @@ def _weights(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _bundle(
     spec: dict[str, Any], weights: dict[str, Tensor], device: str | torch.device, own: type[Adapter] | None
 ) -> Bundle:
-    if not isinstance(spec["format"], int) or spec["format"] > FORMAT:
-        raise ValueError(f"written by a newer megabyte-mm (format {spec['format']}); upgrade to read it")
+    written = spec["format"]
+    if isinstance(written, bool) or not isinstance(written, int) or written < 1:
+        raise ValueError(f"a damaged checkpoint: its format is {written!r}")
+    if written > FORMAT:
+        raise ValueError(f"written by a newer megabyte-mm (format {written}); upgrade to read it")
     data = spec["data"]
     sources: dict[str, Any] = data.get("sources", {"": data})
     trained_with = [its["adapter"]["name"] for its in sources.values()]

@@ -143,6 +143,14 @@ def test_a_newer_format_asks_for_an_upgrade(save_checkpoint):
         load_model(path)
 
 
+@pytest.mark.parametrize("written", [0, -1, True, 1.0, float("nan"), "1", []])
+def test_a_format_that_no_version_wrote_is_damage(save_checkpoint, written):
+    path = save_checkpoint(TextAdapter(), window=16)
+    change(path, format=written)
+    with pytest.raises(ValueError, match=r"tiny\.ckpt: a damaged checkpoint: its format is"):
+        load_model(path)
+
+
 def test_an_unknown_model_and_foreign_weights_are_refused(save_checkpoint):
     path = save_checkpoint(TextAdapter(), window=16)
     spec = torch.load(path, weights_only=True)[SPEC_KEY]
@@ -267,6 +275,14 @@ def test_a_field_of_a_model_that_cannot_be_is_named(save_checkpoint, changes, re
         ({"adapter": {"name": "text", "settings": {"x": 1}}}, "the adapter 'text' cannot be built with {'x': 1}"),
         ({"adapter": {"name": [], "settings": {}}}, "a damaged checkpoint"),
         ({"adapter": "text"}, "a damaged checkpoint"),
+        ({"adapter": {"name": "audio", "settings": {"rate": 0.5}}}, "rate must be a whole number, not 0.5"),
+        ({"adapter": {"name": "audio", "settings": {"channels": True}}}, "channels must be a whole number, not True"),
+        ({"adapter": {"name": "image", "settings": {"patch": float("nan")}}}, "patch must be a whole number, not nan"),
+        ({"adapter": {"name": "image", "settings": {"size": [8.0, 8]}}}, "width must be a whole number, not 8.0"),
+        (
+            {"adapter": {"name": "image", "settings": {"size": [10**9, 10**9]}}},
+            "its window of 16 and fixed_length False",
+        ),
     ],
 )
 def test_what_a_checkpoint_says_of_its_data_is_checked(save_checkpoint, changes, reason):
