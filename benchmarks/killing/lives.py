@@ -13,8 +13,8 @@ from pathlib import Path
 
 from benchmarks.killing.phases import FILE, PHASES, START_UP
 
-EARLY = 0.25
-"""The share of lives that are killed before they train."""
+EARLY = 4
+"""Of so many lives, one is killed before it trains."""
 NEVER = float("inf")
 
 
@@ -84,12 +84,14 @@ class Run:
 def live_and_die(run: Run, name: str, kills: int, seed: int, whole: Life) -> list[Life]:
     """The lives of a run that is killed so many times, or until it is done, and then left alone.
 
-    The moments are drawn by `seed`: some of the start-up, the others of so much training that a life makes its share.
+    The moments are drawn by `seed`: some in the start-up, the others in a life's share of the undisturbed training.
     """
-    draw, lives = random.Random(seed), []
+    draw = random.Random(seed)
+    share = whole.training / (kills * (1 - 1 / EARLY))
+    lives: list[Life] = []
     while len(lives) < kills:
-        early = draw.random() < EARLY
-        moment = draw.random() * (whole.startup if early else 1.6 * whole.training / (kills * (1 - EARLY)))
+        early = len(lives) % EARLY == EARLY - 1
+        moment = draw.random() * (whole.startup if early else share)
         lives.append(run.live(name, startup=moment) if early else run.live(name, training=moment))
         print(f"  {lives[-1]}", file=sys.stderr, flush=True)
         if not lives[-1].killed:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -10,14 +11,14 @@ from megabyte_mm.samples import make_samples
 
 SETTINGS = ("text", "image")
 
-_DATA = {
-    "text": {"adapter": {"class_path": "data_adapters.FileAdapter"}, "window": 256, "max_val_windows": 24},
+_DATA: dict[str, dict[str, Any]] = {
+    "text": {"adapter": {"class_path": "data_adapters.FileAdapter"}, "window": 256, "max_val_windows": 64},
     "image": {
         "adapter": {"class_path": "data_adapters.ImageAdapter", "init_args": {"mode": "RGB", "size": [16, 16]}},
         "classes": True,
     },
 }
-_NET = {
+_NET: dict[str, dict[str, Any]] = {
     "text": {"patch_size": 8, "global_stack": {"dim": 256, "layers": 2, "heads": 4}, "cross_patch": 4},
     "image": {"global_stack": {"dim": 192, "layers": 2, "heads": 4}},
 }
@@ -51,7 +52,7 @@ def write_settings(name: str, folder: Path, steps: int) -> Path:
             "net": {**_NET[name], "local_stack": {"dim": 64, "layers": 2, "heads": 2}, "dropout": 0.1},
             "optimizer": {"lr": 2e-3, "warmup_steps": 10, "decay": "cosine"},
         },
-        "samples": {"count": 1, "length": 32},
+        "samples": {"count": 1, "length": 128},
     }
     path = folder / f"{name}.yaml"
     path.write_text(yaml.safe_dump(config), encoding="utf-8")
