@@ -69,7 +69,7 @@ def _unlike_figures(whole: Figures, other: Figures) -> list[str]:
 def _unlike_samples(whole: Path, other: Path) -> list[str]:
     drawn = {path.relative_to(path.parents[1]): path.read_bytes() for path in whole.glob("logs/*/samples/*/*")}
     return [
-        f"{path}: another sample than in the undisturbed run"
+        f"{path.relative_to(other)}: another sample than in the undisturbed run"
         for path in sorted(other.glob("logs/*/samples/*/*"))
         if path.read_bytes() != drawn[path.relative_to(path.parents[1])]
     ]
