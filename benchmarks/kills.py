@@ -18,7 +18,7 @@ import torch
 from benchmarks.killing.comparing import differences
 from benchmarks.killing.lives import Life, Run, live_and_die
 from benchmarks.killing.phases import PHASES
-from benchmarks.killing.settings import SETTINGS, write_settings
+from benchmarks.killing.settings import SETTINGS, UPDATES_TO_VALIDATION, write_settings
 from benchmarks.report import Table, in_a_line, machine, write_figures
 
 
@@ -68,9 +68,9 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--folder", type=Path, help="where the runs' folders are made (default: the system's own)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the machine and all figures there")
     options = parser.parse_args(arguments)
-    for name in ("kills", "steps", "threads"):
-        if getattr(options, name) < 1:
-            parser.error(f"--{name} must be at least 1, not {getattr(options, name)}")
+    for name, least in {"kills": 1, "steps": UPDATES_TO_VALIDATION, "threads": 1}.items():
+        if getattr(options, name) < least:
+            parser.error(f"--{name} must be at least {least}, not {getattr(options, name)}")
     for name, folder in {"folder": options.folder, "json": options.json and options.json.parent}.items():
         if folder is not None and not folder.is_dir():
             parser.error(f"--{name}: there is no folder {folder}")

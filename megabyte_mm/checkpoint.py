@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -67,6 +68,8 @@ def _read(path: str | os.PathLike[str]) -> dict[str, Any]:
     try:
         # Mapped, so that of the optimizer's state, twice the weights, nothing is read.
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(error.errno, f"{error.strerror}{last_beside(path)}", os.fspath(path)) from error
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
         if isinstance(error, OSError) and error.filename is not None:  # of torch's own making, they name no file
             raise
@@ -74,6 +77,14 @@ def _read(path: str | os.PathLike[str]) -> dict[str, Any]:
     if not isinstance(checkpoint, dict) or SPEC_KEY not in checkpoint:
         raise ValueError(f"{os.fspath(path)}: not a checkpoint of megabyte-mm")
     return checkpoint
+
+
+def last_beside(path: str | os.PathLike[str]) -> str:
+    """What else to say of a missing best.ckpt where the run has a last.ckpt."""
+    last = Path(path).with_name("last.ckpt")
+    if Path(path).name != "best.ckpt" or not last.is_file():
+        return ""
+    return f"; there is {last}: best.ckpt comes with the first validation"
 
 
 def _weights(state: dict[str, Tensor]) -> dict[str, Tensor]:

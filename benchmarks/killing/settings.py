@@ -10,6 +10,8 @@ import yaml
 from megabyte_mm.samples import make_samples
 
 SETTINGS = ("text", "image")
+UPDATES_TO_VALIDATION = 7
+BATCHES_IN_UPDATE = 2
 
 _DATA: dict[str, dict[str, Any]] = {
     "text": {"adapter": {"class_path": "data_adapters.FileAdapter"}, "window": 256, "max_val_windows": 64},
@@ -38,8 +40,8 @@ def write_settings(name: str, folder: Path, steps: int) -> Path:
         "checkpoint_minutes": 0.0,
         "trainer": {
             "max_steps": steps,
-            "val_check_interval": 14,
-            "accumulate_grad_batches": 2,
+            "val_check_interval": UPDATES_TO_VALIDATION * BATCHES_IN_UPDATE,
+            "accumulate_grad_batches": BATCHES_IN_UPDATE,
             "log_every_n_steps": 1,
             "accelerator": "cpu",
             "devices": 1,

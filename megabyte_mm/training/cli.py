@@ -20,6 +20,7 @@ from lightning.pytorch.callbacks import LearningRateMonitor, ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.plugins import TorchCheckpointIO
 
+from megabyte_mm.checkpoint import last_beside
 from megabyte_mm.data.module import ByteData
 from megabyte_mm.helptext import ExamplesFormatter
 from megabyte_mm.models import CONFIGS
@@ -144,7 +145,7 @@ class TrainingCLI(LightningCLI):
 
 
 def _missing(path: Any) -> NoReturn:
-    raise ValueError(f"--ckpt_path: there is no file {path}")
+    raise ValueError(f"--ckpt_path: there is no file {path}{last_beside(path)}")
 
 
 def check_writable(root: Path) -> None:

@@ -95,7 +95,7 @@ def test_a_run_that_is_killed_in_everything_it_does_ends_as_if_nothing_had_been(
 
 
 def test_the_program_kills_real_commands_and_finds_nothing_else(tmp_path, capfd):
-    options = ("--settings", "text", "--kills", "1", "--steps", "4", "--folder", str(tmp_path))
+    options = ("--settings", "text", "--kills", "1", "--steps", "8", "--seed", "1", "--folder", str(tmp_path))
     assert kills.main([*options, "--json", str(tmp_path / "figures.json")]) == 0
     ((row,),) = json.loads((tmp_path / "figures.json").read_text())["text"].values()
     assert row["differences"] == 0
