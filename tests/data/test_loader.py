@@ -43,6 +43,7 @@ def test_loading_processes_outlive_signals_to_the_group_and_end_with_the_loader(
     first = next(batches)
     [process] = multiprocessing.active_children()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        assert process.pid is not None
         os.kill(process.pid, number)
     assert ids([first, *batches]) == ids(loader(records))
     _end_workers(weakref.ref(loading))

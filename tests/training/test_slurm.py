@@ -67,8 +67,13 @@ def test_a_requeue_that_fails_is_told_and_an_array_is_requeued_by_its_task(
     assert torch.load(root / "last.ckpt", weights_only=True)["global_step"] == 3
 
 
-def test_the_time_limit_itself_requeues_nothing(fit, root, events, slurm):
-    events.at = {("train", 2, 2): [signal.SIGTERM]}
-    assert fit() == 128 + signal.SIGTERM
+PLUGIN = "--trainer.plugins=lightning.pytorch.plugins.environments.SLURMEnvironment"
+NO_REQUEUE = {signal.SIGTERM: (), signal.SIGUSR1: (PLUGIN, "--trainer.plugins.auto_requeue=false")}
+
+
+@pytest.mark.parametrize("number", NO_REQUEUE)
+def test_the_time_limit_itself_and_a_run_that_wants_none_requeue_nothing(fit, root, events, slurm, number):
+    events.at = {("train", 2, 2): [number]}
+    assert fit(*NO_REQUEUE[number]) == 128 + number
     assert torch.load(root / "last.ckpt", weights_only=True)["global_step"] == 3
     assert not slurm.exists()
