@@ -59,6 +59,8 @@ def encoded(files: Files, cache_dir: str | None = None) -> ShardReader:
     try:
         contents = _fill(temporary, files, digests)
         return _publish(temporary, home / _key(files, contents))
+    except OSError as error:  # one of writing does not name the file
+        raise OSError(error.errno, error.strerror, error.filename or str(home)) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
