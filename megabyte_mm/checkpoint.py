@@ -125,6 +125,8 @@ def _read_file(path: str | os.PathLike[str]) -> Any:
     try:
         whole = _is_plain_archive(path)
         found = torch.load(path, map_location="cpu", weights_only=True, mmap=True) if whole else None
+    except FileNotFoundError as error:
+        raise FileNotFoundError(error.errno, f"{error.strerror}{last_beside(path)}", os.fspath(path)) from error
     except _DAMAGE as error:
         if isinstance(error, OSError) and error.filename is not None:  # of torch's own making, they name no file
             raise
@@ -149,6 +151,14 @@ def _is_plain_archive(path: str | os.PathLike[str]) -> bool:
         pickles = [archive.read(member) for member in members if member.filename.endswith("data.pkl")]
     # torch lets a pickle ask for a bytearray of any size.
     return not any(b"\nbytearray\n" in content for content in pickles)
+
+
+def last_beside(path: str | os.PathLike[str]) -> str:
+    """What else to say of a missing best.ckpt where the run has a last.ckpt."""
+    last = Path(path).with_name("last.ckpt")
+    if Path(path).name != "best.ckpt" or not last.is_file():
+        return ""
+    return f"; there is {last}: best.ckpt comes with the first validation"
 
 
 def _weights(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -136,6 +136,12 @@ def test_a_missing_file_and_a_folder_are_told_apart(tmp_path):
         load_model(tmp_path)
 
 
+def test_a_missing_best_checkpoint_points_to_the_last(save_checkpoint, tmp_path):
+    save_checkpoint(TextAdapter(), window=16, name="last.ckpt")
+    with pytest.raises(FileNotFoundError, match=r"there is .*last\.ckpt: best\.ckpt comes with the first validation"):
+        load_model(tmp_path / "best.ckpt")
+
+
 def test_a_newer_format_asks_for_an_upgrade(save_checkpoint):
     path = save_checkpoint(TextAdapter(), window=16)
     change(path, format=99)

@@ -30,8 +30,9 @@ from megabyte_mm.data.loader import Batch
 from megabyte_mm.data.module import ByteData
 from megabyte_mm.samples import make_samples
 from megabyte_mm.training.callbacks import Throughput
-from megabyte_mm.training.cli import TRAINER_DEFAULTS, best_precision, loggers
+from megabyte_mm.training.cli import TRAINER_DEFAULTS, best_precision
 from megabyte_mm.training.display import LOGGERS, tidy_output
+from megabyte_mm.training.logs import loggers
 from megabyte_mm.training.memory import keep_freed_memory
 from megabyte_mm.training.module import ByteLM
 

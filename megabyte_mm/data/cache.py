@@ -55,6 +55,8 @@ def encoded(files: Files, cache_dir: str | None = None) -> ShardReader:
             key = key_of(files, encode(files, digests, writer))
             write_index(temporary, finished(writer, files, key))
         return _publish(temporary, home / key)
+    except OSError as error:  # one of writing does not name the file
+        raise OSError(error.errno, error.strerror, error.filename or str(home)) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from data_adapters.base import write_atomically
+from data_adapters.base import MediaError, write_atomically
 from megabyte_mm.data.progress import progress
 
 _SETTLED_NS = 2 * 10**9
@@ -54,7 +54,7 @@ def file_digests(paths: Sequence[Path], memo: Path) -> list[Digest]:
             fresh[key] = [*stamp, digest]
         digests.append(Digest(digest, stamp))
     if fresh != known:
-        with suppress(OSError):  # a full disk, or a cache that is only to be read
+        with suppress(OSError, MediaError):  # a full disk, or a cache that is only to be read
             memo.parent.mkdir(parents=True, exist_ok=True)
             text = json.dumps(fresh, separators=(",", ":"))
             write_atomically(memo, lambda temporary: temporary.write_text(text, encoding="ascii"))

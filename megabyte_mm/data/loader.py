@@ -7,7 +7,10 @@ because workers live for many epochs and would not hear of a new one.
 
 from __future__ import annotations
 
+import atexit
 import math
+import signal
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -178,6 +181,21 @@ class WindowSampler(DistributedSampler[Request], SequentialSampler):
         return np.append(np.minimum(np.arange(count) * self.batch_size, mine - count + np.arange(count)), mine)
 
 
+def _leave_signals_to_the_run(worker: int) -> None:
+    """Let a loading process go on where a signal meets a whole group: the process that trains decides when to end."""
+    for name in ("SIGINT", "SIGTERM", "SIGUSR1"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+
+
+def _end_workers(loader: weakref.ref[ResumableLoader]) -> None:
+    """End loading processes that are left when Python ends: it would send them SIGTERM and then wait for them."""
+    found = loader()
+    iterator = None if found is None else found._iterator
+    if iterator is not None:
+        iterator._shutdown_workers()  # type: ignore[attr-defined] # as Lightning does after an orderly end
+
+
 class ResumableLoader(DataLoader[Batch]):
     """A DataLoader whose state is plain values, and which continues after exactly the batches it had handed out.
 
@@ -204,9 +222,12 @@ class ResumableLoader(DataLoader[Batch]):
             num_workers=num_workers,
             pin_memory=pin_memory,
             persistent_workers=num_workers > 0,
+            worker_init_fn=_leave_signals_to_the_run,
         )
         self._settings = dict(fixed)
         self._far = far
+        if num_workers > 0:
+            atexit.register(_end_workers, weakref.ref(self))
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
         # A generator, so that it looks at the sampler only when the first batch is asked for: Lightning calls `iter`

@@ -14,7 +14,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
-from data_adapters import Adapter, AudioAdapter, ByteStream, ImageAdapter, TextAdapter
+from data_adapters import Adapter, AudioAdapter, ByteStream, ImageAdapter, MediaError, TextAdapter
 from megabyte_mm.data.loader import Batch
 from megabyte_mm.data.records import Records
 from megabyte_mm.generation import Request, Sampling, continue_all
@@ -55,16 +55,18 @@ class Throughput(Callback):
     ) -> None:
         """Count, and log at the trainer's interval."""
         interval = max(trainer.log_every_n_steps, 1)  # type: ignore[attr-defined] # set by a connector
+        logging_now = trainer.global_step % interval == 0
         self.bytes += batch.ids.numel() * trainer.world_size
+        if logging_now:
+            pl_module.log("train/bytes", float(self.bytes))
         if self._since is None:
             self._since = time.perf_counter(), self.bytes
-        elif trainer.global_step % interval == 0:
+        elif logging_now:
             began, before = self._since
             speed = (self.bytes - before) / max(time.perf_counter() - began, 1e-9)
             self._since = time.perf_counter(), self.bytes
             flops = pl_module.model.training_flops_per_byte() * speed  # type: ignore[union-attr,operator]
-            values = {"train/bytes": float(self.bytes), "train/bytes_per_s": speed, "train/flops_per_s": float(flops)}
-            pl_module.log_dict(values)
+            pl_module.log_dict({"train/bytes_per_s": speed, "train/flops_per_s": float(flops)})
 
 
 class RunReport(Callback):
@@ -147,7 +149,11 @@ class SampleWriter(Callback):
         assert isinstance(pl_module, ByteLM)
         model = whole(pl_module.model, trainer.is_global_zero, pl_module.device)
         if model is not None:
-            self._write(Path(log_dir) / "samples" / f"step-{trainer.global_step:07d}", trainer, model)
+            folder = Path(log_dir) / "samples" / f"step-{trainer.global_step:07d}"
+            try:
+                self._write(folder, trainer, model)
+            except (MediaError, OSError) as error:  # a full disk is no reason to stop training
+                log.warning("%s: no samples: %s", os.path.relpath(folder), error)
 
     def _write(self, folder: Path, trainer: Trainer, model: ByteModel) -> None:
         made = self._continuations(trainer, model)

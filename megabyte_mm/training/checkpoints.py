@@ -1,109 +1,103 @@
-"""A run's checkpoints, best.ckpt and last.ckpt, and how it is stopped without losing or repeating a batch."""
+"""A run's checkpoints, best.ckpt and last.ckpt: what is in them, when they are written, and how."""
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import pickle
-import signal
-import threading
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins import TorchCheckpointIO
+from lightning.pytorch.utilities import rank_zero_only
 
 from megabyte_mm.sharded import is_sharded, put_in_place, read_sharded
+from megabyte_mm.training.signals import Interrupted
 
 log = logging.getLogger(__name__)
 
 
-class Interrupted(BaseException):  # not an Exception, which Lightning swallows in places
-    """A signal ended the run. clean: between two steps, so that a checkpoint written now is exact."""
+class KeptCheckpoint(ModelCheckpoint):
+    """A checkpoint of a fixed name. Where it cannot be written, the former one stays, and the run hears of it.
 
-    def __init__(self, number: int, clean: bool) -> None:
-        super().__init__(signal.Signals(number).name)
-        self.number, self.clean = number, clean
-
-
-class StopBetweenSteps(Callback):
-    """Turns Ctrl-C and SIGTERM into an end between two steps; a second signal ends the run at once.
-
-    Lightning raises KeyboardInterrupt wherever the signal falls, and a checkpoint written then has counted a batch that
-    the weights may not have learned from, or half an update. Its `trainer.should_stop` runs a whole validation first.
-    So the signal is only noted, and acted upon after the next update. Validation changes nothing and ends at once.
+    failure: why the latest attempt failed, the same on every process; None where it did not.
     """
 
-    def __init__(self) -> None:
-        self.received: int | None = None
-        self._trainer: Trainer
-        self._step, self._updated = 0, False
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Listen from now on, in place of Lightning, which restores the former handlers at the end of the run."""
-        self._trainer, self._step = trainer, trainer.global_step
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                signal.signal(number, self._note)
-
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        """Note whether this batch made an update: gradients that are being accumulated are in no checkpoint."""
-        self._updated, self._step = trainer.global_step != self._step, trainer.global_step
-
-    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        """Stop here if asked to. The batch that was just fetched is not counted: see LastCheckpoint."""
-        if self._updated:
-            self._stop_if_asked(trainer)
-
-    def on_validation_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        """Stop here if asked to."""
-        self._stop_if_asked(trainer)
-
-    def _stop_if_asked(self, trainer: Trainer) -> None:
-        asked = self.received is not None
-        if trainer.world_size > 1:  # the signal may reach one process only, or each at another step
-            asked = trainer.strategy.reduce_boolean_decision(asked, all=False)
-        if asked:
-            raise Interrupted(self.received or signal.SIGTERM, clean=True)
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        alone, again = self._trainer.world_size == 1, self.received is not None
-        self.received = number
-        if again or (alone and self._trainer.validating):
-            raise Interrupted(number, clean=alone and self._trainer.validating)
-        if self._trainer.is_global_zero:
-            os.write(2, b"\nstopping after this step; once more stops at once\n")  # logging is not safe in a handler
-
-
-class BestCheckpoint(ModelCheckpoint):
-    """Keeps best.ckpt, the lowest val/bpb so far. After a resume it goes on from the best.ckpt in its own folder."""
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder, filename="best", monitor="val/bpb", enable_version_counter=False)
+    failure: str | None = None
 
     @property
     def state_key(self) -> str:
         """The same whatever the settings are."""
         return type(self).__name__
 
+    @rank_zero_only
+    def tell_failure(self, again: str) -> None:
+        """Say that training goes on without it. again: when it is tried again."""
+        log.warning("%s; training goes on, and it is tried again %s", self.failure, again)
+
+    def _save_checkpoint(self, trainer: Trainer, filepath: str) -> None:
+        failure, saved = None, self._last_global_step_saved
+        try:
+            super()._save_checkpoint(trainer, filepath)
+        except OSError as error:
+            failure = str(error)
+            trainer.strategy.barrier("Trainer.save_checkpoint")  # the other processes have nothing to write: they wait
+        self.failure = trainer.strategy.broadcast(failure)
+        if self.failure is not None:
+            self._last_global_step_saved = saved
+
+
+class BestCheckpoint(KeptCheckpoint):
+    """Keeps best.ckpt, the lowest val/bpb so far. After a resume it goes on from the best.ckpt in its own folder."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, filename="best", monitor="val/bpb", enable_version_counter=False)
+        self._written: float | None = None
+
     def state_dict(self) -> dict[str, Any]:
         """No path, so that a run folder may be moved or copied."""
-        return {"val/bpb": None if self.best_model_score is None else float(self.best_model_score)}
+        return {"val/bpb": self._written}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on, unless the run goes on in another folder."""
-        path = Path(self.dirpath or "", "best.ckpt")
-        if state_dict["val/bpb"] is not None and path.exists():
-            self.best_model_score = self.kth_value = torch.tensor(state_dict["val/bpb"], dtype=torch.float64)
-            self.best_model_path = self.kth_best_model_path = str(path)
-            self.best_k_models = {str(path): self.best_model_score}
+        if Path(self.dirpath or "", "best.ckpt").exists():
+            self._go_back_to(state_dict["val/bpb"])
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Raises OSError where the best of the run is in no file, once all else is done."""
+        if self.failure is not None:
+            raise OSError(self.failure)
+
+    def _save_checkpoint(self, trainer: Trainer, filepath: str) -> None:
+        assert self.current_score is not None
+        before, self._written = self._written, float(self.current_score)  # which is also in the file
+        try:
+            super()._save_checkpoint(trainer, filepath)
+        except BaseException:
+            self._written = before
+            raise
+        if self.failure is not None:
+            self._go_back_to(before)
+            self.tell_failure("when a validation is better than the one that it holds")
+
+    def _go_back_to(self, score: float | None) -> None:
+        """Compare later validations with what best.ckpt holds."""
+        self._written, path = score, str(Path(self.dirpath or "", "best.ckpt"))
+        held = None if score is None else torch.tensor(score, dtype=torch.float64)
+        self.best_model_path = "" if held is None else path
+        self.best_model_score = held
+        self.best_k_models = {} if held is None else {path: held}
+        if held is not None:
+            self.kth_best_model_path, self.kth_value = path, held
 
 
-class LastCheckpoint(ModelCheckpoint):
+class LastCheckpoint(KeptCheckpoint):
     """Keeps last.ckpt: every few minutes of training, at the end, and when StopBetweenSteps ends the run.
 
     It holds Lightning's counters as they were after the last update or the validation that followed it, whenever it is
@@ -119,11 +113,6 @@ class LastCheckpoint(ModelCheckpoint):
         self._counters: dict[str, Any] = {}
         self._saving = False
         self._step, self._updated = 0, False
-
-    @property
-    def state_key(self) -> str:
-        """The same whatever the settings are."""
-        return type(self).__name__
 
     def state_dict(self) -> dict[str, Any]:
         """Nothing to remember."""
@@ -148,7 +137,10 @@ class LastCheckpoint(ModelCheckpoint):
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Save when it is time, as Lightning does after a batch."""
         if self._updated:
+            self.failure = None
             super().on_train_batch_end(trainer, pl_module, None, batch, batch_idx)
+            if self.failure is not None:
+                self.tell_failure("after the next interval")
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """From here on, resuming begins with this validation."""
@@ -162,16 +154,19 @@ class LastCheckpoint(ModelCheckpoint):
             self._counters = trainer.fit_loop.state_dict()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save what came after the last interval."""
+        """Save what came after the last interval. Raises OSError where that fails."""
         if self._last_global_step_saved != trainer.global_step:
-            self._save_checkpoint(trainer, self.format_checkpoint_name({}))
+            self._save_or_fail(trainer)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Save where that is exact; after any other end, what the last interval left is the better checkpoint."""
+        """Save where that is exact; after any other end, what the last interval left is the better checkpoint.
+
+        Raises OSError where it cannot be saved.
+        """
         if not isinstance(exception, Interrupted):
             return
         if exception.clean and self._counters:
-            self._save_checkpoint(trainer, self.format_checkpoint_name({}))
+            self._save_or_fail(trainer)
         path = Path(self.dirpath or "", "last.ckpt")
         if trainer.is_global_zero and path.exists():
             where = f"step {self._last_global_step_saved}, saved in {os.path.relpath(path)}"
@@ -182,10 +177,17 @@ class LastCheckpoint(ModelCheckpoint):
         if self._saving:
             checkpoint["loops"]["fit_loop"] = self._counters
 
+    def _save_or_fail(self, trainer: Trainer) -> None:
+        self._save_checkpoint(trainer, self.format_checkpoint_name({}))
+        if self.failure is not None:
+            raise OSError(self.failure)
+
     def _save_checkpoint(self, trainer: Trainer, filepath: str) -> None:
         self._saving = True
-        super()._save_checkpoint(trainer, filepath)
-        self._saving = False
+        try:
+            super()._save_checkpoint(trainer, filepath)
+        finally:
+            self._saving = False
 
 
 def validate_first(loops: dict[str, Any]) -> None:
@@ -203,21 +205,21 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
-        """Write it, to the disk itself."""
+        """Write it, to the disk itself. Raises OSError, in one line, where that fails: what was there before stays."""
         if "://" in str(path):
             super().save_checkpoint(checkpoint, path, storage_options)
             return
         place = Path(path)
-        place.parent.mkdir(parents=True, exist_ok=True)
         temporary = place.with_name(f".{place.name}.tmp")  # what a kill leaves of it, the next one overwrites
         try:
-            with temporary.open("wb") as file:
-                torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
+            place.parent.mkdir(parents=True, exist_ok=True)
+            _write_through(checkpoint, temporary)
             put_in_place(temporary, place)
+        except OSError as error:
+            raise _explained(error, place, checkpoint) from error
         finally:
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
         """Read it, of a folder of shards the whole. Raises ValueError for what is no checkpoint."""
@@ -227,3 +229,32 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             return super().load_checkpoint(path, map_location or (lambda storage, _: storage), weights_only)
         except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
             raise ValueError(f"{path}: not a checkpoint, or a damaged one") from error
+
+
+def _write_through(checkpoint: dict[str, Any], path: Path) -> None:
+    """Write a file, to the disk itself. Raises what stopped the writing."""
+    try:
+        with path.open("wb") as file:
+            torch.save(checkpoint, file)
+            file.flush()
+            os.fsync(file.fileno())
+    except RuntimeError as error:
+        # Closing what was cut short, torch finds "unexpected pos" and puts that in front of the cause.
+        raise error.__context__ or error from None
+
+
+def _explained(error: OSError, place: Path, checkpoint: dict[str, Any]) -> OSError:
+    """The error by the name of the checkpoint, not of the temporary file, with what it takes where space ran out."""
+    told = f"{os.path.relpath(place)}: cannot be written: {(error.strerror or str(error)).lower()}"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        told += f" (it takes about {_bytes_of(checkpoint) / 1e6:.1f} MB)"
+    kept = "; the earlier one is as it was" if place.is_file() else ""
+    return OSError(f"{told}{kept}")
+
+
+def _bytes_of(value: Any) -> int:
+    """How much the tensors in a nested value take."""
+    if isinstance(value, torch.Tensor):
+        return value.untyped_storage().nbytes()
+    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+    return sum(map(_bytes_of, inside))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
-import signal
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -18,10 +18,9 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor, ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.plugins import TorchCheckpointIO
-from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from megabyte_mm.checkpoint import last_beside
 from megabyte_mm.data.module import ByteData
 from megabyte_mm.helptext import ExamplesFormatter
 from megabyte_mm.models import CONFIGS
@@ -31,13 +30,13 @@ from megabyte_mm.training.callbacks import RunReport, SampleWriter, Throughput
 from megabyte_mm.training.checkpoints import (
     AtomicCheckpointIO,
     BestCheckpoint,
-    Interrupted,
     LastCheckpoint,
-    StopBetweenSteps,
 )
 from megabyte_mm.training.display import RunBar, tidy_output
+from megabyte_mm.training.logs import loggers
 from megabyte_mm.training.memory import keep_freed_memory
 from megabyte_mm.training.module import ByteLM
+from megabyte_mm.training.signals import Interrupted, StopBetweenSteps, ending_at_once, requeue_job, was_requeued
 from megabyte_mm.training.strategies import check_strategy, register
 
 log = logging.getLogger(__name__)
@@ -96,6 +95,8 @@ class TrainingCLI(LightningCLI):
         if own.weights_only is False:
             raise ValueError("weights_only false would run whatever code a checkpoint holds: leave it out")
         own.weights_only = True  # which is not Lightning's default for a checkpoint at a URL
+        if training and not config.fast_dev_run:
+            check_writable(root)
         callbacks = self._callbacks(config, root, training)
         extra: dict[str, Any] = {"callbacks": callbacks}
         if config.precision is None:
@@ -119,12 +120,12 @@ class TrainingCLI(LightningCLI):
         bar = config.enable_progress_bar or (config.enable_progress_bar is None and sys.stderr.isatty())
         if bar and not any(isinstance(callback, ProgressBar) for callback in callbacks):
             callbacks.append(RunBar())
+        callbacks.append(StopBetweenSteps())
         if not training:
             return callbacks
         callbacks += [Throughput(), RunReport()]
         if config.logger is not False:
             callbacks.append(LearningRateMonitor("step"))
-        callbacks.append(StopBetweenSteps())
         minutes = self._get(self.config_init, "checkpoint_minutes")
         if minutes < 0:
             raise ValueError(f"checkpoint_minutes is {minutes}; it must not be negative")
@@ -139,6 +140,8 @@ class TrainingCLI(LightningCLI):
         for path in places:
             recover(path)
         there = {path.stem: str(path) for path in places if path.is_file() or is_sharded(path)}
+        if asked is None and training and was_requeued():
+            asked = "last"  # the job script that began this run says no more than it did then
         if asked is None and training and there and not self._get(self.config_init, "trainer").fast_dev_run:
             raise ValueError(
                 f"{root} holds an earlier run: add --ckpt_path last to go on with it, "
@@ -161,13 +164,17 @@ class TrainingCLI(LightningCLI):
 
 
 def _missing(path: Any) -> NoReturn:
-    raise ValueError(f"--ckpt_path: there is no file {path}")
+    raise ValueError(f"--ckpt_path: there is no file {path}{last_beside(path)}")
 
 
-def loggers(root: Path) -> list[CSVLogger | TensorBoardLogger]:
-    """CSV and TensorBoard logs in one new folder logs/version_N: a resumed run keeps what was logged before."""
-    csv = CSVLogger(root, name="logs")
-    return [csv, TensorBoardLogger(root, name="logs", version=csv.version)]
+def check_writable(root: Path) -> None:
+    """Raise ValueError, before any work, where a run's folder cannot be made or written to."""
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=root) as file:
+            file.write(bytes(2**12))
+    except OSError as error:
+        raise ValueError(f"trainer.default_root_dir {root}: cannot be written to: {error.strerror or error}") from error
 
 
 def best_precision(accelerator: Any) -> str:
@@ -192,15 +199,16 @@ def run(name: str, arguments: Sequence[str], commands: Mapping[str, Any]) -> Non
         refuse_duplicate_keys(path)
         refuse_unknown_sections(path)
     try:
-        _run(name, arguments, commands[name])
+        with ending_at_once():
+            _run(name, arguments, commands[name])
     except ArgumentError as error:
         raise ValueError(explained(str(error))) from error
     except MisconfigurationException as error:
         raise ValueError(str(error)) from error
     except Interrupted as stop:
-        raise SystemExit(128 + stop.number) from None
-    except SIGTERMException:
-        raise SystemExit(128 + signal.SIGTERM) from None
+        if stop.requeue:
+            requeue_job()
+        raise SystemExit(stop.exit_code) from None
     except SystemExit as stop:  # what Lightning makes of Ctrl-C outside training
         raise SystemExit(130 if isinstance(stop.__context__, KeyboardInterrupt) else stop.code) from None
 

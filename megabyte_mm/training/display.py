@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
 import warnings
 from typing import Any, TextIO
 
@@ -100,6 +101,13 @@ def tidy_output() -> None:
     for message in WARNINGS:
         warnings.filterwarnings("ignore", message)
     warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
+    threading.excepthook = _show_thread_error
+
+
+def _show_thread_error(error: threading.ExceptHookArgs) -> None:
+    """As Python does, but for the writer of TensorBoard: what stopped it is told where it is next written to."""
+    if type(error.thread).__name__ != "_AsyncWriterThread":
+        threading.__excepthook__(error)
 
 
 def _tells_something(record: logging.LogRecord) -> bool:

@@ -1,3 +1,4 @@
+import hashlib
 import importlib
 import json
 import multiprocessing
@@ -271,3 +272,12 @@ def test_names_that_are_not_utf8_survive(tmp_path):
     (tmp_path / name).write_bytes(b"x")
     reader = encoded(Files(tmp_path, (name,), FileAdapter()))
     assert encoded(Files(tmp_path, (name,), FileAdapter())).names == reader.names == (name,)
+
+
+def test_digests_that_cannot_be_remembered_are_given_all_the_same(tmp_path, monkeypatch):
+    monkeypatch.setattr("megabyte_mm.data.digests._SETTLED_NS", -1)
+    (tmp_path / "a.txt").write_bytes(b"some text")
+    (tmp_path / "memo.json").mkdir()  # in the way of the file
+    [digest] = digests.file_digests([tmp_path / "a.txt"], tmp_path / "memo.json")
+    assert digest.sha256 == hashlib.sha256(b"some text").hexdigest()
+    assert {path.name for path in tmp_path.iterdir()} == {"a.txt", "memo.json"}

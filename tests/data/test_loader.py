@@ -1,3 +1,8 @@
+import multiprocessing
+import os
+import signal
+import weakref
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +13,7 @@ from data_adapters.file import FileAdapter
 from megabyte_mm.alphabet import END, fill_window
 from megabyte_mm.data.cache import encoded
 from megabyte_mm.data.files import find_files
-from megabyte_mm.data.loader import ResumableLoader, WindowDataset, Windows, WindowSampler
+from megabyte_mm.data.loader import ResumableLoader, WindowDataset, Windows, WindowSampler, _end_workers
 from megabyte_mm.data.order import InOrder, Passes, Request, Shuffled
 from megabyte_mm.data.records import split_records
 
@@ -41,6 +46,20 @@ def every(windows, epoch=0):
 
 def ids(batches):
     return [batch.ids.tolist() for batch in batches]
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="Windows has no signals for groups of processes")
+def test_loading_processes_outlive_signals_to_the_group_and_end_with_the_loader(records):
+    loading = loader(records, workers=1)
+    batches = iter(loading)
+    first = next(batches)
+    [process] = multiprocessing.active_children()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        assert process.pid is not None
+        os.kill(process.pid, number)
+    assert ids([first, *batches]) == ids(loader(records))
+    _end_workers(weakref.ref(loading))
+    assert not multiprocessing.active_children()
 
 
 def test_validation_scores_every_byte_once_and_ends_only_short_windows(records):

@@ -182,7 +182,7 @@ def known_options(tmp_path_factory):
     folder = tmp_path_factory.mktemp("help")
     script = "import sys; from megabyte_mm.cli import main; [main([name, '--help']) for name in sys.argv[1:]]"
     found = set(re.findall(r"--[\w.-]+", run("-c", script, *TRAINING, *OURS, folder=folder)))
-    for script in ("run.py", "train_step.py", "decode.py", "compare.py"):
+    for script in ("run.py", "train_step.py", "decode.py", "compare.py", "kills.py"):
         found |= set(re.findall(r"--[\w.-]+", run(str(ROOT / "benchmarks" / script), "--help", folder=folder)))
     for adapter in data_adapters.ADAPTERS.values():
         found |= {f"--data.adapter.{name}" for name in inspect.signature(adapter).parameters}
@@ -196,6 +196,7 @@ def test_every_command_and_option_mentioned_exists(document, known_options):
     text = document.read_text(encoding="utf-8")
     code = [content for _, content in blocks(text, "bash", "sh", "")]
     shown = "\n".join([*code, *re.findall(r"`([^`\n]+)`", text)])
+    shown = re.sub(r"^#SBATCH .*", "", shown, flags=re.MULTILINE)  # those are SLURM's
     # NAME stands for a name of the reader's choice.
     options = {option.rstrip(".") for option in re.findall(r"(?<![\w-])--[a-z][\w.]*", shown) if "NAME" not in option}
     assert options <= known_options, f"{document.name} names {sorted(options - known_options)}"

@@ -2,6 +2,7 @@
 
 import logging
 import signal
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,11 +28,11 @@ def surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[No
     monkeypatch.chdir(tmp_path)
     kept = {name: (log.handlers, log.level, log.propagate) for name in LOGGERS for log in [logging.getLogger(name)]}
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    threads, shown = torch.get_num_threads(), warnings.formatwarning
+    threads, shown, hook = torch.get_num_threads(), warnings.formatwarning, threading.excepthook
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
-    warnings.formatwarning = shown
+    warnings.formatwarning, threading.excepthook = shown, hook
     for number, handler in handlers.items():
         signal.signal(number, handler)
     for name, (present, level, propagate) in kept.items():

@@ -2,16 +2,11 @@
 
 import csv
 import re
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
-
-from tests.training.conftest import weights
 
 PLAIN = (dict, list, tuple, str, int, float, bool, type(None), torch.Tensor)
 
@@ -227,25 +222,3 @@ def test_best_is_the_lowest_val_bpb_after_a_resume_in_a_moved_folder_too(fit, ro
     bad = ("--model.optimizer.lr=9", "--model.optimizer.warmup_steps=0", "--trainer.max_steps=12")
     assert fit(f"--trainer.default_root_dir={moved}", "--ckpt_path=last", *bad) == 0
     assert torch.load(moved / "best.ckpt", weights_only=True)["global_step"] == best
-
-
-def test_kill_9_leaves_a_checkpoint_to_go_on_from(fit, small, root, texts, cache_folder):
-    command = [sys.executable, "-m", "megabyte_mm", "fit", "--config", str(small), "--checkpoint_minutes=0"]
-    with Path("out.txt").open("wb") as out:
-        process = subprocess.Popen([*command, "--trainer.max_steps=100000"], stdout=out, stderr=out)
-        try:
-            deadline = time.monotonic() + 60
-            while not (root / "last.ckpt").exists() and process.poll() is None and time.monotonic() < deadline:
-                time.sleep(0.05)
-            time.sleep(0.3)
-        finally:
-            process.kill()
-            process.wait()
-    assert process.returncode == -9, Path("out.txt").read_text()
-    cached = {path: path.read_bytes() for path in cache_folder.rglob("*") if path.is_file()}
-    step = torch.load(root / "last.ckpt", weights_only=True)["global_step"]
-    assert fit("--ckpt_path=last", f"--trainer.max_steps={step + 3}") == 0
-    assert logged(root, "step", 1)[0] == step
-    assert torch.load(root / "last.ckpt", weights_only=True)["global_step"] == step + 3
-    assert {path: path.read_bytes() for path in cached} == cached
-    assert weights(root / "last.ckpt")

@@ -1,0 +1,143 @@
+"""The logs of a run: they outlast a kill and a full disk, in whole lines, and do not stop the training."""
+
+from __future__ import annotations
+
+import csv
+import io
+import logging
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lightning.fabric.loggers.logger import rank_zero_experiment
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.loggers.csv_logs import ExperimentWriter
+
+log = logging.getLogger(__name__)
+
+
+def loggers(root: Path) -> list[CSVLogger | TensorBoardLogger]:
+    """CSV and TensorBoard logs in one new folder logs/version_N: a resumed run keeps what was logged before."""
+    csv_logger = CSVLog(root, name="logs")
+    return [csv_logger, TensorBoardLog(root, name="logs", version=csv_logger.version)]
+
+
+class MetricsFile(ExperimentWriter):
+    """metrics.csv, in which rows appear whole. Those that cannot be written wait for the next time."""
+
+    failure: str | None = None
+
+    def save(self) -> None:
+        """Append the new rows; where a metric is new, put a new file in place of the old."""
+        if not self.metrics:
+            return
+        path = Path(self.metrics_file_path)
+        names = sorted({*self.metrics_keys, *(name for row in self.metrics for name in row)})
+        try:
+            if names == self.metrics_keys and path.is_file():
+                _append(path, _lines(names, self.metrics))
+            else:
+                _replace(path, _lines(names, [dict(zip(names, names, strict=True)), *_rows(path), *self.metrics]))
+        except OSError as error:
+            self._tell(f"{os.path.relpath(path)}: cannot be written: {_reason(error)}")
+            return
+        self.metrics_keys, self.metrics, self.failure = names, [], None
+
+    def _tell(self, failure: str) -> None:
+        if self.failure is None:
+            log.warning("%s; what is logged is written when that is possible again", failure)
+        self.failure = failure
+
+
+class CSVLog(CSVLogger):
+    """Lightning's, with a MetricsFile."""
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> MetricsFile:
+        """The file; on other processes than the first, one that takes all and writes nothing."""
+        if self._experiment is None:
+            self._experiment = MetricsFile(self.log_dir)
+        return self._experiment  # type: ignore[return-value] # set here alone
+
+    def finalize(self, status: str) -> None:
+        """Write what is left. Raises OSError where a run that is otherwise done cannot."""
+        super().finalize(status)
+        if status == "success" and isinstance(self._experiment, MetricsFile) and self._experiment.failure:
+            raise OSError(self._experiment.failure)
+
+
+class TensorBoardLog(TensorBoardLogger):
+    """Lightning's, but for a disk that is full: it ends there, since its writer does, and metrics.csv has it all."""
+
+    _ended = False
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Log, unless the log has ended."""
+        self._attempt(lambda: super(TensorBoardLog, self).log_metrics(metrics, step))
+
+    def log_hyperparams(self, *arguments: Any, **named: Any) -> None:
+        """The same."""
+        self._attempt(lambda: super(TensorBoardLog, self).log_hyperparams(*arguments, **named))
+
+    def save(self) -> None:
+        """Write what was logged."""
+        self._attempt(super().save)
+
+    def finalize(self, status: str) -> None:
+        """Write what was logged, and close."""
+        self._attempt(lambda: super(TensorBoardLog, self).finalize(status))
+
+    def _attempt(self, write: Callable[[], None]) -> None:
+        if self._ended:
+            return
+        try:
+            write()
+        except (OSError, ValueError) as error:
+            # Lightning says of all errors that a value of that type cannot be logged.
+            cause = error if isinstance(error, OSError) else error.__cause__
+            if not isinstance(cause, OSError):
+                raise
+            self._ended = True
+            log.warning("TensorBoard's log in %s ends here: %s", os.path.relpath(self.log_dir), _reason(cause))
+
+
+def _reason(error: OSError) -> str:
+    return (error.strerror or str(error)).lower()
+
+
+def _append(path: Path, text: str) -> None:
+    """Add to a file, or raise OSError and leave it as it was."""
+    data = text.encode("utf-8")
+    with path.open("ab", buffering=0) as file:
+        before = file.tell()
+        try:
+            while data:
+                data = data[file.write(data) :]
+        except OSError:
+            file.truncate(before)
+            raise
+
+
+def _replace(path: Path, text: str) -> None:
+    """Put a new file in place of an old one, or raise OSError and leave that."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        temporary.write_text(text, encoding="utf-8", newline="")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    if not path.is_file():
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _lines(names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
+    text = io.StringIO()
+    csv.DictWriter(text, names).writerows(rows)
+    return text.getvalue()
