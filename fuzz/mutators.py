@@ -13,6 +13,8 @@ import zlib
 from collections.abc import Callable
 from typing import Any
 
+from megabyte_mm.data.shards import sealed
+
 Change = Callable[[bytes], bytes]
 
 ODD: tuple[Any, ...] = (
@@ -47,15 +49,16 @@ def mutate_checkpoint(content: bytes, seed: int, change: Change) -> bytes:
 
 
 def mutate_shards(content: bytes, seed: int, change: Change) -> bytes:
-    """A packed shard folder with an odd value in its index, or any change at all."""
+    """A packed shard folder with an odd value in its index, sealed again, or any change at all."""
     index, newline, shard = content.partition(b"\n")
     try:
-        values = json.loads(index)
-    except ValueError:
+        values = {key: value for key, value in json.loads(index).items() if key not in ("format", "version", "sha256")}
+    except (ValueError, AttributeError):
         return change(content)
-    if seed % 3 == 0:
+    changed = with_odd_leaf(values, random.Random(seed))
+    if seed % 3 == 0 or not isinstance(changed, dict):
         return change(content)
-    return json.dumps(with_odd_leaf(values, random.Random(seed))).encode() + newline + shard
+    return sealed(changed) + newline + shard
 
 
 def with_odd_leaf(values: Any, source: random.Random) -> Any:

@@ -96,7 +96,10 @@ def _begin(place: Place, work: bytes) -> list[Part]:
         )
     done: list[Part] = []
     while _part_name(len(done)) in sizes:
-        part = Part.from_json(place.read(_part_name(len(done))))
+        try:
+            part = Part.from_json(place.read(_part_name(len(done))))
+        except (ValueError, TypeError):
+            break
         if part.shard and sizes.get(part.shard["name"]) != part.shard["bytes"]:
             break
         done.append(part)

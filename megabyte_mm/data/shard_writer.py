@@ -16,7 +16,7 @@ import numpy as np
 
 from data_adapters.base import ByteStream
 from megabyte_mm.data.places import write_through
-from megabyte_mm.data.shards import COLUMNS, INDEX, sealed
+from megabyte_mm.data.shards import COLUMNS, INDEX, sealed, shard_name
 
 SHARD_BYTES = 256 * 2**20
 
@@ -103,7 +103,7 @@ class ShardWriter:
             self._close_part()
         if self._file is None and len(stream.data):
             number = sum(part.shard is not None for part in self.parts)
-            self._file = (self.folder / f"shard-{number:05d}.bin").open("wb")
+            self._file = (self.folder / shard_name(number)).open("wb")
         self._part.add(name, stream, modality)
         if self._file is not None:
             data = np.ascontiguousarray(stream.data).data

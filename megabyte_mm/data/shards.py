@@ -64,6 +64,26 @@ def unsealed(content: bytes, place: str) -> tuple[dict[str, Any], str]:
     return index, head[2].decode()
 
 
+def shard_name(number: int) -> str:
+    """The file of a shard."""
+    return f"shard-{number:05d}.bin"
+
+
+def _is_plain(about: Mapping[str, Any]) -> bool:
+    """Whether what an index says of its files, beside their records, is what `shard_writer` writes."""
+    skipped, clipped, notes = about["skipped"], about["clipped"], about["notes"]
+    adapter = about.get("adapter", {"name": "", "settings": {}})
+    return (
+        all(set(map(type, entry.values())) <= {str} and {"path", "reason"} <= set(entry) for entry in skipped)
+        and all(set(map(type, entry.values())) <= {str} and {"path", "note"} <= set(entry) for entry in clipped)
+        and all(type(note) is str and type(count) is int for note, count in notes.items())
+        and type(adapter["name"]) is str
+        and type(adapter["settings"]) is dict
+        and type(about.get("unused", 0)) is int
+        and type(about.get("source", "")) is str
+    )
+
+
 class ShardReader:
     """The records of a shard folder, each read in place from a memory map.
 
@@ -140,9 +160,10 @@ class ShardReader:
         """Raises DamagedShardsError where the index contradicts itself or the files."""
         shards: Sequence[Mapping[str, Any]] = self.about["shards"]
         sizes, found = np.array([shard["bytes"] for shard in shards], dtype=np.int64), self.place.sizes()
-        for shard, size in zip(shards, sizes, strict=True):
+        for number, (shard, size) in enumerate(zip(shards, sizes, strict=True)):
             name = shard["name"]
-            if not re.fullmatch(r"[\w.-]+", name) or not re.fullmatch(r"[0-9a-f]{64}", shard["sha256"]):
+            # Another name could lead out of the folder, or to a device.
+            if name != shard_name(number) or not re.fullmatch(r"[0-9a-f]{64}", shard["sha256"]):
                 raise DamagedShardsError(f"{self.place}: {INDEX} names a shard {name!r}")
             if name not in found:
                 raise DamagedShardsError(f"{self.place}/{name}: is missing, {size} bytes were written")
@@ -155,9 +176,11 @@ class ShardReader:
         ends = self._offset + self.lengths
         if low < 0 or (ends[filled] < 0).any() or (ends[filled] > sizes[self._shard[filled]]).any():
             raise DamagedShardsError(f"{self.place}: {INDEX} names bytes beyond the end of a shard")
-        kinds = [dict(kind["format"]) for kind in self.about["kinds"]]
-        if self._kind.max(initial=-1) >= len(kinds) or not all(isinstance(name, str) for name in self.names):
-            raise DamagedShardsError(f"{self.place}: {INDEX} names records that cannot be")
+        kinds = [kind["format"] for kind in self.about["kinds"]]
+        named = all(isinstance(name, str) for name in self.names) and len(set(self.names)) == len(self.names)
+        plain = named and all(isinstance(kind, dict) for kind in kinds)
+        if self._kind.max(initial=-1) >= len(kinds) or not plain or not _is_plain(self.about):
+            raise DamagedShardsError(f"{self.place}: {INDEX} says what cannot be of its records")
 
     def _map(self, shard: int) -> Bytes:
         if shard in self._maps:

@@ -18,7 +18,7 @@ from megabyte_mm.data.places import LocalPlace, Place, RemotePlace, is_url, plac
 from megabyte_mm.data.prepare import UNFINISHED
 from megabyte_mm.data.records import Splits, split_records, unit_of
 from megabyte_mm.data.shard_cache import ShardCache
-from megabyte_mm.data.shards import INDEX, OPEN_SHARDS, DamagedShardsError, ShardReader, is_index
+from megabyte_mm.data.shards import INDEX, OPEN_SHARDS, DamagedShardsError, ShardReader, is_index, shard_name
 from megabyte_mm.data.windows import resolve_window
 
 
@@ -151,7 +151,7 @@ def is_prepared(place: Place) -> bool:
     names = place.sizes()
     if UNFINISHED in names:
         raise ValueError(f"{place}: was not prepared to the end: run megabyte-mm prepare again, it goes on from there")
-    if "shard-00000.bin" in names:
+    if shard_name(0) in names:
         raise DamagedShardsError(
             f"{place}: holds shards, but no sound {INDEX}: prepare the files anew, or copy it again"
         )
