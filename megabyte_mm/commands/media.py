@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from data_adapters import ADAPTERS, Adapter, ByteStream, MediaError
 from megabyte_mm.checkpoint import Bundle
-from megabyte_mm.commands.options import condition_number
+from megabyte_mm.commands.options import condition_number, modality_of, reading
 from megabyte_mm.data.files import walk
 
 Skipped = list[dict[str, str]]
@@ -35,6 +35,29 @@ def refuse_other_modality(adapter: Adapter, file: str) -> None:
             raise ValueError(f"{file}: a file of {other.name}; this model reads {adapter.name} ({known})")
 
 
+def by_modality(bundle: Bundle, paths: Sequence[str], condition: str | None) -> list[tuple[Bundle, dict[Path, Path]]]:
+    """The files of each of a model's modalities, as `files_to_read` gives them, with the model for that modality.
+
+    condition: the modality of all files of a mix; left out, their endings tell. Raises ValueError as `files_to_read`.
+    """
+    if len(bundle.modalities) == 1 or condition is not None:
+        chosen = modality_of(bundle, paths, condition)
+        return [(chosen, files_to_read(chosen.adapter, paths))]
+    files = [path for path in paths if not Path(path).is_dir()]
+    asked = {name: [path for path in files if reading(bundle, path) == name] for name in bundle.modalities}
+    found = []
+    for folder in (path for path in paths if Path(path).is_dir()):
+        readers = [name for name in bundle.modalities if any(_readable(bundle.of(name).adapter, folder))]
+        if not readers:
+            raise ValueError(f"{folder}: no file of {', '.join(bundle.modalities)} in it")
+        for name in readers:
+            asked[name].append(folder)
+    for name, its in asked.items():
+        if its:
+            found.append((bundle.of(name), files_to_read(bundle.of(name).adapter, its)))
+    return found
+
+
 def files_to_read(adapter: Adapter, paths: Sequence[str]) -> dict[Path, Path]:
     """The files among `paths`, and of the folders among them all files below that the adapter reads; each file once.
 
@@ -54,11 +77,15 @@ def files_to_read(adapter: Adapter, paths: Sequence[str]) -> dict[Path, Path]:
 
 
 def _below(adapter: Adapter, folder: str) -> list[Path]:
-    files = [file for file in walk(Path(folder)) if not adapter.suffixes or file.suffix.lower() in adapter.suffixes]
+    files = [*_readable(adapter, folder)]
     if not files:
         known = f" ({' '.join(adapter.suffixes)})" if adapter.suffixes else ""
         raise ValueError(f"{folder}: no file of {adapter.name}{known} in it")
     return sorted(files)
+
+
+def _readable(adapter: Adapter, folder: str) -> Iterator[Path]:
+    return (file for file in walk(Path(folder)) if not adapter.suffixes or file.suffix.lower() in adapter.suffixes)
 
 
 def read_files(
@@ -70,6 +97,8 @@ def read_files(
     folder that bears a class's name. Raises ValueError for a class that the model does not know.
     """
     every = None if condition is None else condition_number(bundle, condition)
+    if bundle.mixed:
+        every = bundle.conditions.index(bundle.mixed)
     files, skipped = [], []
     for path, named_by in paths.items():
         try:

@@ -10,7 +10,7 @@ from typing import cast
 
 from data_adapters import Adapter, load_class, write_atomically
 from megabyte_mm.checkpoint import Bundle, load_model
-from megabyte_mm.commands.media import MediaFile, files_to_read, read_files
+from megabyte_mm.commands.media import MediaFile, Skipped, by_modality, read_files
 from megabyte_mm.commands.options import at_least_one, pick_device
 from megabyte_mm.commands.progress import speedometer
 from megabyte_mm.evaluation.curves import Curves
@@ -54,13 +54,17 @@ def score(
     methods = _methods(method)
     _check_outputs(json, curves)
     bundle = load_model(checkpoint, pick_device(device), load_class(adapter) if adapter else None)
-    for name in methods:
-        check_method(name, bundle.model, bundle.adapter.unit)
     window = window or bundle.window
-    files, skipped = read_files(bundle, files_to_read(bundle.adapter, path), window, condition)
-    unit = _unit(bundle.adapter, files, window)
     places: dict[str, Curves] = {name: Curves(bundle.model.patch_size, window) for name in methods} if curves else {}
-    costs = _measure(bundle, files, methods, window, unit, batch_size, places)
+    costs: list[FileCost] = []
+    skipped: Skipped = []
+    for one, paths in by_modality(bundle, path, condition):
+        for name in methods:
+            check_method(name, one.model, one.adapter.unit)
+        files, unread = read_files(one, paths, window, condition)
+        unit = _unit(one.adapter, files, window)
+        costs += _measure(one, files, methods, window, unit, batch_size, places)
+        skipped += unread
     if costs:
         print("\n".join(table(costs, methods)))
     if json:
@@ -76,7 +80,7 @@ def score(
         )
     if skipped:
         told = f"{skipped[0]['path']}: {skipped[0]['reason']}"
-        raise ValueError(f"{len(skipped)} of {len(files) + len(skipped)} files could not be scored, such as {told}")
+        raise ValueError(f"{len(skipped)} of {len(costs) + len(skipped)} files could not be scored, such as {told}")
 
 
 def _methods(asked: Sequence[str]) -> tuple[Method, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from data_adapters import Adapter, AudioAdapter, ByteStream, ImageAdapter, MediaError, TextAdapter
 from megabyte_mm.data.loader import Batch
 from megabyte_mm.data.records import Records
+from megabyte_mm.data.sources import OpenSource
 from megabyte_mm.generation import Request, Sampling, continue_all
 from megabyte_mm.models import ByteModel
 from megabyte_mm.training.checkpoints import BestCheckpoint
@@ -78,10 +80,11 @@ class RunReport(Callback):
         assert isinstance(pl_module, ByteLM)
         model, data = pl_module.model, trainer.datamodule  # type: ignore[attr-defined] # set by a connector
         size = sum(parameter.numel() for parameter in model.parameters())
+        train, val = data.records("train"), data.records("val")
         patch = model.patch_size if model.patch_size > 1 else None
         told = [
             f"{model.config.name}, {size / 1e6:.2f} M parameters" + (f", patch {patch}" if patch else ""),
-            f"window {data.window}, {count_bytes(data.train)} to train on, {count_bytes(data.val)} to validate",
+            f"window {data.window}, {count_bytes(train)} to train on, {count_bytes(val)} to validate",
             f"{trainer.num_training_batches} batches an epoch",
             f"{trainer.precision} on {trainer.world_size} x {pl_module.device.type}",
             f"{model.flops_per_byte() / 1e6:.2f} MFLOP/byte forward",
@@ -94,7 +97,8 @@ class RunReport(Callback):
         if trainer.sanity_checking:
             return
         figures = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        told = [f"{name} {figures[name]:.4f}" for name in ("train/bpb", "val/bpb") if name in figures]
+        shown = ["train/bpb", *(name for name in figures if name.startswith("val/bpb"))]
+        told = [f"{name} {figures[name]:.4f}" for name in shown if name in figures]
         if "train/bytes_per_s" in figures:
             told.append(f"{figures['train/bytes_per_s'] / 1e3:.1f} kB/s")
         log.info("step %s: %s", step_of(trainer), ", ".join(told))
@@ -108,9 +112,9 @@ class RunReport(Callback):
                 log.info("%s: val/bpb %.4f", path, float(callback.best_model_score))
 
 
-def count_bytes(records: Records) -> str:
+def count_bytes(sources: Sequence[Records]) -> str:
     """How much data there is, for people."""
-    count = int(records.lengths.sum())
+    count = sum(int(records.lengths.sum()) for records in sources)
     return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:.1f} kB"
 
 
@@ -156,31 +160,35 @@ class SampleWriter(Callback):
                 log.warning("%s: no samples: %s", os.path.relpath(folder), error)
 
     def _write(self, folder: Path, trainer: Trainer, model: ByteModel) -> None:
-        made = self._continuations(trainer, model)
-        adapter = trainer.datamodule.adapter  # type: ignore[attr-defined] # set by a connector
-        write_continuations(folder, adapter, made)
-        for logger in trainer.loggers:
-            if isinstance(logger, TensorBoardLogger):
-                for item in made:
-                    _show(logger.experiment, adapter, item, trainer.global_step)
-
-    def _continuations(self, trainer: Trainer, model: ByteModel) -> list[Continuations]:
         data = trainer.datamodule  # type: ignore[attr-defined] # set by a connector
-        filled = np.flatnonzero(data.val.lengths)
+        for source, records in zip(data.sources, data.records("val"), strict=True):
+            made = self._continuations(source, records, data.window, model)
+            write_continuations(folder / source.name, source.adapter, made)
+            for logger in trainer.loggers:
+                if isinstance(logger, TensorBoardLogger):
+                    for item in made:
+                        tag = f"{source.name}/{item.stem}".strip("/")
+                        _show(logger.experiment, tag, source.adapter, item, trainer.global_step)
+
+    def _continuations(
+        self, source: OpenSource, records: Records, window: int, model: ByteModel
+    ) -> list[Continuations]:
+        adapter, unit = source.adapter, source.unit
+        filled = np.flatnonzero(records.lengths)
         count = min(self.count, len(filled))
         # Spread over the files, which may lie sorted by class.
-        records = filled[np.arange(count) * len(filled) // count]
+        chosen = filled[np.arange(count) * len(filled) // count]
         requests, originals, formats = [], [], []
-        for record in records.tolist():
-            whole = data.val.read(record, 0, data.window)
-            cut = data.adapter.cut(whole, round(self.keep * len(whole)))
-            prefix = whole[: cut - cut % data.unit]
-            length = len(whole) - len(prefix) if data.adapter.whole else -(-self.length // data.unit) * data.unit
-            requests.append(Request(prefix, length, condition=int(data.val.conditions[record])))
+        for record in chosen.tolist():
+            whole = records.read(record, 0, window)
+            cut = adapter.cut(whole, round(self.keep * len(whole)))
+            prefix = whole[: cut - cut % unit]
+            length = len(whole) - len(prefix) if adapter.whole else -(-self.length // unit) * unit
+            requests.append(Request(prefix, length, condition=int(records.conditions[record])))
             originals.append(whole)
-            formats.append(data.val.stream(record).format)
+            formats.append(records.stream(record).format)
         sampling = Sampling(
-            self.temperature, self.top_k, self.top_p, allow_end=any(data.adapter.length_in(f) is None for f in formats)
+            self.temperature, self.top_k, self.top_p, allow_end=any(adapter.length_in(f) is None for f in formats)
         )
         drawn = continue_all(model, requests, sampling)
         parts = zip(requests, originals, formats, drawn, strict=True)
@@ -190,15 +198,15 @@ class SampleWriter(Callback):
         ]
 
 
-def _show(board: Any, adapter: Adapter, item: Continuations, step: int) -> None:
+def _show(board: Any, tag: str, adapter: Adapter, item: Continuations, step: int) -> None:
     """Put the first continuation where TensorBoard can show it."""
     stream = ByteStream(item.drawn[0], item.format)
     if isinstance(adapter, ImageAdapter):
-        board.add_image(item.stem, np.asarray(picture_sheet(adapter, [item])), step, dataformats="HWC")
+        board.add_image(tag, np.asarray(picture_sheet(adapter, [item])), step, dataformats="HWC")
     elif isinstance(adapter, AudioAdapter):
         loudness = adapter.frames(stream).mean(axis=1) / 2**15
-        board.add_audio(item.stem, torch.from_numpy(loudness)[None], step, int(item.format["rate"]))
+        board.add_audio(tag, torch.from_numpy(loudness)[None], step, int(item.format["rate"]))
     elif isinstance(adapter, TextAdapter):
         board.add_text(
-            item.stem, f"```\n{adapter.show(item.prefix)}|{adapter.show(stream.data[len(item.prefix) :])}\n```", step
+            tag, f"```\n{adapter.show(item.prefix)}|{adapter.show(stream.data[len(item.prefix) :])}\n```", step
         )

@@ -15,6 +15,7 @@ from lightning.pytorch.plugins import MixedPrecision, Precision
 from lightning.pytorch.utilities import GradClipAlgorithmType
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
+from torch.nn import ModuleDict
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -70,6 +71,7 @@ class ByteLM(LightningModule):
         self._time_used = 0.0
         self.val_bpb = BitsPerByte()
         self.test_bpb = BitsPerByte()
+        self.bpb_of_source = ModuleDict()
 
     def setup(self, stage: str) -> None:
         """Ask the data for the windows that the method reads. Raises ValueError for what cannot run in this way."""
@@ -88,6 +90,7 @@ class ByteLM(LightningModule):
         if hasattr(self, "model"):
             return
         data = self._data()
+        self.bpb_of_source.update({source.name: BitsPerByte() for source in data.sources if source.name})
         try:
             net = self.net.resolve(data.patch_size, data.window, len(data.conditions), data.unit)
         except ValueError as error:
@@ -150,14 +153,22 @@ class ByteLM(LightningModule):
         return int(self.trainer.strategy.reduce(torch.tensor(number, device=self.device), reduce_op="max"))
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Add a batch to val/bpb."""
-        self.val_bpb.update(self._nats(batch), batch.ids, batch.seen)
-        self.log("val/bpb", self.val_bpb, prog_bar=True)
+        """Add a batch to val/bpb, and its windows of each source of a mix to that source's own."""
+        self._count("val", self.val_bpb, batch, prog_bar=True)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
-        """Add a batch to test/bpb."""
-        self.test_bpb.update(self._nats(batch), batch.ids, batch.seen)
-        self.log("test/bpb", self.test_bpb)
+        """Add a batch to test/bpb, as in validation."""
+        self._count("test", self.test_bpb, batch)
+
+    def _count(self, split: str, metric: BitsPerByte, batch: Batch, prog_bar: bool = False) -> None:
+        nats = self._nats(batch)
+        metric.update(nats, batch.ids, batch.seen)
+        self.log(f"{split}/bpb", metric, prog_bar=prog_bar)
+        for number, (name, its) in enumerate(self.bpb_of_source.items(), start=1):
+            rows = batch.condition == number  # none on some devices, which must log all the same
+            assert isinstance(its, BitsPerByte)
+            its.update(nats[rows], batch.ids[rows], batch.seen[rows])
+            self.log(f"{split}/bpb/{name}", its)
 
     def _nats(self, batch: Batch) -> Tensor:
         return method_nll(self.method, self.model, batch.ids, batch.condition, self._data().unit)
