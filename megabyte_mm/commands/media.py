@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,7 +47,7 @@ def by_modality(bundle: Bundle, paths: Sequence[str], condition: str | None) -> 
     asked = {name: [path for path in files if reading(bundle, path) == name] for name in bundle.modalities}
     found = []
     for folder in (path for path in paths if Path(path).is_dir()):
-        readers = [name for name in bundle.modalities if any(_readable(bundle.of(name).adapter, folder))]
+        readers = [name for name in bundle.modalities if _readable(bundle.of(name).adapter, folder)]
         if not readers:
             raise ValueError(f"{folder}: no file of {', '.join(bundle.modalities)} in it")
         for name in readers:
@@ -77,15 +77,15 @@ def files_to_read(adapter: Adapter, paths: Sequence[str]) -> dict[Path, Path]:
 
 
 def _below(adapter: Adapter, folder: str) -> list[Path]:
-    files = [*_readable(adapter, folder)]
+    files = _readable(adapter, folder)
     if not files:
         known = f" ({' '.join(adapter.suffixes)})" if adapter.suffixes else ""
         raise ValueError(f"{folder}: no file of {adapter.name}{known} in it")
     return sorted(files)
 
 
-def _readable(adapter: Adapter, folder: str) -> Iterator[Path]:
-    return (file for file in walk(Path(folder)) if not adapter.suffixes or file.suffix.lower() in adapter.suffixes)
+def _readable(adapter: Adapter, folder: str) -> list[Path]:
+    return [file for file in walk(Path(folder)) if not adapter.suffixes or file.suffix.lower() in adapter.suffixes]
 
 
 def read_files(

@@ -1,12 +1,19 @@
 """From files to batches; `module.ByteData` is the door, the rest is named in the order that data takes.
 
-files.py       a path -> files, their adapter, their split, their classes
-digests.py     the files' sha256, remembered
-cache.py       files -> shard folder, once
-shards.py      flat uint8 shards and their index
-records.py     a shard folder -> the records of each split
-windows.py     records -> windows, shuffled and jittered by pure functions
-loader.py      windows -> batches that resume exactly
-module.py      ByteData, the LightningDataModule
-progress.py    a bar for what takes long
+files.py          a path -> files, their adapter, their split, their classes
+digests.py        the files' sha256, remembered
+encode.py         files -> their streams, by one process or several
+shard_writer.py   streams -> flat uint8 shards and their index
+places.py         where shards lie: a folder, or a URL
+cache.py          files -> shard folder, once
+prepare.py        files -> shards at a place, for many machines, restartably
+shard_cache.py    shards from afar, kept up to a bound; ahead.py fetches them before their turn
+shards.py         the reader of shards
+sources.py        a path or a URL -> records and their adapter
+records.py        a reader -> the records of each split
+windows.py        records -> windows, jittered by pure functions
+order.py          which windows come when: shuffled, in groups of shards, by weight
+loader.py         windows -> batches that resume exactly
+module.py         ByteData, the LightningDataModule
+progress.py       a bar for what takes long
 """
