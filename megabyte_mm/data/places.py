@@ -6,7 +6,7 @@ import os
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,8 +70,13 @@ class LocalPlace(Place):
         """Of regular files; hidden ones are none of ours."""
         if not self.folder.is_dir():
             return {}
-        entries = [entry for entry in os.scandir(self.folder) if entry.is_file() and not entry.name.startswith(".")]
-        return {entry.name: entry.stat().st_size for entry in entries}
+        found = {}
+        with os.scandir(self.folder) as entries:
+            for entry in entries:
+                with suppress(OSError):  # a link that leads in a circle
+                    if entry.is_file() and not entry.name.startswith("."):
+                        found[entry.name] = entry.stat().st_size
+        return found
 
     def put(self, file: Path, name: str) -> None:
         """The file must lie on the same file system and be on the disk already."""

@@ -135,7 +135,7 @@ def test_empty_sections_change_nothing(experiment, texts):
         ({"data": {"adapter": {"init_args": [1]}}}, r"model a: data.adapter: init_args is \[1\]; it"),
         (
             {"data": {"adapter": {"class_path": "AudioAdapter", "init_args": {"rate": "8000"}}}},
-            "model a: data.adapter: AudioAdapter cannot be built with {'rate': '8000'}",
+            "model a: data.adapter: rate must be a whole number, not '8000'",
         ),
         ({"net": 3}, "model a: net is 3; it must hold settings"),
         ({"net": "lunch.Config"}, "model a, net: 'lunch.Config' names no model's config"),

@@ -14,6 +14,7 @@ import pytest
 
 import data_adapters
 from megabyte_mm.cli import OURS, TRAINING
+from megabyte_mm.data.sources import Source
 from megabyte_mm.models import CONFIGS, BlockConfig, StackConfig
 
 ROOT = Path(__file__).parents[2]
@@ -188,6 +189,8 @@ def known_options(tmp_path_factory):
         found |= {f"--data.adapter.{name}" for name in inspect.signature(adapter).parameters}
     for config in CONFIGS.values():
         found |= fields_of(config, "--model.net")
+    for name in ("image", "audio", "text"):
+        found |= fields_of(Source, f"--data.sources.{name}")
     return found | {"--version", "--logdir"}
 
 
