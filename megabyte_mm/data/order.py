@@ -59,14 +59,15 @@ class Passes:
         self._starts = np.cumsum(self._counts) - self._counts
         self.seed = seed
         self.count = int(self._counts.sum())
+        self._layouts: dict[int, tuple[list[Ints], Ints]] = {}
         self._groups: dict[tuple[int, int], Ints] = {}
 
     def at(self, places: Ints) -> tuple[Ints, Ints]:
         """The pass and the window at each place: (B,) int64 from 0 up -> twice (B,)."""
         passes, within = places // self.count, places % self.count
         items = np.empty_like(places)
-        for number in np.unique(passes).tolist():
-            here = passes == number
+        for number in set(passes.tolist()):
+            here = np.flatnonzero(passes == number)
             items[here] = self._in_pass(number, within[here])
         return passes, items
 
@@ -85,32 +86,40 @@ class Passes:
         return groups[group + 1] if group + 1 < len(groups) else self._grouped(number + 1)[0]
 
     def _in_pass(self, number: int, within: Ints) -> Ints:
-        groups = self._grouped(number)
-        ends = self._ends(groups)
+        if len(self._counts) <= OPEN_SHARDS:
+            return self._shuffled_group(number, 0)[within]
+        ends = self._layout(number)[1]
         which = np.searchsorted(ends, within, side="right")
         items = np.empty_like(within)
-        for group in np.unique(which).tolist():
+        for group in set(which.tolist()):
             here = which == group
             before = int(ends[group - 1]) if group else 0
-            items[here] = self._shuffled_group(number, group, groups[group])[within[here] - before]
+            items[here] = self._shuffled_group(number, group)[within[here] - before]
         return items
 
     def _grouped(self, number: int) -> list[Ints]:
-        count = len(self._counts)
-        if count <= OPEN_SHARDS:
-            return [np.arange(count)]
-        order = np.argsort(draw(self.seed, number, SHARDS, np.arange(count)), kind="stable")
-        return [order[i : i + OPEN_SHARDS] for i in range(0, count, OPEN_SHARDS)]
+        """The groups of shards of a pass."""
+        return self._layout(number)[0]
 
-    def _ends(self, groups: Sequence[Ints]) -> Ints:
-        return np.cumsum([self._counts[group].sum() for group in groups], dtype=np.int64)
+    def _layout(self, number: int) -> tuple[list[Ints], Ints]:
+        """The groups of shards of a pass, and where in it each ends; kept for two passes, whose windows may mix."""
+        if number not in self._layouts:
+            while len(self._layouts) > 1:
+                del self._layouts[next(iter(self._layouts))]
+            order = np.arange(len(self._counts))
+            if len(order) > OPEN_SHARDS:
+                order = np.argsort(draw(self.seed, number, SHARDS, order), kind="stable")
+            groups = [order[i : i + OPEN_SHARDS] for i in range(0, len(order), OPEN_SHARDS)]
+            self._layouts[number] = groups, np.cumsum([self._counts[group].sum() for group in groups], dtype=np.int64)
+        return self._layouts[number]
 
-    def _shuffled_group(self, number: int, group: int, shards: Ints) -> Ints:
-        """The windows of some shards in the order of a pass; kept for the group at hand and the one before it."""
+    def _shuffled_group(self, number: int, group: int) -> Ints:
+        """The windows of a group of shards in the order of a pass; kept for the group at hand and the one before it."""
         if (number, group) not in self._groups:
             while len(self._groups) > 1:
                 del self._groups[next(iter(self._groups))]
-            items = np.concatenate([self._starts[s] + np.arange(self._counts[s]) for s in shards])
+            its = self._grouped(number)[group]
+            items = np.concatenate([self._starts[shard] + np.arange(self._counts[shard]) for shard in its])
             keys = draw(self.seed, number, ORDER, items)
             self._groups[number, group] = items[np.argsort(keys, kind="stable")]
         return self._groups[number, group]
