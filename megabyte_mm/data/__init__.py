@@ -15,5 +15,6 @@ windows.py        records -> windows, jittered by pure functions
 order.py          which windows come when: shuffled, in groups of shards, by weight
 loader.py         windows -> batches that resume exactly
 module.py         ByteData, the LightningDataModule
-progress.py       a bar for what takes long
+telling.py        what a user hears of files; progress.py shows a bar for what takes long
+epochs.py         mends how Lightning counts epochs
 """

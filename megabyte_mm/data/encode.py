@@ -17,7 +17,7 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-from data_adapters import registry
+from data_adapters import printable, registry
 from data_adapters.base import Adapter, ByteStream, MediaError
 from megabyte_mm.data.digests import Digest
 from megabyte_mm.data.files import Files
@@ -80,7 +80,7 @@ def key_of(files: Files, contents: Sequence[str]) -> str:
 
 def first_reasons(skipped: Sequence[dict[str, str]], count: int = 3) -> str:
     """The first skipped files and why, in one line."""
-    shown = "; ".join(f"{entry['path']}: {entry['reason']}" for entry in skipped[:count])
+    shown = "; ".join(printable(f"{entry['path']}: {entry['reason']}") for entry in skipped[:count])
     return shown + ("; ..." if len(skipped) > count else "")
 
 

@@ -7,16 +7,14 @@ import math
 import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch import Callback, LightningDataModule
 
 from data_adapters import registry
 from data_adapters.base import Adapter
 from megabyte_mm.data.ahead import FarSource
-from megabyte_mm.data.encode import first_reasons
+from megabyte_mm.data.epochs import CountEpochs
 from megabyte_mm.data.loader import BATCH_SIZE, ResumableLoader, WindowDataset, Windows, WindowSampler
 from megabyte_mm.data.order import InOrder, Order, Passes, Shuffled, seed_of
 from megabyte_mm.data.records import Records, Skipped, Split, Splits
@@ -30,21 +28,7 @@ from megabyte_mm.data.sources import (
     patch_size_of,
     window_of,
 )
-
-
-class CountEpochs(Callback):
-    """Lets a run that resumes from a checkpoint of an epoch's last batch count the new epoch as begun.
-
-    Lightning 2.6 does not (`on_train_epoch_start` is left out as well). A second checkpoint, inside that new epoch,
-    then looks like one from the end of an epoch: its batch position is thrown away, and the epoch repeats.
-    """
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Comes after Lightning has worked out where it resumes, and before it begins an epoch."""
-        loop = trainer.fit_loop
-        batches = loop.epoch_loop
-        if loop.restarted_mid_epoch and batches.restarted_on_train_batch_end and batches.batch_progress.is_last_batch:
-            loop.reset_restart_stage()
+from megabyte_mm.data.telling import tell_conversions, tell_skipped
 
 
 class ByteData(LightningDataModule):
@@ -126,7 +110,7 @@ class ByteData(LightningDataModule):
         Raises FileNotFoundError and ValueError for a path, files or settings that cannot be used.
         """
         self._open()
-        self._tell_skipped()
+        self._tell()
         callbacks: list[Callback] | None = getattr(self.trainer, "callbacks", None)
         if callbacks is not None and not any(isinstance(callback, CountEpochs) for callback in callbacks):
             callbacks.append(CountEpochs())
@@ -316,7 +300,7 @@ class ByteData(LightningDataModule):
         """This process's number, and how many there are."""
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
-    def _tell_skipped(self) -> None:
+    def _tell(self) -> None:
         """Say once, on one process, what was converted and left out; list the latter in the trainer's log folder."""
         trainer = self.trainer
         log_dir = trainer.log_dir or trainer.default_root_dir if trainer else None  # all ranks must ask for it
@@ -325,26 +309,6 @@ class ByteData(LightningDataModule):
         self._told = True
         for source in self.sources:
             tell_conversions(source)
-        if not self.skipped:
-            return
-        if log_dir:
-            Path(log_dir).mkdir(parents=True, exist_ok=True)
-            lines = [f"{entry['path']}\t{entry['reason']}\n" for entry in self.skipped]
-            Path(log_dir, "skipped_files.txt").write_text("".join(lines), encoding="utf-8", errors="backslashreplace")
-        where = f" (all in {log_dir}/skipped_files.txt)" if log_dir else ""
-        paths = ", ".join(dict.fromkeys(source.path for source in self.sources))
-        warnings.warn(
-            f"skipped {len(self.skipped)} files of {paths}: {first_reasons(self.skipped)}{where}", stacklevel=2
-        )
-
-
-def tell_conversions(source: OpenSource) -> None:
-    """Say what was left unused, converted and clipped of a source."""
-    about = source.reader.about
-    if unused := about.get("unused", 0):
-        rank_zero_info(f"{unused} files of {source.path} lie beside train, val and test and are not used")
-    for note, count in about["notes"].items():
-        rank_zero_info(f"{count} files of {source.path}: {note}")
-    if clipped := about["clipped"]:
-        entries = [{"path": entry["path"], "reason": entry["note"]} for entry in clipped]
-        rank_zero_info(f"{len(clipped)} files of {source.path} lost range: {first_reasons(entries)}")
+        if self.skipped:
+            paths = ", ".join(dict.fromkeys(source.path for source in self.sources))
+            tell_skipped(paths, self.skipped, log_dir)
