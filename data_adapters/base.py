@@ -133,17 +133,21 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
     """
     path = Path(path)
     try:
-        special = _SPECIAL.get(stat.S_IFMT(path.stat().st_mode))
-        content = b"" if special else path.read_bytes()
+        refuse_special(path)
+        return path.read_bytes()
     except MemoryError as error:
         raise MediaError(path, "is too large for this machine's memory") from error
     except OSError as error:
         if isinstance(error, FileNotFoundError) and path.is_symlink():
             raise MediaError(path, "is a link to what does not exist") from error
         raise MediaError(path, f"cannot be read: {error.strerror or error}") from error
-    if special:
-        raise MediaError(path, f"is {special}, not a file")
-    return content
+
+
+def refuse_special(path: Path) -> None:
+    """Raises MediaError for a pipe, a socket or a device; what is not there at all passes."""
+    with suppress(OSError):
+        if special := _SPECIAL.get(stat.S_IFMT(path.stat().st_mode)):
+            raise MediaError(path, f"is {special}, not a file")
 
 
 def check_whole(**values: int | None) -> None:

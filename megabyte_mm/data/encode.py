@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from data_adapters import printable, registry
-from data_adapters.base import Adapter, ByteStream, MediaError
+from data_adapters.base import Adapter, ByteStream, MediaError, refuse_special
 from megabyte_mm.data.digests import Digest
 from megabyte_mm.data.files import Files
 from megabyte_mm.data.progress import progress
@@ -143,6 +143,7 @@ def _read_batch(adapter: Adapter, paths: Sequence[Path], digests: Sequence[Diges
 def _read(adapter: Adapter, path: Path, digest: Digest) -> Outcome:
     stream: ByteStream | str
     try:
+        refuse_special(path)  # an adapter of a user's own might wait for ever
         stream = adapter.read(path)
     except MediaError as error:
         stream = error.reason

@@ -159,3 +159,18 @@ def test_links_to_folders_outside_are_followed_and_circles_are_not(tmp_path):
     (folder / "link").symlink_to(outside)
     (folder / "self").symlink_to(folder)
     assert find_files(str(folder), TextAdapter()).names == ("link/a.txt",)
+
+
+def test_an_adapter_of_ones_own_is_not_given_a_pipe(hostile):
+    class Trusting(ImageAdapter):
+        name = "trusting"
+
+        def read(self, path):
+            with path.open("rb") as file:
+                file.read(1)
+            return super().read(path)
+
+    data = ByteData(str(hostile), adapter=Trusting("L", (8, 8), patch=2), val_share=0.4)
+    with pytest.warns(UserWarning, match="skipped 10 files of"):
+        data.setup()
+    assert {entry["path"]: entry["reason"] for entry in data.skipped}["pipe.png"] == "is a pipe, not a file"
