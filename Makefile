@@ -1,7 +1,7 @@
 # Needs Python 3.11, 3.12 or 3.13, and make. Every target sets up .venv first; `make help` lists them.
 PYTHON ?= python3
 VENV ?= .venv
-PYTEST_ARGS ?=
+PYTEST_ARGS ?= -n 2
 # torch 2.11.0, the floor, comes with several GB of CUDA from the registry; any version from 2.11 on may be tested:
 #     make oldest OLDEST_TORCH=2.13.0
 OLDEST_TORCH ?= 2.11.0
@@ -29,7 +29,7 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY)  ## train small models on made-up media and continue it
 	$(BIN)/python demo/run.py
 
-test: $(READY)  ## run all tests; PYTEST_ARGS="-n 2" spreads them over processes
+test: $(READY)  ## run all tests, in two processes; PYTEST_ARGS="-n 8" takes more
 	$(BIN)/python -m pytest -q $(PYTEST_ARGS)
 
 check: $(READY)  ## format, lint, types and the direction of the imports, as pre-commit does
