@@ -45,7 +45,6 @@ DAMAGE = (
     LookupError,
     MemoryError,
     RuntimeError,
-    SystemError,  # of the interpreter's own unpickler, where a bytearray is cut short
     TypeError,
     ValueError,
 )

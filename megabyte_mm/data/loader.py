@@ -122,7 +122,7 @@ class WindowSampler(DistributedSampler[Request], SequentialSampler):
     Training takes an order that shuffles; every rank gets the same number of full batches, and what is left over of an
     epoch waits for another order. Fewer items than make one batch on every rank become one smaller batch, in which
     items repeat only as far as the ranks need equal shares. Validation goes in order: every item once, in shares whose
-    sizes differ by one at most, and the same number of batches on every rank wherever there are items enough.
+    sizes differ by one at most, and as many batches on every rank; one may hold two items where batches hold one.
 
     It inherits for Lightning's eyes only, which would shard once more what is no DistributedSampler, and replace what
     is no SequentialSampler under `overfit_batches`.
@@ -177,7 +177,8 @@ class WindowSampler(DistributedSampler[Request], SequentialSampler):
             full = self.items // (self.batch_size * self.world_size)
             return np.arange(full + 1) * self.batch_size if full else np.array([0, largest])
         mine = self.items * (self.rank + 1) // self.world_size - self.items * self.rank // self.world_size
-        count = min(-(-largest // self.batch_size), mine)
+        # Ranks whose weights are cut over devices gather them together for each batch: one more would wait forever.
+        count = min(-(-largest // self.batch_size), self.items // self.world_size)
         # A batch gives up items where the later ones would have none, so that no rank is a batch short.
         return np.append(np.minimum(np.arange(count) * self.batch_size, mine - count + np.arange(count)), mine)
 

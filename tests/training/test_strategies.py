@@ -51,8 +51,9 @@ samples: {count: 0}
 model: {optimizer: {lr: 0.01, warmup_steps: 2, decay: constant}}
 """
 
-LONG = ["--data.window=128", "--trainer.max_steps=2", "--trainer.val_check_interval=2"]
-"""Windows that little memory for activations cuts into four chunks, which hear of each other."""
+LONG = ["--data.window=128", "--data.val_batch_size=1", "--trainer.max_steps=2", "--trainer.val_check_interval=2"]
+"""Windows that little memory for activations cuts into four chunks, which hear of each other; five to validate, which
+as single ones would make one process wait for the other."""
 
 ONE = ["--data.batch_size=8"]
 TWO = ["--data.batch_size=4", "--trainer.devices=2"]
