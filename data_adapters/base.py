@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import stat
@@ -29,6 +30,26 @@ class MediaError(ValueError):
 
     def __reduce__(self) -> tuple[type[MediaError], tuple[Path, str]]:
         return type(self), (self.path, self.reason)
+
+
+class UnavailableError(MediaError):
+    """A file that could not be read just now, for a reason that is not in it: the same file may be read later."""
+
+
+_PASSING = {
+    getattr(errno, name)
+    for name in (
+        *("EIO", "EMFILE", "ENFILE", "ENOMEM", "EAGAIN", "EINTR", "EBUSY", "ESTALE", "ETIMEDOUT", "EREMOTEIO"),
+        *("ENETDOWN", "ENETUNREACH", "EHOSTDOWN", "EHOSTUNREACH", "ECONNRESET", "ECONNREFUSED", "ENOTCONN"),
+    )
+    if hasattr(errno, name)
+}
+"""What a system says of a disk, a network or itself, and not of a file."""
+
+
+def is_passing(error: OSError) -> bool:
+    """Whether an error of reading lies with the machine, and not with the file."""
+    return error.errno in _PASSING
 
 
 @dataclass(frozen=True)
@@ -129,15 +150,18 @@ _SPECIAL = {
 def read_bytes(path: str | os.PathLike[str]) -> bytes:
     """The file's content; links are followed.
 
-    Raises MediaError where there is none to read: missing, a folder, a pipe or a device, not permitted, beyond memory.
+    Raises MediaError where there is none to read: missing, a folder, a pipe or a device, not permitted;
+    UnavailableError where the machine could not: beyond its memory, too many open files, a disk or network that fails.
     """
     path = Path(path)
     try:
         refuse_special(path)
         return path.read_bytes()
     except MemoryError as error:
-        raise MediaError(path, "is too large for this machine's memory") from error
+        raise UnavailableError(path, "is too large for this machine's memory") from error
     except OSError as error:
+        if is_passing(error):
+            raise UnavailableError(path, f"cannot be read: {error.strerror}") from error
         if isinstance(error, FileNotFoundError) and path.is_symlink():
             raise MediaError(path, "is a link to what does not exist") from error
         raise MediaError(path, f"cannot be read: {error.strerror or error}") from error

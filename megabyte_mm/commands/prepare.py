@@ -9,8 +9,8 @@ from data_adapters import load_class
 from megabyte_mm.commands.options import at_least_one
 from megabyte_mm.commands.settings import read_sources
 from megabyte_mm.data.encode import first_reasons, processors
-from megabyte_mm.data.files import find_files
-from megabyte_mm.data.places import is_url, place_at
+from megabyte_mm.data.files import find_files, is_url, local_path
+from megabyte_mm.data.places import LocalPlace, place_at
 from megabyte_mm.data.prepare import prepare as make_shards
 from megabyte_mm.data.shards import ShardReader
 from megabyte_mm.data.sources import Keeping, Source
@@ -74,7 +74,10 @@ def find_sources(config: str | None, adapter: str | None) -> dict[str, Source]:
 
 def _prepare(source: Source, out: str, workers: int | None, shard_mib: int, cache_dir: str | None) -> ShardReader:
     keeping = Keeping.at(cache_dir, gibibytes=1.0)
-    files, place = find_files(source.path, source.adapter), place_at(out, keeping.shards)
+    place = place_at(out, keeping.shards)
+    if isinstance(place, LocalPlace) and local_path(source.path).resolve() in (place.folder / "x").resolve().parents:
+        raise ValueError(f"--out {out}: lies in {source.path}, whose files are read: choose a folder beside it")
+    files = find_files(source.path, source.adapter)
     return make_shards(files, place, keeping.home, workers or processors(), shard_mib * 2**20)
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from queue import SimpleQueue
+from threading import Thread
 
 import numpy as np
 
@@ -34,7 +35,10 @@ class FetchAhead:
     def __init__(self, sources: Sequence[FarSource]) -> None:
         self._sources = sources
         self._told: dict[int, tuple[int, int]] = {}
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="fetch-ahead")
+        self._waiting: SimpleQueue[tuple[ShardReader, int] | None] = SimpleQueue()
+        self._closed = False
+        # A daemon, so that no download holds up the end of the process.
+        Thread(target=self._fetch_all, name="fetch-ahead", daemon=True).start()
 
     def note(self, request: Request) -> None:
         """Begin to fetch where a source has come to another group."""
@@ -47,13 +51,15 @@ class FetchAhead:
             if self._told.get(source.number) != (number, group):
                 self._told[source.number] = number, group
                 for shard in (*source.passes.group(number, group), *source.passes.group_after(number, group)):
-                    self._thread.submit(_fetch, source.reader, int(source.shards[shard]))
+                    self._waiting.put((source.reader, int(source.shards[shard])))
 
     def close(self) -> None:
         """Begin nothing more."""
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        self._closed = True
+        self._waiting.put(None)
 
-
-def _fetch(reader: ShardReader, shard: int) -> None:
-    with suppress(OSError, ValueError):
-        reader.fetch(shard)
+    def _fetch_all(self) -> None:
+        while (item := self._waiting.get()) is not None and not self._closed:
+            reader, shard = item
+            with suppress(OSError, ValueError):
+                reader.fetch(shard)

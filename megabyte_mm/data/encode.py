@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import multiprocessing
+import multiprocessing.connection
 import os
 import signal
 import sys
+import threading
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -18,7 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from data_adapters import printable, registry
-from data_adapters.base import Adapter, ByteStream, MediaError, refuse_special
+from data_adapters.base import Adapter, ByteStream, MediaError, UnavailableError, is_passing, refuse_special
 from megabyte_mm.data.digests import Digest
 from megabyte_mm.data.files import Files
 from megabyte_mm.data.progress import progress
@@ -43,7 +45,7 @@ def encode(files: Files, digests: Sequence[Digest], writer: ShardWriter, workers
     """Add to the writer the files that it has not yet; gives what each was made of: its sha256, or CHANGED.
 
     workers: processes that read. A file that the adapter cannot read, or that changes meanwhile, is left out and noted.
-    Raises OSError where one of the processes dies.
+    Raises UnavailableError where the machine cannot read one just now, OSError where one of the processes dies.
     """
     begun = writer.files
     contents = []
@@ -101,7 +103,7 @@ def _outcomes(files: Files, names: Sequence[str], digests: Sequence[Digest], wor
         return
     # Spawned, since a fork copies the locks of threads that it does not copy.
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, context, initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN))
+    pool = ProcessPoolExecutor(workers, context, initializer=_follow_parent)
     batches = _batches(paths, digests)
     running: deque[tuple[Future[list[Outcome]], Path]] = deque()
     try:
@@ -113,6 +115,19 @@ def _outcomes(files: Files, names: Sequence[str], digests: Sequence[Digest], wor
             yield from _result(*running.popleft())
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _follow_parent() -> None:
+    """Leave Ctrl-C to the process that collects, and end with it, however it ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def wait() -> None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def _batches(paths: Sequence[Path], digests: Sequence[Digest]) -> Iterator[tuple[Sequence[Path], Sequence[Digest]]]:
@@ -145,9 +160,13 @@ def _read(adapter: Adapter, path: Path, digest: Digest) -> Outcome:
     try:
         refuse_special(path)  # an adapter of a user's own might wait for ever
         stream = adapter.read(path)
+    except UnavailableError:
+        raise  # left out, it would be missing for good: what is encoded is known by the files' content alone
     except MediaError as error:
         stream = error.reason
     except OSError as error:
+        if is_passing(error):
+            raise UnavailableError(path, f"cannot be read: {error.strerror}") from error
         stream = error.strerror or str(error)
     return Outcome(stream, digest.is_of(path))
 

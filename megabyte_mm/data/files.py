@@ -15,6 +15,8 @@ from data_adapters import registry
 from data_adapters.base import Adapter
 
 SPLITS = ("train", "val", "test")
+_WAYS = 100
+"""By which a walk may come to one folder."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ def find_files(path: str, adapter: Adapter | None = None) -> Files:
     root, names = _listing(path)
     if adapter is None:
         adapter, names = _choose(names, path)
-    elif Path(path).expanduser().is_dir() and adapter.suffixes:
+    elif local_path(path).is_dir() and adapter.suffixes:
         suffixes = tuple(adapter.suffixes)
         names = [name for name in names if name.lower().endswith(suffixes)]
         if not names:
@@ -51,8 +53,18 @@ def find_files(path: str, adapter: Adapter | None = None) -> Files:
     return Files(root, tuple(sorted(used)), adapter, unused=len(names) - len(used))
 
 
+def is_url(path: str) -> bool:
+    """Whether a path leads beyond this machine's file system."""
+    return "://" in path and not path.startswith("file://")
+
+
+def local_path(path: str) -> Path:
+    """The path on this machine that a user means."""
+    return Path(path.removeprefix("file://")).expanduser()
+
+
 def _listing(path: str) -> tuple[Path, list[str]]:
-    place = Path(path).expanduser()
+    place = local_path(path)
     if place.is_dir():
         return place, [file.relative_to(place).as_posix() for file in walk(place)]
     if os.path.lexists(place):
@@ -71,8 +83,10 @@ def walk(folder: Path) -> Iterator[Path]:
     """All that lies below a folder and is no folder, in no order; hidden ones are left out.
 
     Links are followed, also out of the folder, but for those to a folder that holds them. What cannot be read is named
-    like any file (broken links, pipes), so that whoever reads it says why not.
+    like any file (broken links, pipes), so that whoever reads it says why not. Raises ValueError where links lead to
+    one folder over and over: each level of such folders would double the files.
     """
+    met: Counter[tuple[int, int]] = Counter()
     waiting: list[tuple[Path, frozenset[tuple[int, int]]]] = [(folder, frozenset())]
     while waiting:
         here, above = waiting.pop()
@@ -80,6 +94,9 @@ def walk(folder: Path) -> Iterator[Path]:
         real = status.st_dev, status.st_ino
         if real in above:
             continue
+        met[real] += 1
+        if met[real] > _WAYS:
+            raise ValueError(f"{folder}: links lead to {here.resolve()} in more than {_WAYS} ways: remove some")
         for entry in os.scandir(here):
             if entry.name.startswith("."):
                 continue

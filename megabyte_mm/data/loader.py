@@ -12,7 +12,7 @@ import math
 import signal
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
@@ -238,10 +238,10 @@ class ResumableLoader(DataLoader[Batch]):
         sampler.done = sampler.start
         batches = super().__iter__()
         sampler.start = 0
-        with closing(FetchAhead(self._far)) as ahead:
+        with closing(FetchAhead(self._far)) if self._far else nullcontext() as ahead:
             for batch in batches:
                 sampler.done += 1
-                if self._far:
+                if ahead is not None:
                     ahead.note(sampler.request(sampler.done - 1))
                 yield batch
         sampler.set_epoch(sampler.epoch + 1)

@@ -26,6 +26,7 @@ from megabyte_mm.data.sources import (
     located,
     open_source,
     patch_size_of,
+    room_to_fetch_ahead,
     window_of,
 )
 from megabyte_mm.data.telling import tell_conversions, tell_skipped
@@ -80,8 +81,8 @@ class ByteData(LightningDataModule):
             raise ValueError(f"data.val_share {val_share} must lie between 0 and 1")
         if num_workers < 0:
             raise ValueError(f"data.num_workers {num_workers} must be 0 or more")
-        if not shard_cache > 0:
-            raise ValueError(f"data.shard_cache {shard_cache} must be above 0")
+        if not 0 < shard_cache < math.inf:
+            raise ValueError(f"data.shard_cache {shard_cache} must be a number above 0")
         check_sources(sources, adapter, classes)
         self.path = str(path)
         self.batch_size = batch_size
@@ -97,6 +98,7 @@ class ByteData(LightningDataModule):
         self._sources: tuple[OpenSource, ...] = ()
         self._splits: tuple[Splits, ...] = ()
         self._window = 0
+        self._fetches_ahead = False
         self._told = False
         self._sliding = False
 
@@ -245,7 +247,7 @@ class ByteData(LightningDataModule):
         if len(adapters) == len(asked):  # so that most mistakes are told before encoding
             window_of(adapters, self._asked_window, [adapter.unit for adapter in adapters])
             patch_size_of(adapters)
-        keeping = Keeping.at(self.cache_dir, self.shard_cache / len(asked))
+        keeping = Keeping.at(self.cache_dir, self.shard_cache)
         if "" not in asked:
             asked = {name: located(name, source, self.path, keeping) for name, source in asked.items()}
         sources = tuple(open_source(source, name, keeping) for name, source in asked.items())
@@ -257,6 +259,7 @@ class ByteData(LightningDataModule):
             for number, source in enumerate(sources, start=1)
         )
         self._sources, self._window = sources, window
+        self._fetches_ahead = room_to_fetch_ahead(sources, keeping.limit)
 
     def _shuffled(self, batch_size: int) -> ResumableLoader:
         windows, passes, far = [], [], []
@@ -265,7 +268,7 @@ class ByteData(LightningDataModule):
             windows.append(Windows(records, self.window, source.unit, jitter=seed))
             shards, counts = windows[-1].per_shard()
             passes.append(Passes(counts, seed))
-            if source.fetches_ahead:
+            if source.reader.place.is_remote and self._fetches_ahead:
                 far.append(FarSource(len(passes) - 1, passes[-1], source.reader, shards))
         weights = [source.weight for source in self.sources]
         order = Shuffled(passes, weights, batch_size * self._ranks()[1], self.seed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from abc import ABC, abstractmethod
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data_adapters.base import write_atomically
+from megabyte_mm.data.files import is_url, local_path
 from megabyte_mm.data.shard_cache import ShardCache
 
 _OBJECT_STORES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "oci", "oss")
@@ -62,7 +63,9 @@ class LocalPlace(Place):
         return str(self.folder)
 
     def read(self, name: str, limit: int | None = None) -> bytes:
-        """The file's content."""
+        """The file's content; a pipe, which would have to be waited for, is none."""
+        if not (self.folder / name).is_file():
+            raise FileNotFoundError(errno.ENOENT, "No such file", str(self.folder / name))
         with (self.folder / name).open("rb") as file:
             return file.read(-1 if limit is None else limit)
 
@@ -87,7 +90,12 @@ class LocalPlace(Place):
     def write(self, name: str, content: bytes) -> None:
         """By a temporary file beside it."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(self.folder / name, lambda temporary: write_through(temporary, content))
+        temporary = self.folder / f".{name}.new"
+        try:
+            write_through(temporary, content)
+            temporary.replace(self.folder / name)
+        finally:
+            temporary.unlink(missing_ok=True)
         sync_folder(self.folder)
 
     def remove(self, name: str) -> None:
@@ -129,6 +137,8 @@ class RemotePlace(Place):
         except FileNotFoundError:
             return {}
         files = [entry for entry in found if entry["type"] == "file" and entry["name"].rstrip("/") != root]
+        if any(entry["size"] is None for entry in files):
+            raise OSError(f"{self.url}: the server does not tell how large its files are")
         return {entry["name"].rpartition("/")[2]: int(entry["size"]) for entry in files}
 
     def put(self, file: Path, name: str) -> None:
@@ -191,9 +201,7 @@ def _client_errors() -> tuple[type[Exception], ...]:
 
 def place_at(path: str, cache: ShardCache) -> Place:
     """The place that a user's path or URL names."""
-    if is_url(path):
-        return RemotePlace(path.rstrip("/"), cache)
-    return LocalPlace(Path(path.removeprefix("file://")).expanduser())
+    return RemotePlace(path.rstrip("/"), cache) if is_url(path) else LocalPlace(local_path(path))
 
 
 def write_through(file: Path, content: bytes) -> None:
@@ -210,8 +218,3 @@ def sync_folder(folder: Path) -> None:
         descriptor = os.open(folder, os.O_RDONLY)
         os.fsync(descriptor)
         os.close(descriptor)
-
-
-def is_url(path: str) -> bool:
-    """Whether a path leads beyond this machine's file system."""
-    return "://" in path and not path.startswith("file://")

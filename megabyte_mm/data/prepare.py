@@ -10,8 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -34,14 +34,41 @@ def prepare(files: Files, place: Place, home: Path, workers: int = 1, shard_byte
     home: the cache folder, for what is remembered and what waits to be sent. Raises ValueError where something else
     lies at the place, or not one file can be read; OSError where it cannot be written, and what was done is kept.
     """
-    mark = hashlib.sha256(str(place).encode("utf-8", "surrogateescape")).hexdigest()[:16]
-    (home / "locks").mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(home / "locks" / mark, timeout=0):
-            making = place.folder / ".writing" if isinstance(place, LocalPlace) else home / f".sending-{mark}"
-            return _prepare(files, place, making, digests_of(files, home), workers, shard_bytes)
+        with _lock(place, home), _told_by(place):
+            return _prepare(files, place, _workplace(place, home), digests_of(files, home), workers, shard_bytes)
     except Timeout:
         raise ValueError(f"{place}: another process is preparing it") from None
+
+
+def _lock(place: Place, home: Path) -> FileLock:
+    """Held while shards are made: in the folder itself, by whatever name it is called; of a URL, on this machine."""
+    if isinstance(place, LocalPlace):
+        place.folder.mkdir(parents=True, exist_ok=True)
+        return FileLock(place.folder / ".lock", timeout=0)
+    (home / "locks").mkdir(parents=True, exist_ok=True)
+    return FileLock(home / "locks" / _mark(place), timeout=0)
+
+
+def _workplace(place: Place, home: Path) -> Path:
+    """Where shards are written before they are put in place: on the same file system, or where they wait to be sent."""
+    return place.folder / ".writing" if isinstance(place, LocalPlace) else home / f".sending-{_mark(place)}"
+
+
+def _mark(place: Place) -> str:
+    return hashlib.sha256(str(place).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+
+
+@contextmanager
+def _told_by(place: Place) -> Iterator[None]:
+    """Errors of writing do not say where."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or error.filename is not None:
+            raise
+        told = f"{place}: cannot be written: {error.strerror}; what is done is kept, and the same command goes on"
+        raise OSError(told) from error
 
 
 def _prepare(
@@ -76,7 +103,7 @@ def is_finished(place: Place, key: str) -> bool:
     if INDEX not in place.sizes():
         return False
     reader = ShardReader(place)
-    if reader.about["source"] != key:
+    if reader.about.get("source") != key:
         raise ValueError(f"{place}: holds prepared data of other files or settings; choose another --out")
     return True
 

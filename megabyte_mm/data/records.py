@@ -104,11 +104,11 @@ def split_records(
 
 
 def _usable(reader: ShardReader, adapter: Adapter, window: int) -> tuple[Ints, Skipped]:
-    reasons = [_unusable(int(length), adapter, window) for length in reader.lengths]
-    skipped: Skipped = list(reader.about["skipped"])
-    skipped += [{"path": name, "reason": why} for name, why in zip(reader.names, reasons, strict=True) if why]
-    skipped.sort(key=lambda entry: entry["path"])
-    usable = np.flatnonzero([not reason for reason in reasons])
+    too_long = window if adapter.whole else math.inf
+    fits = (reader.lengths > 0) & (reader.lengths <= too_long)
+    usable, others = np.flatnonzero(fits), np.flatnonzero(~fits).tolist()
+    skipped: Skipped = [{"path": reader.names[i], "reason": _unusable(int(reader.lengths[i]), window)} for i in others]
+    skipped = sorted([*reader.about["skipped"], *skipped], key=lambda entry: entry["path"])
     if not len(usable):
         raise ValueError(f"data.path: of {len(skipped)} files not one can be used: {first_reasons(skipped)}")
     # Without this, losing all of val would turn train into files to be split anew.
@@ -119,12 +119,10 @@ def _usable(reader: ShardReader, adapter: Adapter, window: int) -> tuple[Ints, S
     return usable, skipped
 
 
-def _unusable(length: int, adapter: Adapter, window: int) -> str:
+def _unusable(length: int, window: int) -> str:
     if not length:
         return "holds no bytes"
-    if adapter.whole and length > window:
-        return f"its {length} bytes do not fit into data.window {window}: set data.window to {length} or more"
-    return ""
+    return f"its {length} bytes do not fit into data.window {window}: set data.window to {length} or more"
 
 
 def _whole(reader: ShardReader, rows: Ints, conditions: Ints) -> Records:

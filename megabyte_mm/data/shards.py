@@ -31,6 +31,8 @@ COLUMNS = ("name", "shard", "offset", "length", "kind")
 _HEAD = b'{"format":"%s","version":%d,"sha256":"%s",'
 _HEAD_PATTERN = re.compile(rb'\{"format":"megabyte-mm shards","version":(\d{1,9}),"sha256":"([0-9a-f]{64})",')
 _HEAD_BYTES = 256
+_PATIENCE = 5
+"""How often a shard that was fetched may be gone again before it could be opened."""
 _DAMAGE = (OSError, LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RecursionError)
 """What reading an index raises that is not what was written."""
 
@@ -189,10 +191,19 @@ class ShardReader:
             return self._maps[shard]
         while self.place.is_remote and len(self._maps) > OPEN_SHARDS:
             self._maps.popitem(last=False)
-        # A plain array over the map: slicing the memmap class itself is several times slower.
-        found: Bytes = np.asarray(np.memmap(self._fetched(shard), dtype=np.uint8, mode="r"))
-        self._maps[shard] = found
-        return found
+        self._maps[shard] = self._mapped(shard)
+        return self._maps[shard]
+
+    def _mapped(self, shard: int) -> Bytes:
+        for _ in range(_PATIENCE):
+            path = self._fetched(shard)
+            try:
+                # A plain array over the map: slicing the memmap class itself is several times slower.
+                return np.asarray(np.memmap(path, dtype=np.uint8, mode="r"))
+            except FileNotFoundError:
+                if not self.place.is_remote:
+                    raise  # else another process has just made room in the cache
+        raise OSError(f"{self.place}: shards leave the cache faster than they are read: make data.shard_cache larger")
 
     def _fetched(self, shard: int) -> Path:
         try:

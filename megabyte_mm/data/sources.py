@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,8 @@ from data_adapters import registry
 from data_adapters.base import Adapter
 from megabyte_mm.data.cache import cache_folder, encoded
 from megabyte_mm.data.digests import file_digests
-from megabyte_mm.data.files import find_files
-from megabyte_mm.data.places import LocalPlace, Place, RemotePlace, is_url, place_at
+from megabyte_mm.data.files import find_files, is_url, local_path
+from megabyte_mm.data.places import LocalPlace, Place, place_at
 from megabyte_mm.data.prepare import UNFINISHED
 from megabyte_mm.data.records import Splits, split_records, unit_of
 from megabyte_mm.data.shard_cache import ShardCache
@@ -62,24 +61,18 @@ class Keeping:
 
 @dataclass(frozen=True)
 class OpenSource:
-    """A source whose records are at hand. name: of the modality in a mix, "" where there is no other source."""
+    """A source whose records are at hand.
+
+    name: of the modality in a mix, "" where there is no other source. unit: bytes that stay together (a pixel, a frame
+    of sound, one byte); where files differ, a multiple of each.
+    """
 
     name: str
     path: str
     adapter: Adapter
     reader: ShardReader
+    unit: int
     weight: float = 1.0
-
-    @cached_property
-    def unit(self) -> int:
-        """Bytes that stay together: a pixel, a frame of sound, one byte; where files differ, a multiple of each."""
-        return unit_of(self.reader, self.adapter)
-
-    @property
-    def fetches_ahead(self) -> bool:
-        """Whether its shards come from afar, and the cache has room for the group at hand and the next."""
-        place = self.reader.place
-        return isinstance(place, RemotePlace) and 2 * bytes_at_hand(self.reader) <= place.cache.limit
 
     def splits(self, window: int, val_share: float, classes: bool, condition: int = 0) -> Splits:
         """The records that train, validate and test; condition: that of all of them, 0 for their own.
@@ -95,9 +88,9 @@ def adapter_at(path: str) -> Adapter | None:
 
     Raises FileNotFoundError and ValueError for a path that cannot be used.
     """
-    if is_url(path):
+    if is_url(path) or not path:
         return None
-    folder = LocalPlace(Path(path).expanduser())
+    folder = LocalPlace(local_path(path))
     if is_prepared(folder):
         return _same_adapter(ShardReader(folder), None, path)
     return find_files(path).adapter
@@ -106,7 +99,14 @@ def adapter_at(path: str) -> Adapter | None:
 def open_source(source: Source, name: str, keeping: Keeping) -> OpenSource:
     """The records of a source. Raises as `open_reader` does."""
     reader, adapter = open_reader(source.path, source.adapter, keeping)
-    return OpenSource(name, source.path, adapter, reader, source.weight)
+    try:
+        unit = unit_of(reader, adapter)
+    except (LookupError, TypeError, ValueError, ArithmeticError) as error:
+        told = f"{reader.place}: {INDEX} holds formats that are none of the {adapter.name} adapter"
+        raise DamagedShardsError(told) from error
+    if unit < 1:
+        raise DamagedShardsError(f"{reader.place}: {INDEX} holds formats of no bytes")
+    return OpenSource(name, source.path, adapter, reader, unit, source.weight)
 
 
 def open_reader(path: str, adapter: Adapter | None, keeping: Keeping) -> tuple[ShardReader, Adapter]:
@@ -146,7 +146,7 @@ def is_prepared(place: Place) -> bool:
     try:
         if is_index(place.read(INDEX, limit=256)):
             return True
-    except (FileNotFoundError, IsADirectoryError):
+    except (FileNotFoundError, PermissionError):
         pass
     names = place.sizes()
     if UNFINISHED in names:
@@ -160,7 +160,9 @@ def is_prepared(place: Place) -> bool:
 
 def _same_adapter(reader: ShardReader, asked: Adapter | None, path: str) -> Adapter:
     """The adapter that the data were prepared with. Raises ValueError where another one is asked for."""
-    spec: dict[str, Any] = reader.about["adapter"]
+    spec: dict[str, Any] | None = reader.about.get("adapter")
+    if spec is None:
+        raise DamagedShardsError(f"{reader.place}: {INDEX} does not say what read the files")
     if asked is None:
         return registry.build(spec["name"], spec["settings"])
     if registry.spec(asked) != spec:
@@ -174,17 +176,11 @@ def _same_adapter(reader: ShardReader, asked: Adapter | None, path: str) -> Adap
 def _check_copy(reader: ShardReader, keeping: Keeping) -> None:
     """Compare prepared shards on this disk with their sha256, once: somebody may have copied or moved them.
 
-    Raises DamagedShardsError. Shards from afar are checked when they are fetched; here, whether the cache holds enough.
+    Raises DamagedShardsError. Shards from afar are checked when they are fetched.
     """
-    shards = reader.about["shards"]
-    if isinstance(reader.place, RemotePlace):
-        need = bytes_at_hand(reader)
-        if need > keeping.limit:
-            raise ValueError(
-                f"data.shard_cache {keeping.limit / 2**30:.3g} GiB is too small for {reader.place}, of which "
-                f"{need / 2**30:.3g} GiB are read at a time: make it larger, or prepare smaller shards"
-            )
+    if reader.place.is_remote:
         return
+    shards = reader.about["shards"]
     paths = [reader.place.fetch(shard) for shard in shards]
     memo = keeping.home / "digests" / f"shards-{reader.key[:16]}.json"
     for path, shard, digest in zip(paths, shards, file_digests(paths, memo), strict=True):
@@ -192,8 +188,22 @@ def _check_copy(reader: ShardReader, keeping: Keeping) -> None:
             raise DamagedShardsError(f"{path}: its content is not what was written: copy it again, or prepare anew")
 
 
-def bytes_at_hand(reader: ShardReader) -> int:
-    """The bytes of the shards that training reads at a time, at most."""
+def room_to_fetch_ahead(sources: Sequence[OpenSource], limit: int) -> bool:
+    """Whether a cache of `limit` bytes has room for the shards of all far sources that are read at a time, twice over.
+
+    Raises ValueError where it has not even room for these.
+    """
+    far = [source.reader for source in sources if source.reader.place.is_remote]
+    need = sum(map(_bytes_at_hand, far))
+    if need > limit:
+        raise ValueError(
+            f"data.shard_cache {limit / 2**30:.3g} GiB is too small for {', '.join(str(its.place) for its in far)}, of "
+            f"which {need / 2**30:.3g} GiB are read at a time: make it larger, or prepare smaller shards"
+        )
+    return 2 * need <= limit
+
+
+def _bytes_at_hand(reader: ShardReader) -> int:
     return sum(sorted((int(shard["bytes"]) for shard in reader.about["shards"]), reverse=True)[:OPEN_SHARDS])
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from data_adapters.file import FileAdapter
 from data_adapters.text import TextAdapter
-from megabyte_mm.data.files import classes_of, conditions_of, find_files, split_rows
+from megabyte_mm.data.files import classes_of, conditions_of, find_files, split_rows, walk
 
 NAMES = [f"{i:04d}.txt" for i in range(400)]
 
@@ -149,3 +149,14 @@ def test_class_folders_lie_below_the_split():
 def test_classes_that_cannot_be_learned_are_refused(names, message):
     with pytest.raises(ValueError, match=message):
         conditions_of(classes_of(names), [0])
+
+
+def test_links_that_multiply_ways_are_refused(tmp_path):
+    for depth in range(20):
+        (tmp_path / f"{depth}").mkdir()
+        for name in ("a", "b"):
+            (tmp_path / f"{depth}" / name).symlink_to(tmp_path / f"{depth + 1}")
+    (tmp_path / "20").mkdir()
+    (tmp_path / "20" / "x.txt").write_text("x")
+    with pytest.raises(ValueError, match=r"links lead to .* in more than 100 ways: remove some"):
+        list(walk(tmp_path / "0"))

@@ -1,19 +1,24 @@
 """Shards that are made once: complete or told to be unfinished, and the same bytes whoever makes them."""
 
+import errno
+import json
 import os
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from data_adapters import AudioAdapter, FileAdapter, TextAdapter, load_class
-from data_adapters.base import MediaError
+from data_adapters.base import MediaError, UnavailableError
 from megabyte_mm.data.cache import encoded
 from megabyte_mm.data.files import find_files
 from megabyte_mm.data.module import ByteData
 from megabyte_mm.data.places import LocalPlace
 from megabyte_mm.data.prepare import prepare
-from megabyte_mm.data.shards import DamagedShardsError, ShardReader
+from megabyte_mm.data.shards import DamagedShardsError, ShardReader, sealed
 
 SHARD = 100
 
@@ -30,7 +35,7 @@ def made(root, out, home, adapter=None, workers=1) -> ShardReader:
 
 
 def content(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != ".lock"}
 
 
 def test_what_is_prepared_is_what_training_would_encode(root, tmp_path, cache_folder):
@@ -142,6 +147,79 @@ def test_other_work_is_never_mixed_with_or_written_over(root, tmp_path, cache_fo
         made(root, tmp_path / "half", cache_folder)
 
 
+def test_two_at_once_do_not_meet_in_one_folder(root, tmp_path, cache_folder):
+    with FileLock(tmp_path / ".lock"):
+        for same in (tmp_path, tmp_path / "x" / ".."):
+            (tmp_path / "x").mkdir(exist_ok=True)
+            with pytest.raises(ValueError, match="another process is preparing it"):
+                made(root, same, cache_folder)
+
+
+def test_processes_that_read_end_with_the_one_that_collects(root, tmp_path, cache_folder, own):
+    code = (
+        "import os, signal, sys; from pathlib import Path; from data_adapters import load_class;"
+        "from megabyte_mm.data import encode; from megabyte_mm.data.files import find_files;"
+        "files = find_files(sys.argv[1], load_class('own_of_a_prepare_test.Own')());"
+        "made = encode._outcomes(files, files.names, [encode.Digest('', [])] * len(files.names), 2);"
+        "next(made); import multiprocessing;"
+        "print(*[child.pid for child in multiprocessing.active_children()], flush=True);"
+        "os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *filter(None, sys.path)])}
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(root)], env=environment, capture_output=True, text=True, check=False
+    )
+    pids = [int(pid) for pid in done.stdout.split()]
+    assert len(pids) == 2, done.stderr
+    deadline = time.monotonic() + 20
+    while any(map(alive, pids)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(map(alive, pids))
+
+
+def alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
+
+
+@pytest.mark.parametrize("prepared", [True, False])
+def test_what_the_machine_cannot_read_just_now_is_not_left_out_for_good(root, tmp_path, cache_folder, prepared):
+    class Failing(FileAdapter):
+        name = "failing"
+        full = True
+
+        def read(self, path):
+            if path.name == "03.bin" and self.full:
+                raise OSError(errno.EMFILE, "Too many open files")
+            return super().read(path)
+
+    def work(adapter):
+        return (
+            made(root, tmp_path / "out", cache_folder, adapter) if prepared else encoded(find_files(str(root), adapter))
+        )
+
+    adapter = Failing()
+    with pytest.raises(UnavailableError, match=r"train/03\.bin: cannot be read: Too many open files"):
+        work(adapter)
+    adapter.full = False
+    assert len(work(adapter)) == 19
+    assert not work(adapter).about["skipped"]
+
+
+def test_a_full_disk_is_told_by_the_place_and_the_work_goes_on_later(root, tmp_path, cache_folder, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("megabyte_mm.data.shard_writer.ShardWriter._close_part", full)
+        with pytest.raises(OSError, match=r"out: cannot be written: No space left on device; what is done is kept"):
+            made(root, tmp_path / "out", cache_folder)
+    assert len(made(root, tmp_path / "out", cache_folder)) == 19
+
+
 def test_nothing_readable_is_refused(root, tmp_path, cache_folder):
     class Never(FileAdapter):
         def read(self, path):
@@ -192,6 +270,43 @@ def test_another_adapter_than_the_data_were_prepared_with_is_refused(root, tmp_p
     made(root, tmp_path / "out", cache_folder)
     with pytest.raises(ValueError, match=r"prepared with the adapter file .*, and data\.adapter is audio"):
         ByteData(str(tmp_path / "out"), AudioAdapter()).setup()
+
+
+def test_a_pipe_in_the_indexs_place_is_not_waited_for(tmp_path):
+    (tmp_path / "data").mkdir()
+    os.mkfifo(tmp_path / "data/index.json")
+    (tmp_path / "data/a.txt").write_bytes(b"text " * 99)
+    data = ByteData(str(tmp_path / "data"), TextAdapter(), window=8)
+    with pytest.warns(UserWarning, match=r"index\.json: is a pipe, not a file"):
+        data.setup()
+
+
+def test_a_folder_may_be_named_as_a_url(root, tmp_path, cache_folder):
+    made(root, tmp_path / "out", cache_folder)
+    for path in (root, tmp_path / "out"):
+        data = ByteData(f"file://{path}", FileAdapter(), window=8)
+        with pytest.warns(UserWarning, match="holds no bytes"):
+            data.setup()
+        assert len(data.train) == 9
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda index: index.pop("adapter"), "does not say what read the files"),
+        (lambda index: index.update(adapter={"name": "audio", "settings": {}}), "none of the audio adapter"),
+        (lambda index: index.update(adapter={"name": "audio", "settings": {"rate": "x"}}), "whole number"),
+        (lambda index: index.update(adapter={"name": "mine", "settings": {}}), "unknown adapter 'mine'"),
+    ],
+)
+def test_an_index_whose_adapter_cannot_be_is_refused(root, tmp_path, cache_folder, change, told):
+    made(root, tmp_path / "out", cache_folder)
+    index = json.loads((tmp_path / "out/index.json").read_bytes())
+    change(index)
+    rest = {key: value for key, value in index.items() if key not in ("format", "version", "sha256")}
+    (tmp_path / "out/index.json").write_bytes(sealed(rest))
+    with pytest.raises(ValueError, match=told):
+        ByteData(str(tmp_path / "out")).setup()
 
 
 def test_an_index_of_ones_own_is_text_like_any_other(tmp_path):

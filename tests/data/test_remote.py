@@ -17,6 +17,7 @@ from megabyte_mm.data.places import RemotePlace
 from megabyte_mm.data.prepare import prepare
 from megabyte_mm.data.shard_cache import ShardCache
 from megabyte_mm.data.shards import OPEN_SHARDS, DamagedShardsError, ShardReader
+from megabyte_mm.data.sources import Source
 
 SHARD = 2**10
 FILES = 24
@@ -111,6 +112,25 @@ def test_shards_are_fetched_before_their_turn_where_there_is_room(prepared, cach
 def test_a_cache_that_cannot_hold_what_is_read_at_a_time_is_refused(prepared):
     with pytest.raises(ValueError, match=r"data\.shard_cache .* GiB is too small for s3://"):
         ByteData(prepared, window=64, shard_cache=3 * SHARD / GIB).setup()
+
+
+def test_the_sources_of_a_mix_share_one_bound(root, bucket, cache_folder, monkeypatch):
+    cache, fetched, get = ShardCache(cache_folder / "shards", 2**30), [], ShardCache._fetch
+
+    def counted(self, path, *rest):
+        fetched.append(path.name)
+        get(self, path, *rest)
+
+    monkeypatch.setattr(ShardCache, "_fetch", counted)
+    for name in ("one", "two"):
+        (root / "train/00.bin").write_bytes(name.encode() * 9)
+        prepare(find_files(str(root), FileAdapter()), RemotePlace(f"{bucket}/mix/{name}", cache), cache_folder)
+    sources = {name: Source(adapter=FileAdapter()) for name in ("one", "two")}
+    size = sum((root / f"train/{i:02d}.bin").stat().st_size for i in range(FILES)) + 1200
+    batches(ByteData(f"{bucket}/mix", window=64, sources=sources, shard_cache=2.1 * size / GIB))
+    assert len(fetched) == len(set(fetched)) == 2
+    with pytest.raises(ValueError, match=r"data\.shard_cache .* GiB is too small for s3://.*/one, s3://.*/two"):
+        ByteData(f"{bucket}/mix", window=64, sources=sources, shard_cache=1.9 * size / GIB).setup()
 
 
 def test_what_was_fetched_is_not_fetched_again(prepared, cache_folder):
