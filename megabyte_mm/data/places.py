@@ -129,17 +129,22 @@ class RemotePlace(Place):
             return content
 
     def sizes(self) -> dict[str, int]:
-        """By one listing."""
-        try:
-            with self._asking("") as (system, root):
-                system.invalidate_cache()
-                found = system.ls(root, detail=True)
-        except FileNotFoundError:
-            return {}
-        files = [entry for entry in found if entry["type"] == "file" and entry["name"].rstrip("/") != root]
-        if any(entry["size"] is None for entry in files):
-            raise OSError(f"{self.url}: the server does not tell how large its files are")
-        return {entry["name"].rpartition("/")[2]: int(entry["size"]) for entry in files}
+        """By one listing; a web server, whose listing has no sizes, is asked for each."""
+        found = {}
+        with self._asking("") as (system, root):
+            system.invalidate_cache()
+            try:
+                entries = system.ls(root, detail=True)
+            except FileNotFoundError:
+                return {}
+            for entry in entries:
+                name = entry["name"].rpartition("/")[2]
+                if entry["type"] == "file" and name and entry["name"].rstrip("/") != root:
+                    size = entry["size"] if entry["size"] is not None else system.size(entry["name"])
+                    if size is None:
+                        raise ValueError(f"the server does not tell how large {name} is")
+                    found[name] = int(size)
+        return found
 
     def put(self, file: Path, name: str) -> None:
         """Send the file, then delete it here."""
