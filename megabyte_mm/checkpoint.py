@@ -137,7 +137,9 @@ def _read_file(path: str | os.PathLike[str]) -> Any:
 
 
 def _is_plain_archive(path: str | os.PathLike[str]) -> bool:
-    """Whether the file is an archive as torch.save writes it: nothing in it unpacks to more than is there.
+    """Whether the file is an archive as torch.save writes it, with the contents that were written.
+
+    Nothing in it may unpack to more than is there; its checksums take a second for each gigabyte.
 
     Raises OSError and BadZipFile.
     """
@@ -147,6 +149,8 @@ def _is_plain_archive(path: str | os.PathLike[str]) -> bool:
         members = archive.infolist()
         packed = any(member.compress_type != zipfile.ZIP_STORED for member in members)
         if packed or sum(member.file_size for member in members) > Path(path).stat().st_size:
+            return False
+        if archive.testzip() is not None:
             return False
         pickles = [archive.read(member) for member in members if member.filename.endswith("data.pkl")]
     # torch lets a pickle ask for a bytearray of any size.

@@ -116,7 +116,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except (ValueError, OSError) as error:
-        if os.environ.get(DEBUG):
+        if os.environ.get(DEBUG, "0") != "0":
             raise
         return _fail(name, _told(error))
     except SystemExit as stop:

@@ -364,3 +364,13 @@ def test_a_changed_checkpoint_is_loaded_properly_or_refused_by_name(fuzzed, seed
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         contracts.check_checkpoint(fuzzed)
+
+
+def test_a_flipped_bit_of_a_weight_is_found(save_checkpoint):
+    path = save_checkpoint(TextAdapter(), window=16)
+    content = bytearray(path.read_bytes())
+    weight = load_model(path).model.state_dict()["local_stack.blocks.0.attention.qkv.weight"].numpy().tobytes()
+    content[content.index(weight) + 5] ^= 64
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"tiny\.ckpt: not a checkpoint, or a damaged one"):
+        load_model(path)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 
-from data_adapters import load_class
+from data_adapters import load_class, printable
 from megabyte_mm.commands.options import at_least_one
 from megabyte_mm.commands.settings import read_sources
 from megabyte_mm.data.encode import first_reasons, processors
@@ -50,6 +51,8 @@ def prepare(
         raise ValueError(f"{path}: files are read from this machine's disks; --out may be a URL")
     sources = find_sources(config, adapter)
     root = out.rstrip("/") or "/"
+    if "" not in sources:
+        refuse_other_content(root, sources)
     made = {}
     for name, source in sources.items():
         target = f"{root}/{name}" if name else root
@@ -57,12 +60,24 @@ def prepare(
     for target, reader in made.items():
         print(f"{target}: {_told(reader)}")
     skipped = [entry for reader in made.values() for entry in reader.about["skipped"]]
-    if skipped:
+    for entry in skipped:
+        print(printable(f"{entry['path']}: {entry['reason']}"), file=sys.stderr)
+    if skipped and not allow_skipped:
         files = sum(len(reader) for reader in made.values()) + len(skipped)
-        told = f"{len(skipped)} of {files} files cannot be read and are left out: {first_reasons(skipped)}"
-        if not allow_skipped:
-            raise ValueError(f"{told}; all others are prepared. --allow_skipped takes that for success")
-        print(told, file=sys.stderr)
+        raise ValueError(
+            f"{len(skipped)} of {files} files cannot be read and are left out, such as {first_reasons(skipped, 1)}; "
+            "all others are prepared (--allow_skipped takes that for success)"
+        )
+
+
+def refuse_other_content(root: str, sources: Mapping[str, Source]) -> None:
+    """Raise ValueError where the folder that is to hold one of each source holds anything else."""
+    place = place_at(root, Keeping.at(None, gibibytes=1.0).shards)
+    names = set(place.sizes())
+    if isinstance(place, LocalPlace) and place.folder.is_dir():
+        names = {path.name for path in place.folder.iterdir() if not path.name.startswith(".")} - set(sources)
+    if names:
+        raise ValueError(f"{root}: is not empty (it holds {min(names)}); choose another --out")
 
 
 def find_sources(config: str | None, adapter: str | None) -> dict[str, Source]:
@@ -77,7 +92,11 @@ def _prepare(source: Source, out: str, workers: int | None, shard_mib: int, cach
     place = place_at(out, keeping.shards)
     if isinstance(place, LocalPlace) and local_path(source.path).resolve() in (place.folder / "x").resolve().parents:
         raise ValueError(f"--out {out}: lies in {source.path}, whose files are read: choose a folder beside it")
-    files = find_files(source.path, source.adapter)
+    try:
+        files = find_files(source.path, source.adapter)
+    except (FileNotFoundError, ValueError) as error:
+        told = str(error).removeprefix("data.path ").replace("set data.adapter", "say by --adapter or --config")
+        raise type(error)(told) from error
     return make_shards(files, place, keeping.home, workers or processors(), shard_mib * 2**20)
 
 

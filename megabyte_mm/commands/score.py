@@ -57,19 +57,21 @@ def score(
     window = window or bundle.window
     places: dict[str, Curves] = {name: Curves(bundle.model.patch_size, window) for name in methods} if curves else {}
     costs: list[FileCost] = []
+    parts: dict[str, list[FileCost]] = {}
     skipped: Skipped = []
     for one, paths in by_modality(bundle, path, condition):
         for name in methods:
             check_method(name, one.model, one.adapter.unit)
         files, unread = read_files(one, paths, window, condition)
         unit = _unit(one.adapter, files, window)
-        costs += _measure(one, files, methods, window, unit, batch_size, places)
+        parts[one.mixed] = _measure(one, files, methods, window, unit, batch_size, places)
+        costs += parts[one.mixed]
         skipped += unread
     if costs:
-        print("\n".join(table(costs, methods)))
+        print("\n".join(table(costs, methods, parts if len(bundle.modalities) > 1 else {})))
     if json:
         about = {"checkpoint": checkpoint, "window": window, "skipped": skipped}
-        figures = as_values(costs, methods, places or None)
+        figures = as_values(costs, methods, places or None, parts if len(bundle.modalities) > 1 else None)
         text = json_text.dumps(about | figures, indent=1, allow_nan=False) + "\n"
         write_atomically(json, lambda temporary: temporary.write_text(text, encoding="utf-8"))
     if curves:

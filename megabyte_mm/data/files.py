@@ -84,7 +84,7 @@ def walk(folder: Path) -> Iterator[Path]:
 
     Links are followed, also out of the folder, but for those to a folder that holds them. What cannot be read is named
     like any file (broken links, pipes), so that whoever reads it says why not. Raises ValueError where links lead to
-    one folder over and over: each level of such folders would double the files.
+    one folder over and over (each level of such folders would double the files), and for a folder of prepared data.
     """
     met: Counter[tuple[int, int]] = Counter()
     waiting: list[tuple[Path, frozenset[tuple[int, int]]]] = [(folder, frozenset())]
@@ -97,13 +97,24 @@ def walk(folder: Path) -> Iterator[Path]:
         met[real] += 1
         if met[real] > _WAYS:
             raise ValueError(f"{folder}: links lead to {here.resolve()} in more than {_WAYS} ways: remove some")
-        for entry in os.scandir(here):
-            if entry.name.startswith("."):
-                continue
+        with os.scandir(here) as found:
+            entries = [entry for entry in found if not entry.name.startswith(".")]
+        _refuse_prepared(here, {entry.name for entry in entries})
+        for entry in entries:
             if Path(entry.path).is_dir():  # unlike entry.is_dir, False for a link to itself
                 waiting.append((Path(entry.path), above | {real}))
             else:
                 yield Path(entry.path)
+
+
+def _refuse_prepared(folder: Path, names: set[str]) -> None:
+    """Raise ValueError for a folder of prepared data: its index would be read as text, and its shards as anything."""
+    making = "prepare.json" in names and b'"shard_bytes"' in (folder / "prepare.json").read_bytes()[:200]
+    if making or {"index.json", "shard-00000.bin"} <= names:
+        raise ValueError(
+            f"{folder}: holds prepared data, not files: give that folder itself as the path, finish it with "
+            "megabyte-mm prepare, or move it elsewhere"
+        )
 
 
 def _choose(names: Sequence[str], path: str) -> tuple[Adapter, list[str]]:

@@ -183,6 +183,17 @@ class WindowSampler(DistributedSampler[Request], SequentialSampler):
         return np.append(np.minimum(np.arange(count) * self.batch_size, mine - count + np.arange(count)), mine)
 
 
+def _told_plainly(batches: Iterator[Batch]) -> Iterator[Batch]:
+    """The batches; an error of a loading process, which torch wraps into its traceback, as it was raised there."""
+    try:
+        yield from batches
+    except (OSError, ValueError) as error:
+        lines = str(error).strip().splitlines()
+        if not lines or not lines[0].startswith("Caught "):
+            raise
+        raise type(error)(lines[-1].partition(": ")[2]) from error
+
+
 def _leave_signals_to_the_run(worker: int) -> None:
     """Let a loading process go on where a signal meets a whole group: the process that trains decides when to end."""
     for name in ("SIGINT", "SIGTERM", "SIGUSR1"):
@@ -239,7 +250,7 @@ class ResumableLoader(DataLoader[Batch]):
         batches = super().__iter__()
         sampler.start = 0
         with closing(FetchAhead(self._far)) if self._far else nullcontext() as ahead:
-            for batch in batches:
+            for batch in _told_plainly(batches):
                 sampler.done += 1
                 if ahead is not None:
                     ahead.note(sampler.request(sampler.done - 1))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -24,6 +25,7 @@ from megabyte_mm.data.places import LocalPlace, Place
 from megabyte_mm.data.shard_writer import SHARD_BYTES, Part, ShardWriter
 from megabyte_mm.data.shards import INDEX, ShardReader
 
+_DAY = 86_400
 UNFINISHED = "prepare.json"
 """Lies where shards are being made; it names the work, so that other work does not go on with it."""
 
@@ -47,6 +49,9 @@ def _lock(place: Place, home: Path) -> FileLock:
         place.folder.mkdir(parents=True, exist_ok=True)
         return FileLock(place.folder / ".lock", timeout=0)
     (home / "locks").mkdir(parents=True, exist_ok=True)
+    for left in home.glob(".sending-*"):
+        if time.time() - left.stat().st_mtime > _DAY:
+            shutil.rmtree(left, ignore_errors=True)
     return FileLock(home / "locks" / _mark(place), timeout=0)
 
 
@@ -91,7 +96,12 @@ def _prepare(
     try:
         with closing(ShardWriter(making, shard_bytes, done, keep)) as writer:
             encode(files, digests, writer, workers)
-            place.write(INDEX, finished(writer, files, key))
+            try:
+                index = finished(writer, files, key)
+            except ValueError:  # there is nothing to go on with
+                _tidy(place)
+                raise
+            place.write(INDEX, index)
     finally:
         shutil.rmtree(making, ignore_errors=True)
     _tidy(place)

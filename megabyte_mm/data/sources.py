@@ -36,10 +36,6 @@ class Source:
     adapter: Adapter | None = None
     weight: float = 1.0
 
-    def __post_init__(self) -> None:
-        if not 0 < self.weight < math.inf:
-            raise ValueError(f"weight {self.weight} must be a number above 0")
-
 
 @dataclass(frozen=True)
 class Keeping:
@@ -97,8 +93,14 @@ def adapter_at(path: str) -> Adapter | None:
 
 
 def open_source(source: Source, name: str, keeping: Keeping) -> OpenSource:
-    """The records of a source. Raises as `open_reader` does."""
-    reader, adapter = open_reader(source.path, source.adapter, keeping)
+    """The records of a source. Raises as `open_reader` does, by the name of the source's own fields."""
+    try:
+        reader, adapter = open_reader(source.path, source.adapter, keeping)
+    except (FileNotFoundError, ValueError) as error:
+        if not name or isinstance(error, DamagedShardsError):
+            raise
+        told = str(error).replace("data.adapter", f"data.sources.{name}.adapter")
+        raise type(error)(told.replace("data.path", f"data.sources.{name}.path")) from error
     try:
         unit = unit_of(reader, adapter)
     except (LookupError, TypeError, ValueError, ArithmeticError) as error:
@@ -117,8 +119,11 @@ def open_reader(path: str, adapter: Adapter | None, keeping: Keeping) -> tuple[S
     """
     place = place_at(path, keeping.shards)
     if is_prepared(place):
-        reader = ShardReader(place)
-        _check_copy(reader, keeping)
+        try:
+            reader = ShardReader(place)
+            _check_copy(reader, keeping)
+        except DamagedShardsError as error:
+            raise DamagedShardsError(f"{error}: copy the data again, or delete them and prepare them anew") from error
         return reader, _same_adapter(reader, adapter, path)
     if is_url(path):
         raise FileNotFoundError(
@@ -185,7 +190,7 @@ def _check_copy(reader: ShardReader, keeping: Keeping) -> None:
     memo = keeping.home / "digests" / f"shards-{reader.key[:16]}.json"
     for path, shard, digest in zip(paths, shards, file_digests(paths, memo), strict=True):
         if digest.sha256 != shard["sha256"]:
-            raise DamagedShardsError(f"{path}: its content is not what was written: copy it again, or prepare anew")
+            raise DamagedShardsError(f"{path}: its content is not what was written")
 
 
 def room_to_fetch_ahead(sources: Sequence[OpenSource], limit: int) -> bool:
@@ -217,9 +222,11 @@ def check_sources(sources: Mapping[str, Source] | None, adapter: Adapter | None,
         raise ValueError("data.adapter is set, and data.sources too: say in each source what reads it")
     if classes:
         raise ValueError("data.classes is set, and data.sources too: the conditions of a mix are its sources")
-    for name in sources:
+    for name, source in sources.items():
         if name in ("", "none") or not name.replace("-", "_").isidentifier():
             raise ValueError(f"data.sources: {name!r} cannot name a source: take a word such as image, and not none")
+        if not 0 < source.weight < math.inf:
+            raise ValueError(f"data.sources.{name}.weight {source.weight} must be a number above 0")
 
 
 def window_of(adapters: Sequence[Adapter], window: int | None, units: Sequence[int]) -> int:

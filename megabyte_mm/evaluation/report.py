@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 from megabyte_mm.evaluation.curves import Curves, Floats
@@ -37,23 +38,31 @@ def total(files: Sequence[FileCost], methods: Sequence[str]) -> FileCost:
     return FileCost(f"total of {len(files)}", sum(file.bytes for file in files), nats)
 
 
-def table(files: Sequence[FileCost], methods: Sequence[str]) -> list[str]:
-    """Aligned lines: a heading, one line for each file, and the total."""
+def table(
+    files: Sequence[FileCost], methods: Sequence[str], parts: Mapping[str, Sequence[FileCost]] = MappingProxyType({})
+) -> list[str]:
+    """Aligned lines: a heading, one line for each file, the total of each part by its name, and that of all."""
+    totals = [replace(total(its, methods), path=f"{name}: total of {len(its)}") for name, its in parts.items()]
     rows = [["file", "bytes", *methods]]
-    rows += [_cells(file, methods) for file in (*files, total(files, methods))]
+    rows += [_cells(file, methods) for file in (*files, *totals, total(files, methods))]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows]
 
 
 def _cells(file: FileCost, methods: Sequence[str]) -> list[str]:
     bits = [file.bits_per_byte(method) for method in methods]
-    return [file.path, f"{file.bytes:,}", *("-" if value is None else f"{value:.{DIGITS}f}" for value in bits)]
+    told = ["-" if value is None else f"{value:.{DIGITS}f}" for value in bits]
+    path = "".join(c if ord(c) >= ord(" ") else repr(c)[1:-1] for c in file.path)  # a line end would break the table
+    return [path, f"{file.bytes:,}", *told]
 
 
 def as_values(
-    files: Sequence[FileCost], methods: Sequence[str], curves: Mapping[str, Curves] | None = None
+    files: Sequence[FileCost],
+    methods: Sequence[str],
+    curves: Mapping[str, Curves] | None = None,
+    parts: Mapping[str, Sequence[FileCost]] | None = None,
 ) -> dict[str, Any]:
-    """All figures as JSON has them: methods, files, total, and curves where they are given.
+    """All figures as JSON has them: methods, files, total, and curves and the totals of parts where they are given.
 
     None stands for a figure that does not exist.
     """
@@ -62,6 +71,8 @@ def as_values(
         "files": [file.values() for file in files],
         "total": total(files, methods).values(),
     }
+    if parts is not None:
+        values["parts"] = {name: total(its, methods).values() for name, its in parts.items()}
     if curves is not None:
         values["curves"] = {
             method: {"patch": _or_none(its.patch), "window": _or_none(its.window)} for method, its in curves.items()

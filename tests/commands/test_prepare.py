@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from data_adapters import TextAdapter
 from megabyte_mm.cli import main
+from megabyte_mm.data.files import find_files
 from megabyte_mm.data.shards import ShardReader
 
 
@@ -43,11 +45,12 @@ def test_what_cannot_be_read_is_named_and_all_else_is_there(photos, tmp_path, ca
     (photos / "5.png").write_bytes(b"no picture")
     command = ["prepare", str(photos), "--out", str(tmp_path / "out"), "--workers", "1"]
     assert main(command) == 2
-    told = capsys.readouterr().err
-    assert "1 of 5 files cannot be read and are left out: 5.png: is no picture" in told
+    first, told = capsys.readouterr().err.splitlines()
+    assert first.startswith("5.png: is no picture that can be read")
+    assert "1 of 5 files cannot be read and are left out, such as 5.png: is no picture" in told
     assert len(ShardReader(tmp_path / "out")) == 4
     assert main([*command, "--allow_skipped"]) == 0
-    assert "1 of 5 files cannot be read" in capsys.readouterr().err
+    assert len(capsys.readouterr().err.splitlines()) == 1
 
 
 def test_each_source_of_a_mix_gets_a_folder(photos, tmp_path, capsys):
@@ -62,12 +65,19 @@ def test_each_source_of_a_mix_gets_a_folder(photos, tmp_path, capsys):
     assert ShardReader(tmp_path / "out/image").names == ("0.png", "1.png", "2.png", "3.png")
     assert ShardReader(tmp_path / "out/text").names == ("a.txt",)
     assert len(capsys.readouterr().out.splitlines()) == 2
+    (tmp_path / "busy").mkdir()
+    (tmp_path / "busy/notes.md").write_text("mine")
+    assert main(["prepare", str(photos), "--config", str(config), "--out", str(tmp_path / "busy")]) == 2
+    assert "busy: is not empty (it holds notes.md)" in capsys.readouterr().err
+    for path in (tmp_path / "out", tmp_path):  # a mix is no folder of files, and what lies around it holds no text
+        with pytest.raises(ValueError, match="out/(image|text): holds prepared data, not files"):
+            find_files(str(path), TextAdapter())
 
 
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["gone", "--out", "out"], "data.path gone: no such file or folder"),
+        (["gone", "--out", "out"], "error: gone: no such file or folder"),
         (["s3://a/b", "--out", "out"], "files are read from this machine's disks; --out may be a URL"),
         ([".", "--out", "out", "--config", "image", "--adapter", "x.Y"], "--adapter and --config both say"),
         ([".", "--out", "out", "--config", "no-such"], "no-such"),

@@ -227,6 +227,7 @@ def test_nothing_readable_is_refused(root, tmp_path, cache_folder):
 
     with pytest.raises(ValueError, match=r"not one file can be read: train/00\.bin: is no good"):
         made(root, tmp_path / "out", cache_folder, Never())
+    assert content(tmp_path / "out") == {}
 
 
 def test_training_takes_prepared_data_and_resumes_on_it_what_began_on_files(root, tmp_path, cache_folder):

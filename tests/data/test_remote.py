@@ -155,6 +155,15 @@ def test_a_changed_shard_is_told_and_not_kept(prepared, cache_folder):
     assert len(reader.read(len(reader) - 1)) == 900
 
 
+def test_a_loading_process_tells_of_a_changed_shard_in_a_line(prepared):
+    system = fsspec.filesystem("s3")
+    for name in system.ls(prepared, detail=False):
+        if name.endswith(".bin"):
+            system.pipe_file(name, bytes(system.size(name)))
+    with pytest.raises(DamagedShardsError, match=r"^s3://\S*/shard-\d+\.bin: its content is not what was written$"):
+        batches(ByteData(prepared, window=64, num_workers=1))
+
+
 def test_an_upload_that_was_interrupted_goes_on(root, bucket, cache_folder, monkeypatch):
     place, put = RemotePlace(f"{bucket}/half", ShardCache(cache_folder, 1)), RemotePlace.put
     sent: list[str] = []

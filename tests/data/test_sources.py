@@ -145,18 +145,15 @@ def test_a_mix_resumes_in_the_middle_of_an_epoch_and_refuses_other_weights(media
             "one patch size, and the adapters ask for image of 12 and image of 16 bytes",
         ),
         ({"path": ""}, r"data\.sources\.image\.path is empty, and so is data\.path"),
-        ({"path": "gone"}, r"data\.path gone: no such file or folder"),
+        ({"path": "gone"}, r"data\.sources\.image\.path gone: no such file or folder"),
+        ({"sources": sources(text=Source("gone", TextAdapter()))}, r"data\.sources\.text\.path gone: no such file"),
+        ({"sources": sources(text=Source(weight=0.0))}, r"data\.sources\.text\.weight 0\.0 must be a number above 0"),
+        ({"sources": sources(text=Source(weight=math.nan))}, r"data\.sources\.text\.weight nan must be a number"),
     ],
 )
 def test_a_mix_that_cannot_be_is_refused(media, settings, told):
     with pytest.raises((ValueError, FileNotFoundError), match=told):
         ByteData(**{"path": str(media), "sources": sources(), **settings}).setup()
-
-
-@pytest.mark.parametrize("weight", [0.0, -1.0, math.nan, math.inf])
-def test_a_weight_must_be_above_0(weight):
-    with pytest.raises(ValueError, match=f"weight {weight} must be a number above 0"):
-        Source(weight=weight)
 
 
 def test_a_window_larger_than_the_pictures_ends_them(media):
