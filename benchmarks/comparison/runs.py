@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from benchmarks.comparison.experiment import Entry
 from benchmarks.peers import build_peer
 from megabyte_mm.alphabet import END
-from megabyte_mm.data.loader import Batch
+from megabyte_mm.data.dataset import Batch
 from megabyte_mm.data.module import ByteData
 from megabyte_mm.evaluation.methods import Method, check_method, is_sliding, method_nll
 from megabyte_mm.metrics import BitsPerByte, mean_nats

@@ -26,7 +26,7 @@ from benchmarks.stepping.workers import worker
 from benchmarks.timing import timed
 from benchmarks.training import training_step
 from benchmarks.workloads import SHIPPED, shipped
-from megabyte_mm.data.loader import Batch
+from megabyte_mm.data.dataset import Batch
 from megabyte_mm.data.module import ByteData
 from megabyte_mm.samples import make_samples
 from megabyte_mm.training.callbacks import Throughput

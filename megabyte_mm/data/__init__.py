@@ -13,7 +13,9 @@ sources.py        a path or a URL -> records and their adapter
 records.py        a reader -> the records of each split
 windows.py        records -> windows, jittered by pure functions
 order.py          which windows come when: shuffled, in groups of shards, by weight
-loader.py         windows -> batches that resume exactly
+dataset.py        windows -> batches of symbols
+sampler.py        which of them are a rank's
+loader.py         batches in an order that resumes exactly
 module.py         ByteData, the LightningDataModule
 telling.py        what a user hears of files; progress.py shows a bar for what takes long
 epochs.py         mends how Lightning counts epochs

@@ -13,174 +13,20 @@ import signal
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, nullcontext
-from dataclasses import dataclass
-from functools import cached_property
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
-import torch
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, DistributedSampler, SequentialSampler
+from torch.utils.data import DataLoader
 
-from megabyte_mm.alphabet import END
 from megabyte_mm.data.ahead import FarSource, FetchAhead
-from megabyte_mm.data.order import Order, Request
-from megabyte_mm.data.records import Records
-from megabyte_mm.data.windows import WindowGrid
-from megabyte_mm.views import Ints
+from megabyte_mm.data.dataset import Batch, WindowDataset
+from megabyte_mm.data.sampler import WindowSampler
 
 BATCH_SIZE = 16
 """Windows in a batch where nothing else is said."""
 
 SHARES = ("data.batch_size", "devices")
 """Entries of a loader's state whose product must stay the same: the windows of one batch on all devices."""
-
-
-class Batch(NamedTuple):
-    """ids: (B, T) int64, 0..256: bytes, and END to the end of the window after a record's last byte.
-
-    condition: (B,) int64, 0 for none. seen: (B,) int64, how many of a row's first symbols are context that another row
-    scores; 0 but in sliding windows.
-    """
-
-    ids: Tensor
-    condition: Tensor
-    seen: Tensor
-
-
-@dataclass(frozen=True)
-class Windows:
-    """The windows of one source's records.
-
-    unit: bytes that stay together, of which `window` is a multiple. jitter: the seed by which windows move in training;
-    None leaves them edge to edge, or overlapping if `sliding`. limit: keep that many, spread evenly; None keeps all.
-    """
-
-    records: Records
-    window: int
-    unit: int
-    jitter: int | None = None
-    sliding: bool = False
-    limit: int | None = None
-
-    @cached_property
-    def grid(self) -> WindowGrid:
-        """Where they lie in the records."""
-        return WindowGrid(self.records.lengths, self.window, self.unit, self.sliding)
-
-    def __len__(self) -> int:
-        return min(len(self.grid), self.limit) if self.limit is not None else len(self.grid)
-
-    def per_shard(self) -> tuple[Ints, Ints]:
-        """The shards that hold any, in their order, and how many lie in each."""
-        shards, firsts = np.unique(self.records.reader.shards_of(self.records.rows), return_index=True)
-        return shards, np.add.reduceat(self.grid.counts(), firsts)
-
-    def located(self, items: Ints, passes: Ints) -> tuple[Ints, Ints, Ints]:
-        """Items of the given passes -> records, first bytes, and leading symbols that are context only."""
-        if self.jitter is not None:
-            return *self.grid.jittered(items, self.jitter, passes), np.zeros_like(items)
-        if len(self) < len(self.grid):
-            items = items * len(self.grid) // len(self)
-        return self.grid.fixed(items)
-
-    def fill(self, ids: Ints, rows: Ints, records: Ints, starts: Ints) -> None:
-        """Set rows of ids (B, window) to the bytes of a record from a start on, and to END after its last."""
-        # The same as `alphabet.fill_window` row by row, in a quarter of its time: each place is written once.
-        read, window = self.records.read, self.window
-        for row, record, start in zip(rows.tolist(), records.tolist(), starts.tolist(), strict=True):
-            data = read(record, start, start + window)
-            ids[row, : len(data)] = data
-            ids[row, len(data) :] = END
-
-
-class WindowDataset(Dataset[Batch]):
-    """The windows of one or several sources as batches: `dataset[request]`, all of the same length."""
-
-    def __init__(self, sources: Sequence[Windows]) -> None:
-        self.sources = sources
-
-    def __len__(self) -> int:
-        return sum(map(len, self.sources))
-
-    def __getitem__(self, request: Request) -> Batch:
-        ids = np.empty((len(request.items), self.sources[0].window), dtype=np.int64)
-        condition, seen = np.empty_like(request.items), np.empty_like(request.items)
-        for number, windows in enumerate(self.sources):
-            rows = np.flatnonzero(request.sources == number)
-            if len(rows):
-                records, starts, seen[rows] = windows.located(request.items[rows], request.passes[rows])
-                condition[rows] = windows.records.conditions[records]
-                windows.fill(ids, rows, records, starts)
-        return Batch(torch.from_numpy(ids), torch.from_numpy(condition), torch.from_numpy(seen))
-
-
-class WindowSampler(DistributedSampler[Request], SequentialSampler):
-    """The batches of one rank: the next pass begins in `epoch` at batch `start`; `done` are out.
-
-    Training takes an order that shuffles; every rank gets the same number of full batches, and what is left over of an
-    epoch waits for another order. Fewer items than make one batch on every rank become one smaller batch, in which
-    items repeat only as far as the ranks need equal shares. Validation goes in order: every item once, in shares whose
-    sizes differ by one at most, and as many batches on every rank; one may hold two items where batches hold one.
-
-    It inherits for Lightning's eyes only, which would shard once more what is no DistributedSampler, and replace what
-    is no SequentialSampler under `overfit_batches`.
-    """
-
-    def __init__(
-        self, order: Order, batch_size: int, training: bool = False, rank: int = 0, world_size: int = 1
-    ) -> None:
-        self.items = len(order)
-        if self.items < world_size and not training:
-            raise ValueError(
-                f"data.path holds {self.items} validation windows for {world_size} devices: "
-                "give more data, or use fewer"
-            )
-        self.order = order
-        self.batch_size = batch_size
-        self.training = training
-        self.rank = rank
-        self.world_size = world_size
-        self.epoch = 0
-        self.start = 0
-        self.done = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Begin that epoch at its first batch, unless it is the present one: then nothing changes."""
-        if epoch != self.epoch:
-            self.epoch, self.start, self.done = epoch, 0, 0
-
-    def __len__(self) -> int:
-        return len(self._cuts()) - 1
-
-    def __iter__(self) -> Iterator[Request]:  # type: ignore[override]
-        epoch, start, cuts = self.epoch, self.start, self._cuts()
-        return (self.order.at(epoch, self._places(cuts[i], cuts[i + 1])) for i in range(start, len(cuts) - 1))
-
-    def request(self, batch: int) -> Request:
-        """A batch of the present epoch."""
-        cuts = self._cuts()
-        return self.order.at(self.epoch, self._places(cuts[batch], cuts[batch + 1]))
-
-    def _places(self, first: int, last: int) -> Ints:
-        """Where the items of this rank's share stand in the order; in training the ranks take turns."""
-        share = np.arange(first, last)
-        if self.training:
-            return (share * self.world_size + self.rank) % self.items
-        return share + self.items * self.rank // self.world_size
-
-    def _cuts(self) -> Ints:
-        """Where batches begin and end in the share: (len + 1,)."""
-        largest = -(-self.items // self.world_size)
-        if self.training:
-            full = self.items // (self.batch_size * self.world_size)
-            return np.arange(full + 1) * self.batch_size if full else np.array([0, largest])
-        mine = self.items * (self.rank + 1) // self.world_size - self.items * self.rank // self.world_size
-        # Ranks whose weights are cut over devices gather them together for each batch: one more would wait forever.
-        count = min(-(-largest // self.batch_size), self.items // self.world_size)
-        # A batch gives up items where the later ones would have none, so that no rank is a batch short.
-        return np.append(np.minimum(np.arange(count) * self.batch_size, mine - count + np.arange(count)), mine)
 
 
 def _told_plainly(batches: Iterator[Batch]) -> Iterator[Batch]:

@@ -14,10 +14,12 @@ from lightning.pytorch import Callback, LightningDataModule
 from data_adapters import registry
 from data_adapters.base import Adapter
 from megabyte_mm.data.ahead import FarSource
+from megabyte_mm.data.dataset import WindowDataset, Windows
 from megabyte_mm.data.epochs import CountEpochs
-from megabyte_mm.data.loader import BATCH_SIZE, ResumableLoader, WindowDataset, Windows, WindowSampler
+from megabyte_mm.data.loader import BATCH_SIZE, ResumableLoader
 from megabyte_mm.data.order import InOrder, Order, Passes, Shuffled, seed_of
 from megabyte_mm.data.records import Records, Skipped, Split, Splits
+from megabyte_mm.data.sampler import WindowSampler
 from megabyte_mm.data.sources import (
     Keeping,
     OpenSource,

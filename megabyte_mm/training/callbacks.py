@@ -16,7 +16,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from data_adapters import Adapter, AudioAdapter, ByteStream, ImageAdapter, MediaError, TextAdapter
-from megabyte_mm.data.loader import Batch
+from megabyte_mm.data.dataset import Batch
 from megabyte_mm.data.records import Records
 from megabyte_mm.data.sources import OpenSource
 from megabyte_mm.generation import Request, Sampling, continue_all

@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 from data_adapters.file import FileAdapter
 from megabyte_mm.alphabet import END, fill_window
 from megabyte_mm.data.cache import encoded
+from megabyte_mm.data.dataset import WindowDataset, Windows
 from megabyte_mm.data.files import find_files
-from megabyte_mm.data.loader import ResumableLoader, WindowDataset, Windows, WindowSampler, _end_workers
+from megabyte_mm.data.loader import ResumableLoader, _end_workers
 from megabyte_mm.data.order import InOrder, Passes, Request, Shuffled
 from megabyte_mm.data.records import split_records
+from megabyte_mm.data.sampler import WindowSampler
 
 LENGTHS = [5, 8, 16, 33, 1, 40, 24, 7, 12, 64]
 

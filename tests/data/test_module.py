@@ -13,7 +13,7 @@ from data_adapters.base import ByteStream, MediaError
 from data_adapters.file import FileAdapter
 from data_adapters.text import TextAdapter
 from megabyte_mm.alphabet import END, scored
-from megabyte_mm.data.loader import WindowDataset
+from megabyte_mm.data.dataset import WindowDataset
 from megabyte_mm.data.module import ByteData
 
 
