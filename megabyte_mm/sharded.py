@@ -78,25 +78,27 @@ def is_sharded(path: str | os.PathLike[str]) -> bool:
     return Path(path).is_dir() and (Path(path, TABLE).exists() or Path(path, REST).exists())
 
 
-def write_sharded(checkpoint: Mapping[str, Any], folder: Path, first: bool) -> None:
-    """Write this process's part of a checkpoint, and on the `first` process what is no tensor.
+def write_tensors(checkpoint: Mapping[str, Any], folder: Path) -> None:
+    """Write this process's part of the tensors of a checkpoint.
 
     All processes of the group must ask, for a folder that is empty or not there. Moments go by the names of parameters,
-    as of `torch.distributed.checkpoint.state_dict`. Raises OSError.
+    as of `torch.distributed.checkpoint.state_dict`. Raises OSError on all processes, where one of them cannot.
     """
     tensors = {f"{WEIGHTS}.{name}": weight for name, weight in checkpoint[WEIGHTS].items()}
-    rest = {key: value for key, value in checkpoint.items() if key not in (WEIGHTS, MOMENTS)}
-    states = checkpoint.get(MOMENTS, [])
-    rest[MOMENTS] = [{"param_groups": saved["param_groups"]} for saved in states]
-    for number, saved in enumerate(states):
+    for number, saved in enumerate(checkpoint.get(MOMENTS, [])):
         tensors.update(named_moments(number, saved["state"]))
     with _telling(folder):
         save(tensors, storage_writer=_Writer(folder))
-    if first:
-        with (folder / REST).open("wb") as file:
-            torch.save(rest, file)
-            file.flush()
-            os.fsync(file.fileno())
+
+
+def write_rest(checkpoint: Mapping[str, Any], folder: Path) -> None:
+    """Write what is no tensor, which is for one process alone. Raises OSError."""
+    rest = {key: value for key, value in checkpoint.items() if key not in (WEIGHTS, MOMENTS)}
+    rest[MOMENTS] = [{"param_groups": saved["param_groups"]} for saved in checkpoint.get(MOMENTS, [])]
+    with (folder / REST).open("wb") as file:
+        torch.save(rest, file)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def named_moments(number: int, state: Mapping[str, Mapping[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:

@@ -25,8 +25,14 @@ from megabyte_mm.sharded import (
     read_into,
     read_sharded,
     recover,
-    write_sharded,
+    write_rest,
+    write_tensors,
 )
+
+
+def write_sharded(checkpoint: dict[str, Any], folder: Path) -> None:
+    write_tensors(checkpoint, folder)
+    write_rest(checkpoint, folder)
 
 
 def moments(*values: float) -> dict[str, Any]:
@@ -47,7 +53,7 @@ def checkpoint() -> dict[str, Any]:
 @pytest.fixture
 def folder(checkpoint, tmp_path):
     """What `write_sharded` makes of it."""
-    write_sharded(checkpoint, tmp_path / "a.ckpt", first=True)
+    write_sharded(checkpoint, tmp_path / "a.ckpt")
     return tmp_path / "a.ckpt"
 
 
@@ -57,7 +63,7 @@ def shards(tmp_path_factory):
     folder = tmp_path_factory.mktemp("shards") / "b.ckpt"
     groups = [{"lr": 0.1, "params": ["model.a"]}]
     optimizer = {"state": {"model.a": moments(1)}, "param_groups": groups}
-    write_sharded({"state_dict": {"model.a": torch.ones(2)}, "optimizer_states": [optimizer]}, folder, first=True)
+    write_sharded({"state_dict": {"model.a": torch.ones(2)}, "optimizer_states": [optimizer]}, folder)
     return folder
 
 
@@ -65,7 +71,7 @@ def shards(tmp_path_factory):
 def model_folder(save_checkpoint, tmp_path):
     """A model as a folder."""
     file = torch.load(save_checkpoint(TextAdapter(), window=16), weights_only=True)
-    write_sharded(file, tmp_path / "model.ckpt", first=True)
+    write_sharded(file, tmp_path / "model.ckpt")
     return tmp_path / "model.ckpt"
 
 

@@ -91,7 +91,7 @@ class KeptCheckpoint(ModelCheckpoint):
             super()._save_checkpoint(trainer, filepath)
         except OSError as error:
             failure = str(error)
-            trainer.strategy.barrier("Trainer.save_checkpoint")  # the other processes have nothing to write: they wait
+            trainer.strategy.barrier("Trainer.save_checkpoint")  # where the others wait, or have failed as well
         finally:
             self._saving = False
         self.failure = trainer.strategy.broadcast(failure)
