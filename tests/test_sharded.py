@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import pickle
 import shutil
-from contextlib import suppress
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -16,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_adapters import TextAdapter
+from fuzz import contracts
 from megabyte_mm import load_model
 from megabyte_mm.sharded import (
     REST,
@@ -149,6 +152,24 @@ def make_a_weight_huge(folder: Path) -> None:
     (folder / TABLE).write_bytes(pickle.dumps(table))
 
 
+def ask_for_a_long_memo(folder: Path) -> None:
+    """2^27 places, in 9 bytes."""
+    (folder / TABLE).write_bytes(b"\x80\x02Nr\0\0\0\x08.")
+
+
+def ask_for_a_long_bytearray(folder: Path) -> None:
+    (folder / TABLE).write_bytes(b"\x80\x05\x96" + (2**31).to_bytes(8, "little") + b".")
+
+
+def ask_for_a_bytearray_in_the_rest(folder: Path) -> None:
+    torch.save({"megabyte_mm": Filled()}, folder / REST)
+
+
+class Filled:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return bytearray, (2**31,)
+
+
 def remove_a_shard(folder: Path) -> None:
     next(folder.glob("*.distcp")).unlink()
 
@@ -173,6 +194,9 @@ HARM = (
     let_a_weight_be_no_tensor,
     let_a_weight_lie_outside,
     make_a_weight_huge,
+    ask_for_a_long_memo,
+    ask_for_a_long_bytearray,
+    ask_for_a_bytearray_in_the_rest,
     remove_a_shard,
     cut_a_shard_short,
     remove_the_table,
@@ -180,13 +204,31 @@ HARM = (
 )
 
 
+@contextmanager
+def little_memory() -> Iterator[None]:
+    """Let a request for 512 MiB fail, where the system can."""
+    if not sys.platform.startswith("linux"):
+        yield
+        return
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + 2**29, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+
+
 @pytest.mark.parametrize("harm", HARM)
 def test_a_damaged_or_hostile_folder_is_refused_by_name_and_runs_no_code(model_folder, harm, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert load_model(model_folder).window == 16
     harm(model_folder)
-    with pytest.raises(ValueError, match=r"model\.ckpt: "):
+    with little_memory(), pytest.raises(ValueError, match=r"model\.ckpt: ") as caught:
         load_model(model_folder)
+    contracts.check_refusal(caught.value, model_folder)
     assert not Path("opened").exists()
 
 
