@@ -235,9 +235,12 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         if is_sharded(path):
             return read_sharded(path)
         try:
-            return super().load_checkpoint(path, map_location or (lambda storage, _: storage), weights_only)
+            found = super().load_checkpoint(path, map_location or (lambda storage, _: storage), weights_only)
         except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
             raise ValueError(f"{path}: not a checkpoint, or a damaged one") from error
+        if not isinstance(found, dict) or "pytorch-lightning_version" not in found:
+            raise ValueError(f"{path}: not a checkpoint of a run, or a damaged one")
+        return found
 
 
 def _write_through(checkpoint: dict[str, Any], path: Path) -> None:

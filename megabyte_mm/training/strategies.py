@@ -61,6 +61,11 @@ class FullySharded(ModelParallelStrategy):
         """Restore optimizers after the checkpoint was looked at, so that a run's own settings win."""
         return True
 
+    @property
+    def reads_shards(self) -> bool:
+        """Whether the checkpoint that was read last is a folder."""
+        return self._folder is not None
+
     def setup_environment(self) -> None:
         """Take all devices for data, where Lightning would take those of one machine for tensors."""
         self._data_parallel_size, self._tensor_parallel_size = self.num_nodes * self.num_processes, 1
