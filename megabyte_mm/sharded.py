@@ -13,7 +13,7 @@ import shutil
 import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import BytesIO
 from math import prod
 from pathlib import Path
@@ -187,9 +187,10 @@ def put_in_place(new: Path, place: Path) -> None:
 
 
 def recover(place: Path) -> None:
-    """Bring back what `put_in_place` had put aside when it was killed."""
+    """Bring back what `put_in_place` had put aside when it was killed. Any number of processes may ask at once."""
     if not place.exists() and _aside(place).exists():
-        _aside(place).rename(place)
+        with suppress(FileNotFoundError):  # another one was first
+            _aside(place).rename(place)
 
 
 def remove(path: Path) -> None:

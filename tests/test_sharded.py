@@ -285,3 +285,17 @@ def test_a_folder_that_a_kill_left_aside_comes_back(folder, monkeypatch):
     assert read_sharded(folder)["epoch"] == 7
     recover(folder)
     assert is_sharded(folder)
+
+
+def test_of_processes_that_bring_a_folder_back_at_once_the_second_finds_nothing_to_do(folder, monkeypatch):
+    aside = folder.with_name(".a.ckpt.old")
+    folder.rename(aside)
+    rename = Path.rename
+
+    def overtaken(path: Path, target: Path) -> Path:
+        rename(path, target)
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", overtaken)
+    recover(folder)
+    assert is_sharded(folder)
