@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Trainer
+from lightning.pytorch.plugins import MixedPrecision
 from torch import Tensor
 
 from megabyte_mm.sharded import MOMENTS, WEIGHTS
@@ -71,7 +72,8 @@ def check_moments(checkpoint: Mapping[str, Any], groups: list[list[Tensor]]) -> 
     """
     optimizer = checkpoint[MOMENTS][0]
     state = optimizer.get("state")
-    if state == {} and checkpoint.get("global_step") == 0:
+    # In float16 the first updates are skipped while the scale of the loss is being found, but counted.
+    if state == {} and (checkpoint.get("global_step") == 0 or MixedPrecision.__qualname__ in checkpoint):
         return
     numbers = chain.from_iterable(group["params"] for group in optimizer["param_groups"])
     for number, parameter in zip(numbers, chain.from_iterable(groups), strict=True):
