@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Callable
 from typing import Any
 
+from fuzz.seeds import joined, split
 from megabyte_mm.data.shards import sealed
 
 Change = Callable[[bytes], bytes]
@@ -48,6 +49,15 @@ def mutate_checkpoint(content: bytes, seed: int, change: Change) -> bytes:
     return change(content)
 
 
+def mutate_sharded(content: bytes, seed: int, change: Change) -> bytes:
+    """A packed folder checkpoint of which one file is changed, the table most often."""
+    source, parts = random.Random(seed), split(content)
+    chosen = source.choice((0, 0, 1, 2))
+    change_part = mutate_checkpoint if chosen == 1 else lambda part, _, change: change(part)
+    parts[chosen] = change_part(parts[chosen], seed, change)
+    return joined(parts)
+
+
 def mutate_shards(content: bytes, seed: int, change: Change) -> bytes:
     """A packed shard folder with an odd value in its index, sealed again, or any change at all."""
     index, newline, shard = content.partition(b"\n")
@@ -80,7 +90,7 @@ def _with_odd_entry(content: bytes, source: random.Random) -> bytes:
     import torch
 
     checkpoint = torch.load(io.BytesIO(content), weights_only=True)
-    entry = "megabyte_mm" if source.random() < 0.8 else "state_dict"
+    entry = "state_dict" if "state_dict" in checkpoint and source.random() < 0.2 else "megabyte_mm"
     checkpoint[entry] = with_odd_leaf(dict(checkpoint[entry]), source)
     file = io.BytesIO()
     torch.save(checkpoint, file)

@@ -19,11 +19,12 @@ WATCHED = {
     "file": ["data_adapters"],
     "scans": ["data_adapters"],
     "checkpoint": ["megabyte_mm.checkpoint", "megabyte_mm.models"],
+    "sharded": ["megabyte_mm.archive", "megabyte_mm.checkpoint", "megabyte_mm.sharded", "pickletools"],
     "shards": ["megabyte_mm.data.shards", "json.decoder"],
 }
 """The modules whose branches guide the fuzzer; torch is too large for that, and comes first."""
 
-if sys.argv[1] == "checkpoint":
+if sys.argv[1] in ("checkpoint", "sharded"):
     importlib.import_module("torch")
 with atheris.instrument_imports(include=WATCHED[sys.argv[1]]):
     for module in WATCHED[sys.argv[1]]:

@@ -135,6 +135,46 @@ def checkpoint() -> bytes:
     return file.getvalue()
 
 
+PARTS = (".metadata", "meta.pt", "__0_0.distcp")
+"""The files of a folder checkpoint that one process has written."""
+
+
+def packed_checkpoint() -> bytes:
+    """The same checkpoint as a folder, its files in one piece of bytes, each after its length."""
+    import torch
+
+    from megabyte_mm.sharded import write_rest, write_tensors
+
+    content = torch.load(io.BytesIO(checkpoint()), weights_only=True)
+    with TemporaryDirectory() as place:
+        folder = Path(place, "tiny.ckpt")
+        write_tensors(content, folder)
+        write_rest(content, folder)
+        return joined([(folder / name).read_bytes() for name in PARTS])
+
+
+def joined(parts: list[bytes]) -> bytes:
+    """Parts after their lengths, 4 bytes each."""
+    return b"".join(len(part).to_bytes(4, "little") + part for part in parts)
+
+
+def split(content: bytes) -> list[bytes]:
+    """What `joined` joined, or as much of it as is there; always as many parts as a folder checkpoint has."""
+    parts = []
+    for _ in PARTS:
+        length = int.from_bytes(content[:4], "little")
+        parts.append(content[4 : 4 + length])
+        content = content[4 + length :]
+    return parts
+
+
+def unpack_checkpoint(content: bytes, folder: Path) -> None:
+    """Write the folder of `packed_checkpoint`, or of whatever it has become since."""
+    folder.mkdir(exist_ok=True)
+    for name, part in zip(PARTS, split(content), strict=True):
+        (folder / name).write_bytes(part)
+
+
 def shard_folder() -> dict[str, bytes]:
     """The files of a shard folder of three records, by name."""
     from megabyte_mm.data.shard_writer import ShardWriter, write_index

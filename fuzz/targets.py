@@ -11,7 +11,7 @@ from PIL import Image
 
 from data_adapters import Adapter, AudioAdapter, FileAdapter, ImageAdapter, TextAdapter
 from fuzz import contracts, seeds
-from fuzz.mutators import Change, mutate_checkpoint, mutate_picture, mutate_shards, mutate_sound
+from fuzz.mutators import Change, mutate_checkpoint, mutate_picture, mutate_sharded, mutate_shards, mutate_sound
 
 _IMAGE = (
     ImageAdapter(scan="raster"),
@@ -72,6 +72,12 @@ def _checkpoint(content: bytes, folder: Path) -> None:
         contracts.check_checkpoint(folder / "input.ckpt")
 
 
+def _sharded(content: bytes, folder: Path) -> None:
+    seeds.unpack_checkpoint(content, folder / "input.ckpt")
+    with contracts.no_code_runs():
+        contracts.check_checkpoint(folder / "input.ckpt")
+
+
 def _shards(content: bytes, folder: Path) -> None:
     seeds.unpack(content, folder)
     contracts.check_shards(folder)
@@ -84,5 +90,6 @@ TARGETS = {
     "file": Target(_reader((FileAdapter(),), ".bin"), seeds.texts),
     "scans": Target(_scans, lambda: {"some": bytes(range(64))}, max_len=64),
     "checkpoint": Target(_checkpoint, lambda: {"tiny": seeds.checkpoint()}, mutate_checkpoint, max_len=65536),
+    "sharded": Target(_sharded, lambda: {"tiny": seeds.packed_checkpoint()}, mutate_sharded, max_len=131072),
     "shards": Target(_shards, lambda: {"small": seeds.packed(seeds.shard_folder())}, mutate_shards),
 }

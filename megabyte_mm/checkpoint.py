@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from data_adapters import Adapter, printable, registry
+from megabyte_mm.archive import is_plain_archive
 from megabyte_mm.models import ByteModel, ModelConfig, StackConfig, build, config_of
 from megabyte_mm.sharded import is_sharded, read_sharded
 
@@ -137,24 +138,12 @@ def _read_file(path: str | os.PathLike[str]) -> Any:
 
 
 def _is_plain_archive(path: str | os.PathLike[str]) -> bool:
-    """Whether the file is an archive as torch.save writes it, with the contents that were written.
-
-    Nothing in it may unpack to more than is there; its checksums take a second for each gigabyte.
-
-    Raises OSError and BadZipFile.
-    """
-    if stat.S_IFMT(Path(path).stat().st_mode) not in (stat.S_IFREG, stat.S_IFDIR):
+    """Raises OSError and BadZipFile."""
+    found = Path(path).stat()
+    if stat.S_IFMT(found.st_mode) not in (stat.S_IFREG, stat.S_IFDIR):
         return False  # opening a pipe would wait for somebody who writes
-    with zipfile.ZipFile(path) as archive:
-        members = archive.infolist()
-        packed = any(member.compress_type != zipfile.ZIP_STORED for member in members)
-        if packed or sum(member.file_size for member in members) > Path(path).stat().st_size:
-            return False
-        if archive.testzip() is not None:
-            return False
-        pickles = [archive.read(member) for member in members if member.filename.endswith("data.pkl")]
-    # torch lets a pickle ask for a bytearray of any size.
-    return not any(b"\nbytearray\n" in content for content in pickles)
+    with Path(path).open("rb") as file:
+        return is_plain_archive(file, found.st_size)
 
 
 def last_beside(path: str | os.PathLike[str]) -> str:

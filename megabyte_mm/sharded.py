@@ -11,12 +11,13 @@ import os
 import pickle
 import shutil
 import warnings
+import zipfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import BytesIO
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from torch import Tensor
@@ -27,6 +28,9 @@ from torch.distributed.checkpoint.metadata import Metadata, StorageMeta, TensorS
 from torch.distributed.checkpoint.planner import ReadItem
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
+
+from data_adapters import printable
+from megabyte_mm.archive import check_pickle, is_plain_archive
 
 REST = "meta.pt"
 """The file of all that is no tensor; Lightning's sharded checkpoints call it so too."""
@@ -47,6 +51,7 @@ DAMAGE = (
     RuntimeError,
     TypeError,
     ValueError,
+    zipfile.BadZipFile,
 )
 """What unpickling and torch raise on a table or a shard with other bytes than were written."""
 
@@ -77,25 +82,27 @@ def is_sharded(path: str | os.PathLike[str]) -> bool:
     return Path(path).is_dir() and (Path(path, TABLE).exists() or Path(path, REST).exists())
 
 
-def write_sharded(checkpoint: Mapping[str, Any], folder: Path, first: bool) -> None:
-    """Write this process's part of a checkpoint, and on the `first` process what is no tensor.
+def write_tensors(checkpoint: Mapping[str, Any], folder: Path) -> None:
+    """Write this process's part of the tensors of a checkpoint.
 
     All processes of the group must ask, for a folder that is empty or not there. Moments go by the names of parameters,
-    as of `torch.distributed.checkpoint.state_dict`. Raises OSError.
+    as of `torch.distributed.checkpoint.state_dict`. Raises OSError on all processes, where one of them cannot.
     """
     tensors = {f"{WEIGHTS}.{name}": weight for name, weight in checkpoint[WEIGHTS].items()}
-    rest = {key: value for key, value in checkpoint.items() if key not in (WEIGHTS, MOMENTS)}
-    states = checkpoint.get(MOMENTS, [])
-    rest[MOMENTS] = [{"param_groups": saved["param_groups"]} for saved in states]
-    for number, saved in enumerate(states):
+    for number, saved in enumerate(checkpoint.get(MOMENTS, [])):
         tensors.update(named_moments(number, saved["state"]))
     with _telling(folder):
         save(tensors, storage_writer=_Writer(folder))
-    if first:
-        with (folder / REST).open("wb") as file:
-            torch.save(rest, file)
-            file.flush()
-            os.fsync(file.fileno())
+
+
+def write_rest(checkpoint: Mapping[str, Any], folder: Path) -> None:
+    """Write what is no tensor, which is for one process alone. Raises OSError."""
+    rest = {key: value for key, value in checkpoint.items() if key not in (WEIGHTS, MOMENTS)}
+    rest[MOMENTS] = [{"param_groups": saved["param_groups"]} for saved in checkpoint.get(MOMENTS, [])]
+    with (folder / REST).open("wb") as file:
+        torch.save(rest, file)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def named_moments(number: int, state: Mapping[str, Mapping[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
@@ -136,8 +143,10 @@ def _number(saved: dict[str, Any], prefix: str, tensors: Mapping[str, Tensor]) -
 def read_rest(path: str | os.PathLike[str]) -> dict[str, Any]:
     """All that is no tensor. Raises ValueError for a folder that is no such checkpoint."""
     try:
-        rest = torch.load(Path(path, REST), map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+        with _open(path, REST) as file:
+            _check_archive(file, Path(path, REST).stat().st_size)
+            rest = torch.load(file, map_location="cpu", weights_only=True)
+    except (*DAMAGE, OSError) as error:
         raise ValueError(f"{os.fspath(path)}: not a checkpoint, or a damaged one") from error
     if not isinstance(rest, dict):
         raise ValueError(f"{os.fspath(path)}: not a checkpoint, or a damaged one")
@@ -177,9 +186,10 @@ def put_in_place(new: Path, place: Path) -> None:
 
 
 def recover(place: Path) -> None:
-    """Bring back what `put_in_place` had put aside when it was killed."""
+    """Bring back what `put_in_place` had put aside when it was killed. Any number of processes may ask at once."""
     if not place.exists() and _aside(place).exists():
-        _aside(place).rename(place)
+        with suppress(FileNotFoundError):  # another one was first
+            _aside(place).rename(place)
 
 
 def remove(path: Path) -> None:
@@ -197,6 +207,18 @@ def _tensor(name: str, found: Any) -> TensorStorageMetadata:
     if not isinstance(found, TensorStorageMetadata):
         raise ValueError(f"{name} is no tensor")
     return found
+
+
+def _open(folder: str | os.PathLike[str], name: str) -> IO[bytes]:
+    if not Path(folder, name).is_file():  # opening a pipe would wait for somebody who writes
+        raise FileNotFoundError(f"there is no file {name}")
+    return Path(folder, name).open("rb")
+
+
+def _check_archive(file: IO[bytes], size: int) -> None:
+    if not is_plain_archive(file, size):
+        raise ValueError("what it holds unpacks to more than is there")
+    file.seek(0)
 
 
 def _check_size(wanted: Mapping[str, TensorStorageMetadata], folder: Path) -> None:
@@ -217,9 +239,9 @@ def _telling(path: str | os.PathLike[str]) -> Iterator[None]:
         first, _ = next(iter(error.failures.values()))
         if isinstance(first, OSError) and not isinstance(first, FileNotFoundError):
             raise OSError(first.errno, first.strerror, os.fspath(path)) from error
-        raise ValueError(f"{os.fspath(path)}: a damaged checkpoint ({first})") from error
+        raise ValueError(f"{os.fspath(path)}: a damaged checkpoint ({printable(str(first))})") from error
     except (*DAMAGE, FileNotFoundError) as error:
-        raise ValueError(f"{os.fspath(path)}: a damaged checkpoint ({error})") from error
+        raise ValueError(f"{os.fspath(path)}: a damaged checkpoint ({printable(str(error))})") from error
 
 
 class _Writer(FileSystemWriter):
@@ -233,14 +255,25 @@ class _Reader(FileSystemReader):
     """torch's reader, but for the table."""
 
     def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:
-        with Path(self.path, TABLE).open("rb") as file:
-            table = _Unpickler(file).load()
+        with _open(self.path, TABLE) as file:
+            content = file.read()
+        check_pickle(content)
+        table = _Unpickler(BytesIO(content)).load()
         if not isinstance(table, Metadata):
             raise ValueError("its table is none")
         for place in table.storage_data.values():
             if Path(place.relative_path).name != place.relative_path:
                 raise ValueError(f"its table names the file {place.relative_path}, outside")
         return table
+
+    def _slice_file(self, file: IO[bytes], sinfo: Any) -> IO[bytes]:
+        """One tensor's part of a shard, in memory: zipfile cannot read torch's view of it."""
+        if not 0 <= sinfo.offset <= sinfo.offset + sinfo.length <= os.fstat(file.fileno()).st_size:
+            raise ValueError("its table points beyond the end of a file")
+        file.seek(sinfo.offset)
+        part = BytesIO(file.read(sinfo.length))
+        _check_archive(part, sinfo.length)
+        return part
 
 
 class _Unpickler(pickle.Unpickler):

@@ -16,7 +16,7 @@ LEVELS = [
     {"training"},
     {"data", "checkpoint", "writing", "generation", "evaluation", "compression", "plots", "costs"},
     {"models", "metrics", "views", "sharded"},
-    {"alphabet"},
+    {"alphabet", "archive"},
 ]
 """The rooms of megabyte_mm, top to bottom: a room may import those of every lower level."""
 
@@ -32,6 +32,7 @@ OUTSIDE = {
         "data",
         "samples",
         "checkpoint.py",
+        "sharded.py",
         "writing.py",
         "training/callbacks.py",
         "training/agreement.py",

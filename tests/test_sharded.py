@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import pickle
 import shutil
-from contextlib import suppress
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -16,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_adapters import TextAdapter
+from fuzz import contracts
 from megabyte_mm import load_model
 from megabyte_mm.sharded import (
     REST,
@@ -25,8 +28,14 @@ from megabyte_mm.sharded import (
     read_into,
     read_sharded,
     recover,
-    write_sharded,
+    write_rest,
+    write_tensors,
 )
+
+
+def write_sharded(checkpoint: dict[str, Any], folder: Path) -> None:
+    write_tensors(checkpoint, folder)
+    write_rest(checkpoint, folder)
 
 
 def moments(*values: float) -> dict[str, Any]:
@@ -47,7 +56,7 @@ def checkpoint() -> dict[str, Any]:
 @pytest.fixture
 def folder(checkpoint, tmp_path):
     """What `write_sharded` makes of it."""
-    write_sharded(checkpoint, tmp_path / "a.ckpt", first=True)
+    write_sharded(checkpoint, tmp_path / "a.ckpt")
     return tmp_path / "a.ckpt"
 
 
@@ -57,7 +66,7 @@ def shards(tmp_path_factory):
     folder = tmp_path_factory.mktemp("shards") / "b.ckpt"
     groups = [{"lr": 0.1, "params": ["model.a"]}]
     optimizer = {"state": {"model.a": moments(1)}, "param_groups": groups}
-    write_sharded({"state_dict": {"model.a": torch.ones(2)}, "optimizer_states": [optimizer]}, folder, first=True)
+    write_sharded({"state_dict": {"model.a": torch.ones(2)}, "optimizer_states": [optimizer]}, folder)
     return folder
 
 
@@ -65,7 +74,7 @@ def shards(tmp_path_factory):
 def model_folder(save_checkpoint, tmp_path):
     """A model as a folder."""
     file = torch.load(save_checkpoint(TextAdapter(), window=16), weights_only=True)
-    write_sharded(file, tmp_path / "model.ckpt", first=True)
+    write_sharded(file, tmp_path / "model.ckpt")
     return tmp_path / "model.ckpt"
 
 
@@ -143,6 +152,24 @@ def make_a_weight_huge(folder: Path) -> None:
     (folder / TABLE).write_bytes(pickle.dumps(table))
 
 
+def ask_for_a_long_memo(folder: Path) -> None:
+    """2^27 places, in 9 bytes."""
+    (folder / TABLE).write_bytes(b"\x80\x02Nr\0\0\0\x08.")
+
+
+def ask_for_a_long_bytearray(folder: Path) -> None:
+    (folder / TABLE).write_bytes(b"\x80\x05\x96" + (2**31).to_bytes(8, "little") + b".")
+
+
+def ask_for_a_bytearray_in_the_rest(folder: Path) -> None:
+    torch.save({"megabyte_mm": Filled()}, folder / REST)
+
+
+class Filled:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return bytearray, (2**31,)
+
+
 def remove_a_shard(folder: Path) -> None:
     next(folder.glob("*.distcp")).unlink()
 
@@ -167,6 +194,9 @@ HARM = (
     let_a_weight_be_no_tensor,
     let_a_weight_lie_outside,
     make_a_weight_huge,
+    ask_for_a_long_memo,
+    ask_for_a_long_bytearray,
+    ask_for_a_bytearray_in_the_rest,
     remove_a_shard,
     cut_a_shard_short,
     remove_the_table,
@@ -174,13 +204,31 @@ HARM = (
 )
 
 
+@contextmanager
+def little_memory() -> Iterator[None]:
+    """Let a request for 512 MiB fail, where the system can."""
+    if not sys.platform.startswith("linux"):
+        yield
+        return
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + 2**29, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+
+
 @pytest.mark.parametrize("harm", HARM)
 def test_a_damaged_or_hostile_folder_is_refused_by_name_and_runs_no_code(model_folder, harm, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert load_model(model_folder).window == 16
     harm(model_folder)
-    with pytest.raises(ValueError, match=r"model\.ckpt: "):
+    with little_memory(), pytest.raises(ValueError, match=r"model\.ckpt: ") as caught:
         load_model(model_folder)
+    contracts.check_refusal(caught.value, model_folder)
     assert not Path("opened").exists()
 
 
@@ -235,5 +283,19 @@ def test_a_folder_that_a_kill_left_aside_comes_back(folder, monkeypatch):
     monkeypatch.undo()
     recover(folder)
     assert read_sharded(folder)["epoch"] == 7
+    recover(folder)
+    assert is_sharded(folder)
+
+
+def test_of_processes_that_bring_a_folder_back_at_once_the_second_finds_nothing_to_do(folder, monkeypatch):
+    aside = folder.with_name(".a.ckpt.old")
+    folder.rename(aside)
+    rename = Path.rename
+
+    def overtaken(path: Path, target: Path) -> Path:
+        rename(path, target)
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", overtaken)
     recover(folder)
     assert is_sharded(folder)

@@ -13,6 +13,7 @@ from megabyte_mm.checkpoint import SPEC_KEY, read_checkpoint
 from megabyte_mm.data.sources import adapter_at, patch_size_of, window_of
 from megabyte_mm.evaluation.methods import Method, check_method
 from megabyte_mm.models import ModelConfig
+from megabyte_mm.sharded import is_sharded, read_rest
 
 
 def check_agreement(net: ModelConfig, method: Method, data: Mapping[str, Any], checkpoint: str | None) -> None:
@@ -66,7 +67,11 @@ def check_model(net: ModelConfig, method: Method, adapters: Mapping[str, Adapter
 
 def check_checkpoint(path: str, adapters: Mapping[str, Adapter | None], window: int | None) -> None:
     """Raise ValueError where it is no checkpoint of ours, or of other data. No code in it is run."""
-    spec = read_checkpoint(path)[SPEC_KEY]
+    # Of a folder no weights: all processes look.
+    found = read_rest(path) if is_sharded(path) else read_checkpoint(path)
+    if SPEC_KEY not in found:
+        raise ValueError(f"{path}: not a checkpoint of megabyte-mm")
+    spec = found[SPEC_KEY]
     data = spec.get("data") if isinstance(spec, dict) else None
     theirs = data.get("sources", {"": data}) if isinstance(data, dict) else None
     if not isinstance(theirs, dict) or not all(isinstance((its or {}).get("adapter"), dict) for its in theirs.values()):

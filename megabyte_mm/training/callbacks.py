@@ -38,15 +38,20 @@ class Throughput(Callback):
 
     def __init__(self) -> None:
         self.bytes = 0
+        self._step, self._learned = 0, 0
         self._since: tuple[float, int] | None = None
 
     def state_dict(self) -> dict[str, Any]:
-        """The count goes on after a resume."""
-        return {"bytes": self.bytes}
+        """The count goes on after a resume, which repeats the batches since the last update."""
+        return {"bytes": self._learned}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on counting."""
-        self.bytes = state_dict["bytes"]
+        self.bytes = self._learned = state_dict["bytes"]
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note which update comes next."""
+        self._step = trainer.global_step
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Do not count the pause."""
@@ -59,6 +64,8 @@ class Throughput(Callback):
         interval = max(trainer.log_every_n_steps, 1)  # type: ignore[attr-defined] # set by a connector
         logging_now = trainer.global_step % interval == 0
         self.bytes += batch.ids.numel() * trainer.world_size
+        if trainer.global_step != self._step:
+            self._step, self._learned = trainer.global_step, self.bytes
         if logging_now:
             pl_module.log("train/bytes", float(self.bytes))
         if self._since is None:

@@ -26,10 +26,19 @@ log = logging.getLogger(__name__)
 class KeptCheckpoint(ModelCheckpoint):
     """A checkpoint of a fixed name. Where it cannot be written, the former one stays, and the run hears of it.
 
+    It holds Lightning's counters as they were after the last update or the validation that followed it, whenever it is
+    written. They cannot be taken later: they count the next batch once it is fetched, also where its gradient is only
+    being accumulated, and after the run's last step call a half-seen epoch finished, the rest of which a run that is
+    made longer would miss. A validation that falls inside an update is repeated after a resume.
+
     failure: why the latest attempt failed, the same on every process; None where it did not.
     """
 
     failure: str | None = None
+    _counters: dict[str, Any]
+    _step = 0
+    _accumulating = False
+    _saving = False
 
     @property
     def state_key(self) -> str:
@@ -41,13 +50,50 @@ class KeptCheckpoint(ModelCheckpoint):
         """Say that training goes on without it. again: when it is tried again."""
         log.warning("%s; training goes on, and it is tried again %s", self.failure, again)
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take the counters that the run begins with."""
+        super().on_train_start(trainer, pl_module)
+        self._step, self._counters = trainer.global_step, trainer.fit_loop.state_dict()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Take the counters, but not while gradients are being accumulated, which no checkpoint holds."""
+        self._accumulating, self._step = trainer.global_step == self._step, trainer.global_step
+        self._take(trainer)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """From here on, resuming begins with this validation."""
+        if self._take(trainer):
+            validate_first(self._counters)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """From here on, it does not."""
+        self._take(trainer)
+        super().on_validation_end(trainer, pl_module)
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Put in the counters that resuming begins with. Lightning calls this for other checkpoints too."""
+        if self._saving:
+            checkpoint["loops"]["fit_loop"] = self._counters
+
+    def _take(self, trainer: Trainer) -> bool:
+        """Take the counters where they are those of the weights; whether they are."""
+        taken = not trainer.sanity_checking and not self._accumulating
+        if taken:
+            self._counters = trainer.fit_loop.state_dict()
+        return taken
+
     def _save_checkpoint(self, trainer: Trainer, filepath: str) -> None:
         failure, saved = None, self._last_global_step_saved
+        self._saving = True
         try:
             super()._save_checkpoint(trainer, filepath)
         except OSError as error:
             failure = str(error)
-            trainer.strategy.barrier("Trainer.save_checkpoint")  # the other processes have nothing to write: they wait
+            trainer.strategy.barrier("Trainer.save_checkpoint")  # where the others wait, or have failed as well
+        finally:
+            self._saving = False
         self.failure = trainer.strategy.broadcast(failure)
         if self.failure is not None:
             self._last_global_step_saved = saved
@@ -100,19 +146,13 @@ class BestCheckpoint(KeptCheckpoint):
 class LastCheckpoint(KeptCheckpoint):
     """Keeps last.ckpt: every few minutes of training, at the end, and when StopBetweenSteps ends the run.
 
-    It holds Lightning's counters as they were after the last update or the validation that followed it, whenever it is
-    written. They cannot be taken later: they count the next batch once it is fetched, and after the run's last step
-    call a half-seen epoch finished, the rest of which a run that is made longer would miss. Nor is it written earlier:
-    Lightning resumes from between an update and its validation without validating.
+    It is not written between an update and its validation: Lightning resumes from there without validating.
     """
 
     def __init__(self, folder: Path, minutes: float) -> None:
         super().__init__(
             folder, filename="last", train_time_interval=timedelta(minutes=minutes), enable_version_counter=False
         )
-        self._counters: dict[str, Any] = {}
-        self._saving = False
-        self._step, self._updated = 0, False
 
     def state_dict(self) -> dict[str, Any]:
         """Nothing to remember."""
@@ -124,34 +164,15 @@ class LastCheckpoint(KeptCheckpoint):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin the interval."""
         super().on_train_start(trainer, pl_module)
-        self._step = self._last_global_step_saved = trainer.global_step
-
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Take the counters, but not while gradients are being accumulated, which no checkpoint holds."""
-        self._updated, self._step = trainer.global_step != self._step, trainer.global_step
-        if self._updated:
-            self._counters = trainer.fit_loop.state_dict()
+        self._last_global_step_saved = trainer.global_step
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Save when it is time, as Lightning does after a batch."""
-        if self._updated:
+        if not self._accumulating:
             self.failure = None
-            super().on_train_batch_end(trainer, pl_module, None, batch, batch_idx)
+            ModelCheckpoint.on_train_batch_end(self, trainer, pl_module, None, batch, batch_idx)
             if self.failure is not None:
                 self.tell_failure("after the next interval")
-
-    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """From here on, resuming begins with this validation."""
-        if not trainer.sanity_checking:
-            self._counters = trainer.fit_loop.state_dict()
-            validate_first(self._counters)
-
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """From here on, it does not."""
-        if not trainer.sanity_checking:
-            self._counters = trainer.fit_loop.state_dict()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save what came after the last interval. Raises OSError where that fails."""
@@ -165,29 +186,17 @@ class LastCheckpoint(KeptCheckpoint):
         """
         if not isinstance(exception, Interrupted):
             return
-        if exception.clean and self._counters:
+        if exception.clean:
             self._save_or_fail(trainer)
         path = Path(self.dirpath or "", "last.ckpt")
         if trainer.is_global_zero and path.exists():
             where = f"step {self._last_global_step_saved}, saved in {os.path.relpath(path)}"
             log.info("%s: the same command with --ckpt_path last goes on from %s", exception, where)
 
-    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Put in the counters that resuming begins with. Lightning calls this for other checkpoints too."""
-        if self._saving:
-            checkpoint["loops"]["fit_loop"] = self._counters
-
     def _save_or_fail(self, trainer: Trainer) -> None:
         self._save_checkpoint(trainer, self.format_checkpoint_name({}))
         if self.failure is not None:
             raise OSError(self.failure)
-
-    def _save_checkpoint(self, trainer: Trainer, filepath: str) -> None:
-        self._saving = True
-        try:
-            super()._save_checkpoint(trainer, filepath)
-        finally:
-            self._saving = False
 
 
 def validate_first(loops: dict[str, Any]) -> None:
@@ -226,9 +235,12 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         if is_sharded(path):
             return read_sharded(path)
         try:
-            return super().load_checkpoint(path, map_location or (lambda storage, _: storage), weights_only)
+            found = super().load_checkpoint(path, map_location or (lambda storage, _: storage), weights_only)
         except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
             raise ValueError(f"{path}: not a checkpoint, or a damaged one") from error
+        if not isinstance(found, dict) or "pytorch-lightning_version" not in found:
+            raise ValueError(f"{path}: not a checkpoint of a run, or a damaged one")
+        return found
 
 
 def _write_through(checkpoint: dict[str, Any], path: Path) -> None:

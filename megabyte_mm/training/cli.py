@@ -81,8 +81,8 @@ class TrainingCLI(LightningCLI):
         data = self._get(self.config, "data")
         checkpoint = self._get(self.config_init, "ckpt_path")
         assert isinstance(self.model, ByteLM)
-        is_file = checkpoint is not None and Path(checkpoint).is_file()
-        check_agreement(self.model.net, self.model.method, data.as_dict(), checkpoint if is_file else None)
+        is_here = checkpoint is not None and (Path(checkpoint).is_file() or is_sharded(checkpoint))
+        check_agreement(self.model.net, self.model.method, data.as_dict(), checkpoint if is_here else None)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The trainer with our loggers, checkpoints and progress bar, as far as the user set none."""

@@ -12,6 +12,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.plugins import MixedPrecision, Precision
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import GradClipAlgorithmType
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
@@ -25,10 +26,22 @@ from megabyte_mm.data.module import ByteData
 from megabyte_mm.evaluation.methods import Method, check_method, is_sliding, method_nll
 from megabyte_mm.metrics import BitsPerByte, totals
 from megabyte_mm.models import ByteModel, CompileMode, MegabyteConfig, ModelConfig, config_of
-from megabyte_mm.training.optim import OptimizerConfig, adamw, lr_factor, set_present_rate, use_present_settings
+from megabyte_mm.sharded import WEIGHTS
+from megabyte_mm.training.optim import (
+    OptimizerConfig,
+    adamw,
+    lr_factor,
+    parameter_groups,
+    set_present_rate,
+    use_present_settings,
+)
+from megabyte_mm.training.resuming import check_resumable, check_weights
 from megabyte_mm.training.sharding import shard
 from megabyte_mm.training.strategies import FullySharded, check_strategy
 from megabyte_mm.training.totals import UpdateTotals
+
+_OF = "of "
+"""What the names of sources follow in a ModuleDict, where some names are taken."""
 
 
 class ByteLM(LightningModule):
@@ -90,7 +103,7 @@ class ByteLM(LightningModule):
         if hasattr(self, "model"):
             return
         data = self._data()
-        self.bpb_of_source.update({source.name: BitsPerByte() for source in data.sources if source.name})
+        self.bpb_of_source.update({_OF + source.name: BitsPerByte() for source in data.sources if source.name})
         try:
             net = self.net.resolve(data.patch_size, data.window, len(data.conditions), data.unit)
         except ValueError as error:
@@ -168,7 +181,7 @@ class ByteLM(LightningModule):
             rows = batch.condition == number  # none on some devices, which must log all the same
             assert isinstance(its, BitsPerByte)
             its.update(nats[rows], batch.ids[rows], batch.seen[rows])
-            self.log(f"{split}/bpb/{name}", its)
+            self.log(f"{split}/bpb/{name.removeprefix(_OF)}", its)
 
     def _nats(self, batch: Batch) -> Tensor:
         return method_nll(self.method, self.model, batch.ids, batch.condition, self._data().unit)
@@ -200,14 +213,30 @@ class ByteLM(LightningModule):
         checkpoint[SPEC_KEY] = make_spec(self.model, self._data().spec())
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse a checkpoint of another architecture or other data geometry; let this run's optimizer settings win."""
+        """Refuse a checkpoint of another architecture or other data geometry; let this run's optimizer settings win.
+
+        Raises ValueError, also for one that `fit` cannot go on from exactly.
+        """
         if SPEC_KEY not in checkpoint:
             raise ValueError("the checkpoint was not written by megabyte-mm")
         self.configure_model()
         differing = _differences(make_spec(self.model, self._data().spec()), _completed(checkpoint[SPEC_KEY]))
         if differing:
             raise ValueError("the checkpoint does not fit this run's settings: " + "; ".join(differing))
+        try:
+            self._check(checkpoint)
+        except ValueError as error:
+            raise ValueError(f"{self.trainer.ckpt_path}: a damaged checkpoint: {error}") from error
         use_present_settings(checkpoint, self.optimizer)
+
+    def _check(self, checkpoint: dict[str, Any]) -> None:
+        strategy = self.trainer.strategy
+        in_shards = isinstance(strategy, FullySharded) and strategy.reads_shards
+        weights = None if in_shards else self.state_dict()
+        if self.trainer.state.fn == TrainerFn.FITTING:
+            check_resumable(checkpoint, self.trainer, parameter_groups(self.model), weights)
+        elif weights is not None:
+            check_weights(checkpoint.get(WEIGHTS), weights)
 
     def _data(self) -> ByteData:
         data = getattr(self.trainer, "datamodule", None)

@@ -51,13 +51,19 @@ class OptimizerConfig:
 
 
 def adamw(model: nn.Module, config: OptimizerConfig, fused: bool) -> torch.optim.AdamW:
-    """AdamW over two groups: tensors of two and more dimensions decay, the others do not."""
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    """AdamW over the two groups, of which the first decays."""
+    decayed, undecayed = parameter_groups(model)
     groups: list[dict[str, Any]] = [
-        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": config.weight_decay},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+        {"params": decayed, "weight_decay": config.weight_decay},
+        {"params": undecayed, "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(groups, lr=config.lr, betas=(config.beta1, config.beta2), fused=fused)
+
+
+def parameter_groups(model: nn.Module) -> list[list[torch.Tensor]]:
+    """The parameters of two and more dimensions, and the others."""
+    parameters: list[torch.Tensor] = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    return [[p for p in parameters if p.ndim >= 2], [p for p in parameters if p.ndim < 2]]
 
 
 def lr_factor(

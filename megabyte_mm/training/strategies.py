@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import timedelta
 from itertools import chain
 from pathlib import Path
@@ -26,7 +28,8 @@ from megabyte_mm.sharded import (
     read_into,
     read_rest,
     remove,
-    write_sharded,
+    write_rest,
+    write_tensors,
 )
 
 
@@ -58,6 +61,11 @@ class FullySharded(ModelParallelStrategy):
         """Restore optimizers after the checkpoint was looked at, so that a run's own settings win."""
         return True
 
+    @property
+    def reads_shards(self) -> bool:
+        """Whether the checkpoint that was read last is a folder."""
+        return self._folder is not None
+
     def setup_environment(self) -> None:
         """Take all devices for data, where Lightning would take those of one machine for tensors."""
         self._data_parallel_size, self._tensor_parallel_size = self.num_nodes * self.num_processes, 1
@@ -73,25 +81,34 @@ class FullySharded(ModelParallelStrategy):
         super().setup(trainer)
 
     def save_checkpoint(self, checkpoint: dict[str, Any], filepath: Any, storage_options: Any | None = None) -> None:
-        """Put a whole file or folder in its place; all processes must ask."""
+        """Put a whole file or folder in its place; all processes must ask. Raises OSError, and then on all."""
         place = Path(self.broadcast(filepath))
         if not self._save_distributed_checkpoint:
-            if self.is_global_zero:
-                self.checkpoint_io.save_checkpoint(checkpoint, place)
+            self._on_first(place, lambda: self.checkpoint_io.save_checkpoint(checkpoint, place))
             return
         new = place.with_name(f".{place.name}.tmp")
-        if self.is_global_zero:
-            place.parent.mkdir(parents=True, exist_ok=True)
-            remove(new)
-        self.barrier()
+        self._on_first(place, lambda: _make_way(new))
         try:
-            write_sharded(checkpoint, new, self.is_global_zero)
-            self.barrier()
-            if self.is_global_zero:
-                put_in_place(new, place)
+            write_tensors(checkpoint, new)
+            self._on_first(place, lambda: write_rest(checkpoint, new))
+            self._on_first(place, lambda: put_in_place(new, place))
         finally:
             if self.is_global_zero:
-                remove(new)
+                with suppress(OSError):
+                    remove(new)
+
+    def _on_first(self, place: Path, work: Callable[[], None]) -> None:
+        """Let the first process do it while the others wait. Raises OSError on all, which else would wait for ever."""
+        failure = None
+        if self.is_global_zero:
+            try:
+                work()
+            except OSError as error:
+                reason = error.strerror or str(error)
+                known = place.name in reason
+                failure = reason if known else f"{os.path.relpath(place)}: cannot be written: {reason}"
+        if (told := self.broadcast(failure)) is not None:
+            raise OSError(told)
 
     def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
         """Read a file, or of a folder what is no tensor: each process reads its part of these where they are wanted."""
@@ -127,6 +144,12 @@ class FullySharded(ModelParallelStrategy):
             options = StateDictOptions(full_state_dict=self._folder is None)
             found: Any = {"state": state, "param_groups": groups}
             set_optimizer_state_dict(self.model, optimizer, found, options=options)
+
+
+def _make_way(new: Path) -> None:
+    """Let there be a parent folder, and nothing that an earlier attempt left behind."""
+    new.parent.mkdir(parents=True, exist_ok=True)
+    remove(new)
 
 
 def _named(saved: Mapping[str, Any], groups: list[dict[str, Any]]) -> dict[str, Any]:

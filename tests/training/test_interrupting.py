@@ -1,6 +1,7 @@
 """Stopped anywhere and gone on with, a run ends with the very weights that it would have had."""
 
 import os
+import shutil
 import signal
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 from lightning.pytorch import LightningModule
 
 from megabyte_mm.training import ByteLM
+from megabyte_mm.training.checkpoints import BestCheckpoint
 from tests.training.conftest import same, weights
 
 
@@ -126,6 +128,51 @@ def test_no_checkpoint_is_written_while_gradients_are_accumulated(fit, root, eve
     assert fit(*half) == 130
     assert torch.load(root / "last.ckpt", weights_only=True)["global_step"] == 2
     assert fit(*half, "--ckpt_path=last") == 0
+    assert same(weights(root / "last.ckpt"), final)
+
+
+UNEVEN = ("--trainer.accumulate_grad_batches=2", "--trainer.val_check_interval=3", "--trainer.max_steps=6")
+"""Of 5 batches in an epoch, which are 3 updates, the validation after the 3rd and the 6th falls inside an update."""
+
+
+def test_stopped_in_a_validation_inside_an_update_a_run_repeats_its_batches(fit, root, events):
+    """Also inside the first update of all, and where the run went on before."""
+    assert fit(*UNEVEN, "--trainer.accumulate_grad_batches=4") == 0
+    final, read = weights(root / "last.ckpt"), bytes_read(root)
+    root.rename(root.with_name("whole"))
+    for place in (("val", 0, 1), ("val", 0, 0), ("val", 2, 1), ("validated", 4)):
+        events.at = {place: [signal.SIGTERM]}
+        arguments = (*UNEVEN, "--trainer.accumulate_grad_batches=4", "--ckpt_path=last")
+        assert fit(*arguments) == 143
+        assert not events.at
+        assert torch.load(root / "last.ckpt", weights_only=True)["global_step"] == place[1]
+    assert fit(*arguments) == 0
+    assert same(weights(root / "last.ckpt"), final)
+    assert bytes_read(root) == read
+
+
+def bytes_read(root) -> int:
+    callbacks = torch.load(root / "last.ckpt", weights_only=True)["callbacks"]
+    return callbacks["Throughput"]["bytes"]
+
+
+def test_a_best_checkpoint_written_inside_an_update_is_gone_on_with_exactly(fit, root, events, monkeypatch):
+    kept = []
+    save = BestCheckpoint._save_checkpoint
+
+    def keeping(self, trainer, filepath):
+        save(self, trainer, filepath)
+        kept.append((trainer.global_step, (root / "best.ckpt").read_bytes()))
+
+    monkeypatch.setattr(BestCheckpoint, "_save_checkpoint", keeping)
+    assert fit(*UNEVEN) == 0
+    final = weights(root / "last.ckpt")
+    step, best = kept[0]
+    assert step == 1
+    shutil.rmtree(root)
+    root.mkdir()
+    (root / "best.ckpt").write_bytes(best)
+    assert fit(*UNEVEN, "--ckpt_path=last") == 0
     assert same(weights(root / "last.ckpt"), final)
 
 

@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,8 @@ from PIL import Image
 
 from megabyte_mm import load_model
 from megabyte_mm.cli import main
-from tests.training.conftest import SMALL_NET
+from tests.training.conftest import SMALL_NET, same, weights
+from tests.training.test_interrupting import Events
 
 
 @pytest.fixture
@@ -103,3 +105,17 @@ def test_one_model_learns_shows_measures_and_draws_three_modalities(config, medi
         _ = bundle.adapter
     with pytest.raises(ValueError, match="'dog' is none of this model's modalities"):
         bundle.of("dog")
+
+
+def test_a_mix_that_is_stopped_inside_an_epoch_goes_on_exactly(config, tmp_path, monkeypatch):
+    root, events = tmp_path / "run", Events(monkeypatch)
+    run = ["fit", "--config", str(config), "--samples.count=0", "--data.num_workers=1"]
+    assert main(run) == 0
+    seen, events.seen, final = events.of("train"), [], weights(root / "last.ckpt")
+    root.rename(tmp_path / "whole")
+    events.at = {("train", 1, 1): [signal.SIGTERM]}
+    assert main(run) == 143
+    assert not events.at
+    assert main([*run, "--ckpt_path=last"]) == 0
+    assert events.of("train") == seen
+    assert same(weights(root / "last.ckpt"), final)

@@ -1,6 +1,7 @@
 """The figures that ByteLM reports, against their definition; on two devices they are those of test_strategies.py."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from megabyte_mm.alphabet import END, scored
 from megabyte_mm.checkpoint import load_model
 from megabyte_mm.data.module import ByteData
 from megabyte_mm.metrics import BitsPerByte, mean_nats
+from megabyte_mm.training import ByteLM
 from tests.training.test_fit import logged
 
 
@@ -57,3 +59,14 @@ def test_the_loss_is_the_mean_over_scored_symbols():
     nats, ids = torch.ones(2, 4), torch.tensor([[1, 2, END, END], [1, 2, 3, 4]])
     nats[0, 3] = 100.0
     assert float(mean_nats(nats, ids)) == 1.0
+
+
+def test_the_sources_of_a_mix_may_have_any_name(monkeypatch):
+    names = ("train", "type", "values", "items", "eval", "half", "of")
+    sources = [SimpleNamespace(name=name) for name in names]
+    data = SimpleNamespace(sources=sources, patch_size=4, window=32, conditions=("none", *names), unit=1)
+    lm = ByteLM()
+    monkeypatch.setattr(lm, "_data", lambda: data)
+    monkeypatch.setattr(lm, "_trainer", SimpleNamespace(strategy=None))
+    lm.configure_model()
+    assert len(lm.bpb_of_source) == len(names)

@@ -10,6 +10,7 @@ from PIL import Image
 
 from data_adapters import AudioAdapter, ImageAdapter, TextAdapter
 from megabyte_mm.cli import main
+from megabyte_mm.sharded import write_rest, write_tensors
 
 
 class Trap:
@@ -109,6 +110,16 @@ def test_a_checkpoint_of_other_settings_is_refused_with_both_values(refused, sav
     arguments = ("--data.adapter", "data_adapters.AudioAdapter", "--data.window", 64, "--ckpt_path", path)
     told = "data.adapter.encoding is 'pcm16' here and 'mulaw' there; data.window is 64 here and 32 there"
     assert refused(*arguments) == f"{path}: does not fit this run's settings: {told}"
+
+
+def test_a_folder_of_shards_is_compared_before_any_work_too(refused, save_checkpoint):
+    found = torch.load(save_checkpoint(TextAdapter(), window=64), weights_only=True)
+    write_tensors(found, Path("shards.ckpt"))
+    write_rest(found, Path("shards.ckpt"))
+    told = "shards.ckpt: does not fit this run's settings: data.window is 32 here and 64 there"
+    assert refused("--ckpt_path", "shards.ckpt") == told
+    write_rest({}, Path("shards.ckpt"))
+    assert refused("--ckpt_path", "shards.ckpt") == "shards.ckpt: not a checkpoint of megabyte-mm"
 
 
 @pytest.mark.parametrize("command", ["fit", "validate", "test"])

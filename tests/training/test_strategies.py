@@ -86,12 +86,17 @@ TOGETHER = {
     ],
     "transformer-2": [*TWO, "--trainer.strategy=fsdp2", *CHECKPOINTED, *NETS["transformer"]],
     "perceiver_ar-2": [*TWO, "--trainer.strategy=ddp", *NETS["perceiver_ar"]],
+    "stuck": [*TWO, "--trainer.strategy=fsdp2_sharded", "--trainer.max_steps=1", *NETS["megabyte"]],
 }
+ENDS = {"stuck": 2}
+"""Exit codes other than 0."""
 
 PROGRAM = """
 import json, sys
 from megabyte_mm.cli import main
-sys.exit(any([main(arguments) for arguments in json.loads(sys.argv[1])]))
+codes = [main(arguments) for arguments in json.loads(sys.argv[1])]
+print(codes)
+sys.exit(codes != json.loads(sys.argv[2]))
 """
 
 
@@ -105,6 +110,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
             content = bytes(97 + (7 * i * i + i // 5 + size) % 26 for i in range(size))
             (folder / "texts" / split / f"{number}.txt").write_bytes(content)
     (folder / "config.yaml").write_text(CONFIG)
+    (folder / "stuck").mkdir()
+    (folder / "stuck/.last.ckpt.tmp").symlink_to(folder / "texts")  # which the first process alone fails to remove
     train(folder, ALONE, processes=1)
     train(folder, TOGETHER, processes=2)
     return folder
@@ -121,7 +128,7 @@ def train(folder: Path, jobs: dict[str, list[str]], processes: int) -> None:
     ranks = range(processes) if processes > 1 else [None]
     started = [
         subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, json.dumps(arguments)],
+            [sys.executable, "-c", PROGRAM, json.dumps(arguments), json.dumps([ENDS.get(name, 0) for name in jobs])],
             env=surroundings if rank is None else surroundings | {"LOCAL_RANK": str(rank), "NODE_RANK": "0"},
             cwd=folder,
             stdout=subprocess.PIPE,
@@ -204,6 +211,11 @@ def test_a_file_and_shards_of_one_run_hold_the_same(runs):
     ids = torch.arange(32)[None]
     shards, file = (load_model(runs / run / "last.ckpt").model.nll(ids) for run in ("fsdp2", "half"))
     torch.testing.assert_close(shards, file, rtol=1e-4, atol=1e-5)
+
+
+def test_what_the_first_process_alone_cannot_write_ends_all_of_them(runs):
+    assert not (runs / "stuck/last.ckpt").exists()
+    assert (runs / "texts/train").is_dir()
 
 
 def test_every_command_reads_shards(runs, monkeypatch, tmp_path, capfd):

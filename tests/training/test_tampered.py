@@ -1,0 +1,99 @@
+"""A checkpoint that lacks something, or holds other things, is refused by name: nothing begins anew in silence."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+Checkpoint = dict[str, Any]
+
+
+def first(checkpoint: Checkpoint) -> str:
+    return next(iter(checkpoint["state_dict"]))
+
+
+def rename_a_weight(checkpoint: Checkpoint) -> None:
+    checkpoint["state_dict"]["model.x"] = checkpoint["state_dict"].pop(first(checkpoint))
+
+
+def add_a_weight(checkpoint: Checkpoint) -> None:
+    checkpoint["state_dict"]["model.x"] = torch.zeros(1)
+
+
+def reshape_a_weight(checkpoint: Checkpoint) -> None:
+    checkpoint["state_dict"][first(checkpoint)] = torch.zeros(3, 3)
+
+
+def reshape_a_moment(checkpoint: Checkpoint) -> None:
+    checkpoint["optimizer_states"][0]["state"][1]["exp_avg_sq"] = torch.zeros(3, 3)
+
+
+def without(*places: Any) -> Callable[[Checkpoint], None]:
+    """A change that takes something out of nested values."""
+
+    def remove(checkpoint: Checkpoint) -> None:
+        value: Any = checkpoint
+        for place in places[:-1]:
+            value = value[place]
+        del value[places[-1]]
+
+    return remove
+
+
+def emptied(*places: Any) -> Callable[[Checkpoint], None]:
+    """A change that leaves an empty list or dict of one."""
+
+    def empty(checkpoint: Checkpoint) -> None:
+        value: Any = checkpoint
+        for place in places:
+            value = value[place]
+        value.clear()
+
+    return empty
+
+
+LOOP = ("loops", "fit_loop")
+HARM = {
+    "no weights": (without("state_dict"), "it holds no weights"),
+    "a weight renamed": (rename_a_weight, "it lacks the weight model."),
+    "a weight more": (add_a_weight, "its weight model.x is none of the model's"),
+    "a weight reshaped": (reshape_a_weight, "is (3, 3), not ("),
+    "no optimizer": (without("optimizer_states"), "it lacks optimizer_states"),
+    "no groups": (emptied("optimizer_states", 0, "param_groups"), "its optimizer has groups of [] parameters"),
+    "no moments": (emptied("optimizer_states", 0, "state"), "its step of parameter 0 is missing"),
+    "no moments of one": (without("optimizer_states", 0, "state", 0), "its step of parameter 0 is missing"),
+    "no second moment": (without("optimizer_states", 0, "state", 2, "exp_avg_sq"), "its exp_avg_sq of parameter 2 is"),
+    "a moment reshaped": (reshape_a_moment, "its exp_avg_sq of parameter 1 is (3, 3), not ("),
+    "no schedule": (emptied("lr_schedulers"), "it lacks lr_schedulers"),
+    "no loops": (without("loops"), "it lacks loops.fit_loop"),
+    "no counter": (without(*LOOP, "epoch_loop.batch_progress"), "it lacks loops.fit_loop.epoch_loop.batch_progress"),
+    "no data": (emptied(*LOOP, "state_dict"), "it does not say its place in the data"),
+    "no place": (without(*LOOP, "state_dict", "combined_loader", 0, "batches"), "it does not say its place in the"),
+    "no callback": (emptied("callbacks", "Throughput"), "it lacks callbacks.Throughput.bytes"),
+    "no version": (without("pytorch-lightning_version"), "not a checkpoint of a run"),
+}
+
+
+def test_what_a_run_cannot_go_on_from_exactly_is_refused_by_name(fit, root, capsys):
+    assert fit("--trainer.max_steps=1") == 0
+    for name, (harm, told) in HARM.items():
+        checkpoint = torch.load(root / "last.ckpt", weights_only=True)
+        harm(checkpoint)
+        torch.save(checkpoint, "tampered.ckpt")
+        capsys.readouterr()
+        assert fit("--ckpt_path=tampered.ckpt", "--trainer.default_root_dir=other") == 2, name
+        line = capsys.readouterr().err.splitlines()[-1]
+        assert line.startswith("megabyte-mm fit: error: tampered.ckpt: "), line
+        assert told in line, name
+
+
+def test_a_measurement_needs_the_weights_alone(fit, root, capsys):
+    assert fit("--trainer.max_steps=1") == 0
+    checkpoint = torch.load(root / "last.ckpt", weights_only=True)
+    kept = ("megabyte_mm", "state_dict", "pytorch-lightning_version", "global_step", "epoch")
+    torch.save({key: checkpoint[key] for key in kept}, "bare.ckpt")
+    assert fit("--ckpt_path=bare.ckpt", command="validate") == 0
+    rename_a_weight(checkpoint)
+    torch.save(checkpoint, "renamed.ckpt")
+    assert fit("--ckpt_path=renamed.ckpt", command="validate") == 2
+    assert "renamed.ckpt: a damaged checkpoint: it lacks the weight" in capsys.readouterr().err
