@@ -209,8 +209,19 @@ def run(name: str, arguments: Sequence[str], commands: Mapping[str, Any]) -> Non
         if stop.requeue:
             requeue_job()
         raise SystemExit(stop.exit_code) from None
+    except RuntimeError as error:
+        if not is_lost_peer(error):
+            raise
+        log.error("another process of this run has ended, and says why")
+        raise SystemExit(1) from None
     except SystemExit as stop:  # what Lightning makes of Ctrl-C outside training
         raise SystemExit(130 if isinstance(stop.__context__, KeyboardInterrupt) else stop.code) from None
+
+
+def is_lost_peer(error: RuntimeError) -> bool:
+    """Whether a process could not go on because another one of the run had ended."""
+    lost = getattr(torch.distributed, "DistBackendError", ()), getattr(torch.distributed, "DistNetworkError", ())
+    return isinstance(error, lost) or "Connection closed by peer" in str(error)
 
 
 def _run(name: str, arguments: Sequence[str], command: Any) -> None:

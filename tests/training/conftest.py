@@ -30,6 +30,7 @@ def surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[No
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     threads, shown, hook = torch.get_num_threads(), warnings.formatwarning, threading.excepthook
     torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background jobs start without
     yield
     torch.set_num_threads(threads)
     warnings.formatwarning, threading.excepthook = shown, hook

@@ -10,6 +10,7 @@ import torch
 
 from data_adapters import TextAdapter
 from megabyte_mm.training.callbacks import SampleWriter
+from megabyte_mm.training.cli import is_lost_peer
 from tests.training.conftest import same, weights
 from tests.training.test_interrupting import Events
 
@@ -138,3 +139,9 @@ def test_sigterm_that_a_launcher_passes_on_once_more_still_ends_between_two_step
     events.at = {("train", 2, 2): [signal.SIGTERM, signal.SIGTERM]}
     assert fit() == 143
     assert torch.load(root / "last.ckpt", weights_only=True)["global_step"] == 3
+
+
+def test_what_the_end_of_another_process_looks_like_is_told_from_other_errors():
+    assert is_lost_peer(RuntimeError("[gloo/transport/tcp/pair.cc:553] Connection closed by peer [::1]:4711"))
+    assert is_lost_peer(torch.distributed.DistNetworkError("lost"))
+    assert not is_lost_peer(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
