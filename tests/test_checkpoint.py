@@ -226,6 +226,12 @@ def packed_anew(path: Path, kind: int, **members: bytes) -> None:
             archive.writestr(name, members.get(name.split("/")[-1].replace(".", "_"), content))
 
 
+def change_model(path, changes):
+    """Let a checkpoint say something else of its model's config."""
+    model = spec_of(path)["model"]
+    change(path, model=model | {"config": model["config"] | changes})
+
+
 @pytest.mark.parametrize(
     "changes",
     [
@@ -240,8 +246,7 @@ def packed_anew(path: Path, kind: int, **members: bytes) -> None:
 )
 def test_a_model_of_another_size_than_its_weights_is_refused_before_it_is_built(save_checkpoint, changes):
     path = save_checkpoint(TextAdapter(), window=16)
-    model = spec_of(path)["model"]
-    change(path, model=model | {"config": model["config"] | changes})
+    change_model(path, changes)
     with pytest.raises(ValueError, match=r"tiny\.ckpt: its weights are not those of the model that it describes$"):
         load_model(path)
 
@@ -259,8 +264,7 @@ def test_a_model_of_another_size_than_its_weights_is_refused_before_it_is_built(
 )
 def test_a_field_of_a_model_that_cannot_be_is_named(save_checkpoint, changes, reason):
     path = save_checkpoint(TextAdapter(), window=16)
-    model = spec_of(path)["model"]
-    change(path, model=model | {"config": model["config"] | changes})
+    change_model(path, changes)
     with pytest.raises(ValueError, match=rf"tiny\.ckpt: {reason}"):
         load_model(path)
 
