@@ -141,7 +141,7 @@ def _measure(
 
 def _draw(file: str, curves: Mapping[str, Curves]) -> None:
     # Matplotlib takes its time to import.
-    from megabyte_mm.plots import position_curves
+    from megabyte_mm.plots.positions import position_curves
 
     figure = position_curves({method: its.drawn for method, its in curves.items()})
     write_atomically(file, lambda temporary: figure.savefig(temporary, dpi=150))
