@@ -8,7 +8,6 @@ does. Where it finds none, the file's own bytes are what is read, as with any fi
 from __future__ import annotations
 
 import io
-import json
 import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +21,7 @@ from PIL import Image
 from data_adapters.audio import AudioAdapter
 from data_adapters.base import Adapter, Bytes, ByteStream, MediaError, read_bytes
 from data_adapters.image import ImageAdapter
-from data_adapters.image_file import decoding, open_image
+from data_adapters.image_file import open_image
 from data_adapters.png_file import PngLayout, png_content, png_layout
 from data_adapters.scan import patch_scan, patch_unscan, raster_scan, raster_unscan
 from data_adapters.tiles import Mask, all_fillings, cut_into_tiles, join_tiles
@@ -36,7 +35,12 @@ PILLOW_OPTIONS: dict[str, tuple[dict[str, Any], ...]] = {
     "PPM": ({},),
     "TIFF": ({},),
     "TGA": ({},),
-    "WEBP": tuple({"lossless": True, "method": m, "exact": e, "quality": q} for m in (4, 6) for e in (False, True) for q in (80, 100)),
+    "WEBP": tuple(
+        {"lossless": True, "method": m, "exact": e, "quality": q}
+        for m in (4, 6)
+        for e in (False, True)
+        for q in (80, 100)
+    ),
 }
 """How Pillow is asked to write a picture's format again; recipes hold the number, so only add at the end."""
 
@@ -56,6 +60,11 @@ class Parts:
     unit: int
     extra: bytes = b""
 
+    @property
+    def whole_file(self) -> bool:
+        """Whether they give the file itself, and not only its content."""
+        return is_whole_file(self.recipe)
+
 
 def take_apart(adapter: Adapter, path: str | os.PathLike[str], window: int, content_only: bool = False) -> Parts:
     """The file in pieces of at most `window` bytes, by the first recipe that gives it back.
@@ -70,7 +79,16 @@ def take_apart(adapter: Adapter, path: str | os.PathLike[str], window: int, cont
             parts = _by_content(adapter, path, content, window, content_only)
         except MediaError:
             parts = None  # damaged, or of another kind than its name says: bytes like any others
+    if parts and parts.whole_file and put_together(adapter, parts.recipe, parts.pieces, parts.extra) != content:
+        parts = None
     return parts or _in_windows({"kind": "bytes"}, np.frombuffer(content, np.uint8), window, 1)
+
+
+def given_back(adapter: Adapter, parts: Parts) -> bytes:
+    """What a checksum is to be taken of: the file, or the content where only that is kept."""
+    if parts.whole_file:
+        return put_together(adapter, parts.recipe, parts.pieces, parts.extra)
+    return b"".join(piece.tobytes() for piece in parts.pieces)
 
 
 def put_together(adapter: Adapter, recipe: Recipe, pieces: Sequence[Bytes], extra: bytes) -> bytes:
@@ -159,9 +177,7 @@ def _in_windows(recipe: Recipe, data: Bytes, window: int, unit: int, extra: byte
     return Parts(recipe, pieces, [None] * len(pieces), 1, extra)
 
 
-def _by_pixels(
-    adapter: ImageAdapter, path: str | os.PathLike[str], content: bytes, content_only: bool
-) -> Parts | None:
+def _by_pixels(adapter: ImageAdapter, path: str | os.PathLike[str], content: bytes, content_only: bool) -> Parts | None:
     image, notes = open_image(path)
     if image.mode != adapter.mode or notes:
         return None
@@ -181,7 +197,7 @@ def _by_pixels(
 
 def _as_png(content: bytes, pixels_HWC: Bytes) -> tuple[dict[str, Any], bytes] | None:
     layout = png_layout(content, pixels_HWC)
-    if layout is None or png_content(pixels_HWC, layout) != content:
+    if layout is None:
         return None
     return {"by": "zlib", **layout.plain()}, layout.before + layout.filters + layout.after
 

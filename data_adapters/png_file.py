@@ -84,7 +84,8 @@ def _parts(content: bytes) -> tuple[bytes, bytes, tuple[int, ...], bytes] | None
     """
     if not content.startswith(SIGNATURE):
         return None
-    start, first, pieces, end = len(SIGNATURE), 0, [], 0
+    pieces: list[bytes] = []
+    start, first, end = len(SIGNATURE), 0, 0
     while start < len(content):
         (size,) = struct.unpack_from(">I", content, start)
         stop = start + 12 + size

@@ -43,7 +43,10 @@ def join_tiles(
 
 
 def fillings(inside: tuple[int, int], size: tuple[int, int], channels: int, scan: Order) -> Mask | None:
-    """Which bytes of a tile only fill it up: (n,) bool, or None where none does. inside: height and width of the rest."""
+    """Which bytes of a tile only fill it up: (n,) bool, or None where none does.
+
+    inside: height and width of the rest.
+    """
     if inside == (size[1], size[0]):
         return None
     outside_HWC = np.ones((size[1], size[0], channels), np.uint8)
@@ -51,9 +54,7 @@ def fillings(inside: tuple[int, int], size: tuple[int, int], channels: int, scan
     return scan(outside_HWC).astype(bool)
 
 
-def all_fillings(
-    shape: tuple[int, int], size: tuple[int, int], channels: int, scan: Order
-) -> list[Mask | None]:
+def all_fillings(shape: tuple[int, int], size: tuple[int, int], channels: int, scan: Order) -> list[Mask | None]:
     """`fillings` of each tile of a picture of that height and width."""
     height, width = shape
     return [

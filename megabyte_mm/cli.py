@@ -75,6 +75,22 @@ OURS = {
             "--method": {"nargs": "+", "default": ["plain"], "metavar": "METHOD"},
         },
     ),
+    "compress": Command(
+        "compress files with a model, without loss",
+        "megabyte-mm compress runs/image/best.ckpt photos/ --out photos.mbz\n"
+        "  megabyte-mm compress runs/text/best.ckpt a.txt b.txt --out small/",
+        {
+            "checkpoint": {},
+            "file": {"nargs": "+", "metavar": "FILE"},
+            "--content_only": {"action": "store_true"},
+            "--overwrite": {"action": "store_true"},
+        },
+    ),
+    "decompress": Command(
+        "give back the files that were compressed",
+        "megabyte-mm decompress runs/image/best.ckpt photos.mbz --out photos/",
+        {"checkpoint": {}, "file": {"nargs": "+", "metavar": "FILE"}, "--overwrite": {"action": "store_true"}},
+    ),
     "info": Command(
         "say what a model holds and costs before it is run",
         "megabyte-mm info image\n"

@@ -1,0 +1,124 @@
+"""`megabyte-mm decompress`: files out of what `compress` made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+
+from data_adapters import load_class, read_bytes, write_atomically
+from data_adapters.exact import is_whole_file
+from megabyte_mm.checkpoint import Bundle, load_model
+from megabyte_mm.commands.options import at_least_one, pick_device
+from megabyte_mm.commands.packing import execution_of, settings_of, unpack_files
+from megabyte_mm.commands.progress import speedometer
+from megabyte_mm.compression.container import MODEL, Container, Entry, Settings, unpack
+
+
+def decompress(
+    checkpoint: str,
+    file: Sequence[str],
+    out: str,
+    batch_size: int = 64,
+    device: str = "auto",
+    adapter: str | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Give back the files that `compress` compressed, byte for byte, or say why not.
+
+    Another model, another kind of machine and damaged files are told before anything is written; every file is
+    compared with its checksum.
+
+    Args:
+        checkpoint: The checkpoint that the files were compressed with, or another of the same weights.
+        file: Files that end in .mbz.
+        out: The folder that receives what is in them.
+        batch_size: Windows decoded at the same time. It changes the speed alone.
+        device: auto, cpu, cuda, cuda:1, mps, ..., of the kind that the files were compressed on.
+        adapter: Import path of your own adapter class, for a model that was trained with one.
+        overwrite: Replace files of the same names in `out`.
+    """
+    at_least_one(batch_size=batch_size)
+    bundle = load_model(checkpoint, pick_device(device), load_class(adapter) if adapter else None)
+    containers = [_container(path) for path in file]
+    targets = _targets(Path(out), file, containers, overwrite)
+    for path, settings in zip(file, [its.settings for its in containers], strict=True):
+        _check_settings(path, settings, bundle)
+    total = sum(
+        length
+        for container in containers
+        for entry in container.entries
+        for length, kind in zip(entry.lengths, entry.kinds, strict=True)
+        if kind == MODEL
+    )
+    with speedometer(total, "decompressed") as on_bytes:
+        for path, container, names in zip(file, containers, targets, strict=True):
+            try:
+                contents = unpack_files(bundle, container, batch_size, on_bytes)
+            except ValueError as error:
+                raise ValueError(f"{path}: {error}") from error
+            for target, content in zip(names, contents, strict=True):
+                _write(target, content)
+                print(target)
+
+
+def _write(target: Path, content: bytes) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(target, lambda temporary: temporary.write_bytes(content))
+
+
+def _container(path: str) -> Container:
+    try:
+        return unpack(read_bytes(path))
+    except ValueError as error:
+        told = str(error)
+        raise ValueError(told if told.startswith(path) else f"{path}: {told}") from error
+
+
+def _targets(out: Path, files: Sequence[str], containers: Sequence[Container], overwrite: bool) -> list[list[Path]]:
+    """Where each file goes. Raises ValueError for a name that leads out of the folder, exists, or comes twice."""
+    taken: dict[Path, str] = {}
+    targets = []
+    for path, container in zip(files, containers, strict=True):
+        targets.append([out / _name(path, entry) for entry in container.entries])
+        for target in targets[-1]:
+            if target in taken:
+                raise ValueError(
+                    f"{path} and {taken[target]} both hold a {target.relative_to(out)}: take one at a time"
+                )
+            if target.exists() and not overwrite:
+                raise ValueError(f"{target} exists already: choose another --out, or add --overwrite")
+            taken[target] = path
+    return targets
+
+
+def _name(path: str, entry: Entry) -> Path:
+    name = PurePosixPath(entry.name)
+    if name.is_absolute() or not name.parts or ".." in name.parts or "\0" in entry.name or "\\" in entry.name:
+        raise ValueError(f"{path}: holds a file of the name {entry.name!r}, which would lead out of --out")
+    return Path(name) if is_whole_file(entry.recipe) else _written_as(Path(name), entry)
+
+
+def _written_as(name: Path, entry: Entry) -> Path:
+    """Content that was kept alone comes as what the adapter writes: pictures as PNG, sounds in its container."""
+    suffix = ".png" if entry.recipe["kind"] == "tiles" else f".{entry.recipe.get('container', 'wav')}"
+    return name.with_suffix(suffix)
+
+
+def _check_settings(path: str, settings: Settings, bundle: Bundle) -> None:
+    """Raise ValueError where this model or machine would not give back the bytes."""
+    device = next(bundle.model.parameters()).device.type
+    if settings.device != device:
+        raise ValueError(
+            f"{path}: compressed on {settings.device}, and this is {device}, whose numbers differ in their last bits: "
+            f"add --device {settings.device}"
+        )
+    here = settings_of(bundle, execution_of(settings))
+    if settings.model != here.model:
+        raise ValueError(
+            f"{path}: compressed with another model ({settings.model}) than this checkpoint's ({here.model})"
+        )
+    if settings.numbers != here.numbers:
+        raise ValueError(
+            f"{path}: this machine computes other probabilities in their last bits than the one that compressed it "
+            f"(there torch {settings.torch}, here {here.torch}): decompress it on a machine of that kind"
+        )

@@ -1,0 +1,196 @@
+"""The file format of what was compressed: one or many files, and all that is needed to give them back.
+
+    4 bytes   MBZ and the version of the format
+    4 bytes   length of the header, little-endian
+    4 bytes   CRC-32 of the header as it lies there
+    4 bytes   CRC-32 of the payload
+    header    compressed by zstd: the length of a JSON text (4 bytes), the text with the model, the steps and what is
+              said of each file, and the extra bytes of all files
+    payload   the blocks of the first file, of the second, ...
+
+A block is a window of a file: coded by the model, or where that takes more, by zstd, or as it is.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from functools import lru_cache
+from itertools import accumulate, pairwise
+from typing import Any
+
+import zstandard
+
+MAGIC = b"MBZ"
+VERSION = 1
+SUFFIX = ".mbz"
+
+MODEL, STORED, ZSTD = "m", "s", "z"
+"""How a block or a file's extra bytes are kept."""
+
+_FIXED = struct.Struct("<3sBIII")
+_LENGTH = struct.Struct("<I")
+_LONGEST_HEADER = 2**30
+"""Bytes that a header may claim to hold once it is unpacked: some ten million files."""
+
+_PHRASES = (
+    b'{"by":"pillow","format":"PNG","options":0}{"kind":"bytes"}{"kind":"around","head":44}.png.wav'
+    b'{"model":"","numbers":"","device":"cpu","backend":"native","precision":null,"torch":"2.13.0","files":{"name":['
+    b'".txt"],"size":[0],"crc":[0],"modality":[""],"condition":[0],"recipe":[{"kind":"written","format":{"modality":'
+    b'"audio","rate":8000,"channels":1,"encoding":"pcm16"},"container":"wav"}],{"kind":"tiles","shape":[32,32],'
+    b'"by":"zlib","cuts":[],"zlib":[9,15,8,1],"before":33,"filters":32}],"lengths":[[1024,3072]],"kinds":["mmmmmmmm"],'
+    b'"sizes":[[]],"extra":[0]}}\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0 \0\0\0 \x08\x02\0\0\0\0\0\0\0IEND\xaeB`\x82'
+)
+"""What headers are full of: zstd then spends little on it. Part of the format: never changed, only with VERSION."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What is said of a file.
+
+    name: to write it under, with / between folders. size, crc: length and CRC-32 of the file, or of its content where
+    the recipe gives that alone. modality, condition: how the model reads it. recipe: how it is put together. lengths:
+    bytes of each block as the model reads it; kinds and sizes: how it is kept, and in how many bytes; extra: length
+    of its extra bytes.
+    """
+
+    name: str
+    size: int
+    crc: int
+    modality: str
+    condition: int
+    recipe: Mapping[str, Any]
+    lengths: Sequence[int]
+    kinds: str
+    sizes: Sequence[int]
+    extra: int
+
+
+_COLUMNS = tuple(one.name for one in fields(Entry))
+"""Alike things lie together in a header, where zstd makes the most of them."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """By what the blocks were coded: the fingerprints of model and numbers, and how the steps were computed."""
+
+    model: str
+    numbers: str
+    device: str
+    backend: str
+    precision: str | None
+    torch: str
+
+
+@dataclass(frozen=True)
+class Container:
+    """Files that were compressed together: of each its entry, its blocks and its extra bytes."""
+
+    settings: Settings
+    entries: list[Entry] = field(default_factory=list)
+    blocks: list[list[bytes]] = field(default_factory=list)
+    extras: list[bytes] = field(default_factory=list)
+
+    def pack(self) -> bytes:
+        """The container as a file's content."""
+        columns = {name: [getattr(entry, name) for entry in self.entries] for name in _COLUMNS}
+        header = asdict(self.settings) | {"files": columns}
+        text = json.dumps(header, separators=(",", ":"), allow_nan=False).encode("utf-8")
+        unpacked = _LENGTH.pack(len(text)) + text + b"".join(self.extras)
+        packed = zstandard.ZstdCompressor(level=19, dict_data=_phrases()).compress(unpacked)
+        payload = b"".join(block for blocks in self.blocks for block in blocks)
+        return _FIXED.pack(MAGIC, VERSION, len(packed), zlib.crc32(packed), zlib.crc32(payload)) + packed + payload
+
+
+def unpack(content: bytes) -> Container:
+    """The inverse of `Container.pack`. Raises ValueError for what is no container, or a damaged or newer one."""
+    if not content.startswith(MAGIC):
+        raise ValueError("not a file that megabyte-mm compressed")
+    if len(content) > len(MAGIC) and content[len(MAGIC)] != VERSION:
+        raise ValueError(f"of version {content[len(MAGIC)]} of the format, and this megabyte-mm reads {VERSION}")
+    if len(content) < _FIXED.size:
+        raise ValueError("damaged: cut short")
+    _, _, length, header_crc, payload_crc = _FIXED.unpack_from(content)
+    packed, payload = content[_FIXED.size :][:length], content[_FIXED.size + length :]
+    if len(packed) != length or zlib.crc32(packed) != header_crc:
+        raise ValueError("damaged: its header is not what was written")
+    if zlib.crc32(payload) != payload_crc:
+        raise ValueError("damaged: its content is not what was written")
+    try:
+        return _read(_unpacked(packed), payload)
+    except (zstandard.ZstdError, struct.error, LookupError, TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"damaged: its header makes no sense ({type(error).__name__}: {error})") from error
+
+
+def pack_block(data: bytes) -> tuple[str, bytes]:
+    """The shorter of the bytes themselves and what zstd makes of them, and which of the two it is."""
+    packed = _zstd().compress(data)
+    return (ZSTD, packed) if len(packed) < len(data) else (STORED, data)
+
+
+def unpack_block(kind: str, block: bytes, length: int | None = None) -> bytes:
+    """The inverse of `pack_block`. length: how many bytes it must give. Raises ValueError where it does not."""
+    data = block
+    if kind == ZSTD:
+        if length is not None and zstandard.frame_content_size(block) != length:
+            raise ValueError("a block of another length than was written")
+        data = zstandard.ZstdDecompressor().decompress(block)
+    elif kind != STORED:
+        raise ValueError(f"a block of an unknown kind, {kind!r}")
+    if length is not None and len(data) != length:
+        raise ValueError("a block of another length than was written")
+    return data
+
+
+@lru_cache(1)
+def _zstd() -> zstandard.ZstdCompressor:
+    """One for all: making it takes longer than most blocks do."""
+    return zstandard.ZstdCompressor(level=19)
+
+
+def _phrases() -> zstandard.ZstdCompressionDict:
+    return zstandard.ZstdCompressionDict(_PHRASES, dict_type=zstandard.DICT_TYPE_RAWCONTENT)
+
+
+def _unpacked(packed: bytes) -> bytes:
+    if zstandard.frame_content_size(packed) > _LONGEST_HEADER:
+        raise ValueError("its header is too long")
+    return zstandard.ZstdDecompressor(dict_data=_phrases()).decompress(packed)
+
+
+def _read(header: bytes, payload: bytes) -> Container:
+    start = _LENGTH.size
+    (length,) = _LENGTH.unpack_from(header)
+    said = json.loads(header[start : start + length])
+    columns = said.pop("files")
+    rows = zip(*(columns[name] for name in _COLUMNS), strict=True)
+    entries = [Entry(**dict(zip(_COLUMNS, row, strict=True))) for row in rows]
+    for entry in entries:
+        _check(entry)
+    sizes = [size for entry in entries for size in entry.sizes]
+    blocks = iter(_cut(payload, sizes))
+    extras = _cut(header[start + length :], [entry.extra for entry in entries])
+    return Container(Settings(**said), entries, [[next(blocks) for _ in entry.sizes] for entry in entries], extras)
+
+
+def _cut(data: bytes, sizes: Sequence[int]) -> list[bytes]:
+    """All of the bytes in pieces of these sizes. Raises ValueError where they are not so many."""
+    ends = list(accumulate(sizes, initial=0))
+    if ends[-1] != len(data):
+        raise ValueError(f"{len(data)} bytes, where {ends[-1]} were said")
+    return [data[start:end] for start, end in pairwise(ends)]
+
+
+def _check(entry: Entry) -> None:
+    """Raise ValueError where an entry says what `pack` never does."""
+    counts = (entry.size, entry.crc, entry.condition, entry.extra, *entry.lengths, *entry.sizes)
+    if not all(isinstance(count, int) and count >= 0 for count in counts):
+        raise ValueError(f"{entry.name!r}: a count that is none")
+    if not len(entry.lengths) == len(entry.kinds) == len(entry.sizes) or set(entry.kinds) - {MODEL, STORED, ZSTD}:
+        raise ValueError(f"{entry.name!r}: its blocks contradict each other")
+    for name in ("name", "modality", "kinds"):
+        if not isinstance(getattr(entry, name), str):
+            raise ValueError(f"{name} is no text")
