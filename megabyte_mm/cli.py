@@ -75,6 +75,11 @@ OURS = {
             "--method": {"nargs": "+", "default": ["plain"], "metavar": "METHOD"},
         },
     ),
+    "report": Command(
+        "build one HTML page of a run: curves, samples, other coders",
+        "megabyte-mm report runs/image\n  megabyte-mm report runs/text --data texts/ --out text.html",
+        {"run": {}},
+    ),
     "info": Command(
         "say what a model holds and costs before it is run",
         "megabyte-mm info image\n"

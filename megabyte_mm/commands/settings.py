@@ -6,7 +6,7 @@ import importlib
 import inspect
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +84,24 @@ def read_sources(path: str) -> dict[str, Source]:
         return _sources(data)
     except (TypeError, ValueError, ImportError) as error:
         raise ValueError(f"{path}: {error}") from error
+
+
+def read_data(path: str, elsewhere: str | None = None) -> dict[str, Any]:
+    """The arguments of the ByteData of a config. elsewhere: a path that takes the place of all of its own.
+
+    Raises as `read_settings`.
+    """
+    sources, data = read_sources(path), _section(_read(path), "data", path)
+    arguments = {name: value for name, value in data.items() if name not in ("adapter", "sources")}
+    if elsewhere is not None:
+        sources = {name: replace(source, path="") for name, source in sources.items()}
+        arguments["path"] = elsewhere
+    return arguments | ({"adapter": sources[""].adapter} if "" in sources else {"sources": sources})
+
+
+def read_method(path: str) -> Any:
+    """How the model of a config is read when it is validated, as the config says it. Raises as `read_settings`."""
+    return _section(_read(path), "model", path).get("method", "plain")
 
 
 def _sources(data: Mapping[str, Any]) -> dict[str, Source]:
