@@ -6,13 +6,13 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from data_adapters import ADAPTERS, Adapter, MediaError, printable, write_atomically
 from megabyte_mm.checkpoint import Bundle, load_model
 from megabyte_mm.commands.options import at_least_one, pick_device
 from megabyte_mm.commands.progress import speedometer
-from megabyte_mm.commands.run_page import facts, kind_of, plots, samples
+from megabyte_mm.commands.run_page import Metrics, facts, kind_of, plots, samples
 from megabyte_mm.commands.settings import read_data, read_method, read_sources
 from megabyte_mm.evaluation.methods import METHODS, Method
 from megabyte_mm.reports.budget import Budget
@@ -66,33 +66,52 @@ def report(
     metrics, budget = read_metrics(found), Budget(PAGE_BYTES, FILE_BYTES)
     bundle = _model(found, checkpoint, pick_device(device), notes)
     opened = _data(found, data, notes) if bundle is not None else None
-    method = _method(found)
     measured: list[Files] = []
     if bundle is not None and opened is not None:
-        measured = _measure(bundle, opened, method, files, round(megabytes * 10**6), batch_size, budget)
-    told_path = data or _data_path(found)
-    shown, remarks = samples(found, metrics, budget)
-    if not shown:
-        notes.append("The run left no samples.")
+        limits = Limits(files, round(megabytes * 10**6), batch_size, _method(found))
+        measured = _measure(bundle, opened, limits, budget, notes)
+    text = render(_page(found, metrics, bundle, measured, budget, notes, data))
+    write_atomically(target, lambda temporary: temporary.write_text(text, encoding="utf-8", errors="replace"))
+    print(f"{target}: {len(text) / 1e6:.1f} MB")
+
+
+class Limits(NamedTuple):
+    """How files are measured: so many of each source, of so many bytes, by that method."""
+
+    files: int
+    bytes: int
+    batch_size: int
+    method: Method
+
+
+def _page(
+    run: Run,
+    metrics: Metrics,
+    bundle: Bundle | None,
+    measured: Sequence[Files],
+    budget: Budget,
+    notes: list[str],
+    elsewhere: str | None,
+) -> Page:
+    shown, remarks = samples(run, metrics, budget)
     if not metrics:
         notes.append("The run left no metrics.")
+    if not shown:
+        notes.append("The run left no samples.")
     if budget.refused:
         notes.append(f"{budget.refused} pictures or sounds are left out, to keep this page small.")
-    page = Page(
-        title=found.folder.resolve().name,
+    return Page(
+        title=run.folder.resolve().name,
         made=time.strftime("%Y-%m-%d", time.gmtime()),
-        facts=facts(found, metrics, bundle, told_path),
+        facts=facts(run, metrics, bundle, elsewhere or _data_path(run)),
         notes=notes,
         plots=plots(metrics),
         files=measured,
         samples=shown,
         remarks=remarks,
-        measured=_how(method),
-        settings=found.config.read_text(encoding="utf-8", errors="replace") if found.config else "",
+        measured=HOW.format(method=_method(run)).splitlines(),
+        settings=run.config.read_text(encoding="utf-8", errors="replace") if run.config else "",
     )
-    text = render(page)
-    write_atomically(target, lambda temporary: temporary.write_text(text, encoding="utf-8", errors="replace"))
-    print(f"{target}: {len(text) / 1e6:.1f} MB")
 
 
 def _model(run: Run, checkpoint: str | None, device: str, notes: list[str]) -> Bundle | None:
@@ -152,16 +171,21 @@ def _method(run: Run) -> Method:
     return asked if asked in METHODS else "plain"
 
 
-def _measure(
-    bundle: Bundle, data: ByteData, method: Method, files: int, most_bytes: int, batch_size: int, budget: Budget
-) -> list[Files]:
+def _measure(bundle: Bundle, data: ByteData, limits: Limits, budget: Budget, notes: list[str]) -> list[Files]:
     """Every source's validation files: scored, given to the other coders, the best and the worst of them shown."""
     from megabyte_mm.commands.validation import choose_files, score_files
 
-    chosen = [its for its in choose_files(data, bundle, files, most_bytes) if its.streams]
+    chosen = [its for its in choose_files(data, bundle, limits.files, limits.bytes) if its.streams]
+    if not chosen:
+        _note(notes, "No validation file holds a byte: none is measured.")
+        return []
     total = sum(len(stream.data) for its in chosen for stream in its.streams)
-    with speedometer(total, "scored") as on_bytes:
-        scores = [score_files(bundle, its, method, batch_size, on_bytes) for its in chosen]
+    try:
+        with speedometer(total, "scored") as on_bytes:
+            scores = [score_files(bundle, its, limits.method, limits.batch_size, on_bytes) for its in chosen]
+    except ValueError as error:
+        _note(notes, f"No file is measured: {error}")
+        return []
     return [_compared(its, scored, bundle.window, budget) for its, scored in zip(chosen, scores, strict=True)]
 
 
@@ -186,10 +210,6 @@ def _shown(adapter: Adapter, piece: Piece, budget: Budget) -> Shown:
     except MediaError as error:
         content, suffix = error.reason.encode(), ""
     return Shown(piece.name, element(content, suffix, piece.name, budget), kind_of(suffix), piece.bits)
-
-
-def _how(method: Method) -> list[str]:
-    return HOW.format(method=method).splitlines()
 
 
 HOW = """\

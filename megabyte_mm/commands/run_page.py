@@ -22,7 +22,7 @@ PART = "val/bpb/"
 
 def facts(run: Run, metrics: Metrics, bundle: Bundle | None, data_path: str) -> list[tuple[str, str]]:
     """What the page begins with, as name and value; what is not known is left out."""
-    told = {}
+    told: dict[str, str] = {}
     if lowest := best(metrics.get("val/bpb", ())):
         told |= {"best val/bpb": f"{lowest[1]:.4f}", "reached at update": f"{lowest[0]:,}"}
     if train := metrics.get("train/bpb", ()):

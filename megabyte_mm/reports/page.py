@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 STYLE = Path(__file__).with_name("page.css")
-SHORT = 18
-"""Characters of its name that stand below a picture: the last ones, which tell files apart."""
 
 
 @dataclass(frozen=True)
@@ -175,9 +173,7 @@ def _shown(shown: Sequence[Shown]) -> str:
 
 def _figure(shown: Shown) -> str:
     bits = "" if shown.bits is None else f"<b>{_bits(shown.bits)}</b> "
-    name = shown.name if shown.kind != "image" or len(shown.name) <= SHORT else f"…{shown.name[1 - SHORT :]}"
-    title = html.escape(shown.name)
-    return f'<figure>{shown.element}<figcaption title="{title}">{bits}{html.escape(name)}</figcaption></figure>'
+    return f"<figure>{shown.element}<figcaption>{bits}{html.escape(shown.name)}</figcaption></figure>"
 
 
 def _settings(page: Page) -> str:
