@@ -188,12 +188,12 @@ def _coded(modality: Modality, files: Sequence[Path]) -> list[tuple[str, float]]
     """Bits per byte of the codecs on the files, as the demo's config reads them."""
     # These import torch, which takes seconds, and a failing first step should not wait for it.
     from megabyte_mm.commands.settings import read_sources
-    from megabyte_mm.commands.validation import views_of
+    from megabyte_mm.commands.validation import content_of
 
     adapter = read_sources(str(Path(__file__).with_name(f"{modality.name}.yaml")))[""].adapter
     assert adapter is not None
-    views = [views_of(adapter, adapter.read(path)) for path in files]
-    return [(coder.name, bits_per_byte(coder, views)) for coder in CODERS if coder.name in modality.codecs]
+    contents = [content_of(adapter, adapter.read(path)) for path in files]
+    return [(coder.name, bits_per_byte(coder, contents)) for coder in CODERS if coder.name in modality.codecs]
 
 
 def _max_time(minutes: float) -> str:

@@ -31,7 +31,7 @@ class Sound(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Views:
+class Content:
     """One file as the coders take it.
 
     data: (n,) uint8, the bytes that a model reads. pixels: (H, W, C) uint8 of a picture. sound: of a sound.
@@ -54,9 +54,9 @@ class Coder:
     how: str
     size: Callable[[Any], int]
 
-    def coded_bytes(self, views: Views) -> int:
+    def coded_bytes(self, content: Content) -> int:
         """The size of a file in this coder. Raises UnfitError where it cannot take the file, LossyError as `size`."""
-        view = getattr(views, self.takes)
+        view = getattr(content, self.takes)
         if view is None:
             raise UnfitError(f"{self.name} takes {self.takes}, and this file has none")
         try:
@@ -78,12 +78,12 @@ class LossyError(ValueError):
     """What came out of a coder is not what went in."""
 
 
-def bits_per_byte(coder: Coder, files: Iterable[Views]) -> float:
+def bits_per_byte(coder: Coder, files: Iterable[Content]) -> float:
     """Bits that a coder spends on all files, each coded by itself, over the number of their bytes.
 
     Raises ValueError for no bytes, and as `Coder.coded_bytes` does.
     """
-    sizes = [(coder.coded_bytes(views), len(views.data)) for views in files]
+    sizes = [(coder.coded_bytes(content), len(content.data)) for content in files]
     total = sum(size for _, size in sizes)
     if not total:
         raise ValueError(f"{coder.name}: no bytes to compress")
@@ -92,7 +92,7 @@ def bits_per_byte(coder: Coder, files: Iterable[Views]) -> float:
 
 def joined_bits_per_byte(coder: Coder, streams: Sequence[Bytes]) -> float:
     """The same for a coder of bytes, with all streams end to end as one file."""
-    return bits_per_byte(coder, [Views(np.concatenate(streams))] if streams else [])
+    return bits_per_byte(coder, [Content(np.concatenate(streams))] if streams else [])
 
 
 def _picture_size(pixels_HWC: Bytes, format: str, **how: Any) -> int:

@@ -13,7 +13,7 @@ import numpy as np
 
 from data_adapters import Adapter, AudioAdapter, ByteStream, ImageAdapter
 from megabyte_mm.checkpoint import Bundle
-from megabyte_mm.coders import CODERS, Coder, Sound, UnfitError, Views, bits_per_byte, joined_bits_per_byte
+from megabyte_mm.coders import CODERS, Coder, Content, Sound, UnfitError, bits_per_byte, joined_bits_per_byte
 from megabyte_mm.data.module import ByteData
 from megabyte_mm.data.progress import progress
 from megabyte_mm.data.records import Records
@@ -142,30 +142,29 @@ def _passages(file: Piece, score: Score, window: int) -> Iterator[Piece]:
         yield Piece(f"{file.name}, from byte {start:,}", ByteStream(part, file.stream.format), bits)
 
 
-def views_of(adapter: Adapter, stream: ByteStream) -> Views:
+def content_of(adapter: Adapter, stream: ByteStream) -> Content:
     """The stream as the coders take it."""
     if isinstance(adapter, ImageAdapter):
-        return Views(stream.data, pixels=adapter.pixels(stream))
+        return Content(stream.data, pixels=adapter.pixels(stream))
     if isinstance(adapter, AudioAdapter):
         eight_bits = stream.format["encoding"] == "pcm8"
-        return Views(stream.data, sound=Sound(adapter.frames(stream), int(stream.format["rate"]), eight_bits))
-    return Views(stream.data)
+        return Content(stream.data, sound=Sound(adapter.frames(stream), int(stream.format["rate"]), eight_bits))
+    return Content(stream.data)
 
 
 def coder_rows(files: ValidationFiles, coders: Sequence[Coder] = CODERS) -> list[CoderRow]:
-    """What each coder that can take such files spends on them, the strongest first; those that failed last."""
-    views = [views_of(files.adapter, stream) for stream in files.streams]
-    fitting = [coder for coder in coders if getattr(views[0], coder.takes) is not None]
-    rows = [_measured(coder, views, joined=len(views) > 1) for coder in progress(fitting, "measuring coders")]
-    return sorted(rows, key=lambda row: (row.each is None, row.each))
+    """What each coder that can take such files spends on them; no figure where it failed, and why."""
+    contents = [content_of(files.adapter, stream) for stream in files.streams]
+    fitting = [coder for coder in coders if getattr(contents[0], coder.takes) is not None]
+    return [_measured(coder, contents, joined=len(contents) > 1) for coder in progress(fitting, "measuring coders")]
 
 
-def _measured(coder: Coder, views: Sequence[Views], joined: bool) -> CoderRow:
+def _measured(coder: Coder, contents: Sequence[Content], joined: bool) -> CoderRow:
     try:
-        each = bits_per_byte(coder, views)
+        each = bits_per_byte(coder, contents)
         if not joined or coder.takes != "data":
             return CoderRow(coder.name, coder.how, each)
-        return CoderRow(coder.name, coder.how, each, joined_bits_per_byte(coder, [its.data for its in views]))
+        return CoderRow(coder.name, coder.how, each, joined_bits_per_byte(coder, [its.data for its in contents]))
     except UnfitError as error:
         return CoderRow(coder.name, f"left out: {error}", None)
 

@@ -36,13 +36,15 @@ class Shown:
 class CoderRow:
     """What a coder spends in bits per byte; None where it was not measured.
 
-    each: every file by itself. joined: all files as one. note: its settings, or why it was left out.
+    each: every file by itself. joined: all files as one. note: its settings, or why it was left out. own: whether it is
+    the model itself.
     """
 
     name: str
     note: str
     each: float | None
     joined: float | None = None
+    own: bool = False
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,7 @@ def _source_files(files: Files) -> str:
 
 
 def _table(rows: Sequence[CoderRow]) -> str:
-    """The first row is the model's. Each value has a bar, the highest all across."""
+    """Each value has a bar, the highest all across."""
     measured = [row for row in rows if row.each is not None]
     longest = max((row.each or 0 for row in measured), default=0) or 1
     joined = any(row.joined is not None for row in rows)
@@ -149,13 +151,18 @@ def _row(row: CoderRow, longest: float, joined: bool) -> str:
     cells = f'<td class="number">{_bits(row.each)}</td><td class="bar" aria-hidden="true">{bar}</td>'
     cells += f'<td class="number">{_bits(row.joined)}</td>' if joined else ""
     cells += f'<td class="note soft">{html.escape(row.note)}</td>'
-    return f'<tr><th scope="row">{html.escape(row.name)}</th>{cells}</tr>'
+    kind = ' class="own"' if row.own else ""
+    return f'<tr{kind}><th scope="row">{html.escape(row.name)}</th>{cells}</tr>'
 
 
 def _samples(page: Page) -> str:
-    steps = "".join(_step(samples) for samples in page.samples)
+    if not page.samples:
+        return ""
     remarks = "".join(f"<p>{html.escape(remark)}</p>" for remark in page.remarks)
-    return f'<section id="samples"><h2>Samples over time</h2>{remarks}{steps}</section>' if steps else ""
+    kinds = {its.kind for samples in page.samples for _, shown in samples.shown for its in shown}
+    steps = "".join(map(_step, page.samples))
+    return f"""<section id="samples"><h2>Samples over time</h2>{remarks}
+<div class="{"beside" if kinds == {"sheet"} else "below"}">{steps}</div></section>"""
 
 
 def _step(samples: Samples) -> str:

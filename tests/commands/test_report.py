@@ -52,7 +52,7 @@ class Parsed(HTMLParser):
 
     def table(self) -> dict[str, list[str]]:
         """Coder -> the figures of its row."""
-        rows = re.findall(r'<tr><th scope="row">(.*?)</th>(.*?)</tr>', self.text)
+        rows = re.findall(r'<tr.*?><th scope="row">(.*?)</th>(.*?)</tr>', self.text)
         return {name: re.findall(r'<td class="number">(.*?)</td>', cells) for name, cells in rows}
 
 
