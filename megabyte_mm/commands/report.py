@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -13,7 +14,7 @@ from megabyte_mm.checkpoint import Bundle, load_model
 from megabyte_mm.commands.options import at_least_one, pick_device
 from megabyte_mm.commands.progress import speedometer
 from megabyte_mm.commands.run_page import Metrics, facts, kind_of, plots, samples
-from megabyte_mm.commands.settings import read_data, read_method, read_sources
+from megabyte_mm.commands.settings import read_data, read_said, read_sources
 from megabyte_mm.evaluation.methods import METHODS, Method
 from megabyte_mm.reports.budget import Budget
 from megabyte_mm.reports.media import element
@@ -64,13 +65,16 @@ def report(
         raise ValueError(f"--out {target}: no file can be written there; name one in a folder that exists")
     notes: list[str] = []
     metrics, budget = read_metrics(found), Budget(PAGE_BYTES, FILE_BYTES)
+    place, method = _said(found, notes)
     bundle = _model(found, checkpoint, pick_device(device), notes)
     opened = _data(found, data, notes) if bundle is not None else None
     measured: list[Files] = []
     if bundle is not None and opened is not None:
-        limits = Limits(files, round(megabytes * 10**6), batch_size, _method(found))
+        limits = Limits(files, round(megabytes * 10**6), batch_size, method)
         measured = _measure(bundle, opened, limits, budget, notes)
-    text = render(_page(found, metrics, bundle, measured, budget, notes, data))
+    page = _page(found, metrics, measured, budget, notes)
+    page = replace(page, facts=facts(found, metrics, bundle, data or place), measured=_how(method))
+    text = render(page)
     write_atomically(target, lambda temporary: temporary.write_text(text, encoding="utf-8", errors="replace"))
     print(f"{target}: {len(text) / 1e6:.1f} MB")
 
@@ -84,15 +88,8 @@ class Limits(NamedTuple):
     method: Method
 
 
-def _page(
-    run: Run,
-    metrics: Metrics,
-    bundle: Bundle | None,
-    measured: Sequence[Files],
-    budget: Budget,
-    notes: list[str],
-    elsewhere: str | None,
-) -> Page:
+def _page(run: Run, metrics: Metrics, measured: Sequence[Files], budget: Budget, notes: list[str]) -> Page:
+    """The page without its facts."""
     shown, remarks = samples(run, metrics, budget)
     if not metrics:
         notes.append("The run left no metrics.")
@@ -103,13 +100,11 @@ def _page(
     return Page(
         title=run.folder.resolve().name,
         made=time.strftime("%Y-%m-%d", time.gmtime()),
-        facts=facts(run, metrics, bundle, elsewhere or _data_path(run)),
         notes=notes,
         plots=plots(metrics),
         files=measured,
         samples=shown,
         remarks=remarks,
-        measured=HOW.format(method=_method(run)).splitlines(),
         settings=run.config.read_text(encoding="utf-8", errors="replace") if run.config else "",
     )
 
@@ -160,15 +155,14 @@ def _note(notes: list[str], told: str) -> None:
     notes.append(line)
 
 
-def _data_path(run: Run) -> str:
-    if run.config is None:
-        return ""
-    return str(read_data(str(run.config)).get("path", ""))
-
-
-def _method(run: Run) -> Method:
-    asked = read_method(str(run.config)) if run.config else "plain"
-    return asked if asked in METHODS else "plain"
+def _said(run: Run, notes: list[str]) -> tuple[str, Method]:
+    """Where the run's data lay, and how it read its model in validation; "" and plain where that is not known."""
+    try:
+        path, method = read_said(str(run.config)) if run.config else ("", "plain")
+    except ValueError as error:
+        _note(notes, f"The run's config cannot be read: {error}")
+        path, method = "", "plain"
+    return path, next((known for known in METHODS if known == method), "plain")
 
 
 def _measure(bundle: Bundle, data: ByteData, limits: Limits, budget: Budget, notes: list[str]) -> list[Files]:
@@ -211,6 +205,10 @@ def _shown(adapter: Adapter, piece: Piece, budget: Budget) -> Shown:
     except MediaError as error:
         content, suffix = error.reason.encode(), ""
     return Shown(piece.name, element(content, suffix, piece.name, budget), kind_of(suffix), piece.bits)
+
+
+def _how(method: Method) -> list[str]:
+    return HOW.format(method=method).splitlines()
 
 
 HOW = """\

@@ -25,8 +25,8 @@ def facts(run: Run, metrics: Metrics, bundle: Bundle | None, data_path: str) -> 
     told: dict[str, str] = {}
     if lowest := best(metrics.get("val/bpb", ())):
         told |= {"best val/bpb": f"{lowest[1]:.4f}", "reached at update": f"{lowest[0]:,}"}
-    if train := metrics.get("train/bpb", ()):
-        told["updates"] = f"{train[-1][0]:,}"
+    if metrics:
+        told["updates"] = f"{max(points[-1][0] for points in metrics.values()):,}"
     if seen := metrics.get("train/bytes", ()):
         told["bytes trained on"] = f"{seen[-1][1]:,.0f}"
     if bundle is not None:

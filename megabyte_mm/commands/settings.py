@@ -99,9 +99,11 @@ def read_data(path: str, elsewhere: str | None = None) -> dict[str, Any]:
     return arguments | ({"adapter": sources[""].adapter} if "" in sources else {"sources": sources})
 
 
-def read_method(path: str) -> Any:
-    """How the model of a config is read when it is validated, as the config says it. Raises as `read_settings`."""
-    return _section(_read(path), "model", path).get("method", "plain")
+def read_said(path: str) -> tuple[str, str]:
+    """What a config says in data.path and in model.method, unchecked. Raises as `read_settings`."""
+    settings = _read(path)
+    said = _section(settings, "data", path).get("path"), _section(settings, "model", path).get("method")
+    return str(said[0] or ""), str(said[1] or "plain")
 
 
 def _sources(data: Mapping[str, Any]) -> dict[str, Source]:

@@ -17,6 +17,8 @@ INK, RULE, TRAIN, VAL = "#5d6772", "#dfe3e8", "#8a97a8", "#c2410c"
 PARTS = ("#2563eb", "#0f8a5f", "#b8860b", "#9333ea")
 """Colours of the sources of a mix, one after the other."""
 
+MOST = 1000
+"""Points of a line that are drawn at most: more would make the page large, and none of it clearer."""
 MARKED = 40
 """Up to so many points of a line are marked one by one."""
 SMOOTH = 12
@@ -27,9 +29,9 @@ def bits_curves(train: Points, val: Points, parts: Mapping[str, Points]) -> Figu
     """Bits per byte: of training batches and of validation, and that of each source of a mix by its name."""
     figure, axes = _axes(10.0, 3.8)
     if train:
-        steps, bits = _columns(train)
-        axes.plot(steps, bits, color=TRAIN, linewidth=0.8, alpha=0.5)
-        axes.plot(*smooth(steps, bits), color=TRAIN, linewidth=1.8, label="training")
+        columns = _columns(train)
+        axes.plot(*_thinned(columns), color=TRAIN, linewidth=0.8, alpha=0.5)
+        axes.plot(*_thinned(smooth(*columns)), color=TRAIN, linewidth=1.8, label="training")
     _line(axes, val, VAL, "validation", 2.2)
     for number, (name, points) in enumerate(parts.items()):
         _line(axes, points, PARTS[number % len(PARTS)], f"validation, {name}", 1.4)
@@ -77,7 +79,13 @@ def _axes(width: float, height: float) -> tuple[Figure, Axes]:
 def _line(axes: Axes, points: Points, color: str, label: str, width: float, mark: bool = True) -> None:
     if points:
         marker = "o" if mark and len(points) <= MARKED else ""
-        axes.plot(*_columns(points), color=color, label=label, linewidth=width, marker=marker, markersize=4)
+        axes.plot(*_thinned(_columns(points)), color=color, label=label, linewidth=width, marker=marker, markersize=4)
+
+
+def _thinned(columns: tuple[Floats, Floats]) -> tuple[Floats, Floats]:
+    """Every so-manieth point, and the last one."""
+    chosen = np.unique(np.linspace(0, len(columns[0]) - 1, MOST).round().astype(int))
+    return columns[0][chosen], columns[1][chosen]
 
 
 def _columns(points: Points) -> tuple[Floats, Floats]:

@@ -78,11 +78,11 @@ class Page:
 
     title: str
     made: str
-    facts: Sequence[tuple[str, str]]
     notes: Sequence[str]
     plots: Sequence[Plot]
     files: Sequence[Files]
     samples: Sequence[Samples]
+    facts: Sequence[tuple[str, str]] = ()
     remarks: Sequence[str] = ()
     measured: Sequence[str] = ()
     settings: str = ""

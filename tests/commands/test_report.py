@@ -124,6 +124,20 @@ def test_figures_are_those_of_score_and_of_the_log(run, pictures, capsys):
     assert "All 4 validation files: 128 bytes." in page.text
 
 
+def test_classes_of_the_files_are_given_to_the_model(tmp_path, save_checkpoint, capsys):
+    for number, name in enumerate(["train/cat/a", "train/dog/a", "val/cat/a", "val/dog/a"]):
+        path = tmp_path / "texts" / f"{name}.txt"
+        path.parent.mkdir(parents=True)
+        path.write_text(f"{number}" * 40)
+    adapter = TextAdapter()
+    checkpoint = save_checkpoint(adapter, 24, classes=["cat", "dog"])
+    run = leave(tmp_path / "run", checkpoint, tmp_path / "texts", adapter, window=24, classes=True)
+    assert main(["report", str(run)]) == 0
+    assert main(["score", str(run / "best.ckpt"), str(tmp_path / "texts/val")]) == 0
+    scored = float(capsys.readouterr().out.split()[-1])
+    assert float(Parsed(run / "report.html").table()["this model"][0]) == pytest.approx(scored, abs=6e-4)
+
+
 def test_the_best_and_the_worst_stand_in_order(run):
     assert main(["report", str(run)]) == 0
     page = Parsed(run / "report.html")
@@ -197,8 +211,11 @@ def test_whatever_a_run_lacks_the_rest_is_shown(run, capsys):
         *("The model cannot be loaded, and no file is measured", "The run left no metrics", "The run left no samples")
     ]
     (run / "best.ckpt").unlink()
+    (run / "logs/version_0/config.yaml").write_text("data: [")
     assert main(["report", str(run)]) == 0
-    assert "The run has no checkpoint" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "The run has no checkpoint" in told
+    assert "The run's config cannot be read" in told
 
 
 def test_a_model_that_diverged_is_said_to_have(run, capsys):

@@ -50,3 +50,11 @@ def test_inline_figures_follow_the_pages_colours_share_no_ids_and_are_drawn_alik
     assert ids[0]
     assert not ids[0] & ids[1]
     assert not re.search(r"https?:|<style|<metadata|url\((?!#)", one)
+
+
+def test_a_long_run_is_thinned_and_keeps_its_ends():
+    long = [(step, step % 7) for step in range(1, 50_001)]
+    lines = [*bits_curves(long, [], {}).axes[0].lines, *metric_curve(long, "speed").axes[0].lines]
+    steps = [np.asarray(line.get_xdata()) for line in lines]
+    assert [len(its) for its in steps] == [runs.MOST] * 3
+    assert steps[-1][[0, -1]].tolist() == [1, 50_000]
