@@ -89,7 +89,7 @@ def _section(section: Section) -> str:
 
 
 def _curve(section: Section) -> str:
-    figure = runs.bits_curves(section.train, section.val, {})
+    figure = runs.bits_curves(section.train, section.val, {}, size=(5.0, 2.6))
     return inline_svg(figure, section.kind, "bits per byte over updates", COLORS)
 
 

@@ -48,7 +48,7 @@ class ValidationFiles:
             return f"The {'beginning of the ' if self.cut else ''}only validation file: {size:,} bytes."
         which = f"all {count:,}" if count == self.of else f"{count:,} of {self.of:,}"
         spread = "" if count == self.of else ", evenly spread"
-        cut = f", of {self.cut:,} only the beginning" if self.cut else ""
+        cut = f", of {self.cut:,} the beginning only" if self.cut else ""
         return f"{which[0].upper()}{which[1:]} validation files{spread}{cut}: {size:,} bytes."
 
 

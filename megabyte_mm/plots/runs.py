@@ -25,9 +25,14 @@ SMOOTH = 12
 """The smooth line of the training loss takes the mean of so many parts of it, each at least a value."""
 
 
-def bits_curves(train: Points, val: Points, parts: Mapping[str, Points]) -> Figure:
-    """Bits per byte: of training batches and of validation, and that of each source of a mix by its name."""
-    figure, axes = _axes(10.0, 3.8)
+def bits_curves(
+    train: Points, val: Points, parts: Mapping[str, Points], size: tuple[float, float] = (10.0, 3.8)
+) -> Figure:
+    """Bits per byte: of training batches and of validation, and that of each source of a mix by its name.
+
+    size: width and height in inches; text keeps its size, and so stands out the more in a smaller figure.
+    """
+    figure, axes = _axes(*size)
     if train:
         columns = _columns(train)
         axes.plot(*_thinned(columns), color=TRAIN, linewidth=0.8, alpha=0.5)

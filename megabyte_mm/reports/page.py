@@ -24,7 +24,7 @@ class Plot:
 
 @dataclass(frozen=True)
 class Shown:
-    """A file on the page. element: markup. kind: image, audio or text, which decides how wide it is shown."""
+    """A file on the page. element: markup. kind: image, sheet (of pictures), audio or text: how it is laid out."""
 
     name: str
     element: str
@@ -158,10 +158,10 @@ def _row(row: CoderRow, longest: float, joined: bool) -> str:
 def _samples(page: Page) -> str:
     if not page.samples:
         return ""
-    remarks = "".join(f"<p>{html.escape(remark)}</p>" for remark in page.remarks)
+    remarks = html.escape(" ".join(page.remarks))
     kinds = {its.kind for samples in page.samples for _, shown in samples.shown for its in shown}
     steps = "".join(map(_step, page.samples))
-    return f"""<section id="samples"><h2>Samples over time</h2>{remarks}
+    return f"""<section id="samples"><h2>Samples over time</h2><p class="soft">{remarks}</p>
 <div class="{"beside" if kinds == {"sheet"} else "below"}">{steps}</div></section>"""
 
 
@@ -180,7 +180,8 @@ def _shown(shown: Sequence[Shown]) -> str:
 
 def _figure(shown: Shown) -> str:
     bits = "" if shown.bits is None else f"<b>{_bits(shown.bits)}</b> "
-    return f"<figure>{shown.element}<figcaption>{bits}{html.escape(shown.name)}</figcaption></figure>"
+    caption = f"<figcaption>{bits}{html.escape(shown.name)}</figcaption>" if shown.kind != "sheet" else ""
+    return f"<figure>{shown.element}{caption}</figure>"
 
 
 def _settings(page: Page) -> str:
