@@ -39,7 +39,7 @@ def bits_curves(
         axes.plot(*_thinned(smooth(*columns)), color=TRAIN, linewidth=1.8, label="training")
     _line(axes, val, VAL, "validation", 2.2)
     for number, (name, points) in enumerate(parts.items()):
-        _line(axes, points, PARTS[number % len(PARTS)], f"validation, {name}", 1.4)
+        _line(axes, points, PARTS[number % len(PARTS)], "validation, " + name.replace("$", r"\$"), 1.4)
     axes.set_ylabel("bits per byte")
     if train or val:
         figure.legend(loc="outside upper left", frameon=False, labelcolor=INK, ncols=2 + len(parts))

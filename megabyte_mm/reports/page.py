@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 STYLE = Path(__file__).with_name("page.css")
+POLICY = "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'"
+"""What a browser may load for the page: nothing but what is in it. Whatever slipped through could not run or call."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,7 @@ def render(page: Page) -> str:
     notes = "".join(f"<li>{html.escape(note)}</li>" for note in page.notes)
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="{POLICY}">
 <title>{title} · megabyte-mm</title><style>{STYLE.read_text(encoding="utf-8")}</style></head><body>
 <header><p class="kind">Report of a run</p><h1>{title}</h1>
 <dl class="facts">{facts}</dl>{f'<ul class="notes">{notes}</ul>' if notes else ""}</header>

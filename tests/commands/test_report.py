@@ -101,6 +101,9 @@ def test_the_page_needs_nothing_from_outside_and_no_name_becomes_markup(run, cap
     loaded = [its[name] or "" for _, its in page.tags for name in ("src", "href", "poster", "data") if name in its]
     assert loaded
     assert all(value.startswith(("data:image/png;base64,", "#")) for value in loaded)
+    [policy] = [its["content"] for _, its in page.tags if its.get("http-equiv") == "Content-Security-Policy"]
+    assert policy is not None
+    assert policy.startswith("default-src 'none';")
     assert not re.search(r"https?:|url\((?!#)|@import", page.text)
     assert "val/a&lt;script&gt;&amp;b.png" in page.text
     ids = [its["id"] for _, its in page.tags if "id" in its]

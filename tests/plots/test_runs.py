@@ -24,6 +24,12 @@ def test_every_metric_is_a_line_at_its_updates():
     ]
 
 
+def test_a_name_is_neither_markup_nor_a_formula():
+    svg = inline_svg(bits_curves([], VAL, {"<script>$\\frac$": VAL}), "bits", "bits", {})
+    assert "validation, &lt;script&gt;$" in svg
+    assert "<script" not in svg
+
+
 def test_curves_of_few_or_no_points_are_drawn_too():
     for train, val in (([], []), ([], [(1, 2.0)]), ([(1, 2.0)], [])):
         inline_svg(bits_curves(train, val, {}), "bits", "bits", {})
