@@ -5,15 +5,19 @@ from __future__ import annotations
 import base64
 import html
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import soundfile
-from drawings import draw_curve, draw_waveform
-from metrics import Curve
+
+from megabyte_mm.plots import runs
+from megabyte_mm.plots.inline import inline_svg
+from megabyte_mm.reports.media import waveform
+from megabyte_mm.reports.run import Points
 
 MIME = {".png": "image/png", ".wav": "audio/wav"}
 STYLE = Path(__file__).with_name("gallery.css")
+COLORS = {runs.INK: "--soft", runs.RULE: "--rule", runs.TRAIN: "--given", runs.VAL: "--drawn"}
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,7 @@ class Section:
     """One modality on the page. kind: "image" (PNG), "audio" (WAV) or "text" (bytes that are mostly UTF-8).
 
     keep: the part, 0 to 1, of each original that was given. facts: name and value. scores: name and bits per byte, the
-    model first.
+    model first. train, val: bits per byte by updates done.
     """
 
     kind: str
@@ -39,7 +43,8 @@ class Section:
     fresh: tuple[Path, ...]
     continuations: tuple[Continuation, ...]
     keep: float
-    curve: Curve = field(default_factory=Curve)
+    train: Points = ()
+    val: Points = ()
     scores: tuple[tuple[str, float], ...] = ()
     facts: tuple[tuple[str, str], ...] = ()
 
@@ -75,13 +80,17 @@ def _section(section: Section) -> str:
 <section id="{section.kind}"><h2>{html.escape(section.title)}</h2><p>{html.escape(section.about)}</p>
 <dl class="facts">{facts}</dl>
 <div class="numbers"><div><h3>Bits per byte <span class="legend">uncompressed: 8</span></h3>
-{_scores(section.scores)}</div><div><h3>Training
-<span class="legend"><i class="train"></i>train <i class="val"></i>validation</span></h3>
-{draw_curve(section.curve)}</div></div>
+{_scores(section.scores)}</div><div><h3>Training</h3>
+{_curve(section)}</div></div>
 <h3>From a beginning <span class="legend"><i class="given"></i>given <i class="drawn"></i>drawn by the model</span></h3>
 <div class="continuations {section.kind}">{continued}</div>
 <h3>From nothing</h3><div class="fresh {section.kind}">{fresh}</div>
 <details open><summary>Commands</summary><pre class="commands">{commands}</pre></details></section>"""
+
+
+def _curve(section: Section) -> str:
+    figure = runs.bits_curves(section.train, section.val, {}, size=(5.0, 2.6))
+    return inline_svg(figure, section.kind, "bits per byte over updates", COLORS)
 
 
 def _scores(scores: Sequence[tuple[str, float]]) -> str:
@@ -125,7 +134,7 @@ def _picture(path: Path, given: float) -> str:
 
 def _player(path: Path, given: float) -> str:
     sound = soundfile.read(path, dtype="float32", always_2d=True)[0].mean(axis=1)
-    wave = draw_waveform(sound, given / max(1, len(sound)))
+    wave = waveform(sound, given / max(1, len(sound)))
     return f'{wave}<audio controls preload="metadata" src="{_data_uri(path)}"></audio>'
 
 

@@ -12,10 +12,11 @@ from dataclasses import dataclass, replace
 from glob import escape
 from pathlib import Path
 
-import baselines
 import soundfile
 from gallery import Continuation, Section, write_page
-from metrics import last_value, read_curve
+
+from megabyte_mm.coders import CODERS, bits_per_byte
+from megabyte_mm.reports.run import best, open_run, read_metrics
 
 PROGRAM: tuple[str, ...] = (sys.executable, "-m", "megabyte_mm")
 FRESH = 8  # samples from nothing
@@ -28,9 +29,9 @@ class Modality:
 
     share: of the training time; they sum to 3, and pictures take longest to take shape. temperature: of what
     continues a file, after two minutes rather low; fresh_temperature: of what comes from nothing.
-    media: folder of validation files below media/. codecs: names in `baselines.CODECS`. prefixes: how many validation
-    files to continue, each `takes` times. excerpt: samples or bytes of such a file to show, None for all of it.
-    length: bytes to draw, None where the format fixes it.
+    media: folder of validation files below media/. codecs: names in `megabyte_mm.coders.CODERS`. prefixes: how many
+    validation files to continue, each `takes` times. excerpt: samples or bytes of such a file to show, None for all of
+    it. length: bytes to draw, None where the format fixes it.
     """
 
     name: str
@@ -67,7 +68,7 @@ MODALITIES = (
         "32 × 32 RGB pixels, scanned in patches of 4 × 4: 3,072 bytes each. "
         "The model is given the upper half of a picture that it never saw, and draws the lower.",
         "images/val",
-        ("PNG", "WebP lossless"),
+        ("PNG", "WebP"),
         prefixes=10,
         takes=2,
         share=1.3,
@@ -169,17 +170,30 @@ def _modality(root: Path, modality: Modality, minutes: float) -> Section:
 
 def _measured(root: Path, modality: Modality, section: Section, seconds: float) -> Section:
     """The section with its curve, its facts and its bits per byte beside those of the codecs."""
-    curve = read_curve(root / modality.run)
+    metrics = read_metrics(open_run(root / modality.run))
+    lowest = best(metrics.get("val/bpb", ()))
+    if lowest is None:
+        raise ValueError(f"{modality.run}: training logged no val/bpb")
     files = sorted(path for path in (root / "media" / modality.media).rglob("*") if path.is_file())
-    scores = [("this model", curve.best)] + [
-        (codec, baselines.bits_per_byte(codec, files)) for codec in modality.codecs
-    ]
+    scores = (("this model", lowest[1]), *_coded(modality, files))
     facts = [("parameters", f"{_parameters(root / modality.checkpoint):,}"), ("seconds in fit", f"{seconds:,.0f}")]
-    seen = last_value(root / modality.run, "train/bytes")
-    if seen is not None:
-        facts.append(("bytes seen", f"{seen:,.0f}"))
+    if seen := metrics.get("train/bytes"):
+        facts.append(("bytes seen", f"{seen[-1][1]:,.0f}"))
     facts.append(("validation files", f"{len(files):,}"))
-    return replace(section, curve=curve, scores=tuple(scores), facts=tuple(facts))
+    train, val = metrics.get("train/bpb", ()), metrics["val/bpb"]
+    return replace(section, train=train, val=val, scores=scores, facts=tuple(facts))
+
+
+def _coded(modality: Modality, files: Sequence[Path]) -> list[tuple[str, float]]:
+    """Bits per byte of the codecs on the files, as the demo's config reads them."""
+    # These import torch, which takes seconds, and a failing first step should not wait for it.
+    from megabyte_mm.commands.settings import read_sources
+    from megabyte_mm.commands.validation import content_of
+
+    adapter = read_sources(str(Path(__file__).with_name(f"{modality.name}.yaml")))[""].adapter
+    assert adapter is not None
+    contents = [content_of(adapter, adapter.read(path)) for path in files]
+    return [(coder.name, bits_per_byte(coder, contents)) for coder in CODERS if coder.name in modality.codecs]
 
 
 def _max_time(minutes: float) -> str:
@@ -189,7 +203,7 @@ def _max_time(minutes: float) -> str:
 
 
 def _parameters(checkpoint: Path) -> int:
-    import torch  # takes seconds, and a failing first step should not wait for it
+    import torch
 
     state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
     return sum(value.numel() for value in state.values())

@@ -91,6 +91,11 @@ OURS = {
         "megabyte-mm decompress runs/image/best.ckpt photos.mbz --out photos/",
         {"checkpoint": {}, "file": {"nargs": "+", "metavar": "FILE"}, "--overwrite": {"action": "store_true"}},
     ),
+    "report": Command(
+        "build one HTML page of a run: curves, samples, other coders",
+        "megabyte-mm report runs/image\n  megabyte-mm report runs/text --data texts/ --out text.html",
+        {"run": {}},
+    ),
     "info": Command(
         "say what a model holds and costs before it is run",
         "megabyte-mm info image\n"

@@ -14,8 +14,8 @@ LEVELS = [
     {"cli"},
     {"commands"},
     {"training"},
-    {"data", "checkpoint", "writing", "generation", "evaluation", "compression", "plots", "costs"},
-    {"models", "metrics", "views", "sharded"},
+    {"data", "checkpoint", "writing", "generation", "evaluation", "compression", "plots", "costs", "reports"},
+    {"models", "metrics", "views", "sharded", "coders"},
     {"alphabet", "archive"},
 ]
 """The rooms of megabyte_mm, top to bottom: a room may import those of every lower level."""

@@ -54,7 +54,7 @@ def test_every_requirement_of_a_developer_is_pinned_to_a_version_that_it_allows(
 
 
 def test_every_package_imported_is_a_requirement():
-    declared = set(requirements([*PROJECT["dependencies"], *EXTRAS["hub"], *EXTRAS["cloud"]]))
+    declared = set(requirements([*PROJECT["dependencies"], *EXTRAS["hub"], *EXTRAS["cloud"], *EXTRAS["report"]]))
     distributions = packages_distributions()
     for package in ("data_adapters", "megabyte_mm"):
         for file in (ROOT / package).rglob("*.py"):
@@ -89,6 +89,10 @@ def test_the_wheel_holds_the_configs(wheel):
     configs = {f"megabyte_mm/{p.relative_to(ROOT).as_posix()}" for p in (ROOT / "configs").rglob("*.yaml")}
     assert configs, "configs/ holds no YAML file"
     assert configs <= set(wheel)
+
+
+def test_the_wheel_holds_the_stylesheet_of_reports(wheel):
+    assert "megabyte_mm/reports/page.css" in wheel
 
 
 def test_the_wheel_holds_both_packages_typed_and_nothing_else(wheel):

@@ -6,7 +6,7 @@ import importlib
 import inspect
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +84,26 @@ def read_sources(path: str) -> dict[str, Source]:
         return _sources(data)
     except (TypeError, ValueError, ImportError) as error:
         raise ValueError(f"{path}: {error}") from error
+
+
+def read_data(path: str, elsewhere: str | None = None) -> dict[str, Any]:
+    """The arguments of the ByteData of a config. elsewhere: a path that takes the place of all of its own.
+
+    Raises as `read_settings`.
+    """
+    sources, data = read_sources(path), _section(_read(path), "data", path)
+    arguments = {name: value for name, value in data.items() if name not in ("adapter", "sources")}
+    if elsewhere is not None:
+        sources = {name: replace(source, path="") for name, source in sources.items()}
+        arguments["path"] = elsewhere
+    return arguments | ({"adapter": sources[""].adapter} if "" in sources else {"sources": sources})
+
+
+def read_said(path: str) -> tuple[str, str]:
+    """What a config says in data.path and in model.method, unchecked. Raises as `read_settings`."""
+    settings = _read(path)
+    said = _section(settings, "data", path).get("path"), _section(settings, "model", path).get("method")
+    return str(said[0] or ""), str(said[1] or "plain")
 
 
 def _sources(data: Mapping[str, Any]) -> dict[str, Source]:

@@ -3,15 +3,14 @@
 import base64
 import re
 from html.parser import HTMLParser
-from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 import soundfile
-from drawings import BARS, BOTTOM, LEFT, RIGHT, TOP, draw_curve, draw_waveform
 from gallery import Continuation, Section, render_page, write_page
-from metrics import Curve
 from PIL import Image
+
+from megabyte_mm.reports.media import BARS
 
 
 class Page(HTMLParser):
@@ -54,7 +53,7 @@ def test_media_are_inline_and_nothing_points_outside(tmp_path, picture, sound):
     assert (
         loads == [f"data:image/png;base64,{expected[picture]}"] * 5 + [f"data:audio/wav;base64,{expected[sound]}"] * 3
     )
-    assert not re.search(r"https?://|url\(|@import|<script|<link", text)
+    assert not re.search(r"https?://|url\((?!#)|@import|<script|<link", text)
 
 
 def test_a_continued_text_is_cut_where_its_prefix_ends_and_escaped(tmp_path):
@@ -86,19 +85,10 @@ def test_facts_scores_and_commands_are_shown(picture):
     assert "a --b &lt;c&gt;" in text
 
 
-def test_curve_points_lie_where_their_values_belong():
-    svg = ElementTree.fromstring(draw_curve(Curve(train=((0, 8.0), (50, 4.0)), val=((100, 2.0),))))
-    points = {line.get("class"): line.get("points") for line in svg.iter("polyline")}
-    half, quarter = (BOTTOM + TOP) / 2, BOTTOM - (BOTTOM - TOP) / 4
-    assert points["train"] == f"{LEFT:.1f},{TOP:.1f} {(LEFT + RIGHT) / 2},{half}"
-    assert points["val"] == f"{RIGHT:.1f},{quarter}"
-    assert [(dot.get("cx"), dot.get("cy")) for dot in svg.iter("circle")] == [(f"{RIGHT:.1f}", f"{quarter}")]
-
-
-@pytest.mark.parametrize("curve", [Curve(), Curve(val=((0, 0.0),))])
-def test_a_curve_of_no_or_one_point_is_drawn_too(curve):
-    assert draw_curve(curve).count("<circle") == len(curve.val)
-
-
-def test_a_waveform_shorter_than_its_bars_is_drawn_too():
-    ElementTree.fromstring(draw_waveform(np.ones(3, np.float32), given=0.5))
+def test_each_section_has_its_curves_in_the_colours_of_the_page(picture):
+    sections = [section(kind, train=((1, 3.0), (2, 2.5)), val=((2, 2.0),)) for kind in ("image", "text")]
+    text = render_page(sections, 1.0)
+    ids = re.findall(r' id="([^"]*)"', text)
+    assert len(ids) == len(set(ids))
+    assert text.count('<svg class="plot"') == 2
+    assert "var(--drawn, #" in text

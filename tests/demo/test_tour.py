@@ -34,7 +34,8 @@ elif arguments.command == "fit":
     run = Path("runs", "demo-" + Path(arguments.config).stem)
     run.mkdir(parents=True)
     shutil.copy("model.ckpt", run / "best.ckpt")
-    (run / "metrics.csv").write_text("step,train/bpb,val/bpb\\n1,3.0,\\n1,,2.5\\n")
+    (run / "logs/version_0").mkdir(parents=True)
+    (run / "logs/version_0/metrics.csv").write_text("step,train/bpb,val/bpb\\n1,3.0,\\n1,,2.5\\n")
 else:
     name = arguments.out.name
     suffix = dict(image=".png", audio=".wav", text=".py")[name]

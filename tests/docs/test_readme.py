@@ -83,6 +83,8 @@ def shortened(arguments):
     name = arguments[0]
     if name == "generate":
         return [*arguments, "--length", "48", "--device", "cpu"]
+    if name == "report":
+        return [*arguments, "--files", "4", "--megabytes", "0.01", "--device", "cpu"]
     if name not in TRAINING:
         return arguments
     steps = {"--trainer.max_steps": "4" if "last" in arguments else "2"}
