@@ -161,5 +161,5 @@ def _telling(wanted: HubId) -> Iterator[None]:
         status = error.response.status_code
         what = f"; {LOGIN}" if status in (401, 403) else ""
         raise ValueError(f"{wanted}: {hub} answers {status} {error.response.reason_phrase}{what}") from error
-    except (_transport_error(), errors.OfflineModeIsEnabled) as error:
-        raise ValueError(f"{wanted}: {hub} cannot be reached ({error})") from error
+    except (_transport_error(), errors.OfflineModeIsEnabled, RuntimeError) as error:  # RuntimeError of an upload
+        raise ValueError(f"{wanted}: {hub} cannot be reached ({error.__cause__ or error})") from error

@@ -19,6 +19,7 @@ def push(
     to: str,
     private: bool = False,
     revision: str | None = None,
+    samples: int = 8,
     license: str | None = None,
     adapter: str | None = None,
 ) -> None:
@@ -32,6 +33,7 @@ def push(
         to: What the hub is to call it, user/name.
         private: Make the model's page, where it is new, visible to you alone.
         revision: The branch that receives it; main by default.
+        samples: How many to draw for the card of a checkpoint, of each modality; 0 for none.
         license: An identifier of the hub's, such as mit, for a checkpoint; an exported folder has its own.
         adapter: Import path of your own adapter class, for a checkpoint that was trained with one.
     """
@@ -50,5 +52,5 @@ def push(
     bundle = load_model(model, pick_device("auto"), load_class(adapter) if adapter else None)
     with TemporaryDirectory(prefix="megabyte-mm-") as parent:
         folder = Path(parent, "model")
-        write_export(bundle, folder, wanted.repo, samples=8, license=license)
+        write_export(bundle, folder, wanted.repo, samples, license=license)
         print(upload(folder, wanted, visibility, PATTERNS))

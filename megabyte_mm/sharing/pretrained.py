@@ -34,6 +34,7 @@ class HubModel(nn.Module, PyTorchModelHubMixin, library_name=LIBRARY):
         super().__init__()
         self.bundle = bundle
         self.model = bundle.model
+        self.train(bundle.model.training)
 
     def forward(self, ids: Tensor, condition: Tensor | None = None) -> Tensor:
         """The logits of each symbol: (B, T) int64, (B,) int64 -> (B, T, 257)."""

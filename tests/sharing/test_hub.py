@@ -1,0 +1,136 @@
+"""The real client of the Hugging Face hub, in fresh processes, against a hub of our own."""
+
+from __future__ import annotations
+
+import pytest
+
+from data_adapters import ImageAdapter
+from megabyte_mm.cli import main
+from tests.sharing.conftest import NO_NETWORK
+from tests.sharing.stand_in import Repo
+
+DRAW = ["--num_samples=2", "--device=cpu", "--out"]
+
+
+@pytest.fixture
+def checkpoint(save_checkpoint) -> str:
+    return str(save_checkpoint(ImageAdapter("L", (8, 8), patch=2), window=64))
+
+
+@pytest.fixture
+def drawn(checkpoint, tmp_path) -> bytes:
+    """The first picture that `generate` draws from the checkpoint."""
+    assert main(["generate", checkpoint, *DRAW, str(tmp_path / "own")]) == 0
+    return (tmp_path / "own" / "sample-000.png").read_bytes()
+
+
+def test_what_one_process_pushes_another_one_draws_with_and_a_third_without_a_network(
+    checkpoint, drawn, program, online, hub, tmp_path
+):
+    pushed, also = program(
+        [["push", checkpoint, "ann/tiny"], ["push", checkpoint, "ann/other@old", "--private"]], **online
+    )
+    assert (pushed.code, also.code) == (0, 0), pushed.err + also.err
+    assert pushed.out == f"{hub.url}/ann/tiny/commit/{hub.repos['ann/tiny'].branches['main']}\n"
+    files = hub.repos["ann/tiny"].commits[hub.repos["ann/tiny"].branches["main"]]
+    assert {"README.md", "config.json", "model.safetensors", "samples/contact_sheet.png"} <= set(files)
+    assert b"# ann/tiny\n" in files["README.md"]
+    assert hub.repos["ann/other"].private
+
+    hub.repos["ann/bare"] = Repo()
+    hub.repos["ann/bare"].commit("main", {"notes.txt": b""})
+    del hub.asked[:]
+    first, second, info, score, *wrong = program(
+        [
+            ["generate", "ann/tiny", *DRAW, "a"],
+            ["generate", "ann/other@old", *DRAW, "b"],
+            ["info", "ann/tiny"],
+            ["score", "ann/tiny", "a/sample-000.png"],
+            ["generate", "ann/missing", *DRAW, "c"],
+            ["generate", "ann/tiny@v9", *DRAW, "c"],
+            ["generate", "ann/bare", *DRAW, "c"],
+            ["generate", "broken/model", *DRAW, "c"],
+        ],
+        **online,
+    )
+    for done in (first, second, info, score):
+        assert done.code == 0, done.err
+    assert (tmp_path / "a" / "sample-000.png").read_bytes() == drawn
+    assert (tmp_path / "b" / "sample-000.png").read_bytes() == drawn
+    assert [line for line in hub.asked if "README" in line or "samples" in line] == []  # what is not needed
+    told = [line(done) for done in wrong]
+    assert "ann/missing: no such file or folder, nor such a model on the Hugging Face hub" in told[0]
+    assert f"ann/tiny@v9: this model on the Hugging Face hub ({hub.url}) has no such revision" in told[1]
+    assert "no model of megabyte-mm: config.json or model.safetensors is missing" in told[2]
+    assert f"broken/model: the Hugging Face hub ({hub.url}) answers 418" in told[3]
+
+    assert main(["export", checkpoint, str(tmp_path / "exported"), "--samples=0"]) == 0
+    cached, unknown, folder = program(
+        [
+            ["generate", "ann/tiny", *DRAW, "d"],
+            ["generate", "ann/new", *DRAW, "e"],
+            ["HF_HUB_OFFLINE=", "generate", "exported", *DRAW, "f"],
+        ],
+        before=NO_NETWORK,
+        HF_HUB_OFFLINE="1",
+    )
+    for done, place in ((cached, "d"), (folder, "f")):
+        assert done.code == 0, done.err
+        assert (tmp_path / place / "sample-000.png").read_bytes() == drawn
+    assert "is not asked (HF_HUB_OFFLINE), and its cache on this machine has no such model" in line(unknown)
+
+
+def line(done) -> str:
+    """The one line of a user's mistake."""
+    assert done.code == 2
+    assert done.err.count("\n") == 1, done.err
+    return done.err
+
+
+def test_whom_the_hub_does_not_know_it_tells_to_log_in(checkpoint, program, hub):
+    hub.repos["ann/secret"] = Repo(private=True)
+    hub.repos["ann/secret"].commit("main", {"config.json": b"{}"})
+    without, asked, wrong, refused = program(
+        [
+            ["push", checkpoint, "ann/x"],
+            ["info", "ann/secret"],
+            ["HF_TOKEN=hf_wrong", "info", "ann/secret"],
+            ["push", checkpoint, "ann/x", "--samples=0"],
+        ],
+        HF_ENDPOINT=hub.url,
+    )
+    assert "the Hugging Face hub takes models from a known user alone: `hf auth login`" in line(without)
+    assert "where it is private, `hf auth login`" in line(asked)
+    for done in (wrong, refused):
+        assert f"the Hugging Face hub ({hub.url}) answers 401 Unauthorized; `hf auth login`" in line(done)
+    assert "ann/x" not in hub.repos
+
+
+MIXIN = """
+from megabyte_mm import HubModel, load_model
+import torch
+torch.manual_seed(0)
+
+ids = torch.randint(256, (2, 40))
+mine = HubModel(load_model(CHECKPOINT))
+str(mine.push_to_hub("bob/mixed", private=True))
+again = HubModel.from_pretrained("bob/mixed")
+mine.save_pretrained("saved")
+for other in (again, HubModel.from_pretrained("saved"), load_model("saved"), load_model("bob/mixed")):
+    assert torch.equal(mine(ids), getattr(other, "model", other)(ids))
+assert not again.training
+assert again.bundle.adapter.settings() == mine.bundle.adapter.settings()
+"""
+
+
+def test_the_mixin_reads_and_writes_the_same_folders(checkpoint, program, online, hub, tmp_path):
+    script = MIXIN.replace("CHECKPOINT", repr(checkpoint))
+    (info,) = program([["info", "saved"]], before=script, **online)
+    assert info.code == 0, info.err
+    files = hub.repos["bob/mixed"].commits[hub.repos["bob/mixed"].branches["main"]]
+    assert set(files) == {"README.md", "config.json", "model.safetensors"}
+    assert b"# bob/mixed\n" in files["README.md"]
+    assert (tmp_path / "saved" / "config.json").read_bytes() == files["config.json"]
+    assert main(["export", checkpoint, str(tmp_path / "exported"), "--samples=0"]) == 0
+    assert (tmp_path / "exported" / "config.json").read_bytes() == files["config.json"]
+    assert (tmp_path / "exported" / "model.safetensors").read_bytes() == files["model.safetensors"]
