@@ -80,11 +80,13 @@ def upload(folder: Path, to: HubId, private: bool | None = None, patterns: Seque
     patterns: of the names of the files; all if there are none. Returns the commit's URL. Raises ValueError in one line.
     """
     check_token(to)
-    from huggingface_hub import HfApi
+    from huggingface_hub import HfApi, constants
 
     api = HfApi()
     with _telling(to):
         api.create_repo(to.repo, private=private, exist_ok=True)
+        if private and not api.repo_info(to.repo).private:
+            raise ValueError(f"{to}: is on {constants.ENDPOINT} already, where everybody sees it")
         if to.revision is not None:
             api.create_branch(to.repo, branch=to.revision, exist_ok=True)
         message, only = "Upload a megabyte-mm model", list(patterns) or None
@@ -150,7 +152,7 @@ def _telling(wanted: HubId) -> Iterator[None]:
     except errors.RevisionNotFoundError as error:
         raise ValueError(f"{wanted}: this model on {hub} has no such revision") from error
     except errors.LocalEntryNotFoundError as error:
-        why = "is not asked (HF_HUB_OFFLINE)" if constants.is_offline_mode() else "does not answer"
+        why = "is not asked (HF_HUB_OFFLINE)" if constants.HF_HUB_OFFLINE else "does not answer"
         told = f"no such file or folder here; {hub} {why}, and its cache on this machine has no such model"
         raise FileNotFoundError(ENOENT, told, str(wanted)) from error
     except errors.EntryNotFoundError as error:

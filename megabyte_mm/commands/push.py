@@ -31,7 +31,7 @@ def push(
     Args:
         model: A folder that `export` wrote, or a checkpoint, which is then exported on the way.
         to: What the hub is to call it, user/name.
-        private: Make the model's page, where it is new, visible to you alone.
+        private: Make the model's page visible to you alone; one that everybody sees already is refused.
         revision: The branch that receives it; main by default.
         samples: How many to draw for the card of a checkpoint, of each modality; 0 for none.
         license: An identifier of the hub's, such as mit, for a checkpoint; an exported folder has its own.

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
+from typing import Any
 from urllib.parse import unquote
 
 import yaml
@@ -86,6 +87,9 @@ class Handler(BaseHTTPRequestHandler):
         if parts[0] == "storage":
             assert "Authorization" not in self.headers, "the token left the hub"
             self.answer(200, self.server.large[parts[1]])
+        elif parts[:2] == ["api", "models"] and "/".join(parts[2:]) in self.server.repos:
+            name = "/".join(parts[2:])
+            self.answer_json({"id": name, "private": self.server.repos[name].private})
         elif len(parts) > 4 and parts[2] == "resolve":
             self.resolve("/".join(parts[:2]), parts[3], "/".join(parts[4:]))
         else:
@@ -159,10 +163,11 @@ class Handler(BaseHTTPRequestHandler):
     def place(self, oid: str) -> dict[str, str]:
         return {"href": f"{self.server.storage}/{oid}"}
 
-    def create(self, asked: dict[str, str]) -> None:
+    def create(self, asked: dict[str, Any]) -> None:
         name = f"{asked['organization']}/{asked['name']}"
+        asked["private"] = asked.get("private") or asked.get("visibility") == "private"  # before 2.0, and since
         status = 409 if name in self.server.repos else 200
-        self.server.repos.setdefault(name, Repo(private=asked.get("visibility") == "private"))
+        self.server.repos.setdefault(name, Repo(private=bool(asked.get("private"))))
         self.answer_json({"url": f"{self.server.url}/{name}"}, status)
 
     def validate(self, card: str) -> None:

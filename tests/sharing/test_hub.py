@@ -37,7 +37,7 @@ def test_what_one_process_pushes_another_one_draws_with_and_a_third_without_a_ne
     assert b"# ann/tiny\n" in files["README.md"]
     assert hub.repos["ann/other"].private
 
-    hub.repos["ann/bare"] = Repo()
+    hub.repos |= {"ann/bare": Repo(), "ann/secret": Repo(private=True)}
     hub.repos["ann/bare"].commit("main", {"notes.txt": b""})
     del hub.asked[:]
     first, second, info, score, *wrong = program(
@@ -50,6 +50,11 @@ def test_what_one_process_pushes_another_one_draws_with_and_a_third_without_a_ne
             ["generate", "ann/tiny@v9", *DRAW, "c"],
             ["generate", "ann/bare", *DRAW, "c"],
             ["generate", "broken/model", *DRAW, "c"],
+            ["push", checkpoint, "ann/tiny", "--private", "--samples=0"],
+            ["HF_TOKEN=hf_wrong", "info", "ann/secret"],
+            ["push", checkpoint, "ann/new", "--samples=0"],
+            ["HF_TOKEN=", "info", "ann/secret"],
+            ["push", checkpoint, "ann/new"],
         ],
         **online,
     )
@@ -63,6 +68,12 @@ def test_what_one_process_pushes_another_one_draws_with_and_a_third_without_a_ne
     assert f"ann/tiny@v9: this model on the Hugging Face hub ({hub.url}) has no such revision" in told[1]
     assert "no model of megabyte-mm: config.json or model.safetensors is missing" in told[2]
     assert f"broken/model: the Hugging Face hub ({hub.url}) answers 418" in told[3]
+    assert "ann/tiny: is on" in told[4]
+    assert f"ann/secret: the Hugging Face hub ({hub.url}) answers 401 Unauthorized; `hf auth login`" in told[5]
+    assert f"ann/new: the Hugging Face hub ({hub.url}) answers 401 Unauthorized; `hf auth login`" in told[6]
+    assert "where it is private, `hf auth login`" in told[7]
+    assert "the Hugging Face hub takes models from a known user alone: `hf auth login`" in told[8]
+    assert "ann/new" not in hub.repos
 
     assert main(["export", checkpoint, str(tmp_path / "exported"), "--samples=0"]) == 0
     cached, unknown, folder = program(
@@ -83,27 +94,9 @@ def test_what_one_process_pushes_another_one_draws_with_and_a_third_without_a_ne
 def line(done) -> str:
     """The one line of a user's mistake."""
     assert done.code == 2
+    assert done.err.startswith("megabyte-mm "), done.err
     assert done.err.count("\n") == 1, done.err
     return done.err
-
-
-def test_whom_the_hub_does_not_know_it_tells_to_log_in(checkpoint, program, hub):
-    hub.repos["ann/secret"] = Repo(private=True)
-    hub.repos["ann/secret"].commit("main", {"config.json": b"{}"})
-    without, asked, wrong, refused = program(
-        [
-            ["push", checkpoint, "ann/x"],
-            ["info", "ann/secret"],
-            ["HF_TOKEN=hf_wrong", "info", "ann/secret"],
-            ["push", checkpoint, "ann/x", "--samples=0"],
-        ],
-        HF_ENDPOINT=hub.url,
-    )
-    assert "the Hugging Face hub takes models from a known user alone: `hf auth login`" in line(without)
-    assert "where it is private, `hf auth login`" in line(asked)
-    for done in (wrong, refused):
-        assert f"the Hugging Face hub ({hub.url}) answers 401 Unauthorized; `hf auth login`" in line(done)
-    assert "ann/x" not in hub.repos
 
 
 MIXIN = """
