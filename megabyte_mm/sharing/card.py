@@ -144,7 +144,7 @@ def _model(card: Card) -> str:
 def _data(card: Card) -> str:
     run, told = card.bundle.training, []
     if run.data_name:
-        told.append(f"Trained on files called {_code(run.data_name)}.")
+        told.append(f"Trained on {_code(run.data_name)}.")
     for name, splits in run.data.items():
         counts = [
             f"{its['files']:,} {'file' if its['files'] == 1 else 'files'} ({its['bytes']:,} bytes) to "

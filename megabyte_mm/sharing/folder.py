@@ -9,6 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from data_adapters import TextAdapter
 from megabyte_mm.checkpoint import TRAINING, Bundle
 from megabyte_mm.exported import CONFIG, WEIGHTS, write_exported
 from megabyte_mm.sharded import remove
@@ -72,8 +73,8 @@ def _write_samples(folder: Path, bundle: Bundle, name: str, made: Continuations)
     # A checkpoint may call its modalities anything, "../.." too.
     place = folder / SAMPLES / re.sub(r"[^\w-]", "_", name)
     files = [path.relative_to(folder).as_posix() for path in write_continuations(place, adapter, [made])]
-    show = getattr(adapter, "show", None)
-    text = show(made.drawn[0][:SHOWN_TEXT]) if show is not None else ""
+    first = made.drawn[0]
+    text = adapter.show(first[: adapter.cut(first, SHOWN_TEXT)]) if isinstance(adapter, TextAdapter) else ""
     return Drawn([file for file in files if file.endswith(SHEET)] or files, text)
 
 

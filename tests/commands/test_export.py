@@ -93,7 +93,7 @@ def test_the_card_tells_what_the_run_knew_and_nothing_of_the_machine(texts, tmp_
     torch.save(checkpoint, texts)
     export(texts, "shared", samples=0)
     _, text = card()
-    assert "Trained on files called `books`." in text
+    assert "Trained on `books`." in text
     assert "7 files (4,000 bytes) to train on and 1 file (90 bytes) to validate." in text
     assert "1,200 steps of training, in which 345,678 bytes were read." in text
     assert "| validation of its training, sliding | 2.1250 |" in text
