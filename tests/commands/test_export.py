@@ -253,9 +253,10 @@ def test_between_two_exports_nobody_loads_one_with_the_weights_of_the_other(text
             raise KeyboardInterrupt
         return replace(path, target)
 
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patched:
         patched.setattr(Path, "replace", killed)
-        export(pictures, "shared", samples=0, overwrite=True)
+        with pytest.raises(KeyboardInterrupt):
+            export(pictures, "shared", samples=0, overwrite=True)
     with pytest.raises(ValueError, match=r"shared: an exported model holds .*there is no file config\.json"):
         load_model("shared")
     export(pictures, "shared", samples=0, overwrite=True)
