@@ -120,7 +120,8 @@ def load_model(
     checkpoint = read_checkpoint(path)
     named = Path(path, CONFIG) if is_exported(path) else os.fspath(path)
     try:
-        return _bundle(checkpoint[SPEC_KEY], _weights(checkpoint["state_dict"]), device, adapter, _training(checkpoint))
+        bundle = _bundle(checkpoint[SPEC_KEY], _weights(checkpoint["state_dict"]), device, adapter)
+        return replace(bundle, training=_training(checkpoint))
     except ValueError as error:
         raise ValueError(f"{named}: {printable(str(error))}") from error
     except (LookupError, TypeError, AttributeError, RuntimeError, ArithmeticError) as error:
@@ -191,11 +192,7 @@ def _weights(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _bundle(
-    spec: dict[str, Any],
-    weights: dict[str, Tensor],
-    device: str | torch.device,
-    own: type[Adapter] | None,
-    training: Provenance,
+    spec: dict[str, Any], weights: dict[str, Tensor], device: str | torch.device, own: type[Adapter] | None
 ) -> Bundle:
     written = spec["format"]
     if isinstance(written, bool) or not isinstance(written, int) or written < 1:
@@ -218,7 +215,6 @@ def _bundle(
         modalities=modalities,
         conditions=tuple(data["conditions"]),
         window=data["window"],
-        training=training,
     )
 
 

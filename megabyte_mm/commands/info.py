@@ -14,6 +14,7 @@ from megabyte_mm.checkpoint import load_model
 from megabyte_mm.commands.options import at_least_one
 from megabyte_mm.commands.settings import read_settings
 from megabyte_mm.costs import costs_of, table
+from megabyte_mm.exported import is_exported
 from megabyte_mm.hub import hub_id
 from megabyte_mm.models import ByteModel
 from megabyte_mm.packaged import config_folder, config_path
@@ -50,8 +51,8 @@ def info(model: str, batch_size: int | None = None, json: str | None = None, ada
 
 
 def _is_model(model: str) -> bool:
-    """Whether it names a trained model; configs have names of the form of hub ids, such as paper/image, and win."""
-    if Path(model).suffix == ".ckpt" or Path(model).is_dir():
+    """Whether it names a trained model; names of the form of hub ids may be those of configs, such as paper/image."""
+    if Path(model).suffix == ".ckpt" or is_exported(model):
         return True
     wanted = hub_id(model)
     return wanted is not None and not (config_folder() / model).parent.is_dir()
