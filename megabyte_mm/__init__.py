@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from megabyte_mm.checkpoint import Bundle, load_model
     from megabyte_mm.generation import generate
     from megabyte_mm.models import Megabyte, MegabyteConfig, StackConfig
-    from megabyte_mm.sharing.pretrained import HubModel
+    from megabyte_mm.sharing.pretrained import HubModel as HubModel
 
 _HOMES = {
     "Bundle": "megabyte_mm.checkpoint",
@@ -21,7 +21,8 @@ _HOMES = {
     "load_model": "megabyte_mm.checkpoint",
 }
 
-__all__ = ["Bundle", "HubModel", "Megabyte", "MegabyteConfig", "StackConfig", "generate", "load_model"]
+# HubModel is left out: `import *` would need its extra.
+__all__ = ["Bundle", "Megabyte", "MegabyteConfig", "StackConfig", "generate", "load_model"]
 
 
 def __getattr__(name: str) -> Any:

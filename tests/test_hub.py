@@ -10,6 +10,7 @@ from pathlib import Path
 import huggingface_hub.constants
 import pytest
 
+import megabyte_mm
 from megabyte_mm import load_model
 from megabyte_mm.hub import HubId, hub_id
 
@@ -64,6 +65,9 @@ def test_without_the_extra_one_is_told_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(ValueError, match=r"needs huggingface_hub: pip install 'megabyte-mm\[hub\]'"):
         load_model("ann/model")
+    monkeypatch.delitem(sys.modules, "megabyte_mm.sharing.pretrained", raising=False)
+    with pytest.raises(ImportError, match=r"HubModel needs huggingface_hub: pip install 'megabyte-mm\[hub\]'"):
+        _ = megabyte_mm.HubModel
 
 
 def test_a_hub_that_cannot_be_reached_is_tried_once(monkeypatch, tmp_path):

@@ -6,14 +6,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import ModelCard, PyTorchModelHubMixin, hf_hub_download
 from torch import Tensor, nn
 
 from data_adapters import Adapter
 from megabyte_mm.checkpoint import Bundle, load_model
 from megabyte_mm.exported import CONFIG, WEIGHTS, write_exported
+from megabyte_mm.hub import INSTALL
 from megabyte_mm.sharing.card import LIBRARY, Card, model_card
 from megabyte_mm.sharing.folder import config_of
+
+try:
+    from huggingface_hub import ModelCard, PyTorchModelHubMixin, hf_hub_download
+except ImportError as error:
+    raise ImportError(f"HubModel needs huggingface_hub: {INSTALL}") from error
 
 
 class HubModel(nn.Module, PyTorchModelHubMixin, library_name=LIBRARY):
