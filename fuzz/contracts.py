@@ -104,7 +104,8 @@ def check_checkpoint(path: Path) -> bool:
     try:
         bundle = load_model(path)
     except ValueError as error:
-        check_refusal(error, path)
+        inside = (path / name for name in ("config.json", "model.safetensors"))
+        check_refusal(error, next((file for file in inside if str(error).startswith(str(file))), path))
         return False
     require(isinstance(bundle.window, int) and bundle.window >= 1, f"a window of {bundle.window!r}")
     require(isinstance(bundle.fixed_length, bool), f"fixed_length is {bundle.fixed_length!r}")

@@ -58,6 +58,21 @@ def mutate_sharded(content: bytes, seed: int, change: Change) -> bytes:
     return joined(parts)
 
 
+def mutate_exported(content: bytes, seed: int, change: Change) -> bytes:
+    """A packed export with an odd value in its config, changed weights, or any change at all."""
+    source = random.Random(seed)
+    config, newline, weights = content.partition(b"\n")
+    try:
+        match source.randrange(3):
+            case 0:
+                return json.dumps(with_odd_leaf(json.loads(config), source)).encode() + newline + weights
+            case 1:
+                return config + newline + change(weights)
+    except (ValueError, RecursionError):  # an earlier change may have left no JSON
+        return change(content)
+    return change(content)
+
+
 def mutate_shards(content: bytes, seed: int, change: Change) -> bytes:
     """A packed shard folder with an odd value in its index, sealed again, or any change at all."""
     index, newline, shard = content.partition(b"\n")

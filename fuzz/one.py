@@ -20,11 +20,12 @@ WATCHED = {
     "scans": ["data_adapters"],
     "checkpoint": ["megabyte_mm.checkpoint", "megabyte_mm.models"],
     "sharded": ["megabyte_mm.archive", "megabyte_mm.checkpoint", "megabyte_mm.sharded", "pickletools"],
+    "exported": ["megabyte_mm.checkpoint", "megabyte_mm.exported", "megabyte_mm.provenance", "json.decoder"],
     "shards": ["megabyte_mm.data.shards", "json.decoder"],
 }
 """The modules whose branches guide the fuzzer; torch is too large for that, and comes first."""
 
-if sys.argv[1] in ("checkpoint", "sharded"):
+if sys.argv[1] in ("checkpoint", "sharded", "exported"):
     importlib.import_module("torch")
 with atheris.instrument_imports(include=WATCHED[sys.argv[1]]):
     for module in WATCHED[sys.argv[1]]:

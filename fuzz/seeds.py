@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -173,6 +174,39 @@ def unpack_checkpoint(content: bytes, folder: Path) -> None:
     folder.mkdir(exist_ok=True)
     for name, part in zip(PARTS, split(content), strict=True):
         (folder / name).write_bytes(part)
+
+
+def packed_export() -> bytes:
+    """The same model as `export` writes it: the config in a line, then the weights."""
+    import torch
+
+    from megabyte_mm.checkpoint import PREFIX, SPEC_KEY
+    from megabyte_mm.exported import write_exported
+
+    content = torch.load(io.BytesIO(checkpoint()), weights_only=True)
+    weights = {name.removeprefix(PREFIX): weight for name, weight in content["state_dict"].items()}
+    with TemporaryDirectory() as place:
+        write_exported(Path(place), content[SPEC_KEY] | {"training": {"steps": 3, "val_bpb": {"": 2.5}}}, weights)
+        return pack_export(Path(place))
+
+
+def pack_export(folder: Path) -> bytes:
+    """The files of an export in one piece of bytes, without the digest that any change of the weights would break."""
+    from megabyte_mm.exported import CONFIG, DIGEST, WEIGHTS
+
+    config = json.loads((folder / CONFIG).read_bytes())
+    del config[DIGEST]
+    return json.dumps(config).encode() + b"\n" + (folder / WEIGHTS).read_bytes()
+
+
+def unpack_export(content: bytes, folder: Path) -> None:
+    """Write the folder of `pack_export`, or of whatever it has become since."""
+    from megabyte_mm.exported import CONFIG, WEIGHTS
+
+    folder.mkdir(exist_ok=True)
+    config, _, weights = content.partition(b"\n")
+    (folder / CONFIG).write_bytes(config)
+    (folder / WEIGHTS).write_bytes(weights)
 
 
 def shard_folder() -> dict[str, bytes]:

@@ -11,7 +11,15 @@ from PIL import Image
 
 from data_adapters import Adapter, AudioAdapter, FileAdapter, ImageAdapter, TextAdapter
 from fuzz import contracts, seeds
-from fuzz.mutators import Change, mutate_checkpoint, mutate_picture, mutate_sharded, mutate_shards, mutate_sound
+from fuzz.mutators import (
+    Change,
+    mutate_checkpoint,
+    mutate_exported,
+    mutate_picture,
+    mutate_sharded,
+    mutate_shards,
+    mutate_sound,
+)
 
 _IMAGE = (
     ImageAdapter(scan="raster"),
@@ -78,6 +86,12 @@ def _sharded(content: bytes, folder: Path) -> None:
         contracts.check_checkpoint(folder / "input.ckpt")
 
 
+def _exported(content: bytes, folder: Path) -> None:
+    seeds.unpack_export(content, folder / "exported")
+    with contracts.no_code_runs():
+        contracts.check_checkpoint(folder / "exported")
+
+
 def _shards(content: bytes, folder: Path) -> None:
     seeds.unpack(content, folder)
     contracts.check_shards(folder)
@@ -91,5 +105,6 @@ TARGETS = {
     "scans": Target(_scans, lambda: {"some": bytes(range(64))}, max_len=64),
     "checkpoint": Target(_checkpoint, lambda: {"tiny": seeds.checkpoint()}, mutate_checkpoint, max_len=65536),
     "sharded": Target(_sharded, lambda: {"tiny": seeds.packed_checkpoint()}, mutate_sharded, max_len=131072),
+    "exported": Target(_exported, lambda: {"tiny": seeds.packed_export()}, mutate_exported, max_len=65536),
     "shards": Target(_shards, lambda: {"small": seeds.packed(seeds.shard_folder())}, mutate_shards),
 }

@@ -9,9 +9,11 @@ if TYPE_CHECKING:
     from megabyte_mm.checkpoint import Bundle, load_model
     from megabyte_mm.generation import generate
     from megabyte_mm.models import Megabyte, MegabyteConfig, StackConfig
+    from megabyte_mm.sharing.pretrained import HubModel as HubModel
 
 _HOMES = {
     "Bundle": "megabyte_mm.checkpoint",
+    "HubModel": "megabyte_mm.sharing.pretrained",
     "Megabyte": "megabyte_mm.models",
     "MegabyteConfig": "megabyte_mm.models",
     "StackConfig": "megabyte_mm.models",
@@ -19,6 +21,7 @@ _HOMES = {
     "load_model": "megabyte_mm.checkpoint",
 }
 
+# HubModel is left out: `import *` would need its extra.
 __all__ = ["Bundle", "Megabyte", "MegabyteConfig", "StackConfig", "generate", "load_model"]
 
 

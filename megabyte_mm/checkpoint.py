@@ -1,4 +1,4 @@
-"""From a checkpoint, a file or a folder of shards, to a bare model, without Lightning."""
+"""From a checkpoint, a file or a folder, or an exported model, to a bare model, without Lightning."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pickle
 import stat
 import zipfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,10 @@ from torch import Tensor
 
 from data_adapters import Adapter, printable, registry
 from megabyte_mm.archive import is_plain_archive
+from megabyte_mm.exported import CONFIG, is_exported, read_exported
+from megabyte_mm.hub import download, hub_id
 from megabyte_mm.models import ByteModel, ModelConfig, StackConfig, build, config_of
+from megabyte_mm.provenance import Provenance, from_run, from_values
 from megabyte_mm.sharded import is_sharded, read_sharded
 
 SPEC_KEY = "megabyte_mm"
@@ -32,6 +35,8 @@ _DAMAGE = (
 """What torch raises on damaged files, as found by fuzzing."""
 PREFIX = "model."
 """What precedes the names of the bare model's weights in a Lightning checkpoint."""
+TRAINING = "training"
+"""Where an exported model's config says what is known of its training."""
 
 
 @dataclass(frozen=True)
@@ -47,13 +52,14 @@ class Bundle:
     """A trained model with what is needed to use it on files.
 
     modalities: one named "", or those of a mix under the names of their conditions. conditions: the name of each
-    condition number, "none" first. window: symbols that the model sees at most.
+    condition number, "none" first. window: symbols that the model sees at most. training: what is known of its run.
     """
 
     model: ByteModel
     modalities: Mapping[str, Modality]
     conditions: tuple[str, ...]
     window: int
+    training: Provenance = field(default_factory=Provenance)
 
     @property
     def config(self) -> Any:
@@ -81,6 +87,15 @@ class Bundle:
             raise ValueError(f"{name!r} is none of this model's modalities, {', '.join(self.modalities)}")
         return replace(self, modalities={name: self.modalities[name]})
 
+    def spec(self) -> dict[str, Any]:
+        """What `make_spec` gave the checkpoint: plain values, enough to load the weights and use them on files."""
+        its = {
+            name: {"adapter": registry.spec(modality.adapter), "fixed_length": modality.fixed_length}
+            for name, modality in self.modalities.items()
+        }
+        streams: dict[str, Any] = its.get("", {"sources": its})
+        return make_spec(self.model, streams | {"window": self.window, "conditions": list(self.conditions)})
+
     def _only(self) -> Modality:
         if len(self.modalities) > 1:
             raise ValueError(f"this model knows several modalities, {', '.join(self.modalities)}: take one of them")
@@ -97,29 +112,47 @@ def load_model(
 ) -> Bundle:
     """The model in a checkpoint, ready for use on `device`.
 
-    adapter: the class of a modality of your own, whose settings the checkpoint holds under its name. Raises ValueError
-    for what is no checkpoint of this project, FileNotFoundError where there is none.
+    path: a file, a folder of shards, a folder that `export` wrote, or, where nothing of that name is here, the id of a
+    model on the Hugging Face hub: user/name or user/name@revision. adapter: the class of a modality of your own, whose
+    settings the checkpoint holds under its name. Raises ValueError for what is no checkpoint of this project,
+    FileNotFoundError where there is none.
     """
     checkpoint = read_checkpoint(path)
+    named = Path(path, CONFIG) if is_exported(path) else os.fspath(path)
     try:
-        return _bundle(checkpoint[SPEC_KEY], _weights(checkpoint["state_dict"]), device, adapter)
+        bundle = _bundle(checkpoint[SPEC_KEY], _weights(checkpoint["state_dict"]), device, adapter)
+        return replace(bundle, training=_training(checkpoint))
     except ValueError as error:
-        raise ValueError(f"{os.fspath(path)}: {printable(str(error))}") from error
+        raise ValueError(f"{named}: {printable(str(error))}") from error
     except (LookupError, TypeError, AttributeError, RuntimeError, ArithmeticError) as error:
         reason = printable(f"{type(error).__name__}: {error}")
-        raise ValueError(f"{os.fspath(path)}: a damaged checkpoint ({reason})") from error
+        raise ValueError(f"{named}: a damaged checkpoint ({reason})") from error
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     """All that a checkpoint holds; tensors of a file stay on the disk until they are read. No code in it is ever run.
 
-    Raises ValueError for what is no checkpoint of this project, FileNotFoundError where there is none.
+    An exported model, here or on the hub, gives the entries that a checkpoint has for the same. Raises ValueError for
+    what is no checkpoint of this project, FileNotFoundError where there is none.
     """
+    if is_exported(path):
+        return _as_checkpoint(*read_exported(Path(path)))
+    if (wanted := hub_id(path)) is not None:
+        return _as_checkpoint(*read_exported(download(wanted), shown=str(wanted)))
     # Of the optimizer's state, twice the weights, nothing is read.
     checkpoint = read_sharded(path, moments=False) if is_sharded(path) else _read_file(path)
     if not isinstance(checkpoint, dict) or SPEC_KEY not in checkpoint:
         raise ValueError(f"{os.fspath(path)}: not a checkpoint of megabyte-mm")
     return checkpoint
+
+
+def _as_checkpoint(config: dict[str, Any], weights: Mapping[str, Tensor]) -> dict[str, Any]:
+    state = {PREFIX + name: weight for name, weight in weights.items()}
+    return {SPEC_KEY: config, "state_dict": state, TRAINING: config.get(TRAINING)}
+
+
+def _training(checkpoint: Mapping[str, Any]) -> Provenance:
+    return from_values(checkpoint[TRAINING]) if TRAINING in checkpoint else from_run(checkpoint)
 
 
 def _read_file(path: str | os.PathLike[str]) -> Any:
@@ -229,8 +262,8 @@ def _check_weights(config: ModelConfig, weights: Mapping[str, Tensor]) -> None:
 
 
 def _stacks(config: Any) -> Iterator[StackConfig]:
-    for field in fields(config):
-        value = getattr(config, field.name)
+    for entry in fields(config):
+        value = getattr(config, entry.name)
         if isinstance(value, StackConfig):
             yield value
         elif is_dataclass(value):

@@ -103,6 +103,17 @@ OURS = {
         "  megabyte-mm info runs/image/best.ckpt",
         {"model": {}},
     ),
+    "export": Command(
+        "write a model as a folder for others, with a model card",
+        "megabyte-mm export runs/image/best.ckpt shared/image --data photos/val\n"
+        "  megabyte-mm generate shared/image --out out/",
+        {"checkpoint": {}, "folder": {}, "--overwrite": {"action": "store_true"}},
+    ),
+    "push": Command(
+        "put a model on the Hugging Face hub",
+        "megabyte-mm push shared/image user/name\n  megabyte-mm generate user/name --out out/",
+        {"model": {}, "to": {}, "--private": {"action": "store_true"}},
+    ),
 }
 """The command NAME is the typed function NAME of the module megabyte_mm.commands.NAME."""
 

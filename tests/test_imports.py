@@ -13,10 +13,10 @@ ROOT = Path(__file__).parent.parent
 LEVELS = [
     {"cli"},
     {"commands"},
-    {"training"},
+    {"training", "sharing"},
     {"data", "checkpoint", "writing", "generation", "evaluation", "compression", "plots", "costs", "reports"},
-    {"models", "metrics", "views", "sharded", "coders"},
-    {"alphabet", "archive"},
+    {"models", "metrics", "views", "sharded", "coders", "hub"},
+    {"alphabet", "archive", "exported", "provenance"},
 ]
 """The rooms of megabyte_mm, top to bottom: a room may import those of every lower level."""
 
@@ -31,8 +31,10 @@ OUTSIDE = {
         "commands",
         "data",
         "samples",
+        "sharing",
         "checkpoint.py",
         "sharded.py",
+        "exported.py",
         "writing.py",
         "training/callbacks.py",
         "training/agreement.py",

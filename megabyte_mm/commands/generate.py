@@ -48,7 +48,7 @@ def generate(
     The first text is shown as it is drawn, and the files are named on stdout. Ctrl-C writes what there is.
 
     Args:
-        checkpoint: A checkpoint of a training run, such as runs/image/best.ckpt.
+        checkpoint: A checkpoint of a training run, such as runs/image/best.ckpt, an exported folder, or a hub id.
         out: The folder that receives the files, and for pictures a contact sheet in place of that of the run before.
         prefix: Files to continue; each gives its name to its continuations.
         keep: The share of each prefix file that is kept, cut at a pixel, frame or character: by default half of a

@@ -14,6 +14,8 @@ from megabyte_mm.checkpoint import load_model
 from megabyte_mm.commands.options import at_least_one
 from megabyte_mm.commands.settings import read_settings
 from megabyte_mm.costs import costs_of, table
+from megabyte_mm.exported import is_exported
+from megabyte_mm.hub import hub_id
 from megabyte_mm.models import ByteModel
 from megabyte_mm.packaged import config_folder, config_path
 
@@ -25,13 +27,14 @@ def info(model: str, batch_size: int | None = None, json: str | None = None, ada
     how the figures are computed.
 
     Args:
-        model: A config file, the name of a packaged config such as image or paper/text_megabyte, or a checkpoint.
+        model: A config file, the name of a packaged config such as image or paper/text_megabyte, a checkpoint, an
+            exported folder, or a hub id.
         batch_size: Windows in a training step on one device; by default those of the config; of a checkpoint 1.
         json: A file that receives all figures.
         adapter: Import path of your own adapter class, for a checkpoint that was trained with one.
     """
     at_least_one(batch_size=batch_size)
-    if Path(model).suffix == ".ckpt":
+    if _is_model(model):
         empty, default = _from_checkpoint(model, adapter), 1
     else:
         settings = read_settings(config_path(model, config_folder()))
@@ -45,6 +48,14 @@ def info(model: str, batch_size: int | None = None, json: str | None = None, ada
     if json:
         text = json_text.dumps({"model": model, **asdict(costs)}, indent=1, allow_nan=False) + "\n"
         write_atomically(json, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def _is_model(model: str) -> bool:
+    """Whether it names a trained model; names of the form of hub ids may be those of configs, such as paper/image."""
+    if Path(model).suffix == ".ckpt" or is_exported(model):
+        return True
+    wanted = hub_id(model)
+    return wanted is not None and not (config_folder() / model).parent.is_dir()
 
 
 def _from_checkpoint(path: str, adapter: str | None) -> ByteModel:

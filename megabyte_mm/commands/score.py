@@ -38,7 +38,7 @@ def score(
     One line for each file and the total are printed. docs/evaluation.md explains the methods.
 
     Args:
-        checkpoint: A checkpoint of a training run, such as runs/image/best.ckpt.
+        checkpoint: A checkpoint of a training run, such as runs/image/best.ckpt, an exported folder, or a hub id.
         path: Files, and folders with all that lies below them.
         method: How the model is read, one or several of plain, sliding, strided, sliding+strided, or all.
         json: A file that receives all figures.

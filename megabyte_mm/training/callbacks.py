@@ -6,7 +6,7 @@ import logging
 import os
 import time
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
@@ -79,13 +79,35 @@ class Throughput(Callback):
 
 
 class RunReport(Callback):
-    """Says in a line what is trained on what, then a line for every validation: a run can be followed in a log file."""
+    """Says in a line what is trained on what, then a line for every validation: a run can be followed in a log file.
+
+    Checkpoints keep what it said, for whoever asks a model where it comes from (`megabyte_mm.provenance`).
+    """
+
+    def __init__(self) -> None:
+        self._told: dict[str, Any] = {"data_name": "", "data": {}, "val_bpb": {}, "method": ""}
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the run was trained on, and its latest validation."""
+        return dict(self._told)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Until the next validation, the latest is that of the run before."""
+        self._told |= state_dict
 
     @rank_zero_only
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Say what begins."""
         assert isinstance(pl_module, ByteLM)
         model, data = pl_module.model, trainer.datamodule  # type: ignore[attr-defined] # set by a connector
+        self._told |= {
+            "data_name": PurePath(data.path).name,  # of where it lies on this machine, nothing
+            "data": {
+                source.name: {split: counts(data.records(split)[number]) for split in ("train", "val")}
+                for number, source in enumerate(data.sources)
+            },
+            "method": pl_module.method,
+        }
         size = sum(parameter.numel() for parameter in model.parameters())
         train, val = data.records("train"), data.records("val")
         patch = model.patch_size if model.patch_size > 1 else None
@@ -104,7 +126,9 @@ class RunReport(Callback):
         if trainer.sanity_checking:
             return
         figures = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        shown = ["train/bpb", *(name for name in figures if name.startswith("val/bpb"))]
+        measured = {name: value for name, value in figures.items() if name.startswith("val/bpb")}
+        self._told["val_bpb"] = {name.removeprefix("val/bpb").strip("/"): value for name, value in measured.items()}
+        shown = ["train/bpb", *measured]
         told = [f"{name} {figures[name]:.4f}" for name in shown if name in figures]
         if "train/bytes_per_s" in figures:
             told.append(f"{figures['train/bytes_per_s'] / 1e3:.1f} kB/s")
@@ -117,6 +141,11 @@ class RunReport(Callback):
             if isinstance(callback, BestCheckpoint) and callback.best_model_score is not None:
                 path = os.path.relpath(callback.best_model_path)
                 log.info("%s: val/bpb %.4f", path, float(callback.best_model_score))
+
+
+def counts(records: Records) -> dict[str, int]:
+    """Files of a split, and their bytes."""
+    return {"files": len(records), "bytes": int(records.lengths.sum())}
 
 
 def count_bytes(sources: Sequence[Records]) -> str:

@@ -11,6 +11,7 @@ import yaml
 from data_adapters import ImageAdapter
 from megabyte_mm import load_model
 from megabyte_mm.cli import main
+from megabyte_mm.commands.export import export
 from megabyte_mm.commands.settings import read_settings
 from megabyte_mm.models import PerceiverARConfig, TransformerConfig
 
@@ -96,6 +97,19 @@ def test_a_checkpoint_tells_its_own_window(save_checkpoint, capsys, tmp_path):
 
 
 # Configs
+
+
+def test_an_export_tells_what_its_checkpoint_tells_and_a_folder_of_a_configs_name_hides_no_config(
+    save_checkpoint, capsys, tmp_path, monkeypatch
+):
+    checkpoint = str(save_checkpoint(ImageAdapter("L", (8, 8), patch=2), window=64))
+    monkeypatch.chdir(tmp_path)
+    export(checkpoint, "shared", samples=0)
+    capsys.readouterr()
+    assert told(capsys, "shared") == told(capsys, checkpoint)
+    before = told(capsys, "image")
+    Path("image").mkdir()
+    assert told(capsys, "image") == before
 
 
 def test_a_config_without_anything_on_the_model_is_the_default(tmp_path):

@@ -8,6 +8,8 @@ import pytest
 import torch
 import yaml
 
+from megabyte_mm import load_model
+
 PLAIN = (dict, list, tuple, str, int, float, bool, type(None), torch.Tensor)
 
 
@@ -34,6 +36,10 @@ def test_a_run_leaves_its_files_and_a_resumed_one_adds_to_them(fit, root, capfd)
         "`Trainer.fit` stopped",
         "run/best.ckpt",
     ]
+    training = load_model(root / "best.ckpt").training
+    assert (training.data_name, training.method) == ("texts", "plain")
+    assert training.data == {"": {"train": {"files": 2, "bytes": 640}, "val": {"files": 1, "bytes": 80}}}
+    assert training.val_bpb == pytest.approx({"": min(logged(root, "val/bpb"))})
     before = files(root)
     names = {re.sub(r"tfevents.*", "tfevents", name) for name in before}
     log = "logs/version_0/"
@@ -51,6 +57,9 @@ def test_a_run_leaves_its_files_and_a_resumed_one_adds_to_them(fit, root, capfd)
     assert all(after[name] == content for name, content in before.items() if name.startswith("logs"))
     assert logged(root, "step", 1)[-1] == 11
     assert logged(root, "train/bytes", 1)[-1] == 12 * 4 * 32
+    training = load_model(root / "last.ckpt").training
+    assert (training.steps, training.bytes) == (12, 12 * 4 * 32)
+    assert training.val_bpb == pytest.approx({"": logged(root, "val/bpb", 1)[-1]})
 
 
 def test_validate_and_test_measure_a_checkpoint_and_write_nothing(fit, root, capfd):

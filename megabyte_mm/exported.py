@@ -1,0 +1,98 @@
+"""Exported models: folders of weights and a config, as the Hugging Face hub keeps them; nothing in them is run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from data_adapters import printable
+
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+LARGEST_CONFIG = 2**24
+"""Bytes of a config that are read: a million times what a model takes to describe."""
+DIGEST = "weights_sha256"
+"""The config's entry that says which weights it belongs to: safetensors files carry no checksum of their own."""
+
+
+def is_exported(path: str | os.PathLike[str]) -> bool:
+    """Whether this is such a folder, whole or damaged."""
+    return Path(path).is_dir() and (Path(path, CONFIG).exists() or Path(path, WEIGHTS).exists())
+
+
+def write_exported(folder: Path, config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:
+    """Write the weights and the config, of plain values, into a folder that is there; the config comes last.
+
+    Raises OSError where the disk is full or not permitted.
+    """
+    try:
+        save_file(_apart(weights), folder / WEIGHTS, metadata={"format": "pt"})
+    except SafetensorError as error:  # it wraps what the disk says
+        raise OSError(f"{folder / WEIGHTS}: cannot be written: {error}") from error
+    entries = {**config, DIGEST: _digest(folder / WEIGHTS)}
+    text = json.dumps(entries, indent=2, allow_nan=False) + "\n"
+    (folder / CONFIG).write_text(text, encoding="utf-8")
+    shutil.copymode(folder / CONFIG, folder / WEIGHTS)  # safetensors lets nobody else read what it writes
+
+
+def read_exported(folder: Path, shown: str = "") -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The config and the weights of an exported folder. shown: what to call the folder in errors.
+
+    Raises ValueError, naming the file, for what is missing, damaged, or no export of this project.
+    """
+    shown = shown or os.fspath(folder)
+    config = _read_config(_file(folder, CONFIG, shown), f"{shown}/{CONFIG}")
+    return config, _read_weights(_file(folder, WEIGHTS, shown), config.get(DIGEST), f"{shown}/{WEIGHTS}")
+
+
+def _apart(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The weights in memory of their own each, as safetensors wants them: tied ones are written once for every name."""
+    found: dict[str, Tensor] = {}
+    taken: set[int] = set()
+    for name, weight in weights.items():
+        weight = weight.detach().cpu()
+        place = weight.untyped_storage().data_ptr()
+        found[name] = weight.clone().contiguous() if place in taken else weight.contiguous()
+        taken.add(place)
+    return found
+
+
+def _file(folder: Path, name: str, shown: str) -> Path:
+    if not (folder / name).is_file():  # opening a pipe would wait for somebody who writes
+        raise ValueError(f"{shown}: an exported model holds {CONFIG} and {WEIGHTS}, and there is no file {name}")
+    return folder / name
+
+
+def _read_config(path: Path, shown: str) -> dict[str, Any]:
+    if path.stat().st_size > LARGEST_CONFIG:
+        raise ValueError(f"{shown}: too large for the config of a model")
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{shown}: not a JSON file, or a damaged one ({printable(str(error))})") from error
+    if not isinstance(config, dict) or not {"format", "model", "data"} <= set(config):
+        raise ValueError(f"{shown}: not the config of a megabyte-mm model")
+    return config
+
+
+def _read_weights(path: Path, digest: Any, shown: str) -> dict[str, Tensor]:
+    if digest is not None and _digest(path) != digest:
+        raise ValueError(f"{shown}: damaged, or not the weights that {CONFIG} was written with ({DIGEST})")
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
+    except (SafetensorError, OSError, ValueError, RuntimeError, TypeError, MemoryError) as error:
+        raise ValueError(f"{shown}: not a safetensors file, or a damaged one ({printable(str(error))})") from error
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,6 @@
+"""Models for others: the folder that `export` writes, its model card, and huggingface_hub's way of saving and loading.
+
+folder.py       a model as a folder of weights, config, card and samples, whole or not at all
+card.py         README.md, as the hub shows it
+pretrained.py   HubModel: from_pretrained, save_pretrained and push_to_hub; needs the extra `hub`
+"""

@@ -1,0 +1,256 @@
+"""The model card: README.md of an exported model, with the front matter that the Hugging Face hub reads."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Any
+from urllib.parse import quote
+
+import yaml
+
+from data_adapters import Adapter, AudioAdapter, FileAdapter, ImageAdapter, TextAdapter, printable
+from megabyte_mm.checkpoint import Bundle
+
+LIBRARY = "megabyte-mm"
+TASKS = {"image": "unconditional-image-generation", "text": "text-generation"}
+"""Of the hub's tasks, those that a model of one modality does; of sound there is none that fits."""
+REPLACED = "\ufffd"
+"""What stands for a control code in a text that is shown."""
+PAPER = "https://arxiv.org/abs/2305.07185"
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Samples of one modality as files. files: their paths in the folder, for pictures that of the contact sheet alone.
+
+    text: the first sample, where it is text.
+    """
+
+    files: Sequence[str]
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What files cost the model: bits per byte of so many bytes in so many files."""
+
+    bits_per_byte: float
+    files: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a card tells of a model.
+
+    name: the title, and how the commands in it call the model: a hub id, or a folder's name. license: an identifier of
+    the hub's, such as mit; "" for none. seed: of the samples. classes: those of the samples in turn. scored: by
+    modality; scored_name: of what was scored.
+    """
+
+    name: str
+    bundle: Bundle
+    license: str = ""
+    seed: int = 0
+    classes: Sequence[str] = ()
+    scored: Mapping[str, Scored] = field(default_factory=dict)
+    scored_name: str = ""
+
+    @property
+    def adapters(self) -> dict[str, Adapter]:
+        """By modality, the only one named ""."""
+        return {name: modality.adapter for name, modality in self.bundle.modalities.items()}
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers the model has learned."""
+        return sum(parameter.numel() for parameter in self.bundle.model.parameters())
+
+
+def model_card(card: Card, drawn: Mapping[str, Drawn]) -> str:
+    """The text of README.md: front matter, samples, the model, its data, bits per byte, and how it is used.
+
+    drawn: by modality.
+    """
+    parts = [_opening(card), _samples(card, drawn), _model(card), _data(card), _bits(card), _use(card)]
+    return f"---\n{_front_matter(card)}---\n\n" + "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _front_matter(card: Card) -> str:
+    kinds = sorted({adapter.name for adapter in card.adapters.values()})
+    entries: dict[str, Any] = {"library_name": LIBRARY}
+    if card.license:
+        entries["license"] = card.license
+    if len(kinds) == 1 and kinds[0] in TASKS:
+        entries["pipeline_tag"] = TASKS[kinds[0]]
+    entries["tags"] = [card.bundle.config.name, "bytes", *kinds]
+    return str(yaml.safe_dump(entries, sort_keys=False, allow_unicode=True))
+
+
+def _opening(card: Card) -> str:
+    of = f"[MEGABYTE]({PAPER})" if card.bundle.config.name == "megabyte" else card.bundle.config.name
+    what = _listed([_kind(adapter) for adapter in card.adapters.values()])
+    return (
+        f"# {_plain(card.name)}\n\n"
+        f"{what[0].upper()}{what[1:]}, byte by byte: a model of {LIBRARY} ({of}, {card.parameters / 1e6:.2f} M "
+        "parameters) that predicts the next byte of a file, and so continues files, draws new ones, and tells how many "
+        "bits each byte costs."
+    )
+
+
+def _samples(card: Card, drawn: Mapping[str, Drawn]) -> str:
+    if not drawn:
+        return ""
+    parts = ["## Samples", f"Drawn from nothing with seed {card.seed}, not chosen."]
+    if card.classes:
+        parts.append(f"The classes in turn: {_listed([_code(label) for label in card.classes])}.")
+    for name, its in drawn.items():
+        parts += _shown(name, its)
+    return "\n\n".join(parts)
+
+
+def _shown(name: str, drawn: Drawn) -> Iterator[str]:
+    if name:
+        yield f"### {_plain(name)}"
+    if drawn.text:
+        text = "".join(c if c.isprintable() or c in "\n\t" else REPLACED for c in drawn.text)
+        fence = "`" * max([3, *(len(ticks) + 1 for ticks in re.findall("`+", text))])
+        yield f"{fence}text\n{text}\n{fence}"
+    links = [f"[{PurePosixPath(file).name}]({quote(file)})" for file in drawn.files]
+    yield f"!{links[0]}" if drawn.files[0].endswith(".png") else " ".join(links)
+
+
+def _model(card: Card) -> str:
+    rows = {
+        "architecture": card.bundle.config.name,
+        "parameters": f"{card.parameters:,}",
+        "window": f"{card.bundle.window:,} bytes",
+    }
+    if card.bundle.model.patch_size > 1:
+        rows["patch"] = f"{card.bundle.model.patch_size} bytes"
+    for name, adapter in card.adapters.items():
+        settings = ", ".join(f"{key} {value}" for key, value in adapter.settings().items())
+        rows[f"reads {name}".strip()] = _code(adapter.name + (f" ({settings})" if settings else ""))
+    if len(card.bundle.conditions) > 1 and "" in card.adapters:
+        rows["classes"] = _listed([_code(label) for label in card.bundle.conditions[1:]])
+    table = [f"| {_plain(key)} | {value} |" for key, value in rows.items()]
+    return "\n".join(["## Model", "", "| | |", "|---|---|", *table, "", "All settings are in `config.json`."])
+
+
+def _data(card: Card) -> str:
+    run, told = card.bundle.training, []
+    if run.data_name:
+        told.append(f"Trained on {_code(run.data_name)}.")
+    for name, splits in run.data.items():
+        counts = [
+            f"{its['files']:,} {'file' if its['files'] == 1 else 'files'} ({its['bytes']:,} bytes) to "
+            f"{'train on' if split == 'train' else 'validate'}"
+            for split, its in splits.items()
+            if {"files", "bytes"} <= set(its)
+        ]
+        if counts:
+            told.append(f"{_plain(name).capitalize() + ': ' if name else ''}{_listed(counts)}.")
+    if run.steps is not None:
+        read = f", in which {run.bytes:,} bytes were read" if run.bytes else ""
+        told.append(f"{run.steps:,} steps of training{read}.")
+    return "## Data and training\n\n" + " ".join(told) if told else ""
+
+
+def _bits(card: Card) -> str:
+    rows = []
+    for name, its in card.scored.items():
+        what = (
+            f"{its.files:,} {'file' if its.files == 1 else 'files'} of {_code(card.scored_name)}, {its.bytes:,} bytes"
+        )
+        rows.append(f"| {what}{f', {_plain(name)}' if name else ''} | {its.bits_per_byte:.4f} |")
+    how = f", {card.bundle.training.method}" if card.bundle.training.method else ""
+    for name, bits in card.bundle.training.val_bpb.items():
+        rows.append(f"| validation of its training{how}{f', {_plain(name)}' if name else ''} | {bits:.4f} |")
+    if not card.bundle.training.val_bpb and card.bundle.training.best_val_bpb is not None:
+        rows.append(f"| lowest validation of its training so far | {card.bundle.training.best_val_bpb:.4f} |")
+    if not rows:
+        return ""
+    told = "All bits over the number of bytes; lower is better, and a byte that nobody can predict costs 8."
+    return "\n".join(["## Bits per byte", "", told, "", "| data | bits per byte |", "|---|---|", *rows])
+
+
+def _use(card: Card) -> str:
+    name, adapter = next(iter(card.adapters.items()))
+    condition = name or (card.bundle.conditions[1] if len(card.bundle.conditions) > 1 else "")
+    own = not isinstance(adapter, ImageAdapter | AudioAdapter | TextAdapter | FileAdapter)
+    options = (f" --condition {_word(condition)}" if condition else "") + (
+        " --adapter my_module.MyAdapter" if own else ""
+    )
+    model, file = _word(card.name), f"a{adapter.suffixes[0] if adapter.suffixes else ''}"
+    draw = f"megabyte-mm generate {model} --out out{options}"
+    commands = [draw] if _from_nothing(adapter) else []
+    commands.append(f"megabyte-mm generate {model} --out continued{options} --prefix {file}")
+    commands.append(f"megabyte-mm score {model} {file}{options}")
+    where = f"{_code(card.name)} is its id on the hub, or the path of a folder that holds these files"
+    code = _python(card, name, condition, own) if _from_nothing(adapter) else ""
+    return "\n".join(["## Use", "", f"{where}.", "", "```bash", *commands, "```"]) + code
+
+
+def _python(card: Card, name: str, condition: str, own: bool) -> str:
+    load = f"load_model({_string(card.name)}{', adapter=MyAdapter' if own else ''})"
+    given = "condition=condition, " if condition else ""
+    lines = [
+        "import torch",
+        "",
+        "from data_adapters import ByteStream",
+        *(["from my_module import MyAdapter"] if own else []),
+        "from megabyte_mm import generate, load_model",
+        "from megabyte_mm.alphabet import to_bytes",
+        "",
+        f"bundle = {load}{f'.of({_string(name)})' if name else ''}",
+        "format = bundle.adapter.default_format()",
+        "length = bundle.adapter.length_in(format)  # None where files end by themselves",
+        "nothing = torch.zeros(1, 0, dtype=torch.int64)",
+        *([f"condition = torch.tensor([bundle.conditions.index({_string(condition)})])"] if condition else []),
+        f"ids = generate(bundle.model, nothing, length or bundle.window, {given}allow_end=length is None, seed=0)",
+        'bundle.adapter.write(ByteStream(to_bytes(ids[0]), format), "drawn" + bundle.adapter.output_suffix)',
+    ]
+    return "\n".join(["", "", "```python", *lines, "```"])
+
+
+def _from_nothing(adapter: Adapter) -> bool:
+    try:
+        adapter.default_format()
+    except ValueError:
+        return False
+    return True
+
+
+def _kind(adapter: Adapter) -> str:
+    kinds = {"image": "pictures", "audio": "sounds", "text": "texts", "file": "files"}
+    return kinds.get(adapter.name, _code(adapter.name))
+
+
+def _listed(items: Sequence[str]) -> str:
+    return " and ".join(filter(None, [", ".join(items[:-1]), items[-1]]))
+
+
+def _code(text: str) -> str:
+    """Any text as code that shows as it is: on one line, and closed by nothing in it."""
+    shown = printable(text).replace("|", "\\|")
+    return f"`{shown}`" if "`" not in shown else f"`` {shown.replace('``', '` `')} ``"
+
+
+def _plain(text: str) -> str:
+    """Any text as Markdown that shows it, and does nothing."""
+    return re.sub(r"([\\`*_{}\[\]<>#|!])", r"\\\1", printable(text))
+
+
+def _string(text: str) -> str:
+    """A string of Python's, in double quotes."""
+    return json.dumps(text)
+
+
+def _word(text: str) -> str:
+    """A word of a command, in single quotes where it must be."""
+    shown = printable(text)
+    return shown if re.fullmatch(r"[\w./@+:-]+", shown) else "'" + shown.replace("'", "'\\''") + "'"
