@@ -49,7 +49,7 @@ def picture_heatmap(pixels_HWC: NDArray[np.uint8], bits_HW: Floats, name: str = 
     picture.set_title(f"{width} x {height} pixels", fontsize=10)
     cost.set_title(f"bits per pixel, {bits_HW.mean():.2f} in the mean", fontsize=10)
     for axis in (picture.xaxis, picture.yaxis, cost.xaxis, cost.yaxis):
-        axis.set_major_locator(MaxNLocator("auto", integer=True))
+        axis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
     bar = exact_axes(figure, LEFT + step[0] + across + BAR, TOP, BAR, down + step[1])
     bits_bar(figure, bar, "pixel", channels)
     return figure

@@ -122,8 +122,12 @@ def _draw_waveform(axes: Axes, samples_T: Samples, bits_T: Floats, rate: int, by
     least = max(float(np.abs(samples_T.astype(np.int32)).max(initial=1)), 1.0) * 0.01
     strokes = np.stack([np.stack([middles, low - least], 1), np.stack([middles, high + least], 1)], 1)
     colours = ScalarMappable(Normalize(0, RAW * bytes_per_sample), COLOURS).to_rgba(columns.bits)
-    wide = 1.5 * COLUMNS / max(len(columns.bits), 1) * 72 / DPI  # overlapping, or the ground shows between some
-    axes.add_collection(LineCollection(list(strokes), colors=colours, linewidths=wide, capstyle="butt"))
+    wide = 1.5 * COLUMNS / max(len(columns.bits), 1) * 72 / DPI
+    axes.add_collection(
+        LineCollection(
+            list(strokes), colors=colours, linewidths=wide, capstyle="butt", antialiaseds=len(middles) < COLUMNS
+        )
+    )
     axes.set(ylim=(-1.08 * 100 * least, 1.08 * 100 * least), facecolor=GROUND)
 
 
