@@ -1,4 +1,7 @@
 """Figures of what a model knows: plain numbers in, a matplotlib figure out; nothing is written or shown here.
 
 positions.py    mean bits by position in the patch and in the window
+heat.py         what all heatmaps share: the scale of colours, titles, axes of whole pixels
+picture_heatmap.py sound_heatmap.py text_heatmap.py bytes_heatmap.py    bits painted over what they are spent on
+characters.py   characters of a text with their bits; text_page.py shows them all, as HTML
 """
