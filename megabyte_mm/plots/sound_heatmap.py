@@ -31,6 +31,8 @@ CHANNELS = 8
 """Waveforms at most."""
 LOUDNESS = 80
 """Decibels below the loudest that the spectrogram goes down to."""
+FAINT = -60
+"""Decibels below full scale at which the darkest grey stands at least, so that silence is white."""
 HEARD = 0.025
 """Seconds of sound that each place of the spectrogram shows, about."""
 LEFT, TOP, GAP, BAR, RIGHT, BOTTOM = 92, 76, 22, 18, 84, 52
@@ -137,7 +139,7 @@ def _draw_spectrogram(axes: Axes, samples_T: Floats, rate: int) -> None:
         return
     loudness_FS = spectrogram(samples_T, rate)
     extent = (0, len(samples_T) / rate, 0, rate / 2)
-    top = loudness_FS.max()
+    top = max(float(loudness_FS.max()), FAINT)
     axes.imshow(loudness_FS, "gray_r", aspect="auto", origin="lower", extent=extent, vmin=top - LOUDNESS, vmax=top)
 
 
