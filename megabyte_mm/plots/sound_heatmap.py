@@ -147,7 +147,13 @@ def _draw_curve(axes: Axes, bits_T: Floats, rate: int, bytes_per_sample: int) ->
     columns = waveform_columns(np.zeros(len(bits_T), np.int16), bits_T, STRETCHES)
     middles = (columns.starts[:-1] + columns.starts[1:]) / 2 / rate
     beside = axes.twinx()
-    beside.plot(middles, columns.bits, color="#c2185b", linewidth=1.6, marker="." if len(middles) == 1 else "")
+    beside.plot(
+        middles,
+        np.minimum(columns.bits, RAW * bytes_per_sample),
+        color="#c2185b",
+        linewidth=1.6,
+        marker="." if len(middles) == 1 else "",
+    )
     beside.set(ylim=(0, RAW * bytes_per_sample))
     beside.set_ylabel("bits per sample", color="#c2185b")
     beside.tick_params(axis="y", colors="#c2185b")
