@@ -10,9 +10,14 @@ patch no longer start at multiples of p * p * C. Pixels stay whole in both order
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import numpy as np
+from numpy.typing import NDArray
 
 from data_adapters.base import Bytes
+
+Value = TypeVar("Value", bound=np.generic)
 
 
 def raster_scan(pixels_HWC: Bytes) -> Bytes:
@@ -20,8 +25,11 @@ def raster_scan(pixels_HWC: Bytes) -> Bytes:
     return pixels_HWC.reshape(-1)
 
 
-def raster_unscan(data: Bytes, height: int, width: int, channels: int) -> Bytes:
-    """(n,) uint8 -> (H, W, C) uint8: the inverse of `raster_scan`. Raises ValueError unless n = H * W * C."""
+def raster_unscan(data: NDArray[Value], height: int, width: int, channels: int) -> NDArray[Value]:
+    """(n,) bytes, or one value of any other kind for each -> (H, W, C): the inverse of `raster_scan`.
+
+    Raises ValueError unless n = H * W * C.
+    """
     return data.reshape(height, width, channels)
 
 
@@ -34,8 +42,11 @@ def patch_scan(pixels_HWC: Bytes, patch: int) -> Bytes:
     return np.concatenate([full, rest])
 
 
-def patch_unscan(data: Bytes, height: int, width: int, channels: int, patch: int) -> Bytes:
-    """(n,) uint8 -> (H, W, C) uint8: the inverse of `patch_scan`. Raises ValueError unless n = H * W * C."""
+def patch_unscan(data: NDArray[Value], height: int, width: int, channels: int, patch: int) -> NDArray[Value]:
+    """(n,) bytes, or one value of any other kind for each -> (H, W, C): the inverse of `patch_scan`.
+
+    Raises ValueError unless n = H * W * C.
+    """
     rows = height // patch
     split = rows * patch * width * channels
     full = _unscan_bands(data[:split], (rows, patch, width, channels), patch)
@@ -53,7 +64,7 @@ def _scan_bands(bands_BIWC: Bytes, patch: int) -> Bytes:
     return np.concatenate([full.reshape(each[0]), rest.reshape(each[1])], axis=1).reshape(-1)
 
 
-def _unscan_bands(data: Bytes, shape_BIWC: tuple[int, int, int, int], patch: int) -> Bytes:
+def _unscan_bands(data: NDArray[Value], shape_BIWC: tuple[int, int, int, int], patch: int) -> NDArray[Value]:
     """The inverse of `_scan_bands`, with the bands one below the other: (B * I, W, C)."""
     bands, high, width, channels = shape_BIWC
     columns = width // patch

@@ -3,4 +3,7 @@
 positions.py    mean bits by position in the patch and in the window
 runs.py         curves of a run
 inline.py       a figure as SVG inside a page
+heat.py         what all heatmaps share: the scale of colours, titles, axes of whole pixels
+picture_heatmap.py sound_heatmap.py text_heatmap.py bytes_heatmap.py    bits painted over what they are spent on
+characters.py   characters of a text with their bits; text_page.py shows them all, as HTML
 """
