@@ -44,7 +44,9 @@ format: $(READY)  ## format the code and mend what the linter can
 
 docs: $(READY)  ## build the docs into site/, warnings as errors; open site/index.html
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,docs]'
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@! grep -rnoE '(src|<link[^>]* href)="https?://[^"]*' site --include='*.html' \
+		|| { echo "these pages would ask other servers"; exit 1; }
 
 servedocs: docs  ## show the docs at http://127.0.0.1:8000 and build them anew when they change
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve
