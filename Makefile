@@ -16,10 +16,10 @@ NEW_VENV = "$(PYTHON)" -c 'import sys; v = sys.version_info[:2]; sys.exit(None i
 	&& "$(PYTHON)" -m venv --clear
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench fuzz oldest clean
+.PHONY: help demo test check format docs servedocs bench fuzz oldest clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 $(READY): pyproject.toml constraints.txt
 	@$(NEW_VENV) $(VENV)
@@ -42,6 +42,15 @@ format: $(READY)  ## format the code and mend what the linter can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+docs: $(READY)  ## build the docs into site/, warnings as errors; open site/index.html
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@! grep -rnoE '(src|<link[^>]* href)="https?://[^"]*' site --include='*.html' \
+		|| { echo "these pages would ask other servers"; exit 1; }
+
+servedocs: docs  ## show the docs at http://127.0.0.1:8000 and build them anew when they change
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve
+
 bench: $(READY)  ## time the models against each other
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,bench]'
 	$(BIN)/python benchmarks/run.py
@@ -58,5 +67,5 @@ oldest:  ## run all tests with the oldest allowed versions, in a virtual environ
 	$(OLDEST_VENV)/bin/python -m pytest -q -W default $(PYTEST_ARGS)
 
 clean:  ## remove the virtual environments, caches and builds
-	rm -rf $(VENV) $(OLDEST_VENV) .venv-ci build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(OLDEST_VENV) .venv-ci build dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -118,6 +118,8 @@ OURS = {
 }
 """The command NAME is the typed function NAME of the module megabyte_mm.commands.NAME."""
 
+IMPORT_HELP = "A module of your own, imported first: one that registers the model of the checkpoint."
+
 DEBUG = "MEGABYTE_MM_DEBUG"
 
 SHORT_WAIT = ("GOMP_SPINCOUNT", "2000")
@@ -179,11 +181,15 @@ def _run(name: str, arguments: list[str]) -> None:
     helps = _argument_helps(function)
     for option, details in command.options.items():
         parser.add_argument(option, help=helps[option.strip("-")], **details)
+    if "checkpoint" in helps or "model" in helps:
+        parser.add_argument("--import", metavar="MODULE", help=IMPORT_HELP)
     try:
-        parsed = parser.parse_args(arguments)
+        values = parser.parse_args(arguments).as_dict()
     except ArgumentError as error:
         raise ValueError(str(error)) from error
-    function(**parsed.as_dict())
+    if module := values.pop("import", None):
+        _import_own(module)
+    function(**values)
 
 
 def find_function(name: str) -> Callable[..., None]:
@@ -193,10 +199,18 @@ def find_function(name: str) -> Callable[..., None]:
 
 
 def _find_own_modules() -> None:
-    """Let adapters that lie in the current folder be imported; an installed program does not look there by itself."""
+    """Let what lies in the current folder be imported; an installed program does not look there by itself."""
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.append(here)
+
+
+def _import_own(module: str) -> None:
+    """Raises ValueError where there is no such module; what the module itself raises is its author's to see."""
+    try:
+        importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise ValueError(f"--import {module}: {error}") from error
 
 
 def _argument_helps(function: Any) -> dict[str, str]:

@@ -23,7 +23,7 @@ from lightning.pytorch.plugins import TorchCheckpointIO
 from megabyte_mm.checkpoint import last_beside
 from megabyte_mm.data.module import ByteData
 from megabyte_mm.helptext import ExamplesFormatter
-from megabyte_mm.models import CONFIGS
+from megabyte_mm.models import CONFIGS, check_registered
 from megabyte_mm.sharded import is_sharded, recover
 from megabyte_mm.training.agreement import check_agreement
 from megabyte_mm.training.callbacks import RunReport, SampleWriter, Throughput
@@ -81,6 +81,10 @@ class TrainingCLI(LightningCLI):
         data = self._get(self.config, "data")
         checkpoint = self._get(self.config_init, "ckpt_path")
         assert isinstance(self.model, ByteLM)
+        try:
+            check_registered(self.model.net)
+        except ValueError as error:
+            raise ValueError(f"model.net: {error}") from error
         is_here = checkpoint is not None and (Path(checkpoint).is_file() or is_sharded(checkpoint))
         check_agreement(self.model.net, self.model.method, data.as_dict(), checkpoint if is_here else None)
 

@@ -18,7 +18,8 @@ from megabyte_mm.data.sources import Source
 from megabyte_mm.models import CONFIGS, BlockConfig, StackConfig
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = sorted((ROOT / "docs").rglob("*.md"))
+DOCUMENTS = [ROOT / "README.md", *PAGES]
 README = DOCUMENTS[0].read_text(encoding="utf-8")
 
 PROGRAM = "megabyte-mm"
@@ -145,7 +146,7 @@ def fields_of(config, path):
     return found
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_links_and_pictures_lead_somewhere(document):
     text = document.read_text(encoding="utf-8")
     anchors = {path: headings(path) for path in DOCUMENTS}
@@ -156,6 +157,24 @@ def test_links_and_pictures_lead_somewhere(document):
         path = (document.parent / file).resolve() if file else document
         assert path.exists(), f"{document.name} points to {target}"
         assert not anchor or anchor in anchors[path], f"{document.name} points to {target}: no such heading"
+
+
+def test_every_page_is_in_the_navigation_once():
+    nav = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").split("\nnav:\n")[1]
+    named = re.findall(r"(\S+\.md)$", nav, re.MULTILINE)
+    assert sorted(named) == sorted(page.relative_to(ROOT / "docs").as_posix() for page in PAGES)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_every_packaged_config_mentioned_exists(document):
+    text = document.read_text(encoding="utf-8")
+    named = set(re.findall(r"--config (?!my\.yaml)([\w./]+)", text)) | set(
+        re.findall(rf"{PROGRAM} info (\w[\w/]*)[\s`]", text)
+    )
+    missing = [
+        name for name in named - {"takes"} if not (ROOT / "configs" / f"{Path(name).with_suffix('')}.yaml").is_file()
+    ]
+    assert not missing, f"{document.name} names the configs {missing}"
 
 
 def headings(document):
@@ -196,7 +215,7 @@ def known_options(tmp_path_factory):
     return found | {"--version", "--logdir"}
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_every_command_and_option_mentioned_exists(document, known_options):
     text = document.read_text(encoding="utf-8")
     code = [content for _, content in blocks(text, "bash", "sh", "")]

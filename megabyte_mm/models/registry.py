@@ -1,0 +1,62 @@
+"""Architectures by their stable names, and how a user's own joins them."""
+
+from __future__ import annotations
+
+from dataclasses import is_dataclass
+from typing import Any, TypeVar
+
+from megabyte_mm.models.base import ByteModel, ModelConfig
+from megabyte_mm.models.megabyte import MegabyteConfig
+from megabyte_mm.models.perceiver_ar import PerceiverARConfig
+from megabyte_mm.models.transformer import TransformerConfig
+
+ConfigClass = TypeVar("ConfigClass", bound=type[ModelConfig])
+
+CONFIGS: dict[str, type[ModelConfig]] = {}
+"""Name -> config class, as kept in checkpoints. Filled by `register`."""
+
+
+def register(config: ConfigClass) -> ConfigClass:
+    """Make the config class of an architecture known by its name; returns the class, so that it serves as a decorator.
+
+    It stands above `@dataclass(frozen=True)`. Raises ValueError where another class has the name, and TypeError for a
+    class that is no dataclass or has no `name` of its own. Registering a class again, also after its definition was run
+    anew (in a notebook), replaces it.
+    """
+    if not is_dataclass(config) or "name" not in vars(config):
+        raise TypeError(f"{_path_of(config)} must be a dataclass with a `name` of its own")
+    other = CONFIGS.get(config.name)
+    if other is not None and _path_of(other) != _path_of(config):
+        raise ValueError(f"the model name {config.name!r} is taken by {_path_of(other)}")
+    CONFIGS[config.name] = config
+    return config
+
+
+def check_registered(config: ModelConfig) -> None:
+    """Raise ValueError where a checkpoint, which keeps a model's name alone, would not lead back to this class."""
+    kind = type(config)
+    if CONFIGS.get(getattr(config, "name", "")) is not kind:
+        raise ValueError(f"{_path_of(kind)} is not known by its name: put @megabyte_mm.models.register above the class")
+
+
+def config_of(spec: dict[str, Any]) -> ModelConfig:
+    """The config that `ByteModel.spec` described. Raises ValueError for a name that is not known."""
+    if spec["name"] not in CONFIGS:
+        raise ValueError(
+            f"unknown model {spec['name']!r}; known: {', '.join(CONFIGS)}. One of your own is known once the module "
+            "that registers it is imported (--import)"
+        )
+    return CONFIGS[spec["name"]].from_dict(spec["config"])
+
+
+def build(spec: dict[str, Any]) -> ByteModel:
+    """The untrained model that `ByteModel.spec` described. Raises ValueError for a name that is not known."""
+    return config_of(spec).build()
+
+
+def _path_of(config: type) -> str:
+    return f"{config.__module__}.{config.__qualname__}"
+
+
+for _config in (MegabyteConfig, TransformerConfig, PerceiverARConfig):
+    register(_config)
