@@ -12,8 +12,8 @@ ROOT = Path(__file__).parent.parent
 
 LEVELS = [
     {"cli"},
-    {"commands"},
-    {"training"},
+    {"commands", "jupyter"},
+    {"training", "inference"},
     {"data", "checkpoint", "writing", "generation", "evaluation", "compression", "plots", "costs"},
     {"models", "metrics", "views", "sharded"},
     {"alphabet", "archive"},
@@ -30,6 +30,8 @@ OUTSIDE = {
     "data_adapters": (
         "commands",
         "data",
+        "inference",
+        "jupyter",
         "samples",
         "checkpoint.py",
         "sharded.py",
