@@ -7,6 +7,11 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import PIL.Image
+from matplotlib.figure import Figure
+
+from megabyte_mm.plots.continuations import picture_rows
 from megabyte_mm.plots.live import learning_curve
 from megabyte_mm.training.watching import Progress
 from megabyte_mm.writing import SHEET
@@ -65,3 +70,15 @@ def shown_files(files: list[Path]) -> Any:
 def preformatted(text: str) -> str:
     """Text as HTML that keeps its line breaks."""
     return f'<pre style="white-space: pre-wrap">{escape(text)}</pre>'
+
+
+def sheets_over_time(run: Path) -> Figure:
+    """The contact sheets of a run's validations side by side, each under its step.
+
+    run: its folder; where it was trained more than once, the sheets are of the last time.
+    """
+    versions = sorted(run.glob("logs/version_*"), key=lambda path: int(path.name.rpartition("_")[2]))
+    sheets = sorted(versions[-1].rglob(SHEET))
+    pictures = [np.asarray(PIL.Image.open(sheet)) for sheet in sheets]
+    titles = [f"step {int(sheet.parent.name.removeprefix('step-'))}" for sheet in sheets]
+    return picture_rows({"": pictures}, titles, inches=2.4)

@@ -11,6 +11,8 @@ from megabyte_mm.plots.continuations import picture_rows, waveforms
 from megabyte_mm.writing import UNKNOWN, Continuations
 
 CELL = "vertical-align: top; text-align: left; padding: 0 1em 0.5em 0; max-width: 28em"
+TAIL = 400
+"""Characters that are shown of what a text's continuations were given."""
 GIVEN, DRAWN = "opacity: 0.55", "font-weight: bold"
 
 
@@ -49,10 +51,10 @@ def players(adapter: AudioAdapter, made: Continuations) -> Any:
 
 
 def show_texts(adapter: TextAdapter, made: Continuations) -> Any:
-    """What was given, faint, and each continuation of it, bold, side by side, as HTML."""
+    """The end of what was given, faint, and each continuation of it, bold, side by side, as HTML."""
     from IPython.display import HTML
 
-    given = escape(adapter.show(made.prefix))
+    given = escape(adapter.show(made.prefix)[-TAIL:])
     columns = {
         f"drawn {number}": (
             f'<div style="white-space: pre-wrap; font-family: monospace"><span style="{GIVEN}">{given}</span>'

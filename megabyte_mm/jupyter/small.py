@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from data_adapters import AudioAdapter, ImageAdapter, TextAdapter
+from data_adapters import Adapter, AudioAdapter, ImageAdapter, TextAdapter
 from megabyte_mm.data.module import ByteData
 from megabyte_mm.models import BlockConfig, MegabyteConfig, StackConfig
 from megabyte_mm.training.fitting import fit
@@ -19,10 +19,10 @@ _DATA: dict[Kind, dict[str, Any]] = {
     "audio": {"path": "audio", "window": 2048, "batch_size": 2, "max_val_windows": 64},
     "text": {"path": "text", "window": 512, "batch_size": 4, "max_val_windows": 64},
 }
-_ADAPTERS = {
-    "image": lambda: ImageAdapter(size=(32, 32)),
-    "audio": lambda: AudioAdapter(rate=8000, channels=1, encoding="pcm8"),
-    "text": TextAdapter,
+_ADAPTERS: dict[Kind, tuple[type[Adapter], dict[str, Any]]] = {
+    "image": (ImageAdapter, {"size": (32, 32)}),
+    "audio": (AudioAdapter, {"rate": 8000, "channels": 1, "encoding": "pcm8"}),
+    "text": (TextAdapter, {}),
 }
 _SHAPES: dict[Kind, tuple[int | None, int, int]] = {
     "image": (None, 192, 64),
@@ -32,13 +32,14 @@ _SHAPES: dict[Kind, tuple[int | None, int, int]] = {
 """Patch size, and the widths of the global and the local model."""
 
 
-def small_model(kind: Kind, media: str | Path, folder: str | Path, steps: int) -> Path:
+def small_model(kind: Kind, media: str | Path, folder: str | Path, steps: int, **settings: Any) -> Path:
     """The checkpoint of a small model of one kind of `make_samples`' media.
 
     folder: holds best.ckpt of an earlier call, which is returned then, or receives it after so many steps of training.
+    settings: of the adapter, where they are not to be the usual ones.
     """
     best = Path(folder, "best.ckpt")
-    return best if best.is_file() else fit(small_net(kind), small_data(kind, media), folder, steps)
+    return best if best.is_file() else fit(small_net(kind), small_data(kind, media, **settings), folder, steps)
 
 
 def small_net(kind: Kind) -> ByteLM:
@@ -56,7 +57,8 @@ def small_net(kind: Kind) -> ByteLM:
     return ByteLM(net, OptimizerConfig(lr=4e-3, warmup_steps=20))
 
 
-def small_data(kind: Kind, media: str | Path) -> ByteData:
-    """What it learns from: `media` is a folder that `make_samples` filled."""
-    settings = {**_DATA[kind], "path": str(Path(media, _DATA[kind]["path"]))}
-    return ByteData(**settings, adapter=_ADAPTERS[kind](), val_batch_size=16)
+def small_data(kind: Kind, media: str | Path, **settings: Any) -> ByteData:
+    """What it learns from: `media` is a folder that `make_samples` filled; settings as of `small_model`."""
+    adapter, usual = _ADAPTERS[kind]
+    data = {**_DATA[kind], "path": str(Path(media, _DATA[kind]["path"]))}
+    return ByteData(**data, adapter=adapter(**{**usual, **settings}), val_batch_size=16)

@@ -16,9 +16,14 @@ FULL = 32768
 """Full scale of 16-bit samples."""
 
 
-def picture_rows(rows: Mapping[str, Sequence[Bytes]], titles: Sequence[str]) -> Figure:
-    """Pictures (H, W, C) in rows, each under its title: such as what was given, what was drawn, and the original."""
-    figure = Figure(figsize=(1.6 * len(titles), 1.75 * len(rows) + 0.3), layout="constrained")
+def picture_rows(rows: Mapping[str, Sequence[Bytes]], titles: Sequence[str], inches: float = 1.6) -> Figure:
+    """Pictures (H, W, C) in rows, each under its title: such as what was given, what was drawn, and the original.
+
+    inches: the width of a picture.
+    """
+    height = sum(inches * max(len(pixels) / pixels.shape[1] for pixels in line) for line in rows.values())
+    figure = Figure(figsize=(inches * len(titles) + 0.2, height + 0.3), layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0, hspace=0)  # type: ignore[union-attr,call-arg]
     grid = figure.subplots(len(rows), len(titles), squeeze=False)
     for axes, title in zip(grid[0], titles, strict=True):
         axes.set_title(title, size=10)

@@ -18,7 +18,7 @@ def learning_curve(train: Curve, val: Curve, steps: int) -> Figure:
     figure = Figure(figsize=(8, 3.5), layout="constrained")
     axes = figure.subplots()
     axes.plot(*_split(train), color="C0", linewidth=1, label="training, a batch")
-    axes.plot(*_split(val), "o", color="C1", label="validation, all files")
+    axes.plot(*_split(val), "o", color="C1", label="validation, all files", clip_on=False, zorder=3)
     axes.axhline(8.0, color="0.6", linestyle=":", linewidth=1)
     axes.set_xlim(0, steps)
     axes.set_xlabel("step")

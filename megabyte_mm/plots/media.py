@@ -15,23 +15,28 @@ Bytes = NDArray[np.uint8]
 Order = NDArray[np.int64]
 """Numbers of the pixels of a picture, counted row by row, in the order in which a scan visits them: (H * W,)."""
 
+TINT = 0.5
+"""How bright a byte of one channel is in the colours of the others: at 0 pure red, green and blue hide the picture."""
 DARK = 110
 """Bytes below this are labelled in white."""
 
 
-def scan_orders(pixels_HWC: Bytes, orders: Mapping[str, Order], patch: int) -> Figure:
+def scan_orders(pixels_HWC: Bytes, orders: Mapping[str, Order], patch: int, marked: int = 0) -> Figure:
     """How each scan walks over a picture, and the stream of bytes that this makes: a row for each scan.
 
     orders: scan -> pixel numbers. patch: pixels in a patch of the model. On the left the path over the picture, from
-    dark to light, with a frame around the pixels of one patch; on the right the stream, a line for each patch of the
-    model, each byte in the colour of its channel.
+    dark to light; on the right the stream, a line for each patch of the model, each byte tinted by its channel. The
+    patch of number `marked` is framed in both.
     """
     figure = Figure(figsize=(10, 5 * len(orders)), layout="constrained")
     rows = figure.subplots(len(orders), 2, squeeze=False, width_ratios=(1, 1.2))
     for (path, stream), (name, order) in zip(rows, orders.items(), strict=True):
-        _draw_path(path, pixels_HWC, order, patch)
+        _draw_path(path, pixels_HWC, order)
+        _mark(path, order[marked * patch :][:patch], pixels_HWC.shape[1])
         path.set_title(f"{name} scan: the order of the pixels")
-        stream.imshow(channel_colours(pixels_HWC, order, patch), aspect="auto", interpolation="nearest")
+        shown = channel_colours(pixels_HWC, order, patch)
+        stream.imshow(shown, aspect="auto", interpolation="nearest")
+        stream.add_patch(Rectangle((-0.5, marked - 0.5), shown.shape[1], 1, fill=False, edgecolor="red", linewidth=2))
         stream.set_title(f"{name} scan: the bytes, a line for each patch")
         stream.set_xlabel("byte in the patch")
         stream.set_ylabel("patch")
@@ -39,7 +44,7 @@ def scan_orders(pixels_HWC: Bytes, orders: Mapping[str, Order], patch: int) -> F
 
 
 def channel_colours(pixels_HWC: Bytes, order: Order, patch: int) -> Bytes:
-    """The stream as a picture, a line for each patch: (patches, patch * C, 3), each byte in its channel's colour."""
+    """The stream as a picture, a line for each patch: (patches, patch * C, 3), each byte tinted by its channel."""
     channels = pixels_HWC.shape[2]
     data = pixels_HWC.reshape(-1, channels)[order]
     lines = -(-len(data) // patch)
@@ -47,23 +52,27 @@ def channel_colours(pixels_HWC: Bytes, order: Order, patch: int) -> Bytes:
     filled[: len(data)] = data
     shown = np.repeat(filled[:, :, None], 3, axis=2)
     if channels == 3:
-        shown = shown * np.eye(3, dtype=np.uint8)
+        shown = (shown * (TINT + (1 - TINT) * np.eye(3))).astype(np.uint8)
     return shown.reshape(lines, patch * channels, 3)
 
 
-def _draw_path(axes: Axes, pixels_HWC: Bytes, order: Order, patch: int) -> None:
+def _draw_path(axes: Axes, pixels_HWC: Bytes, order: Order) -> None:
     height, width = pixels_HWC.shape[:2]
     axes.imshow(pixels_HWC.squeeze(), cmap="gray", vmin=0, vmax=255, alpha=0.45, interpolation="nearest")
     places = np.stack([order % width, order // width], axis=1)
     line = LineCollection(np.stack([places[:-1], places[1:]], axis=1), cmap="viridis", linewidths=1.2)  # type: ignore[arg-type]
     line.set_array(np.arange(len(order) - 1))
     axes.add_collection(line)
-    for pixel in places[len(order) // patch // 2 * patch :][:patch]:
-        axes.add_patch(Rectangle(pixel - 0.5, 1, 1, facecolor="tab:red", alpha=0.6, edgecolor="none"))
     axes.set_xticks(())
     axes.set_yticks(())
     axes.set_xlim(-0.5, width - 0.5)
     axes.set_ylim(height - 0.5, -0.5)
+
+
+def _mark(axes: Axes, pixels: Order, width: int) -> None:
+    for pixel in pixels.tolist():
+        corner = pixel % width - 0.5, pixel // width - 0.5
+        axes.add_patch(Rectangle(corner, 1, 1, facecolor="red", alpha=0.55, edgecolor="none"))
 
 
 def byte_grid(data: Bytes, columns: int, labels: Sequence[str] = ()) -> Figure:
@@ -133,14 +142,14 @@ def byte_counts(streams: Mapping[str, Bytes]) -> Figure:
     return figure
 
 
-def scan_distances(orders: Mapping[str, Order], width: int, bytes_back: int) -> Figure:
+def scan_distances(orders: Mapping[str, Order], width: int, pixels_back: int) -> Figure:
     """How far apart in the picture two pixels lie, by how far apart they lie in the stream: a line for each scan."""
     figure = Figure(figsize=(8, 3.5), layout="constrained")
     axes = figure.subplots()
     for name, order in orders.items():
         places = np.stack([order % width, order // width]).astype(float)
-        apart = [np.hypot(*(places[:, back:] - places[:, :-back])).mean() for back in range(1, bytes_back + 1)]
-        axes.plot(range(1, bytes_back + 1), apart, label=name)
+        apart = [np.hypot(*(places[:, back:] - places[:, :-back])).mean() for back in range(1, pixels_back + 1)]
+        axes.plot(range(1, pixels_back + 1), apart, label=name)
     axes.set_xlabel("pixels apart in the stream")
     axes.set_ylabel("mean distance in the picture (pixels)")
     axes.legend()

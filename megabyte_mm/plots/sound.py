@@ -44,14 +44,15 @@ def sound_bytes(samples_T: Samples, streams: Mapping[str, Bytes], rate: int) -> 
 def levels(codings: Mapping[str, Samples]) -> Figure:
     """Where the 256 levels of each one-byte coding lie, and how far they stand apart.
 
-    codings: coding -> the sample that each byte stands for: (256,).
+    codings: coding -> the sample that each byte stands for: (256,). The lowest level of the mu-law, -32768, is next to
+    the one above it for the sake of completeness alone; distances begin with the one above.
     """
     figure = Figure(figsize=(10, 3.6), layout="constrained")
     curve, steps = figure.subplots(1, 2)
     for name, decoded in codings.items():
         curve.plot(np.arange(256), decoded / FULL, ".", markersize=3, label=name)
         wide = np.diff(decoded.astype(float)) / FULL
-        steps.step(decoded[:-1] / FULL, wide, where="post", label=name)
+        steps.step(decoded[1:-1] / FULL, wide[1:], where="post", label=name)
     curve.set_xlabel("byte")
     curve.set_ylabel("amplitude that it stands for")
     steps.set_xlabel("amplitude")
