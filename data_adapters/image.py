@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from data_adapters.base import Adapter, Bytes, ByteStream, Format, MediaError, check_whole, write_atomically
 from data_adapters.image_file import convert, decoding, open_image
-from data_adapters.scan import patch_scan, patch_unscan, raster_scan, raster_unscan
+from data_adapters.scan import Number, patch_scan, patch_unscan, raster_scan, raster_unscan
 
 Mode = Literal["L", "RGB"]
 Fit = Literal["crop", "resize", "exact"]
@@ -104,9 +105,14 @@ class ImageAdapter(Adapter):
             )
         data = np.full(height * width * channels, fill, np.uint8)
         data[:whole] = stream.data[:whole]
-        if stream.format["scan"] == "raster":
-            return raster_unscan(data, height, width, channels)
-        return patch_unscan(data, height, width, channels, int(stream.format["patch"]))
+        return self.grid(data, stream.format)
+
+    def grid(self, values: NDArray[Number], format: Format) -> NDArray[Number]:
+        """Any values, one for each byte of a whole stream of that format, at the bytes' places: (n,) -> (H, W, C)."""
+        height, width, channels = int(format["height"]), int(format["width"]), _CHANNELS[str(format["mode"])]
+        if format["scan"] == "raster":
+            return raster_unscan(values, height, width, channels)
+        return patch_unscan(values, height, width, channels, int(format["patch"]))
 
     @property
     def output_suffix(self) -> str:
