@@ -35,7 +35,7 @@ STEPS = int(os.environ.get("MEGABYTE_MM_NOTEBOOK_STEPS", "600"))
 MEDIA, RUNS = Path("../media"), Path("../runs/notebooks")
 make_samples(MEDIA)
 
-IMAGE = None  # such as "../runs/image/best.ckpt"
+IMAGE = None  # or a path, such as "../runs/demo-image/best.ckpt" after `make demo`
 AUDIO = None
 TEXT = None
 PICTURES = sorted((MEDIA / "images" / "val").rglob("*.png"))

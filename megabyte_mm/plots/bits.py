@@ -15,9 +15,11 @@ Bytes = NDArray[np.uint8]
 Samples = NDArray[np.int16]
 Floats = NDArray[np.float64]
 
+SLACK = 0.01
+"""By how much a waveform is drawn larger, so that silence is a line."""
 COLOURS = "magma"
 STRETCHES = 400
-"""A sound's bits are drawn as the means of at most so many stretches."""
+"""A sound is drawn as so many stretches at most, each from its lowest to its highest sample."""
 FULL = 32768
 """Full scale of 16-bit samples."""
 MOST = 12.0
@@ -46,19 +48,22 @@ def picture_bits(pixels_HWC: Bytes, bits: Mapping[str, Floats]) -> Figure:
 
 
 def sound_bits(samples_T: Samples, bits: Mapping[str, Floats], rate: int) -> Figure:
-    """The waveform over the bits of its samples, a row for each method, all in one scale of colours.
+    """The waveform in the colours of its samples' bits, a row for each method, all in one scale.
 
     bits: method -> the bits of each sample: (T,).
     """
     figure = Figure(figsize=(10, 1.8 * len(bits) + 0.4), layout="constrained")
     rows = figure.subplots(len(bits), squeeze=False, sharex=True)[:, 0]
-    seconds, wave = np.arange(len(samples_T)) / rate, samples_T / FULL
-    binned = {name: _means(its) for name, its in bits.items()}
-    highest, loudest = max(float(its.max()) for its in binned.values()), 1.05 * max(float(np.abs(wave).max()), 1 / FULL)
-    for axes, (name, its) in zip(rows, binned.items(), strict=True):
-        extent = (0, len(samples_T) / rate, -loudest, loudest)
-        heat = axes.imshow(its[None], cmap=COLOURS, vmin=0, vmax=highest, aspect="auto", extent=extent)
-        axes.plot(seconds, wave, color="white", linewidth=0.5, alpha=0.8)
+    stretches = _stretches(samples_T / FULL)
+    low = np.array([its.min() for its in stretches]) - SLACK
+    high = np.array([its.max() for its in stretches]) + SLACK
+    seconds = np.cumsum([0, *map(len, stretches[:-1])]) / rate
+    means = {name: np.array([its.mean() for its in _stretches(its)]) for name, its in bits.items()}
+    highest = max(float(its.max()) for its in means.values())
+    for axes, (name, its) in zip(rows, means.items(), strict=True):
+        heat = axes.vlines(seconds, low, high, cmap=COLOURS, linewidth=1.9)
+        heat.set(array=its, clim=(0, highest))
+        axes.margins(x=0)
         axes.set_title(f"{name}: {bits[name].mean():.3f} bits per sample", loc="left", size=10)
         axes.set_yticks(())
     rows[-1].set_xlabel("seconds")
@@ -66,10 +71,10 @@ def sound_bits(samples_T: Samples, bits: Mapping[str, Floats], rate: int) -> Fig
     return figure
 
 
-def _means(values: Floats) -> Floats:
-    """Of at most STRETCHES stretches of equal length, but for the last: (T,) -> (n,)."""
+def _stretches(values: Floats) -> list[Floats]:
+    """At most STRETCHES stretches of equal length, but for the last."""
     length = -(-len(values) // STRETCHES)
-    return np.array([values[start : start + length].mean() for start in range(0, len(values), length)])
+    return [values[start : start + length] for start in range(0, len(values), length)]
 
 
 def text_bits(data: Bytes, bits: Floats) -> str:
