@@ -6,6 +6,8 @@ PYTEST_ARGS ?= -n 2
 #     make oldest OLDEST_TORCH=2.13.0
 OLDEST_TORCH ?= 2.11.0
 OLDEST_VENV ?= .venv-oldest
+# Of each model that the notebooks train; they say how many are worth waiting for.
+NOTEBOOK_STEPS ?= 60
 # For each target of `make fuzz`.
 FUZZ_SECONDS ?= 60
 
@@ -16,10 +18,10 @@ NEW_VENV = "$(PYTHON)" -c 'import sys; v = sys.version_info[:2]; sys.exit(None i
 	&& "$(PYTHON)" -m venv --clear
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench fuzz oldest clean
+.PHONY: help demo test check format notebooks bench fuzz oldest clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 $(READY): pyproject.toml constraints.txt
 	@$(NEW_VENV) $(VENV)
@@ -41,6 +43,12 @@ check: $(READY)  ## format, lint, types and the direction of the imports, as pre
 format: $(READY)  ## format the code and mend what the linter can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+	$(BIN)/jupytext --quiet --sync notebooks/*.py
+
+notebooks: $(READY)  ## run the notebooks, shortened, into docs/notebooks/
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,notebooks]'
+	MEGABYTE_MM_NOTEBOOK_STEPS=$(NOTEBOOK_STEPS) $(BIN)/python -m nbconvert --to notebook --execute \
+		--ExecutePreprocessor.timeout=600 --output-dir docs/notebooks notebooks/*.ipynb
 
 bench: $(READY)  ## time the models against each other
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,bench]'
@@ -58,5 +66,5 @@ oldest:  ## run all tests with the oldest allowed versions, in a virtual environ
 	$(OLDEST_VENV)/bin/python -m pytest -q -W default $(PYTEST_ARGS)
 
 clean:  ## remove the virtual environments, caches and builds
-	rm -rf $(VENV) $(OLDEST_VENV) .venv-ci build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(OLDEST_VENV) .venv-ci build dist docs/notebooks .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 
 from data_adapters.base import Adapter, Bytes, ByteStream, Format, MediaError, check_whole, write_atomically
 from data_adapters.image_file import convert, decoding, open_image
-from data_adapters.scan import Number, patch_scan, patch_unscan, raster_scan, raster_unscan
+from data_adapters.scan import Value, patch_scan, patch_unscan, raster_scan, raster_unscan
 
 Mode = Literal["L", "RGB"]
 Fit = Literal["crop", "resize", "exact"]
@@ -105,10 +105,13 @@ class ImageAdapter(Adapter):
             )
         data = np.full(height * width * channels, fill, np.uint8)
         data[:whole] = stream.data[:whole]
-        return self.grid(data, stream.format)
+        return self.unscan(data, stream.format)
 
-    def grid(self, values: NDArray[Number], format: Format) -> NDArray[Number]:
-        """Any values, one for each byte of a whole stream of that format, at the bytes' places: (n,) -> (H, W, C)."""
+    def unscan(self, values: NDArray[Value], format: Format) -> NDArray[Value]:
+        """The bytes of a whole stream of that format, or one value for each of them, where they lie: (n,) -> (H, W, C).
+
+        Raises ValueError unless n = H * W * C.
+        """
         height, width, channels = int(format["height"]), int(format["width"]), _CHANNELS[str(format["mode"])]
         if format["scan"] == "raster":
             return raster_unscan(values, height, width, channels)

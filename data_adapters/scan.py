@@ -15,21 +15,25 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-Number = TypeVar("Number", bound=np.generic)
-"""Mostly uint8; but whatever belongs to the bytes, such as their cost, may be put in the same order."""
+from data_adapters.base import Bytes
+
+Value = TypeVar("Value", bound=np.generic)
 
 
-def raster_scan(pixels_HWC: NDArray[Number]) -> NDArray[Number]:
+def raster_scan(pixels_HWC: Bytes) -> Bytes:
     """(H, W, C) uint8 -> (n,) uint8, row by row."""
     return pixels_HWC.reshape(-1)
 
 
-def raster_unscan(data: NDArray[Number], height: int, width: int, channels: int) -> NDArray[Number]:
-    """(n,) uint8 -> (H, W, C) uint8: the inverse of `raster_scan`. Raises ValueError unless n = H * W * C."""
+def raster_unscan(data: NDArray[Value], height: int, width: int, channels: int) -> NDArray[Value]:
+    """(n,) bytes, or one value of any other kind for each -> (H, W, C): the inverse of `raster_scan`.
+
+    Raises ValueError unless n = H * W * C.
+    """
     return data.reshape(height, width, channels)
 
 
-def patch_scan(pixels_HWC: NDArray[Number], patch: int) -> NDArray[Number]:
+def patch_scan(pixels_HWC: Bytes, patch: int) -> Bytes:
     """(H, W, C) uint8 -> (n,) uint8, patch by patch."""
     height, width, channels = pixels_HWC.shape
     rows = height // patch
@@ -38,8 +42,11 @@ def patch_scan(pixels_HWC: NDArray[Number], patch: int) -> NDArray[Number]:
     return np.concatenate([full, rest])
 
 
-def patch_unscan(data: NDArray[Number], height: int, width: int, channels: int, patch: int) -> NDArray[Number]:
-    """(n,) uint8 -> (H, W, C) uint8: the inverse of `patch_scan`. Raises ValueError unless n = H * W * C."""
+def patch_unscan(data: NDArray[Value], height: int, width: int, channels: int, patch: int) -> NDArray[Value]:
+    """(n,) bytes, or one value of any other kind for each -> (H, W, C): the inverse of `patch_scan`.
+
+    Raises ValueError unless n = H * W * C.
+    """
     rows = height // patch
     split = rows * patch * width * channels
     full = _unscan_bands(data[:split], (rows, patch, width, channels), patch)
@@ -47,7 +54,7 @@ def patch_unscan(data: NDArray[Number], height: int, width: int, channels: int, 
     return np.concatenate([full, rest])
 
 
-def _scan_bands(bands_BIWC: NDArray[Number], patch: int) -> NDArray[Number]:
+def _scan_bands(bands_BIWC: Bytes, patch: int) -> Bytes:
     """B bands, each one row of patches that are I pixels high, as flat bytes."""
     bands, high, width, channels = bands_BIWC.shape
     columns = width // patch
@@ -57,7 +64,7 @@ def _scan_bands(bands_BIWC: NDArray[Number], patch: int) -> NDArray[Number]:
     return np.concatenate([full.reshape(each[0]), rest.reshape(each[1])], axis=1).reshape(-1)
 
 
-def _unscan_bands(data: NDArray[Number], shape_BIWC: tuple[int, int, int, int], patch: int) -> NDArray[Number]:
+def _unscan_bands(data: NDArray[Value], shape_BIWC: tuple[int, int, int, int], patch: int) -> NDArray[Value]:
     """The inverse of `_scan_bands`, with the bands one below the other: (B * I, W, C)."""
     bands, high, width, channels = shape_BIWC
     columns = width // patch

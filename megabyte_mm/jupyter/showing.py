@@ -92,7 +92,7 @@ def show_bits(adapter: Adapter, scored: Mapping[str, ScoredFile]) -> Any:
     stream = next(iter(scored.values())).stream
     if isinstance(adapter, ImageAdapter):
         return picture_bits(
-            adapter.pixels(stream), {name: adapter.grid(file.bits, stream.format) for name, file in scored.items()}
+            adapter.pixels(stream), {name: adapter.unscan(file.bits, stream.format) for name, file in scored.items()}
         )
     if isinstance(adapter, AudioAdapter):
         frames = adapter.frames(stream)
