@@ -67,12 +67,13 @@ OURS = {
     ),
     "score": Command(
         "measure what files cost a model, in bits per byte",
-        "megabyte-mm score runs/image/best.ckpt photos/ --json scores.json\n"
+        "megabyte-mm score runs/image/best.ckpt photos/ --json scores.json --heatmap heat/\n"
         "  megabyte-mm score runs/text/best.ckpt a.txt b.txt --method plain sliding+strided --curves curves.png",
         {
             "checkpoint": {},
             "path": {"nargs": "+", "metavar": "PATH"},
             "--method": {"nargs": "+", "default": ["plain"], "metavar": "METHOD"},
+            "--overwrite": {"action": "store_true"},
         },
     ),
     "info": Command(

@@ -27,12 +27,16 @@
 import os
 from pathlib import Path
 
+from IPython.display import display
+
 from megabyte_mm import load_model
+from megabyte_mm.commands.heatmaps import heatmap
 from megabyte_mm.inference import score_files
 from megabyte_mm.inference.scoring import bits_by_place
-from megabyte_mm.jupyter.showing import show_bits
+from megabyte_mm.jupyter.showing import framed
 from megabyte_mm.jupyter.small import small_model
 from megabyte_mm.plots.positions import position_curves
+from megabyte_mm.plots.text_page import text_page
 from megabyte_mm.samples import make_samples
 
 # The variable makes the notebooks short where they are only checked.
@@ -58,7 +62,8 @@ METHODS = ("plain", "strided")
 
 # %%
 image = load_model(IMAGE or small_model("image", MEDIA, RUNS / "image", STEPS))
-show_bits(image.adapter, {method: score_files(image, [FACE], method)[0] for method in METHODS})
+faces = {method: score_files(image, [FACE], method)[0] for method in METHODS}
+display(*(heatmap(image.adapter, face.stream, face.bits, method) for method, face in faces.items()))
 
 # %% [markdown]
 # ## A sound
@@ -67,7 +72,8 @@ show_bits(image.adapter, {method: score_files(image, [FACE], method)[0] for meth
 
 # %%
 audio = load_model(AUDIO or small_model("audio", MEDIA, RUNS / "audio", STEPS))
-show_bits(audio.adapter, {method: score_files(audio, [SOUND], method)[0] for method in METHODS})
+(song,) = score_files(audio, [SOUND])
+heatmap(audio.adapter, song.stream, song.bits, SOUND.name)
 
 # %% [markdown]
 # ## A text
@@ -77,7 +83,8 @@ show_bits(audio.adapter, {method: score_files(audio, [SOUND], method)[0] for met
 
 # %%
 text = load_model(TEXT or small_model("text", MEDIA, RUNS / "text", STEPS))
-show_bits(text.adapter, {method: score_files(text, MODULES[:1], method)[0] for method in METHODS})
+(module,) = score_files(text, MODULES[:1])
+framed(text_page(module.stream.data[:3000].tobytes(), module.bits[:3000], MODULES[0].name))
 
 # %% [markdown]
 # ## By position

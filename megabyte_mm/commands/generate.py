@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from contextlib import closing, nullcontext
@@ -16,6 +15,7 @@ from data_adapters import TextAdapter, load_class
 from megabyte_mm.checkpoint import Bundle, load_model
 from megabyte_mm.commands.live_text import LiveText
 from megabyte_mm.commands.media import refuse_other_modality
+from megabyte_mm.commands.naming import unique_stems
 from megabyte_mm.commands.options import at_least_one, modality_of, pick_device
 from megabyte_mm.commands.progress import speedometer
 from megabyte_mm.generation import Interrupted, Request, Sampling, continue_all, unseen
@@ -124,7 +124,11 @@ def _read_prefixes(bundle: Bundle, files: Sequence[str], keep: float | None, win
     """What is kept of each file, and nothing drawn yet. What was converted, or cannot be seen, is said on stderr."""
     found: list[Continuations] = []
     sight = bundle.model.decoder(1, capacity=window, execution=Execution("eager"))
-    for file, stem in zip(files, _stems(files), strict=True):
+    try:
+        stems = unique_stems(files)
+    except ValueError as error:
+        raise ValueError(f"--prefix {error}") from error
+    for file, stem in zip(files, stems, strict=True):
         if Path(file).is_dir():
             raise ValueError(f"{file}: is a folder; --prefix takes files")
         refuse_other_modality(bundle.adapter, file)
@@ -136,22 +140,6 @@ def _read_prefixes(bundle: Bundle, files: Sequence[str], keep: float | None, win
         for note in (*stream.notes, *([seen] if left_out else [])):
             print(f"{file}: {note}", file=sys.stderr)
     return found
-
-
-def _stems(files: Sequence[str]) -> list[str]:
-    """The files' names without ending; where two are alike, with what tells them apart: folders, then the ending."""
-    stems = [Path(file).stem for file in files]
-    if len(set(stems)) == len(files):
-        return stems
-    whole = [Path(file).absolute() for file in files]
-    shared = os.path.commonpath([path.parent for path in whole])
-    parts = [path.relative_to(shared).parts for path in whole]
-    stems = ["_".join((*folders, Path(name).stem)) for *folders, name in parts]
-    if len(set(stems)) < len(files):
-        stems = ["_".join((*folders, name.replace(".", "_"))) for *folders, name in parts]
-    if len(set(stems)) < len(files):
-        raise ValueError("--prefix names a file twice")
-    return stems
 
 
 def _prepare(folder: Path, names: Sequence[str], overwrite: bool) -> None:

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import json as json_text
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
 from data_adapters import Adapter, load_class, write_atomically
 from megabyte_mm.checkpoint import Bundle, load_model
+from megabyte_mm.commands.heatmaps import prepare_heatmaps
 from megabyte_mm.commands.media import MediaFile, Skipped, by_modality, read_files
 from megabyte_mm.commands.options import at_least_one, pick_device
 from megabyte_mm.commands.progress import speedometer
 from megabyte_mm.evaluation.curves import Curves
 from megabyte_mm.evaluation.methods import METHODS, Method, check_method
 from megabyte_mm.evaluation.report import FileCost, as_values, table
-from megabyte_mm.evaluation.scoring import score_streams
+from megabyte_mm.evaluation.scoring import Score, score_streams
 
 FIGURES = (".png", ".svg", ".pdf")
+
+OnScore = Callable[[Method, MediaFile, Score], None]
 
 
 def score(
@@ -27,6 +30,8 @@ def score(
     method: Sequence[str] = ("plain",),
     json: str | None = None,
     curves: str | None = None,
+    heatmap: str | None = None,
+    overwrite: bool = False,
     window: int | None = None,
     condition: str | None = None,
     batch_size: int = 16,
@@ -43,6 +48,9 @@ def score(
         method: How the model is read, one or several of plain, sliding, strided, sliding+strided, or all.
         json: A file that receives all figures.
         curves: A picture (png, svg or pdf) that receives the mean bits by position in the patch and in the window.
+        heatmap: A folder that receives a picture of each file with the bits of its pixels, samples, characters or
+            bytes, and for text a page of HTML too; of several methods the first is drawn.
+        overwrite: Replace heatmaps of the same names.
         window: Bytes read at once; by default what the model was trained on.
         condition: The class of all files, for a model that was trained with classes; by default that of the nearest
             folder above each file that bears the name of one, up to the given folder.
@@ -52,19 +60,29 @@ def score(
     """
     at_least_one(window=window, batch_size=batch_size)
     methods = _methods(method)
-    _check_outputs(json, curves)
+    _check_outputs(json, curves, heatmap)
     bundle = load_model(checkpoint, pick_device(device), load_class(adapter) if adapter else None)
     window = window or bundle.window
     places: dict[str, Curves] = {name: Curves(bundle.model.patch_size, window) for name in methods} if curves else {}
     costs: list[FileCost] = []
     parts: dict[str, list[FileCost]] = {}
     skipped: Skipped = []
-    for one, paths in by_modality(bundle, path, condition):
+    found = by_modality(bundle, path, condition)
+    readers = {file: one.adapter for one, paths in found for file in paths}
+    heatmaps = prepare_heatmaps(heatmap, readers, overwrite) if heatmap else None
+
+    def on_score(method: Method, file: MediaFile, score: Score) -> None:
+        if method in places:
+            places[method].add(score)
+        if heatmaps and method == methods[0]:
+            heatmaps.write(readers[file.path], file, score)
+
+    for one, paths in found:
         for name in methods:
             check_method(name, one.model, one.adapter.unit)
         files, unread = read_files(one, paths, window, condition)
         unit = _unit(one.adapter, files, window)
-        parts[one.mixed] = _measure(one, files, methods, window, unit, batch_size, places)
+        parts[one.mixed] = _measure(one, files, methods, window, unit, batch_size, on_score)
         costs += parts[one.mixed]
         skipped += unread
     if costs:
@@ -95,13 +113,15 @@ def _methods(asked: Sequence[str]) -> tuple[Method, ...]:
     return cast("tuple[Method, ...]", tuple(dict.fromkeys(asked)))
 
 
-def _check_outputs(json: str | None, curves: str | None) -> None:
+def _check_outputs(json: str | None, curves: str | None, heatmap: str | None) -> None:
     """Raise ValueError, before minutes of scoring end in vain, for a file that could not be written."""
     for option, file in (("json", json), ("curves", curves)):
         if file is not None and (Path(file).is_dir() or not Path(file).absolute().parent.is_dir()):
             raise ValueError(f"--{option} {file}: no file can be written there; name one in a folder that exists")
     if curves is not None and Path(curves).suffix.lower() not in FIGURES:
         raise ValueError(f"--curves {curves}: the name must end in {', '.join(FIGURES)}")
+    if heatmap is not None and Path(heatmap).exists() and not Path(heatmap).is_dir():
+        raise ValueError(f"--heatmap {heatmap}: is a file; name a folder")
 
 
 def _unit(adapter: Adapter, files: Sequence[MediaFile], window: int) -> int:
@@ -120,19 +140,17 @@ def _measure(
     window: int,
     unit: int,
     batch_size: int,
-    places: Mapping[str, Curves],
+    on_score: OnScore,
 ) -> list[FileCost]:
-    """What each file costs by every method, with a progress bar. All of them are added to the methods' curves."""
+    """What each file costs by every method, with a progress bar. on_score: hears each score; nobody keeps them."""
     streams = [(file.stream.data, file.condition) for file in files]
     nats: dict[str, list[float]] = {method: [] for method in methods}
     with speedometer(sum(len(data) for data, _ in streams) * len(methods), "scored") as on_bytes:
         for method in methods:
-            for score in score_streams(
-                bundle.model, streams, window, unit, bundle.fixed_length, method, batch_size, on_bytes
-            ):
+            arguments = (bundle.model, streams, window, unit, bundle.fixed_length, method, batch_size, on_bytes)
+            for file, score in zip(files, score_streams(*arguments), strict=True):
                 nats[method].append(score.total_nats)
-                if method in places:
-                    places[method].add(score)
+                on_score(method, file, score)
     return [
         FileCost(str(file.path), len(file.stream.data), {method: nats[method][i] for method in methods})
         for i, file in enumerate(files)

@@ -30,8 +30,8 @@ class ScoredFile:
 
     @property
     def bits(self) -> Floats:
-        """Bits of each byte of the stream, an END left out: (n,)."""
-        bits: Floats = self.score.nats[: len(self.stream.data)] / np.log(2.0)
+        """Bits of each of the m symbols of the stream, in its order, an END last: (m,)."""
+        bits: Floats = self.score.nats / np.log(2.0)
         return bits
 
 

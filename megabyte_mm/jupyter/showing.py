@@ -1,4 +1,4 @@
-"""Continuations side by side, and what bytes cost: pictures, sounds with players, texts."""
+"""Continuations side by side: pictures, sounds with players, texts."""
 
 from __future__ import annotations
 
@@ -7,14 +7,10 @@ from html import escape
 from typing import Any
 
 from data_adapters import Adapter, AudioAdapter, Bytes, ByteStream, ImageAdapter, TextAdapter
-from megabyte_mm.inference import ScoredFile
-from megabyte_mm.plots.bits import picture_bits, sound_bits, text_bits
 from megabyte_mm.plots.continuations import picture_rows, waveforms
 from megabyte_mm.writing import UNKNOWN, Continuations
 
 CELL = "vertical-align: top; text-align: left; padding: 0 1em 0.5em 0; max-width: 28em"
-BYTES = 1200
-"""Bytes of a text whose cost is shown."""
 PLAYER = "width: 13em"
 TAIL = 400
 """Characters that are shown of what a text's continuations were given."""
@@ -82,26 +78,12 @@ def show(adapter: Adapter, made: Continuations) -> Any:
     raise ValueError(f"there is no way to show bytes of {adapter.name}")
 
 
-def show_bits(adapter: Adapter, scored: Mapping[str, ScoredFile]) -> Any:
-    """What each byte of one file cost under each method, over the picture, the waveform or the text.
-
-    Raises ValueError for bytes that can be neither seen nor heard nor read.
-    """
+def framed(page: str, height: int = 420) -> Any:
+    """A whole HTML page inside the notebook, in a frame of so many pixels that keeps its styles to itself."""
     from IPython.display import HTML
 
-    stream = next(iter(scored.values())).stream
-    if isinstance(adapter, ImageAdapter):
-        return picture_bits(
-            adapter.pixels(stream), {name: adapter.unscan(file.bits, stream.format) for name, file in scored.items()}
-        )
-    if isinstance(adapter, AudioAdapter):
-        frames = adapter.frames(stream)
-        of_frames = {name: file.bits.reshape(len(frames), -1).sum(axis=1) for name, file in scored.items()}
-        return sound_bits(frames.mean(axis=1), of_frames, int(stream.format["rate"]))
-    if isinstance(adapter, TextAdapter):
-        cells = {name: text_bits(stream.data[:BYTES], file.bits[:BYTES]) for name, file in scored.items()}
-        return HTML(_columns(cells))
-    raise ValueError(f"there is no way to show bytes of {adapter.name}")
+    style = f"width: 100%; height: {height}px; border: 1px solid #ccc"
+    return HTML(f'<iframe style="{style}" srcdoc="{escape(page)}"></iframe>')
 
 
 def _original(made: Continuations) -> Sequence[Bytes]:

@@ -1,7 +1,6 @@
 """Figures of what a model knows: plain numbers in, a matplotlib figure out; nothing is written or shown here.
 
 positions.py        mean bits by position in the patch and in the window
-bits.py             what each byte of a file cost, over the picture, the waveform or the text
 media.py sound.py   pictures, texts and sounds as bytes
 live.py             the curve of a run that goes on
 continuations.py    continuations side by side

@@ -24,12 +24,12 @@ def test_the_figures_are_those_of_score(save_checkpoint, tmp_path):
     assert bits_per_byte(scored) == pytest.approx(told["total"]["bits_per_byte"]["strided"], rel=1e-3)
 
 
-def test_bits_are_of_the_bytes_alone_and_places_of_the_patch_and_the_window(save_checkpoint, tmp_path):
+def test_bits_are_of_all_symbols_and_places_of_the_patch_and_the_window(save_checkpoint, tmp_path):
     (tmp_path / "a.txt").write_bytes(b"x" * 21)
     bundle = load_model(save_checkpoint(TextAdapter(), window=16))
     (file,) = scored = score_files(bundle, [tmp_path / "a.txt"])
-    assert (file.path, file.bits.shape, len(file.score.nats)) == (tmp_path / "a.txt", (21,), 22)
-    np.testing.assert_allclose(file.bits, file.score.nats[:21] / np.log(2), rtol=1e-6)
+    assert (file.path, file.bits.shape, len(file.stream.data)) == (tmp_path / "a.txt", (22,), 21)
+    np.testing.assert_allclose(file.bits, file.score.nats / np.log(2), rtol=1e-6)
     in_patch, in_window = bits_by_place(bundle, scored)
     assert (in_patch.shape, in_window.shape) == ((4,), (16,))
     np.testing.assert_allclose(in_patch[3], (file.score.nats / np.log(2))[3::4].mean(), rtol=1e-5)

@@ -1,19 +1,17 @@
-"""Continuations side by side, and what bytes cost, for each modality."""
+"""Continuations side by side, for each modality."""
 
 import base64
 import io
 import re
-from pathlib import Path
+from html import unescape
 from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
 
-from data_adapters import AudioAdapter, ByteStream, FileAdapter, ImageAdapter, TextAdapter
-from megabyte_mm.evaluation.scoring import Score
-from megabyte_mm.inference import ScoredFile
-from megabyte_mm.jupyter.showing import TAIL, players, show, show_bits, show_pictures, show_waveforms
+from data_adapters import AudioAdapter, FileAdapter, ImageAdapter, TextAdapter
+from megabyte_mm.jupyter.showing import TAIL, players, show, show_pictures, show_waveforms
 from megabyte_mm.writing import UNKNOWN, Continuations
 
 GREY = ImageAdapter(mode="L", size=(2, 2), patch=1)
@@ -60,25 +58,15 @@ def test_of_a_text_the_end_of_the_prefix_is_shown_and_what_was_drawn():
     assert drawn == "&amp;yes"
 
 
-def scored(adapter, data, nats):
-    places = np.zeros(len(nats), np.int32)
-    return ScoredFile(Path("a"), ByteStream(data, adapter.default_format()), Score(nats, places, places, len(data)))
-
-
-def test_bits_of_a_picture_stand_at_its_pixels_and_those_of_a_sound_at_its_frames():
-    patched = ImageAdapter(mode="L", size=(4, 2), patch=2)
-    nats = np.log(2) * np.arange(9, dtype=np.float32)  # the last is that of an END
-    figure: Any = show_bits(patched, {"plain": scored(patched, np.zeros(8, np.uint8), nats)})
-    np.testing.assert_allclose(figure.axes[1].images[0].get_array(), [[0, 1, 4, 5], [2, 3, 6, 7]], rtol=1e-6)
-    figure = show_bits(SOUND, {"plain": scored(SOUND, np.zeros(8, np.uint8), nats)})
-    np.testing.assert_allclose(figure.axes[0].collections[0].get_array(), [6, 22], rtol=1e-6)
-    text = TextAdapter()
-    assert 'title="1.00 bits">b<' in show_bits(text, {"plain": scored(text, np.frombuffer(b"ab", np.uint8), nats)}).data
-
-
 def test_bytes_of_any_file_cannot_be_shown():
     adapter, data = FileAdapter(), np.zeros(2, np.uint8)
     with pytest.raises(ValueError, match="no way to show bytes of file"):
         show(adapter, Continuations("a", {}, data, [data]))
-    with pytest.raises(ValueError, match="no way to show bytes of file"):
-        show_bits(adapter, {"plain": scored(adapter, data, np.zeros(2, np.float32))})
+
+
+def test_a_page_keeps_its_styles_to_itself():
+    html = framed('<style>body {color: red}</style><p title="a">b</p>', height=99).data
+    (source,) = re.findall(r'srcdoc="([^"]*)"', html)
+    assert unescape(source) == '<style>body {color: red}</style><p title="a">b</p>'
+    assert "<style>" not in html
+    assert "height: 99px" in html
