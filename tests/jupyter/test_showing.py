@@ -11,7 +11,7 @@ import pytest
 import soundfile
 
 from data_adapters import AudioAdapter, FileAdapter, ImageAdapter, TextAdapter
-from megabyte_mm.jupyter.showing import TAIL, players, show, show_pictures, show_waveforms
+from megabyte_mm.jupyter.showing import TAIL, framed, players, show, show_pictures, show_waveforms
 from megabyte_mm.writing import UNKNOWN, Continuations
 
 GREY = ImageAdapter(mode="L", size=(2, 2), patch=1)
