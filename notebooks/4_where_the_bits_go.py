@@ -68,7 +68,7 @@ display(*(heatmap(image.adapter, face.stream, face.bits, method) for method, fac
 # %% [markdown]
 # ## A sound
 #
-# A melody of four seconds: the starts of the notes are dear, the middles cheap.
+# A melody of four seconds: the waveform in the colours of its bits, and the spectrogram under their mean over time.
 
 # %%
 audio = load_model(AUDIO or small_model("audio", MEDIA, RUNS / "audio", STEPS))

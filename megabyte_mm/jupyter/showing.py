@@ -83,7 +83,8 @@ def framed(page: str, height: int = 420) -> Any:
     from IPython.display import HTML
 
     style = f"width: 100%; height: {height}px; border: 1px solid #ccc"
-    return HTML(f'<iframe style="{style}" srcdoc="{escape(page)}"></iframe>')
+    # Not an IFrame, which takes an address.
+    return HTML(f'<div><iframe style="{style}" srcdoc="{escape(page)}"></iframe></div>')
 
 
 def _original(made: Continuations) -> Sequence[Bytes]:
