@@ -59,7 +59,7 @@ show_pictures(
 # %% [markdown]
 # **Temperature** divides the logits: below 1 the likely bytes become likelier still, at 0 only the likeliest is drawn.
 # **Top-p** draws among the likeliest bytes that together hold that probability, and never among the rest. Move the
-# sliders and press *draw*.
+# sliders and press *draw*; they need a running notebook.
 
 
 # %%

@@ -93,7 +93,7 @@ class Heatmaps:
         bits = bits_of(score)
         if not np.isfinite(bits).all():
             return
-        name, stem = printable(str(file.path)), self.stems[file.path]
+        name, stem = printable(file.path.name), self.stems[file.path]
         figure = heatmap(adapter, file.stream, bits, name)
         write_atomically(self.folder / f"{stem}.png", lambda temporary: figure.savefig(temporary))
         if isinstance(adapter, TextAdapter):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def unique_stems(files: Sequence[str | Path]) -> list[str]:
-    """The files' names without ending; where two are alike, with what tells them apart: folders, then the ending.
+    """The files' names without ending; where two are alike, with what tells them apart: folders, then the ending, then a number.
 
     Raises ValueError where the same file is named twice.
     """
@@ -16,11 +16,13 @@ def unique_stems(files: Sequence[str | Path]) -> list[str]:
     if len(set(stems)) == len(files):
         return stems
     whole = [Path(file).absolute() for file in files]
+    if len(set(whole)) < len(files):
+        raise ValueError("names a file twice")
     shared = os.path.commonpath([path.parent for path in whole])
     parts = [path.relative_to(shared).parts for path in whole]
     stems = ["_".join((*folders, Path(name).stem)) for *folders, name in parts]
     if len(set(stems)) < len(files):
         stems = ["_".join((*folders, name.replace(".", "_"))) for *folders, name in parts]
     if len(set(stems)) < len(files):
-        raise ValueError("names a file twice")
+        stems = [f"{number}_{stem}" for number, stem in enumerate(stems)]
     return stems

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from megabyte_mm.plots.heat import DARK, DPI, RAW, Floats, bits_bar, exact_axes, heading, put_title, scale_for
+from megabyte_mm.plots.heat import DARK, DPI, RAW, SHORTEST, Floats, bits_bar, exact_axes, heading, put_title, scale_for
 
 COLUMNS = 64
 """Bytes of a row, doubled until the map of a longer file is no higher than twice its width."""
 CELLS = 2**22
 """Cells of a map at most; in larger files one stands for the mean of several bytes."""
+TICKS = 10
+"""Rows whose offset is told, at most."""
 ROOM = 640
-LEFT, TOP, BAR, RIGHT, BOTTOM = 96, 72, 18, 84, 52
+LEFT, TOP, BAR, RIGHT, BOTTOM = 96, 80, 18, 84, 52
 """Screen pixels around the map."""
 
 
@@ -25,7 +28,7 @@ def bytes_heatmap(bits: Floats, name: str = "", end_bits: float = 0.0) -> Figure
     cells, step = byte_rows(bits)
     rows, columns = cells.shape
     scale = scale_for(max(rows, columns), ROOM)
-    across, down = columns * scale, max(rows * scale, 40)
+    across, down = columns * scale, max(rows * scale, SHORTEST)
     total = LEFT + across + RIGHT + 2 * BAR, TOP + down + BOTTOM
     figure = Figure(figsize=(total[0] / DPI, total[1] / DPI), dpi=DPI)
     put_title(figure, heading(name, bits, end_bits, len(bits)), total[1])
@@ -33,9 +36,9 @@ def bytes_heatmap(bits: Floats, name: str = "", end_bits: float = 0.0) -> Figure
     axes.set_facecolor("0.85")
     axes.imshow(cells, DARK, vmin=0, vmax=RAW, interpolation="nearest")
     axes.set_xlabel("byte of the row" if step == 1 else f"each cell is the mean of {step} bytes")
-    axes.set_ylabel("offset of the row's first byte")
-    axes.yaxis.set_major_locator(MaxNLocator(min(max(rows - 1, 1), 10), integer=True, steps=[1, 2, 4, 8]))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda row, _: f"{int(row) * columns * step:,}"))
+    axes.set_ylabel("offset of the row" if rows * scale >= SHORTEST else "offset")
+    ticks = np.arange(0, rows, 2 ** max(math.ceil(math.log2(rows / TICKS)), 0))
+    axes.set_yticks(ticks, [f"{row * columns * step:,}" for row in ticks.tolist()])
     bits_bar(figure, exact_axes(figure, LEFT + across + BAR, TOP, BAR, down), "byte", 1)
     return figure
 

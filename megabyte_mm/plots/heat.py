@@ -26,9 +26,11 @@ DARK = "inferno"
 PALE = LinearSegmentedColormap.from_list("pale", ["#ffffff", "#fff0b8", "#fdc65f", "#f58634", "#e2502e"])
 """The colours behind text: all of them leave black letters legible."""
 DPI = 100
-TITLE = 13
+SHORTEST = 120
+"""Screen pixels of a colour bar at least, so that its label fits."""
+TITLE = 12
 """Points of the title's letters."""
-NAME = 60
+NAME = 64
 """Characters of a file's name that a title has room for."""
 MISSING = "\N{WHITE SQUARE}"
 """Stands for a character that matplotlib's own fonts cannot draw."""
@@ -40,10 +42,10 @@ def bits_per_byte(bits: Floats, end_bits: float, size: int) -> float:
 
 
 def heading(name: str, bits: Floats, end_bits: float, size: int) -> str:
-    """A file's name and what it costs, on one line. size: its bytes."""
-    total = f"{bits_per_byte(bits, end_bits, size):.3f} bits per byte" if size else "no bytes"
+    """A file's name, and below it what the file costs. size: its bytes."""
     end = f", END {end_bits:.1f} bits" if end_bits else ""
-    return " · ".join(filter(None, (_shortened(drawable(name)), f"{total} ({size:,} bytes{end})")))
+    total = f"{bits_per_byte(bits, end_bits, size):.3f} bits per byte ({size:,} bytes{end})" if size else "no bytes"
+    return f"{_shortened(drawable(name))}\n{total}"
 
 
 def drawable(text: str, font: str = "DejaVu Sans") -> str:
@@ -54,7 +56,7 @@ def drawable(text: str, font: str = "DejaVu Sans") -> str:
 
 def put_title(figure: Figure, title: str, height: float) -> None:
     """Write the title at the upper left. height: of the figure, in screen pixels."""
-    figure.text(0.02, 1 - 12 / height, title, fontsize=TITLE, va="top", parse_math=False)
+    figure.text(0.02, 1 - 12 / height, title, fontsize=TITLE, va="top", linespacing=1.4, parse_math=False)
 
 
 def exact_axes(figure: Figure, left: float, top: float, width: float, height: float) -> Axes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from megabyte_mm.plots.heat import (
@@ -20,9 +21,9 @@ from megabyte_mm.plots.heat import (
 
 ROOM = 420
 """Screen pixels that a small picture is enlarged to."""
-LEFT, TOP, GAP, BAR, RIGHT, BOTTOM = 56, 72, 64, 18, 84, 44
+LEFT, TOP, GAP, BAR, RIGHT, BOTTOM = 56, 96, 64, 18, 84, 44
 """Screen pixels around the two pictures and between them."""
-LEAST = 760
+LEAST = 640
 """Screen pixels that the title needs."""
 
 
@@ -47,6 +48,8 @@ def picture_heatmap(pixels_HWC: NDArray[np.uint8], bits_HW: Floats, name: str = 
     cost.imshow(bits_HW, DARK, vmin=0, vmax=RAW * channels, interpolation="nearest")
     picture.set_title(f"{width} x {height} pixels", fontsize=10)
     cost.set_title(f"bits per pixel, {bits_HW.mean():.2f} in the mean", fontsize=10)
-    bar = exact_axes(figure, LEFT + step[0] + across + BAR, TOP + step[1], BAR, down)
+    for axis in (picture.xaxis, picture.yaxis, cost.xaxis, cost.yaxis):
+        axis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
+    bar = exact_axes(figure, LEFT + step[0] + across + BAR, TOP, BAR, down + step[1])
     bits_bar(figure, bar, "pixel", channels)
     return figure

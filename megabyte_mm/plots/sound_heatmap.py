@@ -33,7 +33,7 @@ LOUDNESS = 80
 """Decibels below the loudest that the spectrogram goes down to."""
 HEARD = 0.025
 """Seconds of sound that each place of the spectrogram shows, about."""
-LEFT, TOP, GAP, BAR, RIGHT, BOTTOM = 76, 64, 22, 18, 84, 52
+LEFT, TOP, GAP, BAR, RIGHT, BOTTOM = 92, 76, 22, 18, 84, 52
 WAVE, SPECTROGRAM = (220, 120, 90), 240
 """Screen pixels: heights of the waveforms of one, two and more channels, and of the spectrogram."""
 
@@ -122,8 +122,12 @@ def _draw_waveform(axes: Axes, samples_T: Samples, bits_T: Floats, rate: int, by
     least = max(float(np.abs(samples_T.astype(np.int32)).max(initial=1)), 1.0) * 0.01
     strokes = np.stack([np.stack([middles, low - least], 1), np.stack([middles, high + least], 1)], 1)
     colours = ScalarMappable(Normalize(0, RAW * bytes_per_sample), COLOURS).to_rgba(columns.bits)
-    wide = max(COLUMNS / max(len(columns.bits), 1), 1.0) * 72 / DPI
-    axes.add_collection(LineCollection(list(strokes), colors=colours, linewidths=wide, capstyle="butt"))
+    wide = 1.5 * COLUMNS / max(len(columns.bits), 1) * 72 / DPI
+    axes.add_collection(
+        LineCollection(
+            list(strokes), colors=colours, linewidths=wide, capstyle="butt", antialiaseds=len(middles) < COLUMNS
+        )
+    )
     axes.set(ylim=(-1.08 * 100 * least, 1.08 * 100 * least), facecolor=GROUND)
 
 
@@ -132,8 +136,7 @@ def _draw_spectrogram(axes: Axes, samples_T: Floats, rate: int) -> None:
         axes.set_ylim(0, rate / 2)
         return
     loudness_FS = spectrogram(samples_T, rate)
-    half = 0.5 / rate
-    extent = (-half, (len(samples_T) - 1) / rate + half, 0, rate / 2)
+    extent = (0, len(samples_T) / rate, 0, rate / 2)
     top = loudness_FS.max()
     axes.imshow(loudness_FS, "gray_r", aspect="auto", origin="lower", extent=extent, vmin=top - LOUDNESS, vmax=top)
 

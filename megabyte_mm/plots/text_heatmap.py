@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from megabyte_mm.plots.characters import characters
-from megabyte_mm.plots.heat import DPI, PALE, RAW, Floats, bits_bar, drawable, exact_axes, heading, put_title
+from megabyte_mm.plots.heat import DPI, PALE, RAW, SHORTEST, Floats, bits_bar, drawable, exact_axes, heading, put_title
 
 FONT = "DejaVu Sans Mono"
 """Comes with matplotlib, so that a heatmap is the same everywhere."""
@@ -21,7 +21,7 @@ WIDE, HIGH = 9, 18
 """Screen pixels of a character."""
 POINTS = WIDE / (1233 / 2048) * 72 / DPI
 """The size at which the font's letters are just as wide."""
-LEFT, TOP, BAR, RIGHT, BOTTOM = 24, 64, 18, 84, 24
+LEFT, TOP, BAR, RIGHT, BOTTOM = 24, 72, 18, 84, 24
 SHOWN = {"\n": "↵", "\t": "→"}
 
 
@@ -48,10 +48,11 @@ def text_heatmap(data: bytes, bits: Floats, name: str = "", end_bits: float = 0.
     page = laid_out(found.text)
     shown, lines = len(page.rows), max(page.lines, 1)
     across, down = COLUMNS * WIDE, lines * HIGH
-    total = LEFT + across + RIGHT + 2 * BAR, TOP + down + BOTTOM
+    beside = min(max(down, SHORTEST), 2 * SHORTEST)
+    total = LEFT + across + RIGHT + 2 * BAR, TOP + max(down, beside) + BOTTOM
     figure = Figure(figsize=(total[0] / DPI, total[1] / DPI), dpi=DPI)
     title = heading(name, bits, end_bits, len(bits))
-    rest = f"\nthe first {shown:,} of {len(found.text):,} characters" if shown < len(found.text) else ""
+    rest = f" · the first {shown:,} of {len(found.text):,} characters" if shown < len(found.text) else ""
     put_title(figure, title + rest, total[1])
     cells = np.ones((lines, COLUMNS, 4))
     cells[page.rows, page.columns] = ScalarMappable(Normalize(0, RAW), PALE).to_rgba(found.levels[:shown])
@@ -60,7 +61,7 @@ def text_heatmap(data: bytes, bits: Floats, name: str = "", end_bits: float = 0.
     axes.set_axis_off()
     for row, column, piece in _pieces(found.text[:shown], page):
         axes.text(column, row + 0.74, piece, family=FONT, fontsize=POINTS, va="baseline", parse_math=False)
-    bits_bar(figure, exact_axes(figure, LEFT + across + BAR, TOP, BAR, min(down, 240)), "byte", 1, PALE)
+    bits_bar(figure, exact_axes(figure, LEFT + across + BAR, TOP, BAR, beside), "byte", 1, PALE)
     return figure
 
 
