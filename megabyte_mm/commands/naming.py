@@ -8,9 +8,9 @@ from pathlib import Path
 
 
 def unique_stems(files: Sequence[str | Path]) -> list[str]:
-    """The files' names without ending; where two are alike, with what tells them apart: folders, then the ending, then a number.
+    """The files' names without ending; where two are alike, with what tells them apart.
 
-    Raises ValueError where the same file is named twice.
+    First their folders, then the ending too, then a number. Raises ValueError where the same file is named twice.
     """
     stems = [Path(file).stem for file in files]
     if len(set(stems)) == len(files):

@@ -54,14 +54,14 @@ def test_a_sample_has_the_bits_of_its_own_bytes(encoding, tmp_path):
     width = {"pcm16": 2, "mulaw": 1}[encoding]
     second = next(axes for axes in figure.axes if axes.get_ylabel() == "channel 2")
     expected = bits.reshape(20, 2, width)[:, 1].sum(axis=1) / (8 * width)
-    np.testing.assert_allclose(second.collections[0].get_colors(), colormaps["plasma"](expected))
+    np.testing.assert_allclose(second.collections[0].get_edgecolor(), colormaps["plasma"](expected))
 
 
 def test_any_other_adapter_has_a_map_of_its_bytes(tmp_path):
     (tmp_path / "a.bin").write_bytes(bytes(range(70)))
     stream = FileAdapter().read(tmp_path / "a.bin")
     figure = heatmap(FileAdapter(), stream, np.arange(70.0))
-    assert figure.axes[0].images[0].get_array()[1, :6].tolist() == [64, 65, 66, 67, 68, 69]
+    assert np.asarray(figure.axes[0].images[0].get_array())[1, :6].tolist() == [64, 65, 66, 67, 68, 69]
 
 
 def test_surprise_is_what_the_stream_scores_with_its_end_last(text_model, tmp_path):

@@ -124,7 +124,8 @@ def test_longer_files_have_longer_rows_and_at_last_means():
     assert (rows.shape, step) == ((13, 8), 10)
     assert rows.reshape(-1)[:100].tolist() == [4.5 + 10 * cell for cell in range(100)]
     rows, step = byte_rows(np.ones(1005), columns=4, cells=100)
-    assert (np.nanmin(rows), np.nanmax(rows), step) == (1, 1, 11)
+    assert step == 11
+    assert set(rows[~np.isnan(rows)].tolist()) == {1}
 
 
 def test_what_the_font_lacks_is_a_square():

@@ -27,7 +27,7 @@ class Shown(HTMLParser):
         if tag == "i":
             values = dict(attrs)
             self.bits += [float(bits) for bits in values["title"].split()]
-            self.levels.append(int(re.match(r"q(\d+)", values["class"])[1]))
+            self.levels.append(int(values["class"].split()[0].removeprefix("q")))
 
     def handle_endtag(self, tag):
         self._inside = False
