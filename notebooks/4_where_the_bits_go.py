@@ -1,12 +1,5 @@
 # ---
 # jupyter:
-#   jupytext:
-#     notebook_metadata_filter: kernelspec
-#     text_representation:
-#       extension: .py
-#       format_name: percent
-#       format_version: '1.3'
-#       jupytext_version: 1.19.6
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -58,7 +51,7 @@ METHODS = ("plain", "strided")
 #
 # The model reads patches of 4 × 4 pixels. *Plain* reads each byte in its own patch. *Strided* reads the window twice,
 # the second time half a patch later, and takes for each byte the pass in which it stands in the first half of a patch.
-# Whether that helps depends on the model: see [evaluation](../docs/evaluation.md).
+# Whether that helps depends on the model: the page on evaluation says how.
 
 # %%
 image = load_model(IMAGE or small_model("image", MEDIA, RUNS / "image", STEPS))

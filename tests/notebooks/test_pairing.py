@@ -46,7 +46,8 @@ def test_no_output_is_committed(name):
     notebook = json.loads((FOLDER / f"{name}.ipynb").read_text(encoding="utf-8"))
     code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
     assert code
-    assert all(not cell["outputs"] and cell["execution_count"] is None for cell in code)
+    told = "jupyter nbconvert --clear-output --inplace notebooks/*.ipynb takes them out"
+    assert all(not cell["outputs"] and cell["execution_count"] is None for cell in code), told
 
 
 @pytest.mark.parametrize("name", NAMES)
