@@ -31,7 +31,7 @@ def picture_heatmap(pixels_HWC: NDArray[np.uint8], bits_HW: Floats, name: str = 
     """The picture and its map of bits per pixel, side by side, or one below the other where it is wide.
 
     pixels: (H, W, 1) grey or (H, W, 3) uint8. bits: (H, W), all channels of a pixel together. end_bits: what END costs,
-    told in the title. Every pixel is a square of screen pixels, without blur.
+    told in the title. Every pixel is a square of screen pixels, without blur; a side of over 1680 loses some.
     """
     height, width, channels = pixels_HWC.shape
     scale = scale_for(max(height, width), ROOM)

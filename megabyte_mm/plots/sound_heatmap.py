@@ -31,6 +31,8 @@ CHANNELS = 8
 """Waveforms at most."""
 LOUDNESS = 80
 """Decibels below the loudest that the spectrogram goes down to."""
+FAINT = -60
+"""Decibels below full scale at which the darkest grey stands at least, so that silence is white."""
 HEARD = 0.025
 """Seconds of sound that each place of the spectrogram shows, about."""
 LEFT, TOP, GAP, BAR, RIGHT, BOTTOM = 92, 76, 22, 18, 84, 52
@@ -137,7 +139,7 @@ def _draw_spectrogram(axes: Axes, samples_T: Floats, rate: int) -> None:
         return
     loudness_FS = spectrogram(samples_T, rate)
     extent = (0, len(samples_T) / rate, 0, rate / 2)
-    top = loudness_FS.max()
+    top = max(float(loudness_FS.max()), FAINT)
     axes.imshow(loudness_FS, "gray_r", aspect="auto", origin="lower", extent=extent, vmin=top - LOUDNESS, vmax=top)
 
 
@@ -145,7 +147,13 @@ def _draw_curve(axes: Axes, bits_T: Floats, rate: int, bytes_per_sample: int) ->
     columns = waveform_columns(np.zeros(len(bits_T), np.int16), bits_T, STRETCHES)
     middles = (columns.starts[:-1] + columns.starts[1:]) / 2 / rate
     beside = axes.twinx()
-    beside.plot(middles, columns.bits, color="#c2185b", linewidth=1.6, marker="." if len(middles) == 1 else "")
+    beside.plot(
+        middles,
+        np.minimum(columns.bits, RAW * bytes_per_sample),
+        color="#c2185b",
+        linewidth=1.6,
+        marker="." if len(middles) == 1 else "",
+    )
     beside.set(ylim=(0, RAW * bytes_per_sample))
     beside.set_ylabel("bits per sample", color="#c2185b")
     beside.tick_params(axis="y", colors="#c2185b")

@@ -41,7 +41,7 @@ i:hover {{ outline: 1px solid }}
 {classes}
 </style></head><body>
 <h1>{name}</h1>
-<p>{told}<br>bits per byte: 0 <span class="scale"></span> {raw} and more. Point at a character to see what it costs.</p>
+<p>{told}<br>bits per byte: 0 <span class="scale"></span> {raw} and more. Point at a character to see its bits.</p>
 <main>
 """
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 from matplotlib import colormaps
+from matplotlib.colors import to_rgba_array
 from PIL import Image
 
 from data_adapters import AudioAdapter, FileAdapter, ImageAdapter, TextAdapter
@@ -54,7 +55,7 @@ def test_a_sample_has_the_bits_of_its_own_bytes(encoding, tmp_path):
     width = {"pcm16": 2, "mulaw": 1}[encoding]
     second = next(axes for axes in figure.axes if axes.get_ylabel() == "channel 2")
     expected = bits.reshape(20, 2, width)[:, 1].sum(axis=1) / (8 * width)
-    np.testing.assert_allclose(second.collections[0].get_edgecolor(), colormaps["plasma"](expected))
+    np.testing.assert_allclose(to_rgba_array(second.collections[0].get_edgecolor()), colormaps["plasma"](expected))
 
 
 def test_any_other_adapter_has_a_map_of_its_bytes(tmp_path):
