@@ -6,6 +6,8 @@ PYTEST_ARGS ?= -n 2
 #     make oldest OLDEST_TORCH=2.13.0
 OLDEST_TORCH ?= 2.11.0
 OLDEST_VENV ?= .venv-oldest
+# Of each model that the notebooks train; they say how many are worth waiting for.
+NOTEBOOK_STEPS ?= 60
 # For each target of `make fuzz`.
 FUZZ_SECONDS ?= 60
 
@@ -16,7 +18,7 @@ NEW_VENV = "$(PYTHON)" -c 'import sys; v = sys.version_info[:2]; sys.exit(None i
 	&& "$(PYTHON)" -m venv --clear
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format docs servedocs bench fuzz oldest clean
+.PHONY: help demo test check format notebooks docs servedocs bench fuzz oldest clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -41,8 +43,17 @@ check: $(READY)  ## format, lint, types and the direction of the imports, as pre
 format: $(READY)  ## format the code and mend what the linter can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+	$(BIN)/jupytext --quiet --sync notebooks/*.py
 
-docs: $(READY)  ## build the docs into site/, warnings as errors; open site/index.html
+notebooks: $(READY)  ## run the notebooks, shortened, into docs/notebooks/
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,notebooks]'
+	MEGABYTE_MM_NOTEBOOK_STEPS=$(NOTEBOOK_STEPS) $(BIN)/python -m nbconvert --to notebook --execute \
+		--ExecutePreprocessor.timeout=600 --output-dir docs/notebooks notebooks/*.ipynb
+
+docs/notebooks:
+	$(MAKE) notebooks
+
+docs: $(READY) docs/notebooks  ## build the docs into site/, warnings as errors; open site/index.html
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,docs]'
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@! grep -rnoE '(src|<link[^>]* href)="https?://[^"]*' site --include='*.html' \
@@ -67,5 +78,5 @@ oldest:  ## run all tests with the oldest allowed versions, in a virtual environ
 	$(OLDEST_VENV)/bin/python -m pytest -q -W default $(PYTEST_ARGS)
 
 clean:  ## remove the virtual environments, caches and builds
-	rm -rf $(VENV) $(OLDEST_VENV) .venv-ci build dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(OLDEST_VENV) .venv-ci build dist site docs/notebooks .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

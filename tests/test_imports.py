@@ -12,8 +12,8 @@ ROOT = Path(__file__).parent.parent
 
 LEVELS = [
     {"cli"},
-    {"commands"},
-    {"training", "sharing"},
+    {"commands", "jupyter"},
+    {"training", "sharing", "inference"},
     {"data", "checkpoint", "writing", "generation", "evaluation", "compression", "plots", "costs", "reports"},
     {"models", "metrics", "views", "sharded", "coders", "hub"},
     {"alphabet", "archive", "exported", "provenance"},
@@ -30,6 +30,8 @@ OUTSIDE = {
     "data_adapters": (
         "commands",
         "data",
+        "inference",
+        "jupyter",
         "samples",
         "sharing",
         "checkpoint.py",

@@ -13,11 +13,12 @@ from data_adapters import load_class, write_atomically
 from data_adapters.exact import is_whole_file
 from megabyte_mm.checkpoint import Bundle, load_model
 from megabyte_mm.commands.media import class_of
-from megabyte_mm.commands.options import at_least_one, condition_number, pick_device
+from megabyte_mm.commands.options import at_least_one, pick_device
 from megabyte_mm.commands.packing import Packed, Source, execution_of, pack_files, settings_of
 from megabyte_mm.commands.progress import speedometer
 from megabyte_mm.compression.container import MODEL, SUFFIX, Container, Settings
 from megabyte_mm.data.files import walk
+from megabyte_mm.inference.continuing import condition_of
 from megabyte_mm.models import Execution
 
 
@@ -104,17 +105,14 @@ def _sources(bundle: Bundle, paths: Sequence[str], condition: str | None) -> lis
 
 
 def _source(bundle: Bundle, path: Path, folder: Path, name: str, condition: str | None) -> Source:
-    """How a file is read: by the modality that knows its ending, or by the first."""
-    suffix = path.suffix.lower()
-    readers = [one for one, its in bundle.modalities.items() if suffix in its.adapter.suffixes]
-    modality = next(iter(readers or bundle.modalities))
+    """How a file is read: of a mix, by the modality that is asked for, or that knows its ending, or by the first."""
     if len(bundle.modalities) > 1:
-        if condition is not None:
-            condition_number(bundle, condition)
-            modality = condition
-        return Source(path, name, modality, bundle.conditions.index(modality))
-    number = class_of(bundle, path, folder) if condition is None else condition_number(bundle, condition)
-    return Source(path, name, modality, number)
+        suffix = path.suffix.lower()
+        readers = [one for one, its in bundle.modalities.items() if suffix in its.adapter.suffixes]
+        modality = condition or next(iter([*readers, *bundle.modalities]))
+        return Source(path, name, modality, condition_of(bundle.of(modality), None))
+    number = class_of(bundle, path, folder) if condition is None else condition_of(bundle, condition)
+    return Source(path, name, next(iter(bundle.modalities)), number)
 
 
 def _check_targets(targets: Sequence[Path], overwrite: bool) -> None:

@@ -11,14 +11,15 @@ from typing import Literal
 
 import numpy as np
 
-from data_adapters import Adapter, Bytes, Format, TextAdapter, load_class
+from data_adapters import TextAdapter, load_class
 from megabyte_mm.checkpoint import Bundle, load_model
 from megabyte_mm.commands.live_text import LiveText
 from megabyte_mm.commands.media import refuse_other_modality
 from megabyte_mm.commands.naming import unique_stems
-from megabyte_mm.commands.options import at_least_one, condition_number, modality_of, pick_device
+from megabyte_mm.commands.options import at_least_one, modality_of, pick_device
 from megabyte_mm.commands.progress import speedometer
 from megabyte_mm.generation import Interrupted, Request, Sampling, continue_all, unseen
+from megabyte_mm.inference.continuing import beginning, condition_of, length_after, whole_units
 from megabyte_mm.models import Backend, Execution
 from megabyte_mm.writing import Continuations, file_names, write_continuations
 
@@ -74,10 +75,11 @@ def generate(
     at_least_one(num_samples=num_samples, batch_size=batch_size, length=length, window=window)
     bundle = load_model(checkpoint, pick_device(device), load_class(adapter) if adapter else None)
     bundle = modality_of(bundle, prefix, condition)
-    number = _condition(bundle, condition)
+    number = condition_of(bundle, condition)
     window = _window(bundle, window)
     starts = _read_prefixes(bundle, prefix, keep, window) if prefix else [_nothing(bundle, keep)]
-    requests = [Request(start.prefix, _length(bundle, start, length, window), num_samples, number) for start in starts]
+    lengths = [length_after(bundle.adapter, start, length, window) for start in starts]
+    requests = [Request(start.prefix, its, num_samples, number) for start, its in zip(starts, lengths, strict=True)]
     known_size = all(bundle.adapter.length_in(start.format) is not None for start in starts)
     sampling = Sampling(temperature, top_k, top_p, allow_end=not known_size)
     names = [name for start in starts for name in file_names(start.stem, num_samples, bundle.adapter, start.format)]
@@ -108,15 +110,6 @@ def _window(bundle: Bundle, asked: int | None) -> int:
         raise ValueError(f"--window {asked}: {error}") from error
 
 
-def _condition(bundle: Bundle, name: str | None) -> int:
-    if bundle.mixed:
-        return bundle.conditions.index(bundle.mixed)
-    if name is None and len(bundle.conditions) > 1:
-        classes = ", ".join(bundle.conditions[1:])
-        raise ValueError(f"this model was trained with classes; choose one with --condition: {classes}")
-    return 0 if name is None else condition_number(bundle, name)
-
-
 def _nothing(bundle: Bundle, keep: float | None) -> Continuations:
     if keep is not None:
         raise ValueError("--keep says how much of a --prefix is kept, and there is none")
@@ -129,9 +122,6 @@ def _nothing(bundle: Bundle, keep: float | None) -> Continuations:
 
 def _read_prefixes(bundle: Bundle, files: Sequence[str], keep: float | None, window: int) -> list[Continuations]:
     """What is kept of each file, and nothing drawn yet. What was converted, or cannot be seen, is said on stderr."""
-    share = (0.5 if bundle.adapter.whole else 1.0) if keep is None else keep
-    if not 0.0 <= share <= 1.0:
-        raise ValueError(f"--keep is {share}; it must be between 0 and 1")
     found: list[Continuations] = []
     sight = bundle.model.decoder(1, capacity=window, execution=Execution("eager"))
     try:
@@ -143,36 +133,13 @@ def _read_prefixes(bundle: Bundle, files: Sequence[str], keep: float | None, win
             raise ValueError(f"{file}: is a folder; --prefix takes files")
         refuse_other_modality(bundle.adapter, file)
         stream = bundle.adapter.read(file)
-        kept = _whole_units(bundle.adapter, stream.data, round(share * len(stream.data)), stream.format)
-        found.append(Continuations(stem, stream.format, kept, drawn=(), original=stream.data))
+        found.append(start := beginning(bundle.adapter, stream, stem, keep))
+        kept = start.prefix
         left_out = 0 if bundle.adapter.whole else unseen(len(kept), sight)
         seen = f"only the last {len(kept) - left_out} of {len(kept)} bytes are seen: the window holds {window}"
         for note in (*stream.notes, *([seen] if left_out else [])):
             print(f"{file}: {note}", file=sys.stderr)
     return found
-
-
-def _whole_units(adapter: Adapter, data: Bytes, length: int, format: Format) -> Bytes:
-    """The beginning of a stream, of at most so many bytes, that ends with a whole character, pixel or frame."""
-    cut = adapter.cut(data, length)
-    return data[: cut - cut % adapter.unit_in(format)]
-
-
-def _length(bundle: Bundle, start: Continuations, asked: int | None, window: int) -> int:
-    """How many bytes to draw: what was asked for in whole units, else to the stream's end, else a window."""
-    adapter, kept = bundle.adapter, len(start.prefix)
-    total, unit = adapter.length_in(start.format), adapter.unit_in(start.format)
-    wanted = None if asked is None else -(-asked // unit) * unit
-    if total is None and not adapter.whole:
-        return wanted or max(window // unit, 1) * unit
-    end = window if total is None else total
-    if adapter.whole and end > window:
-        raise ValueError(f"{start.stem}: {end} bytes in all, and this model's window holds {window}")
-    if end <= kept:
-        raise ValueError(f"--keep leaves nothing to draw of {start.stem}; choose a smaller share")
-    if wanted is not None and wanted > end - kept:
-        raise ValueError(f"--length {asked}: only {end - kept} bytes are left to the end of {start.stem}")
-    return wanted or end - kept
 
 
 def _prepare(folder: Path, names: Sequence[str], overwrite: bool) -> None:
@@ -188,7 +155,7 @@ def _prepare(folder: Path, names: Sequence[str], overwrite: bool) -> None:
 
 def _what_there_is(bundle: Bundle, made: Continuations) -> Continuations:
     """Of continuations that Ctrl-C cut short, those that have something new, in whole units."""
-    whole = [_whole_units(bundle.adapter, data, len(data), made.format) for data in made.drawn]
+    whole = [whole_units(bundle.adapter, data, len(data), made.format) for data in made.drawn]
     return replace(made, drawn=[data for data in whole if len(data) > len(made.prefix)])
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from data_adapters import ADAPTERS, Adapter, ByteStream, MediaError
 from megabyte_mm.checkpoint import Bundle
-from megabyte_mm.commands.options import condition_number, modality_of, reading
+from megabyte_mm.commands.options import modality_of, reading
 from megabyte_mm.data.files import walk
+from megabyte_mm.inference.continuing import condition_of
 
 Skipped = list[dict[str, str]]
 
@@ -96,7 +97,7 @@ def read_files(
     paths: as `files_to_read` gives them. condition: the class of all files; left out, each has that of the nearest
     folder that bears a class's name. Raises ValueError for a class that the model does not know.
     """
-    every = None if condition is None else condition_number(bundle, condition)
+    every = None if condition is None else condition_of(bundle, condition)
     if bundle.mixed:
         every = bundle.conditions.index(bundle.mixed)
     files, skipped = [], []

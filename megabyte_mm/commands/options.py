@@ -58,12 +58,3 @@ def reading(bundle: Bundle, file: str) -> str:
         told = f"{' and '.join(names)} read it" if names else "none reads it"
         raise ValueError(f"{file}: of this model's modalities, {', '.join(bundle.modalities)}, {told}; add --condition")
     return names[0]
-
-
-def condition_number(bundle: Bundle, name: str) -> int:
-    """The number of the class that --condition names. Raises ValueError for one that the model does not know."""
-    classes = ", ".join(bundle.conditions[1:])
-    if name not in bundle.conditions:
-        known = f"it knows {classes}" if classes else "it was trained without classes"
-        raise ValueError(f"--condition {name}: unknown to this model; {known}")
-    return bundle.conditions.index(name)

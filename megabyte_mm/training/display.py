@@ -19,6 +19,7 @@ NOISE = (
     # Advertising, and what our own first line says.
     "💡",
     "Seed set to",
+    "`Trainer.fit` stopped: `max_steps",
     "GPU available: False",
     "TPU available",
     "Using bfloat16 Automatic Mixed Precision",

@@ -153,12 +153,12 @@ def test_a_model_of_native_sizes_needs_a_prefix_that_fits(native_model, tmp_path
 def test_what_is_kept_must_leave_something_to_draw(grey_model, tmp_path):
     save_image(tmp_path / "cat.png", 8, 4)
     prefix = [str(tmp_path / "cat.png")]
-    with pytest.raises(ValueError, match="--keep leaves nothing to draw of cat"):
+    with pytest.raises(ValueError, match="keep leaves nothing to draw of cat"):
         generate(grey_model, str(tmp_path / "out"), prefix=prefix, keep=1.0)
-    with pytest.raises(ValueError, match="--length 17: only 16 bytes are left to the end of cat"):
+    with pytest.raises(ValueError, match="length 17: only 16 bytes are left to the end of cat"):
         generate(grey_model, str(tmp_path / "out"), prefix=prefix, length=17)
     for keep in (-0.1, 1.1, float("nan")):
-        with pytest.raises(ValueError, match=f"--keep is {keep}"):
+        with pytest.raises(ValueError, match=f"keep is {keep}"):
             generate(grey_model, str(tmp_path / "out"), prefix=prefix, keep=keep)
     with pytest.raises(ValueError, match="--keep says how much of a --prefix is kept"):
         generate(grey_model, str(tmp_path / "out"), keep=0.5)
@@ -342,14 +342,14 @@ def test_the_class_is_chosen_by_name(save_checkpoint, tmp_path):
     for name in ("cat", "7"):
         generate(model, str(tmp_path / name), condition=name, temperature=0, num_samples=1)
     assert contents(tmp_path / "cat") != contents(tmp_path / "7")
-    with pytest.raises(ValueError, match="choose one with --condition: cat, 7"):
+    with pytest.raises(ValueError, match="choose one with condition: cat, 7"):
         generate(model, str(tmp_path / "out"))
-    with pytest.raises(ValueError, match="--condition dog: unknown to this model; it knows cat, 7"):
+    with pytest.raises(ValueError, match="condition dog: unknown to this model; it knows cat, 7"):
         generate(model, str(tmp_path / "out"), condition="dog")
 
 
 def test_a_model_without_classes_says_so(text_model, tmp_path):
-    with pytest.raises(ValueError, match="--condition cat: unknown to this model; it was trained without classes"):
+    with pytest.raises(ValueError, match="condition cat: unknown to this model; it was trained without classes"):
         generate(text_model, str(tmp_path / "out"), condition="cat")
 
 

@@ -178,7 +178,7 @@ def test_the_class_is_that_of_the_folder_unless_it_is_given(save_checkpoint, tmp
             assert file["bits_per_byte"]["plain"] == pytest.approx(expected[name], rel=1e-5)
         told = "1 of 3 files, such as " + str(root / "elsewhere" / "x.txt") in capsys.readouterr().err
         assert told is (condition is None)
-    with pytest.raises(ValueError, match="--condition cow: unknown to this model; it knows cat, dog"):
+    with pytest.raises(ValueError, match="condition cow: unknown to this model; it knows cat, dog"):
         score(model, folders, condition="cow")
 
 
@@ -219,7 +219,7 @@ def test_conversions_are_told_in_one_line(save_checkpoint, tmp_path, capsys):
         (["a.txt", "--json", "gone/x.json"], "--json gone/x.json: no file can be written there"),
         (["a.txt", "--curves", "nothing"], "--curves nothing: no file can be written there"),
         (["a.txt", "--curves", "x.gif"], "--curves x.gif: the name must end in .png, .svg, .pdf"),
-        (["a.txt", "--condition", "cat"], "--condition cat: unknown to this model; it was trained without classes"),
+        (["a.txt", "--condition", "cat"], "condition cat: unknown to this model; it was trained without classes"),
         (["a.txt", "--device", "abacus"], "--device abacus: not available here"),
         (["--method", "plain"], "path"),
     ],

@@ -128,8 +128,11 @@ def test_other_programs_of_the_readme_are_there(words):
             makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
             missing = [target for target in targets if not re.search(rf"^{target}:", makefile, re.MULTILINE)]
             assert not missing, f"the Makefile has no target {missing}"
-        case ["pip", "install", "-c", constraints, "-e", "."]:
+        case ["pip", "install", "-c", constraints, "-e", target]:
             assert (ROOT / constraints).is_file()
+            assert target == "." or target.strip(".[]") in project["optional-dependencies"]
+        case ["jupyter", "lab", folder]:
+            assert (ROOT / folder).is_dir()
         case ["python3", "-m", "venv", venv] | [".", venv]:
             assert venv.split("/")[0] == ".venv"
         case [program, *_]:

@@ -1,0 +1,72 @@
+"""`megabyte-mm fit` from Python: a run with the same defaults, files and logs, in a folder."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from lightning.pytorch import Callback, Trainer, seed_everything
+
+from megabyte_mm.data.module import ByteData
+from megabyte_mm.training.callbacks import Throughput
+from megabyte_mm.training.checkpoints import AtomicCheckpointIO, BestCheckpoint, LastCheckpoint
+from megabyte_mm.training.cli import TRAINER_DEFAULTS, best_precision, check_writable
+from megabyte_mm.training.display import tidy_output
+from megabyte_mm.training.logs import loggers
+from megabyte_mm.training.module import ByteLM
+from megabyte_mm.training.signals import Interrupted, StopBetweenSteps
+
+log = logging.getLogger(__name__)
+
+MINUTES = 2.0
+"""Between two last.ckpt, as in the program."""
+
+
+def fit(
+    model: ByteLM,
+    data: ByteData,
+    folder: str | Path,
+    steps: int,
+    val_every: int | None = None,
+    callbacks: Sequence[Callback] = (),
+    seed: int = 0,
+) -> Path:
+    """Train a new model from Python, and return its best checkpoint.
+
+    `folder` receives best.ckpt, last.ckpt and logs/, in place of an earlier run's checkpoints. An interrupt (Jupyter's
+    stop button) ends the run after the step at hand, and last.ckpt is returned. val_every: steps between two
+    validations, at most `steps`; by default there is one at the end. Raises ValueError for settings that do not fit
+    the data, or a folder that cannot be written to.
+    """
+    folder = Path(folder)
+    best, last = folder / "best.ckpt", folder / "last.ckpt"
+    tidy_output()
+    check_writable(folder)
+    for path in (best, last):
+        path.unlink(missing_ok=True)
+    seed_everything(seed)
+    try:
+        trainer = _trainer(folder, steps, min(val_every or steps, steps), callbacks)
+        trainer.fit(model, datamodule=data)
+    except Interrupted as stop:
+        log.info("stopped by %s; what was learned is in %s", stop, last)
+        return last
+    return best
+
+
+def _trainer(folder: Path, steps: int, val_every: int, callbacks: Sequence[Callback]) -> Trainer:
+    settings = TRAINER_DEFAULTS | {
+        "default_root_dir": folder,
+        "max_steps": steps,
+        "val_check_interval": val_every,
+        "log_every_n_steps": min(TRAINER_DEFAULTS["log_every_n_steps"], val_every),
+        "precision": best_precision("auto"),
+        "logger": loggers(folder),
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+    }
+    own = [StopBetweenSteps(), Throughput(), BestCheckpoint(folder), LastCheckpoint(folder, MINUTES)]
+    trainer = Trainer(**settings, callbacks=[*callbacks, *own])
+    trainer.strategy.checkpoint_io = AtomicCheckpointIO()
+    return trainer

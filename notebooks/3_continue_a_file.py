@@ -1,0 +1,105 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 3 Continue a file
+#
+# A model is given the beginning of a file and draws what may follow: the lower half of a picture, the rest of a melody,
+# the next lines of a text. Nothing says that there is one right answer, so several are drawn, side by side.
+#
+# Name checkpoints and files of your own in the first cell. Where a checkpoint is `None`, the small model of the made-up
+# media is taken: that of notebook 2, or one that is trained here, in about a minute.
+
+# %%
+# %matplotlib inline
+import os
+from pathlib import Path
+
+from megabyte_mm import load_model
+from megabyte_mm.inference import continue_file
+from megabyte_mm.jupyter.showing import players, show_pictures, show_texts, show_waveforms
+from megabyte_mm.jupyter.sliders import sampling_sliders
+from megabyte_mm.jupyter.small import small_model
+from megabyte_mm.samples import make_samples
+
+# The variable makes the notebooks short where they are only checked.
+STEPS = int(os.environ.get("MEGABYTE_MM_NOTEBOOK_STEPS", "600"))
+MEDIA, RUNS = Path("../media"), Path("../runs/notebooks")
+make_samples(MEDIA)
+
+IMAGE = None  # or a path, such as "../runs/demo-image/best.ckpt" after `make demo`
+AUDIO = None
+TEXT = None
+PICTURE = MEDIA / "images" / "val" / "heart" / "0000.png"
+SOUND = MEDIA / "audio" / "val" / "0000.wav"
+MODULE = sorted((MEDIA / "text" / "val").glob("*.py"))[0]
+
+# %% [markdown]
+# ## A picture from its upper half
+
+# %%
+image = load_model(IMAGE or small_model("image", MEDIA, RUNS / "image", STEPS))
+show_pictures(
+    image.adapter,
+    {f"T = {t}": continue_file(image, PICTURE, keep=0.5, count=5, temperature=t) for t in (0.3, 0.7, 1.0)},
+)
+
+# %% [markdown]
+# **Temperature** divides the logits: below 1 the likely bytes become likelier still, at 0 only the likeliest is drawn.
+# **Top-p** draws among the likeliest bytes that together hold that probability, and never among the rest. Move the
+# sliders and press *draw*; they need a running notebook.
+
+
+# %%
+sampling_sliders(
+    lambda temperature, top_p, seed: show_pictures(
+        image.adapter,
+        {"": continue_file(image, PICTURE, keep=0.5, count=5, temperature=temperature, top_p=top_p, seed=seed)},
+    ),
+    temperature=0.7,
+)
+
+# %% [markdown]
+# ## A sound from its first second
+#
+# A melody of four seconds: a quarter is given, and a second is drawn after it. The same in players below.
+
+# %%
+audio = load_model(AUDIO or small_model("audio", MEDIA, RUNS / "audio", STEPS))
+song = continue_file(audio, SOUND, keep=0.25, length=8000, count=3, temperature=0.3)
+show_waveforms(audio.adapter, song)
+
+# %%
+players(audio.adapter, song)
+
+# %%
+sampling_sliders(
+    lambda temperature, top_p, seed: players(
+        audio.adapter,
+        continue_file(audio, SOUND, 0.25, 8000, 2, temperature=temperature, top_p=top_p, seed=seed),
+    ),
+    temperature=0.3,
+)
+
+# %% [markdown]
+# ## A text
+#
+# The end of what was given is faint, what was drawn is bold.
+
+# %%
+text = load_model(TEXT or small_model("text", MEDIA, RUNS / "text", STEPS))
+show_texts(text.adapter, continue_file(text, MODULE, keep=0.2, length=300, count=3, temperature=0.7))
+
+# %%
+sampling_sliders(
+    lambda temperature, top_p, seed: show_texts(
+        text.adapter,
+        continue_file(text, MODULE, 0.2, 300, 3, temperature=temperature, top_p=top_p, seed=seed),
+    ),
+    temperature=0.7,
+)
