@@ -19,7 +19,7 @@ NOISE = (
     # Advertising, and what our own first line says.
     "💡",
     "Seed set to",
-    "`Trainer.fit` stopped: `max_steps",
+    "`Trainer.fit` stopped: `max_steps",  # the checkpoint is named in the next line
     "GPU available: False",
     "TPU available",
     "Using bfloat16 Automatic Mixed Precision",

@@ -33,7 +33,6 @@ def test_a_run_leaves_its_files_and_a_resumed_one_adds_to_them(fit, root, capfd)
     assert [line.split(":")[0] for line in lines[1:]] == [
         "step 4/8",
         "step 8/8",
-        "`Trainer.fit` stopped",
         "run/best.ckpt",
     ]
     training = load_model(root / "best.ckpt").training
