@@ -68,11 +68,8 @@ def encode(
     for decoder, rows in _batches(model, [window for window, _ in windows], batch_size, execution):
         writers = [_Writer(windows[row][1], windows[row][0].known) for row in rows]
 
-        def told(t: int, probabilities_BV: Floats, writers: list[_Writer] = writers) -> Iterator[int]:
-            return (
-                writer.write(t, probabilities_V)
-                for writer, probabilities_V in zip(writers, probabilities_BV, strict=True)
-            )
+        def told(t: int, probabilities_BV: Floats, writers: list[_Writer] = writers) -> list[int]:
+            return [writers[row].write(t, probabilities_BV[row]) for row in range(len(probabilities_BV))]
 
         _walk(model, decoder, [windows[row][0] for row in rows], told, on_bytes)
         coded |= {row: writer.finish() for row, writer in zip(rows, writers, strict=True)}
@@ -94,8 +91,8 @@ def decode(
     for decoder, rows in _batches(model, [window for window, _ in windows], batch_size, execution):
         readers = [_Reader(*windows[row]) for row in rows]
 
-        def told(t: int, probabilities_BV: Floats, readers: list[_Reader] = readers) -> Iterator[int]:
-            return (reader.read(t, probabilities_BV[row : row + 1]) for row, reader in enumerate(readers))
+        def told(t: int, probabilities_BV: Floats, readers: list[_Reader] = readers) -> list[int]:
+            return [readers[row].read(t, probabilities_BV[row : row + 1]) for row in range(len(probabilities_BV))]
 
         _walk(model, decoder, [windows[row][0] for row in rows], told, on_bytes)
         found |= {row: reader.data for row, reader in zip(rows, readers, strict=True)}
@@ -129,10 +126,12 @@ def _walk(
     model: ByteModel,
     decoder: Decoder,
     windows: Sequence[Window],
-    told: Callable[[int, Floats], Iterator[int]],
+    told: Callable[[int, Floats], list[int]],
     on_bytes: Callable[[int], None],
 ) -> None:
-    """Step through windows of falling lengths. told: takes the place and its probabilities, and gives the symbols."""
+    """Step through windows of falling lengths. told: takes a place and the probabilities there, of
+    the rows that are not at their end, and gives their symbols.
+    """
     device = next(model.parameters()).device
     conditions_B = torch.tensor([window.condition for window in windows], device=device)
     nothing = torch.empty(0, dtype=torch.long, device=device)
@@ -143,7 +142,7 @@ def _walk(
             while windows[running - 1].length <= t:
                 running -= 1
                 decoder.retire(running)
-            symbols = list(told(t, probabilities(logits_BV[:running])))
+            symbols = told(t, probabilities(logits_BV[:running]))
             on_bytes(running)
             if t + 1 < windows[0].length:
                 symbols += [0] * (len(windows) - running)
