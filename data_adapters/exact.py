@@ -10,13 +10,16 @@ from __future__ import annotations
 import io
 import os
 import tempfile
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+import PIL
+import soundfile
+from PIL import Image, features
 
 from data_adapters.audio import AudioAdapter
 from data_adapters.base import Adapter, Bytes, ByteStream, MediaError, read_bytes
@@ -84,11 +87,15 @@ def take_apart(adapter: Adapter, path: str | os.PathLike[str], window: int, cont
     return parts or _in_windows({"kind": "bytes"}, np.frombuffer(content, np.uint8), window, 1)
 
 
-def given_back(adapter: Adapter, parts: Parts) -> bytes:
-    """What a checksum is to be taken of: the file, or the content where only that is kept."""
-    if parts.whole_file:
-        return put_together(adapter, parts.recipe, parts.pieces, parts.extra)
-    return b"".join(piece.tobytes() for piece in parts.pieces)
+def writers() -> str:
+    """The libraries that write files by recipes, with their versions: other ones may write other bytes."""
+    libraries = {
+        "pillow": PIL.__version__,
+        "zlib": zlib.ZLIB_RUNTIME_VERSION,
+        "webp": features.version("webp"),
+        "libsndfile": soundfile.__libsndfile_version__,
+    }
+    return ", ".join(f"{name} {version}" for name, version in libraries.items())
 
 
 def put_together(adapter: Adapter, recipe: Recipe, pieces: Sequence[Bytes], extra: bytes) -> bytes:
@@ -108,12 +115,14 @@ def put_together(adapter: Adapter, recipe: Recipe, pieces: Sequence[Bytes], extr
 
 
 def known_bytes(adapter: Adapter, recipe: Recipe, pieces: int) -> tuple[list[Mask | None], int]:
-    """`known` and `unit` of a file's parts, from its recipe."""
+    """`known` and `unit` of a file's parts, from its recipe. Raises ValueError where it has other pieces."""
     if recipe["kind"] != "tiles":
         return [None] * pieces, 1
     image = _image(adapter)
-    height, width = recipe["shape"]
+    height, width = map(int, recipe["shape"])
     assert image.size is not None
+    if -(-width // image.size[0]) * -(-height // image.size[1]) != pieces:
+        raise ValueError(f"{pieces} tiles of a picture of {width}x{height}")
     return all_fillings((height, width), image.size, image.unit, _scan(image)), image.unit
 
 

@@ -10,7 +10,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import product
+from itertools import chain, product
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,9 @@ COLOURS = {"L": 0, "RGB": 2}
 _LEVELS = {0: (0, 1), 1: (2, 3, 4, 5), 2: (6,), 3: (9, 8, 7)}
 """zlib's levels by the hint that its header gives of them."""
 _MEMORY = (8, 9)
-_STRATEGIES = (zlib.Z_FILTERED, zlib.Z_DEFAULT_STRATEGY, zlib.Z_RLE, zlib.Z_HUFFMAN_ONLY, zlib.Z_FIXED)
+_STRATEGIES = (zlib.Z_FILTERED, zlib.Z_DEFAULT_STRATEGY)
+_FAST_STRATEGIES = (zlib.Z_RLE, zlib.Z_HUFFMAN_ONLY, zlib.Z_FIXED)
+"""With these zlib gives the lowest hint at any level."""
 _PART = 2**16
 
 
@@ -54,10 +56,10 @@ def png_layout(content: bytes, pixels_HWC: Bytes) -> PngLayout | None:
         if parts is None:
             return None
         before, deflated, cuts, after = parts
-        lines = zlib.decompress(deflated)
+        height, line = pixels_HWC.shape[0], 1 + pixels_HWC[0].size
+        lines = zlib.decompressobj().decompress(deflated, height * line + 1)  # whatever more would come of it
     except (struct.error, zlib.error, IndexError):
         return None
-    height, line = pixels_HWC.shape[0], 1 + pixels_HWC[0].size
     if len(lines) != height * line:
         return None
     filters = lines[::line]
@@ -111,7 +113,9 @@ def _parameters(lines: bytes, deflated: bytes) -> tuple[int, int, int, int] | No
     window_bits, hint = (deflated[0] >> 4) + 8, deflated[1] >> 6
     if not 9 <= window_bits <= 15:
         return None
-    for strategy, level, memory in product(_STRATEGIES, _LEVELS[hint], _MEMORY):
+    tried = product(_STRATEGIES, _LEVELS[hint], _MEMORY)
+    fast = product(_FAST_STRATEGIES, (9, 6, 4, 1), _MEMORY) if hint == 0 else ()
+    for strategy, level, memory in chain(tried, fast):
         parameters = (level, window_bits, memory, strategy)
         if _makes(lines, parameters, deflated):
             return parameters

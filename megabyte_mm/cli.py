@@ -84,13 +84,19 @@ OURS = {
             "checkpoint": {},
             "file": {"nargs": "+", "metavar": "FILE"},
             "--content_only": {"action": "store_true"},
+            "--check": {"action": "store_true"},
             "--overwrite": {"action": "store_true"},
         },
     ),
     "decompress": Command(
         "give back the files that were compressed",
         "megabyte-mm decompress runs/image/best.ckpt photos.mbz --out photos/",
-        {"checkpoint": {}, "file": {"nargs": "+", "metavar": "FILE"}, "--overwrite": {"action": "store_true"}},
+        {
+            "checkpoint": {},
+            "file": {"nargs": "+", "metavar": "FILE"},
+            "--content_only": {"action": "store_true"},
+            "--overwrite": {"action": "store_true"},
+        },
     ),
     "report": Command(
         "build one HTML page of a run: curves, samples, other coders",

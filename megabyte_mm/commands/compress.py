@@ -9,17 +9,19 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
-from data_adapters import load_class, write_atomically
+from data_adapters import load_class, printable, write_atomically
 from data_adapters.exact import is_whole_file
 from megabyte_mm.checkpoint import Bundle, load_model
 from megabyte_mm.commands.media import class_of
 from megabyte_mm.commands.options import at_least_one, pick_device
-from megabyte_mm.commands.packing import Packed, Source, execution_of, pack_files, settings_of
+from megabyte_mm.commands.packing import Packed, Source, execution_of, pack_files, settings_of, unpack_files
 from megabyte_mm.commands.progress import speedometer
 from megabyte_mm.compression.container import MODEL, SUFFIX, Container, Settings
-from megabyte_mm.data.files import walk
 from megabyte_mm.inference.continuing import condition_of
 from megabyte_mm.models import Execution
+
+SHORT = 16
+"""Bytes of a block below which its last byte weighs more than the coder's precision."""
 
 
 def compress(
@@ -34,6 +36,7 @@ def compress(
     precision: Literal["float32", "bfloat16", "int8"] = "float32",
     adapter: str | None = None,
     json: str | None = None,
+    check: bool = False,
     overwrite: bool = False,
 ) -> None:
     """Compress files with a model, without loss: `decompress` gives back every byte.
@@ -56,6 +59,7 @@ def compress(
         precision: Round weights to bfloat16 or int8, which are read faster than float32.
         adapter: Import path of your own adapter class, for a model that was trained with one.
         json: A file that receives all figures.
+        check: Decompress all at once and compare, before anything is written. It takes twice the time.
         overwrite: Replace files of the same names.
     """
     at_least_one(batch_size=batch_size)
@@ -70,6 +74,8 @@ def compress(
     with speedometer(_total(sources), "compressed") as on_bytes:
         for group in _groups(sources, bundle.window * batch_size):
             made = pack_files(bundle, group, execution_of(settings), batch_size, content_only, on_bytes)
+            if check:
+                unpack_files(bundle, _container(settings, made), batch_size)
             if target.suffix != SUFFIX:
                 for its in made:
                     written += _write(target / (its.entry.name + SUFFIX), settings, [its])
@@ -88,10 +94,7 @@ def _sources(bundle: Bundle, paths: Sequence[str], condition: str | None) -> lis
     found: dict[Path, tuple[Path, str]] = {}
     for given in map(Path, paths):
         if given.is_dir():
-            below = sorted(walk(given))
-            if not below:
-                raise ValueError(f"{given}: no file in it")
-            found |= {file: (given, file.relative_to(given).as_posix()) for file in below}
+            found |= {file: (given, file.relative_to(given).as_posix()) for file in _below(given)}
         elif given.exists():
             found[given] = (given.parent, given.name)
         else:
@@ -102,6 +105,21 @@ def _sources(bundle: Bundle, paths: Sequence[str], condition: str | None) -> lis
             raise ValueError(f"{path} and {named[name]} would both be called {name}: compress them one by one")
         named[name] = path
     return [_source(bundle, path, folder, name, condition) for path, (folder, name) in found.items()]
+
+
+def _below(folder: Path) -> list[Path]:
+    """All files below a folder, hidden ones too. Raises ValueError for what is none and would be lost in silence."""
+    files = []
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            files.append(path)
+        elif path.is_symlink() or not path.is_dir():
+            raise ValueError(
+                f"{path}: is no file but a pipe, a device, or a link to a folder or to nothing: take it out"
+            )
+    if not files:
+        raise ValueError(f"{folder}: no file in it")
+    return files
 
 
 def _source(bundle: Bundle, path: Path, folder: Path, name: str, condition: str | None) -> Source:
@@ -141,11 +159,14 @@ def _total(sources: Sequence[Source]) -> int:
     return sum(source.path.stat().st_size for source in sources)
 
 
-def _write(target: Path, settings: Settings, packed: Sequence[Packed]) -> int:
-    container = Container(
+def _container(settings: Settings, packed: Sequence[Packed]) -> Container:
+    return Container(
         settings, [its.entry for its in packed], [its.blocks for its in packed], [its.extra for its in packed]
     )
-    content = container.pack()
+
+
+def _write(target: Path, settings: Settings, packed: Sequence[Packed]) -> int:
+    content = _container(settings, packed).pack()
     target.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(target, lambda temporary: temporary.write_bytes(content))
     return len(content)
@@ -171,32 +192,32 @@ def _figures(packed: Sequence[Packed], written: int) -> dict[str, object]:
 
 def _table(packed: Sequence[Packed], written: int) -> Iterator[str]:
     """A line for each file and for all, and what the range coder adds to the model's own bits."""
-    wide = max(len(its.entry.name) for its in packed)
+    names = [printable(its.entry.name) for its in packed]
+    wide = max(map(len, names))
     yield f"{'file':<{wide}}  {'bytes':>12}  {'compressed':>12}  {'bits per byte read':>18}"
-    for its in packed:
+    for name, its in zip(names, packed, strict=True):
         read = sum(its.entry.lengths)
         bits = f"{8 * its.size / read:.4f}" if read else "-"
-        yield f"{its.entry.name:<{wide}}  {its.entry.size:>12,}  {its.size:>12,}  {bits:>18}"
+        yield f"{name:<{wide}}  {its.entry.size:>12,}  {its.size:>12,}  {bits:>18}"
     size, read = sum(its.entry.size for its in packed), sum(sum(its.entry.lengths) for its in packed)
     bits = f"{8 * written / read:.4f}" if read else "-"
     yield f"{'all, headers too':<{wide}}  {size:>12,}  {written:>12,}  {bits:>18}"
     said, taken = sum(its.model_nats for its in packed) / math.log(2) / 8, sum(its.model_bytes for its in packed)
-    if said:
-        blocks = sum(its.entry.kinds.count(MODEL) for its in packed)
-        total = sum(len(its.entry.kinds) for its in packed)
-        yield (
-            f"{blocks} of {total} blocks by the model: {taken:,} bytes, {100 * (taken / said - 1):+.2f} % "
-            f"to its own {said:,.0f}"
-        )
+    blocks = sum(its.entry.kinds.count(MODEL) for its in packed)
+    total = sum(len(its.entry.kinds) for its in packed)
+    # A block of a few bytes may end up as none, and then a percentage says nothing.
+    more = f" ({100 * (taken / said - 1):+.2f} %)" if taken > SHORT * blocks else ""
+    yield f"{blocks} of {total} blocks by the model: {taken:,} bytes, {said:,.0f} by its own probabilities{more}"
 
 
 def _tell_kept_whole(packed: Sequence[Packed]) -> None:
-    """Say of which files the model saw bytes and not the pixels or samples that its training had."""
+    """Say of which files something else is kept than what the model's training saw, or than the file."""
     bent = [its.entry for its in packed if not is_whole_file(its.entry.recipe)]
     if bent:
-        told = f"{len(bent)} of {len(packed)} files, such as {bent[0].name}"
+        told = f"{len(bent)} of {len(packed)} files, such as {printable(bent[0].name)}"
         print(f"{told}: kept by their content alone; another file will be written of it", file=sys.stderr)
     whole = [its.entry for its in packed if its.entry.recipe["kind"] == "bytes"]
     if whole:
-        told = f"{len(whole)} of {len(packed)} files, such as {whole[0].name}"
-        print(f"{told}: taken as bytes, since the model's modality cannot make them again", file=sys.stderr)
+        told = f"{len(whole)} of {len(packed)} files, such as {printable(whole[0].name)}"
+        reason = "the model does not read them, cannot make them again, or would need more"
+        print(f"{told}: kept as they lie there, since {reason}", file=sys.stderr)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath
 
-from data_adapters import load_class, read_bytes, write_atomically
+from data_adapters import load_class, printable, read_bytes, write_atomically
 from data_adapters.exact import is_whole_file
 from megabyte_mm.checkpoint import Bundle, load_model
 from megabyte_mm.commands.options import at_least_one, pick_device
@@ -21,6 +21,7 @@ def decompress(
     batch_size: int = 64,
     device: str = "auto",
     adapter: str | None = None,
+    content_only: bool = False,
     overwrite: bool = False,
 ) -> None:
     """Give back the files that `compress` compressed, byte for byte, or say why not.
@@ -35,13 +36,15 @@ def decompress(
         batch_size: Windows decoded at the same time. It changes the speed alone.
         device: auto, cpu, cuda, cuda:1, mps, ..., of the kind that the files were compressed on.
         adapter: Import path of your own adapter class, for a model that was trained with one.
+        content_only: Where the libraries of this machine make another file of what is in it than those that compressed
+            it, write that other file, of the same pixels or samples.
         overwrite: Replace files of the same names in `out`.
     """
     at_least_one(batch_size=batch_size)
     bundle = load_model(checkpoint, pick_device(device), load_class(adapter) if adapter else None)
     containers = [_container(path) for path in file]
     targets = _targets(Path(out), file, containers, overwrite)
-    for path, settings in zip(file, [its.settings for its in containers], strict=True):
+    for settings, path in {its.settings: path for path, its in zip(file, containers, strict=True)}.items():
         _check_settings(path, settings, bundle)
     total = sum(
         length
@@ -53,12 +56,12 @@ def decompress(
     with speedometer(total, "decompressed") as on_bytes:
         for path, container, names in zip(file, containers, targets, strict=True):
             try:
-                contents = unpack_files(bundle, container, batch_size, on_bytes)
+                contents = unpack_files(bundle, container, batch_size, content_only, on_bytes)
             except ValueError as error:
                 raise ValueError(f"{path}: {error}") from error
             for target, content in zip(names, contents, strict=True):
                 _write(target, content)
-                print(target)
+                print(printable(str(target)))
 
 
 def _write(target: Path, content: bytes) -> None:
@@ -85,6 +88,8 @@ def _targets(out: Path, files: Sequence[str], containers: Sequence[Container], o
                 raise ValueError(
                     f"{path} and {taken[target]} both hold a {target.relative_to(out)}: take one at a time"
                 )
+            if target.is_dir() or set(target.parents) & set(taken):
+                raise ValueError(f"{path}: holds a file {target.relative_to(out)}, which is a folder elsewhere")
             if target.exists() and not overwrite:
                 raise ValueError(f"{target} exists already: choose another --out, or add --overwrite")
             taken[target] = path
@@ -92,8 +97,9 @@ def _targets(out: Path, files: Sequence[str], containers: Sequence[Container], o
 
 
 def _name(path: str, entry: Entry) -> Path:
-    name = PurePosixPath(entry.name)
-    if name.is_absolute() or not name.parts or ".." in name.parts or "\0" in entry.name or "\\" in entry.name:
+    # As this system reads it: elsewhere a backslash or a colon may be part of a name.
+    name = PurePath(entry.name)
+    if name.anchor or not name.parts or ".." in name.parts or "\0" in entry.name:
         raise ValueError(f"{path}: holds a file of the name {entry.name!r}, which would lead out of --out")
     return Path(name) if is_whole_file(entry.recipe) else _written_as(Path(name), entry)
 

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from data_adapters import Bytes, registry
-from data_adapters.exact import Parts, given_back, is_whole_file, known_bytes, put_together, take_apart
+from data_adapters import Adapter, Bytes, printable, registry
+from data_adapters.exact import Parts, is_whole_file, known_bytes, put_together, take_apart, writers
+from data_adapters.tiles import Mask
 from megabyte_mm.checkpoint import Bundle
 from megabyte_mm.compression.coding import Coded, Window, decode, encode
 from megabyte_mm.compression.container import (
@@ -23,8 +24,10 @@ from megabyte_mm.compression.container import (
     unpack_block,
 )
 from megabyte_mm.compression.fingerprint import model_fingerprint, numbers_fingerprint
-from megabyte_mm.models import Execution
-from megabyte_mm.models.steps import is_native
+from megabyte_mm.models import ByteModel, Execution
+
+_NONSENSE = (LookupError, TypeError, ValueError, ArithmeticError, AttributeError)
+"""What comes of a recipe that nobody wrote."""
 
 
 @dataclass(frozen=True)
@@ -59,16 +62,28 @@ class Packed:
 def settings_of(bundle: Bundle, execution: Execution) -> Settings:
     """By what this machine codes with a model. Raises ValueError for steps that it does not have."""
     adapters = {name: registry.spec(its.adapter) for name, its in bundle.modalities.items()}
-    like = next(bundle.model.parameters())
-    execution = Execution("native" if is_native(execution, like) else "eager", execution.precision)
+    execution = _resolved(bundle.model, execution)
     return Settings(
         model=model_fingerprint(bundle.model, {"window": bundle.window, "adapters": adapters}),
         numbers=numbers_fingerprint(bundle.model, execution),
-        device=like.device.type,
+        device=next(bundle.model.parameters()).device.type,
         backend=execution.backend,
         precision=execution.precision,
         torch=torch.__version__.partition("+")[0],
+        writers=writers(),
     )
+
+
+def _resolved(model: ByteModel, execution: Execution) -> Execution:
+    """What `auto` comes to here: two machines may find different things, whose numbers differ."""
+    if execution.backend != "auto":
+        return execution
+    native = Execution("native", execution.precision)
+    try:
+        model.decoder(1, execution=native)
+    except ValueError:  # no compiler, no CPU, or no such steps of this architecture
+        return Execution("eager", execution.precision)
+    return native
 
 
 def execution_of(settings: Settings) -> Execution:
@@ -97,8 +112,8 @@ def pack_files(
     ]
     coded = iter(encode(bundle.model, windows, batch_size, execution, on_bytes))
     return [
-        _packed(source, parts, given_back(adapter, parts), [next(coded) for _ in parts.pieces])
-        for source, parts, adapter in zip(sources, taken, adapters, strict=True)
+        _packed(source, adapter, parts, [next(coded) for _ in parts.pieces])
+        for source, adapter, parts in zip(sources, adapters, taken, strict=True)
     ]
 
 
@@ -106,13 +121,15 @@ def unpack_files(
     bundle: Bundle,
     container: Container,
     batch_size: int,
+    content_only: bool = False,
     on_bytes: Callable[[int], None] = lambda count: None,
 ) -> list[bytes]:
     """The contents of all files of a container, each compared with its checksum.
 
-    Raises ValueError, naming the file, where one is not what was compressed.
+    content_only: take what the model read as right, where other libraries make another file of it. Raises ValueError,
+    naming the file, where one is not what was compressed.
     """
-    plans = [known_bytes(bundle.of(its.modality).adapter, its.recipe, len(its.lengths)) for its in container.entries]
+    plans = [_plan(bundle, entry) for entry in container.entries]
     windows = [
         (Window(length, entry.condition, mask, unit), block)
         for entry, (known, unit), blocks in zip(container.entries, plans, container.blocks, strict=True)
@@ -126,17 +143,38 @@ def unpack_files(
             next(read) if kind == MODEL else np.frombuffer(unpack_block(kind, block, length), np.uint8)
             for kind, block, length in zip(entry.kinds, blocks, entry.lengths, strict=True)
         ]
-        contents.append(_content(bundle, entry, pieces, extra))
+        contents.append(_content(bundle, container.settings, entry, pieces, extra, content_only))
     return contents
 
 
-def _packed(source: Source, parts: Parts, given: bytes, coded: Sequence[Coded]) -> Packed:
+def _plan(bundle: Bundle, entry: Entry) -> tuple[list[Mask | None], int]:
+    """What of its blocks is known, and how far back. Raises ValueError for an entry that this model never gives."""
+    coded = [length for length, kind in zip(entry.lengths, entry.kinds, strict=True) if kind == MODEL]
+    if max(coded, default=0) > bundle.window or entry.condition >= len(bundle.conditions):
+        raise ValueError(f"{printable(entry.name)}: damaged: of a window or a condition that this model does not have")
+    try:
+        adapter = bundle.of(entry.modality).adapter
+        return known_bytes(adapter, entry.recipe, len(entry.lengths))
+    except _NONSENSE as error:
+        raise ValueError(f"{printable(entry.name)}: damaged: its recipe makes no sense ({error})") from error
+
+
+def _packed(source: Source, adapter: Adapter, parts: Parts, coded: Sequence[Coded]) -> Packed:
+    read = b"".join(piece.tobytes() for piece in parts.pieces)
+    given = put_together(adapter, parts.recipe, parts.pieces, parts.extra) if parts.whole_file else read
     kept = [_shortest(piece, its) for piece, its in zip(parts.pieces, coded, strict=True)]
+    kind, whole = pack_block(given)
+    if parts.whole_file and len(whole) < sum(len(block) for _, block in kept) + len(parts.extra):
+        # The file as it lies there is shorter than what is in it, as with a picture that its PNG packs better.
+        everything = [np.frombuffer(given, np.uint8)] if given else []
+        parts, read = Parts({"kind": "bytes"}, everything, [None] * len(everything), 1), given
+        kept, coded = [(kind, whole)] * len(everything), [Coded(b"", 0.0)] * len(everything)
     by_model = [(its, block) for its, (how, block) in zip(coded, kept, strict=True) if how == MODEL]
     entry = Entry(
         name=source.name,
         size=len(given),
         crc=zlib.crc32(given),
+        read_crc=zlib.crc32(read),
         modality=source.modality,
         condition=source.condition,
         recipe=parts.recipe,
@@ -155,18 +193,23 @@ def _shortest(piece: Bytes, coded: Coded) -> tuple[str, bytes]:
     return (MODEL, coded.data) if len(coded.data) < len(block) else (kind, block)
 
 
-def _content(bundle: Bundle, entry: Entry, pieces: Sequence[Bytes], extra: bytes) -> bytes:
-    wrong = (
-        f"{entry.name}: what came out is not what was compressed, and nothing is written of it: this machine computes "
-        "other probabilities, or other libraries write the file"
-    )
-    content_only = not is_whole_file(entry.recipe)
-    if content_only and zlib.crc32(np.concatenate(pieces).tobytes()) != entry.crc:
-        raise ValueError(wrong)
+def _content(
+    bundle: Bundle, settings: Settings, entry: Entry, pieces: Sequence[Bytes], extra: bytes, content_only: bool
+) -> bytes:
+    name = printable(entry.name)
+    if zlib.crc32(b"".join(piece.tobytes() for piece in pieces)) != entry.read_crc:
+        raise ValueError(
+            f"{name}: what came out is not what was compressed, and nothing is written of it: this machine computes "
+            "other probabilities than the one that compressed it"
+        )
     try:
         content = put_together(bundle.of(entry.modality).adapter, entry.recipe, pieces, extra)
-    except (LookupError, TypeError, ArithmeticError) as error:
-        raise ValueError(f"{entry.name}: damaged: its recipe makes no sense ({error})") from error
-    if not content_only and (len(content), zlib.crc32(content)) != (entry.size, entry.crc):
-        raise ValueError(wrong)
+    except _NONSENSE as error:
+        raise ValueError(f"{name}: damaged: its recipe makes no sense ({error})") from error
+    same = (len(content), zlib.crc32(content)) == (entry.size, entry.crc)
+    if not same and is_whole_file(entry.recipe) and not content_only:
+        raise ValueError(
+            f"{name}: its content is right, but {writers()} make another file of it than {settings.writers}, which "
+            "compressed it: decompress it with these, or add --content_only for another file of the same content"
+        )
     return content

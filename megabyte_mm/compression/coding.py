@@ -85,7 +85,8 @@ def decode(
 ) -> list[Bytes]:
     """The bytes of windows that `encode` coded with the same model, execution and kind of machine.
 
-    Other numbers give other bytes, without a word: whoever calls checks them.
+    Other numbers give other bytes, mostly without a word: whoever calls checks them. Raises ValueError where no bytes
+    at all can have been coded so.
     """
     found: dict[int, Bytes] = {}
     for decoder, rows in _batches(model, [window for window, _ in windows], batch_size, execution):
@@ -197,9 +198,15 @@ class _Reader:
         if known is not None and known[t]:
             symbol = int(self.data[t - self._window.unit])
         else:
-            symbol = int(self._coder.decode(self._family, probabilities_1V)[0])
+            symbol = self._next(probabilities_1V)
         self.data[t] = symbol
         return symbol
+
+    def _next(self, probabilities_1V: Floats) -> int:
+        try:
+            return int(self._coder.decode(self._family, probabilities_1V)[0])
+        except AssertionError as error:  # constriction's own, where no symbol fits
+            raise ValueError("its blocks are not what these probabilities make of any bytes") from error
 
 
 def _ended(coder: entropy.queue.RangeEncoder) -> bytes:

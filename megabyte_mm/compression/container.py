@@ -33,13 +33,14 @@ MODEL, STORED, ZSTD = "m", "s", "z"
 
 _FIXED = struct.Struct("<3sBIII")
 _LENGTH = struct.Struct("<I")
-_LONGEST_HEADER = 2**30
-"""Bytes that a header may claim to hold once it is unpacked: some ten million files."""
+_FREE, _RATIO = 2**24, 1000
+"""A header may claim to hold so many bytes once it is unpacked, and so many more for each that it has."""
 
 _PHRASES = (
     b'{"by":"pillow","format":"PNG","options":0}{"kind":"bytes"}{"kind":"around","head":44}.png.wav'
-    b'{"model":"","numbers":"","device":"cpu","backend":"native","precision":null,"torch":"2.13.0","files":{"name":['
-    b'".txt"],"size":[0],"crc":[0],"modality":[""],"condition":[0],"recipe":[{"kind":"written","format":{"modality":'
+    b'{"model":"","numbers":"","device":"cpu","backend":"native","precision":null,"torch":"2.13.0","writers":'
+    b'"pillow 13.0.0, zlib 1.2.13, webp 1.6.0, libsndfile 1.2.2","files":{"name":['
+    b'".txt"],"size":[0],"crc":[0],"read_crc":[0],"modality":[""],"condition":[0],"recipe":[{"kind":"written","format":{"modality":'
     b'"audio","rate":8000,"channels":1,"encoding":"pcm16"},"container":"wav"}],{"kind":"tiles","shape":[32,32],'
     b'"by":"zlib","cuts":[],"zlib":[9,15,8,1],"before":33,"filters":32}],"lengths":[[1024,3072]],"kinds":["mmmmmmmm"],'
     b'"sizes":[[]],"extra":[0]}}\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0 \0\0\0 \x08\x02\0\0\0\0\0\0\0IEND\xaeB`\x82'
@@ -51,15 +52,16 @@ _PHRASES = (
 class Entry:
     """What is said of a file.
 
-    name: to write it under, with / between folders. size, crc: length and CRC-32 of the file, or of its content where
-    the recipe gives that alone. modality, condition: how the model reads it. recipe: how it is put together. lengths:
-    bytes of each block as the model reads it; kinds and sizes: how it is kept, and in how many bytes; extra: length
-    of its extra bytes.
+    name: to write it under, with / between folders. size, crc: length and CRC-32 of the file, or of what is read where
+    the recipe keeps that alone. read_crc: CRC-32 of what the model reads, all blocks one after the other. modality,
+    condition: how the model reads it. recipe: how it is put together. lengths: bytes of each block as the model reads
+    it; kinds and sizes: how it is kept, and in how many bytes; extra: length of its extra bytes.
     """
 
     name: str
     size: int
     crc: int
+    read_crc: int
     modality: str
     condition: int
     recipe: Mapping[str, Any]
@@ -75,7 +77,11 @@ _COLUMNS = tuple(one.name for one in fields(Entry))
 
 @dataclass(frozen=True)
 class Settings:
-    """By what the blocks were coded: the fingerprints of model and numbers, and how the steps were computed."""
+    """By what the blocks were coded.
+
+    model, numbers: fingerprints. device, backend, precision: how the steps were computed. torch: its version. writers:
+    the libraries that write files of what is read.
+    """
 
     model: str
     numbers: str
@@ -83,6 +89,7 @@ class Settings:
     backend: str
     precision: str | None
     torch: str
+    writers: str
 
 
 @dataclass(frozen=True)
@@ -156,8 +163,8 @@ def _phrases() -> zstandard.ZstdCompressionDict:
 
 
 def _unpacked(packed: bytes) -> bytes:
-    if zstandard.frame_content_size(packed) > _LONGEST_HEADER:
-        raise ValueError("its header is too long")
+    if not 0 <= zstandard.frame_content_size(packed) <= _FREE + _RATIO * len(packed):
+        raise ValueError("too much would come of it")
     return zstandard.ZstdDecompressor(dict_data=_phrases()).decompress(packed)
 
 
@@ -186,7 +193,7 @@ def _cut(data: bytes, sizes: Sequence[int]) -> list[bytes]:
 
 def _check(entry: Entry) -> None:
     """Raise ValueError where an entry says what `pack` never does."""
-    counts = (entry.size, entry.crc, entry.condition, entry.extra, *entry.lengths, *entry.sizes)
+    counts = (entry.size, entry.crc, entry.read_crc, entry.condition, entry.extra, *entry.lengths, *entry.sizes)
     if not all(isinstance(count, int) and count >= 0 for count in counts):
         raise ValueError(f"{entry.name!r}: a count that is none")
     if not len(entry.lengths) == len(entry.kinds) == len(entry.sizes) or set(entry.kinds) - {MODEL, STORED, ZSTD}:
@@ -194,3 +201,5 @@ def _check(entry: Entry) -> None:
     for name in ("name", "modality", "kinds"):
         if not isinstance(getattr(entry, name), str):
             raise ValueError(f"{name} is no text")
+    if not isinstance(entry.recipe, dict) or not isinstance(entry.recipe.get("kind"), str):
+        raise ValueError(f"{entry.name!r}: no recipe")

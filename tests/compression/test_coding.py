@@ -1,0 +1,170 @@
+"""Windows coded by a model come back, whatever the model, the batch and the steps."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from megabyte_mm.compression.coding import Window, decode, encode, probabilities
+from megabyte_mm.compression.fingerprint import model_fingerprint, numbers_fingerprint
+from megabyte_mm.models import (
+    Execution,
+    MegabyteConfig,
+    PerceiverARConfig,
+    StackConfig,
+    TransformerConfig,
+)
+from megabyte_mm.models.steps import native_reason
+
+WINDOW = 24
+STACK = StackConfig(dim=16, layers=1, heads=2)
+
+
+def megabyte(seed=0, **options):
+    torch.manual_seed(seed)
+    return (
+        MegabyteConfig(
+            patch_size=4,
+            max_len=WINDOW,
+            global_stack=STACK,
+            local_stack=StackConfig(8, 1, 1),
+            conditions=3,
+            init_std=0.5,
+            **options,
+        )
+        .build()
+        .eval()
+    )
+
+
+def transformer():
+    torch.manual_seed(0)
+    return TransformerConfig(max_len=WINDOW, stack=STACK, conditions=3, init_std=0.5).build().eval()
+
+
+def perceiver_ar():
+    torch.manual_seed(0)
+    config = PerceiverARConfig(max_len=WINDOW, stack=STACK, latents=8, conditions=3, init_std=0.5)
+    return config.build().eval()
+
+
+MODELS = {
+    "megabyte": megabyte(),
+    "cross-patch": megabyte(cross_patch=2, conv_encoder=True),
+    "transformer": transformer(),
+    "perceiver_ar": perceiver_ar(),
+}
+EXECUTIONS = [
+    Execution(backend, precision)
+    for backend in ("eager", "native")
+    for precision in (None, "bfloat16", "int8")
+    if backend == "eager" or native_reason(torch.zeros(1)) is None
+]
+
+
+def some(lengths, seed=0, byte=None):
+    draw = np.random.default_rng(seed)
+    data = [draw.integers(0, 256, n, dtype=np.uint8) if byte is None else np.full(n, byte, np.uint8) for n in lengths]
+    return [(Window(n, int(draw.integers(3))), its) for n, its in zip(lengths, data, strict=True)]
+
+
+def decoded(model, windows, coded, batch, execution):
+    return decode(model, [(w, c.data) for (w, _), c in zip(windows, coded, strict=True)], batch, execution)
+
+
+@settings(max_examples=30)
+@given(
+    st.sampled_from(list(MODELS)),
+    st.lists(st.integers(0, WINDOW), min_size=0, max_size=7),
+    st.sampled_from(EXECUTIONS),
+    st.tuples(st.integers(1, 8), st.integers(1, 8)),
+    st.integers(0, 9),
+)
+def test_windows_come_back_from_other_batches_than_they_were_coded_in(name, lengths, execution, batches, seed):
+    if name == "perceiver_ar":
+        execution = Execution("eager")  # it has no other steps
+    windows = some(lengths, seed)
+    coded = encode(MODELS[name], windows, batches[0], execution)
+    back = decoded(MODELS[name], windows, coded, batches[1], execution)
+    assert [its.tolist() for its in back] == [its.tolist() for _, its in windows]
+
+
+def test_a_window_is_coded_alike_alone_and_among_others():
+    windows = some([WINDOW, 3, WINDOW, 17, 1])
+    together = encode(MODELS["megabyte"], windows, 5)
+    assert [encode(MODELS["megabyte"], [window])[0].data for window in windows] == [its.data for its in together]
+
+
+@torch.no_grad()
+def test_a_window_takes_the_nats_of_its_bytes_and_half_a_byte():
+    model = MODELS["megabyte"]
+    windows = some([WINDOW] * 50)
+    coded = encode(model, windows, 16)
+    ids = torch.from_numpy(np.stack([data for _, data in windows]).astype(np.int64))
+    conditions = torch.tensor([window.condition for window, _ in windows])
+    # END is never coded: its share goes to the bytes.
+    logits = model(ids, conditions)[..., :256]
+    nats = torch.nn.functional.cross_entropy(logits.transpose(1, 2), ids, reduction="none").sum(1)
+    assert [its.nats for its in coded] == pytest.approx(nats.tolist(), rel=1e-5)
+    over = sum(len(its.data) for its in coded) / len(coded) - nats.mean().item() / math.log(2) / 8
+    assert -0.2 < over < 1
+
+
+def test_a_known_byte_is_read_by_the_model_and_costs_nothing():
+    model, n = MODELS["megabyte"], 18
+    data = np.tile(np.array([7, 8, 9], np.uint8), n // 3)
+    data[:6] = [1, 2, 3, 4, 5, 6]
+    data[6:] = np.tile(data[3:6], 4)
+    known = np.arange(n) >= 6
+    all_known, windows = [(Window(n, 0, known, 3), data)], [(Window(n), data)]
+    coded = encode(model, all_known)
+    assert len(coded[0].data) < len(encode(model, windows)[0].data)
+    assert coded[0].nats == pytest.approx(encode(model, [(Window(6), data[:6])])[0].nats)
+    assert decoded(model, all_known, coded, 1, Execution())[0].tolist() == data.tolist()
+
+
+def test_a_diverged_model_still_gives_back_what_it_coded():
+    model = megabyte()
+    with torch.no_grad():
+        next(model.parameters()).fill_(math.nan)
+    windows = some([WINDOW, 5])
+    coded = encode(model, windows, 2)
+    assert len(coded[0].data) == pytest.approx(WINDOW, abs=1)
+    assert decoded(model, windows, coded, 1, Execution())[0].tolist() == windows[0][1].tolist()
+
+
+def test_probabilities_leave_no_room_to_end():
+    given = torch.full((2, 257), -3.0)
+    given[0, 256] = 50.0
+    given[1, 7] = math.inf
+    found = probabilities(given)
+    assert found.shape == (2, 256)
+    assert np.allclose(found, 1 / 256)
+
+
+def test_confident_models_code_bytes_that_they_think_impossible():
+    model = megabyte()
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.mul_(30)
+    windows = some([WINDOW] * 3) + some([WINDOW], byte=0)
+    coded = encode(model, windows, 4)
+    back = decoded(model, windows, coded, 3, Execution())
+    assert [its.tolist() for its in back] == [its.tolist() for _, its in windows]
+
+
+def test_fingerprints_tell_models_and_numbers_apart():
+    one, other = megabyte(0), megabyte(1)
+    about = {"window": WINDOW}
+    assert model_fingerprint(one, about) == model_fingerprint(megabyte(0), about)
+    with torch.no_grad():
+        nudged = megabyte(0)
+        last = list(nudged.parameters())[-1]
+        last.view(-1)[-1] = torch.nextafter(last.view(-1)[-1], torch.tensor(9.0))
+    prints = [model_fingerprint(m, about) for m in (one, other, nudged, MODELS["cross-patch"])]
+    assert len({*prints, model_fingerprint(one, {"window": 8})}) == 5
+    eager = [numbers_fingerprint(one, Execution("eager", precision)) for precision in (None, "bfloat16", "int8")]
+    assert len({*eager, numbers_fingerprint(other, Execution("eager"))}) == 4
