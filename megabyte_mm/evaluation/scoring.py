@@ -35,6 +35,12 @@ class Score:
     bytes: int
 
     @property
+    def bits(self) -> NDArray[np.float64]:
+        """Of each symbol, in the stream's order, an END last: (m,)."""
+        bits: NDArray[np.float64] = self.nats.astype(np.float64) / math.log(2)
+        return bits
+
+    @property
     def total_nats(self) -> float:
         """Of all symbols, END too."""
         return float(self.nats.sum(dtype=np.float64))

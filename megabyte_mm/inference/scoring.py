@@ -31,8 +31,7 @@ class ScoredFile:
     @property
     def bits(self) -> Floats:
         """Bits of each of the m symbols of the stream, in its order, an END last: (m,)."""
-        bits: Floats = self.score.nats / np.log(2.0)
-        return bits
+        return self.score.bits
 
 
 def score_files(
