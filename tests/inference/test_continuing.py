@@ -44,7 +44,9 @@ def test_a_class_is_taken_by_name_and_has_to_be_named(save_checkpoint, tmp_path)
         for name in ("cat", "dog")
     ]
     assert drawn[0] != drawn[1]
-    with pytest.raises(ValueError, match="choose one with condition: cat, dog"):
+    with pytest.raises(
+        ValueError, match="condition must be one of the classes that this model was trained with: cat, dog"
+    ):
         continue_file(bundle, tmp_path / "a.txt")
     with pytest.raises(ValueError, match="condition cow: unknown to this model; it knows cat, dog"):
         continue_file(bundle, tmp_path / "a.txt", condition="cow")

@@ -1,0 +1,10 @@
+"""What is wrong with an argument, for whoever called a function and for whoever typed an option."""
+
+from __future__ import annotations
+
+
+class UnfitArgumentError(ValueError):
+    """An argument that does not fit: its name as the function has it, and what is told of it; typed, it is --name."""
+
+    def __init__(self, name: str, told: str) -> None:
+        super().__init__(f"{name} {told}")
