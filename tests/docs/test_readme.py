@@ -204,14 +204,27 @@ def test_the_architecture_names_every_room():
     assert not unnamed, f"docs/architecture.md draws the packages without {unnamed}"
 
 
+EVERY_HELP = """
+import contextlib, os, runpy, sys
+from megabyte_mm.cli import main
+names = sys.argv[1:]
+for name in names:
+    if not os.path.isabs(name):
+        assert main([name, "--help"]) == 0
+        continue
+    sys.argv, sys.path[0] = [name, "--help"], os.path.dirname(name)
+    with contextlib.suppress(SystemExit):
+        runpy.run_path(name + ".py", run_name="__main__")
+"""
+"""In one process, since each imports torch and Lightning."""
+
+
 @pytest.fixture(scope="module")
 def known_options(tmp_path_factory):
     """The options of every command and of the benchmarks, and of every adapter as settings of data.adapter."""
     folder = tmp_path_factory.mktemp("help")
-    script = "import sys; from megabyte_mm.cli import main; [main([name, '--help']) for name in sys.argv[1:]]"
-    found = set(re.findall(r"--[\w.-]+", run("-c", script, *TRAINING, *OURS, folder=folder)))
-    for script in ("run.py", "train_step.py", "decode.py", "compare.py", "kills.py"):
-        found |= set(re.findall(r"--[\w.-]+", run(str(ROOT / "benchmarks" / script), "--help", folder=folder)))
+    scripts = [str(ROOT / "benchmarks" / name) for name in ("run", "train_step", "decode", "compare", "kills")]
+    found = set(re.findall(r"--[\w.-]+", run("-c", EVERY_HELP, *TRAINING, *OURS, *scripts, folder=folder)))
     for adapter in data_adapters.ADAPTERS.values():
         found |= {f"--data.adapter.{name}" for name in inspect.signature(adapter).parameters}
     for config in CONFIGS.values():
