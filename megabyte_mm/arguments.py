@@ -8,3 +8,10 @@ class UnfitArgumentError(ValueError):
 
     def __init__(self, name: str, told: str) -> None:
         super().__init__(f"{name} {told}")
+
+
+def at_least_one(**counts: int | None) -> None:
+    """Raise UnfitArgumentError for an argument that counts something and says 0 or less; None is fine."""
+    for name, count in counts.items():
+        if count is not None and count < 1:
+            raise UnfitArgumentError(name, f"is {count}; it must be at least 1")

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from data_adapters import Adapter, Bytes, ByteStream, Format
-from megabyte_mm.arguments import UnfitArgumentError
+from megabyte_mm.arguments import UnfitArgumentError, at_least_one
 from megabyte_mm.checkpoint import Bundle
 from megabyte_mm.generation import Request, Sampling, continue_all
 from megabyte_mm.writing import Continuations
@@ -33,6 +33,7 @@ def continue_file(
     class. Raises ValueError for arguments that do not fit the file or the model, MediaError for a file that cannot be
     read.
     """
+    at_least_one(length=length, count=count)
     stream = bundle.adapter.read(file)
     start = beginning(bundle.adapter, stream, Path(file).stem, keep)
     number = condition_of(bundle, condition)

@@ -430,7 +430,7 @@ def test_each_of_many_prefixes_is_continued_as_if_alone(text_model, tmp_path, no
 
 @pytest.mark.parametrize("option", ["num_samples", "batch_size", "length"])
 def test_counts_begin_at_one(text_model, tmp_path, option):
-    with pytest.raises(ValueError, match=f"--{option} is 0; it must be at least 1"):
+    with pytest.raises(ValueError, match=f"{option} is 0; it must be at least 1"):
         generate(text_model, str(tmp_path / "out"), **{str(option): 0})  # type: ignore[arg-type]
 
 

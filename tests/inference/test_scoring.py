@@ -40,3 +40,9 @@ def test_the_class_is_heeded(save_checkpoint, tmp_path):
     bundle = load_model(save_checkpoint(TextAdapter(), window=24, classes=["cat", "dog"]))
     (cat,), (dog,) = (score_files(bundle, [tmp_path / "a.txt"], condition=name) for name in ("cat", "dog"))
     assert not np.allclose(cat.bits, dog.bits)
+
+
+def test_a_batch_holds_at_least_a_window(save_checkpoint, tmp_path):
+    bundle = load_model(save_checkpoint(TextAdapter(), window=16))
+    with pytest.raises(ValueError, match="batch_size is 0; it must be at least 1"):
+        score_files(bundle, [], batch_size=0)
