@@ -95,11 +95,7 @@ def score(
         write_atomically(json, lambda temporary: temporary.write_text(text, encoding="utf-8"))
     if curves:
         _draw(curves, places)
-    if lost := [cost.path for cost in costs if not all(map(math.isfinite, cost.nats.values()))]:
-        raise ValueError(f"{lost[0]}: {DIVERGED}")
-    if skipped:
-        told = f"{skipped[0]['path']}: {skipped[0]['reason']}"
-        raise ValueError(f"{len(skipped)} of {len(costs) + len(skipped)} files could not be scored, such as {told}")
+    _refuse_gaps(costs, skipped)
 
 
 def _methods(asked: Sequence[str]) -> tuple[Method, ...]:
@@ -110,6 +106,15 @@ def _methods(asked: Sequence[str]) -> tuple[Method, ...]:
         if name not in METHODS:
             raise ValueError(f"--method {name}: known are {', '.join(METHODS)} and all")
     return cast("tuple[Method, ...]", tuple(dict.fromkeys(asked)))
+
+
+def _refuse_gaps(costs: Sequence[FileCost], skipped: Skipped) -> None:
+    """Raise ValueError where a file has no figure."""
+    if lost := [cost.path for cost in costs if not all(map(math.isfinite, cost.nats.values()))]:
+        raise ValueError(f"{lost[0]}: {DIVERGED}")
+    if skipped:
+        told = f"{skipped[0]['path']}: {skipped[0]['reason']}"
+        raise ValueError(f"{len(skipped)} of {len(costs) + len(skipped)} files could not be scored, such as {told}")
 
 
 def _check_outputs(json: str | None, curves: str | None, heatmap: str | None) -> None:
