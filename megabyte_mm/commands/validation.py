@@ -128,11 +128,11 @@ FEW = 6
 
 
 def _passages(file: Piece, score: Score, window: int) -> Iterator[Piece]:
-    data = file.stream.data
+    data, bits = file.stream.data, score.bits
     for start in range(0, len(data) - window // 2, window):
         part = data[start : start + window]
-        bits = float(score.bits[start : start + len(part)].mean())
-        yield Piece(f"{file.name}, from byte {start:,}", ByteStream(part, file.stream.format), bits)
+        mean = float(bits[start : start + len(part)].mean())
+        yield Piece(f"{file.name}, from byte {start:,}", ByteStream(part, file.stream.format), mean)
 
 
 def content_of(adapter: Adapter, stream: ByteStream) -> Content:
