@@ -12,7 +12,7 @@ import os
 import tempfile
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +54,7 @@ class Parts:
 
     pieces: what a model reads, one after the other, each (n,) uint8 of at most a window. known: of each piece which
     bytes are those `unit` places before, so that nobody need tell them, or None. extra: bytes beside. Together
-    with the recipe they are the file.
+    with the recipe they are `given`: the file's content, or what is in the pieces where the recipe keeps that alone.
     """
 
     recipe: Recipe
@@ -62,6 +62,7 @@ class Parts:
     known: list[Mask | None]
     unit: int
     extra: bytes = b""
+    given: bytes = b""
 
     @property
     def whole_file(self) -> bool:
@@ -82,9 +83,11 @@ def take_apart(adapter: Adapter, path: str | os.PathLike[str], window: int, cont
             parts = _by_content(adapter, path, content, window, content_only)
         except MediaError:
             parts = None  # damaged, or of another kind than its name says: bytes like any others
-    if parts and parts.whole_file and put_together(adapter, parts.recipe, parts.pieces, parts.extra) != content:
-        parts = None
-    return parts or _in_windows({"kind": "bytes"}, np.frombuffer(content, np.uint8), window, 1)
+    if parts and not parts.whole_file:
+        return replace(parts, given=b"".join(piece.tobytes() for piece in parts.pieces))
+    if parts and put_together(adapter, parts.recipe, parts.pieces, parts.extra) == content:
+        return replace(parts, given=content)
+    return replace(_in_windows({"kind": "bytes"}, np.frombuffer(content, np.uint8), window, 1), given=content)
 
 
 def writers() -> str:

@@ -12,7 +12,7 @@ import soundfile
 
 from megabyte_mm.plots import runs
 from megabyte_mm.plots.inline import inline_svg
-from megabyte_mm.reports.media import waveform
+from megabyte_mm.reports.media import escaped, waveform
 from megabyte_mm.reports.run import Points
 
 MIME = {".png": "image/png", ".wav": "audio/wav"}
@@ -141,15 +141,9 @@ def _player(path: Path, given: float) -> str:
 def _text(path: Path, given: float) -> str:
     text = path.read_bytes()
     parts = (("given", text[: int(given)]), ("drawn", text[int(given) :]))
-    spans = (f'<span class="{kind}">{_printable(part)}</span>' for kind, part in parts)
+    spans = (f'<span class="{kind}">{escaped(part)}</span>' for kind, part in parts)
     return f"<pre>{''.join(spans)}</pre>"
 
 
 def _data_uri(path: Path) -> str:
     return f"data:{MIME[path.suffix]};base64,{base64.b64encode(path.read_bytes()).decode('ascii')}"
-
-
-def _printable(text: bytes) -> str:
-    """Escaped for HTML, with a replacement character for what is not UTF-8 or not printable."""
-    decoded = text.decode("utf-8", errors="replace")
-    return html.escape("".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in decoded))

@@ -174,6 +174,7 @@ def _run(name: str, arguments: list[str]) -> None:
         return
     from jsonargparse import ArgumentError, ArgumentParser
 
+    from megabyte_mm.arguments import UnfitArgumentError
     from megabyte_mm.helptext import ExamplesFormatter
 
     function, command = find_function(name), OURS[name]
@@ -195,7 +196,10 @@ def _run(name: str, arguments: list[str]) -> None:
         raise ValueError(str(error)) from error
     if module := values.pop("import", None):
         _import_own(module)
-    function(**values)
+    try:
+        function(**values)
+    except UnfitArgumentError as error:
+        raise ValueError(f"--{error}") from error
 
 
 def find_function(name: str) -> Callable[..., None]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import PurePath, PurePosixPath
 from types import MappingProxyType
 from typing import Any
+from urllib.parse import urlsplit
 
 Nested = Mapping[str, Any]
 NOTHING: Nested = MappingProxyType({})
@@ -18,7 +20,7 @@ LONGEST = 200
 class Provenance:
     """What a checkpoint knows of its run; None, or empty, where it does not know.
 
-    steps: updates. bytes: read in training, each time they were read. data_name: the last part of the data's path.
+    steps: updates. bytes: read in training, each time they were read. data_name: as the function of that name tells it.
     data: files and bytes of each split, by source; the only source is named "". val_bpb: bits per byte of the latest
     validation, by source, "" for all together. best_val_bpb: the lowest of the run so far. method: how validation read
     the model.
@@ -35,6 +37,14 @@ class Provenance:
     def values(self) -> dict[str, Any]:
         """Plain values, without what is not known; `from_values` reads them."""
         return {name: value for name, value in asdict(self).items() if value not in (None, "", {})}
+
+
+def data_name(path: str) -> str:
+    """The last part of the data's path: of where it lies, and of what a URL says to be let in, nothing is told."""
+    if "://" not in path:
+        return PurePath(path).name
+    url = urlsplit(path)
+    return PurePosixPath(url.path).name or url.hostname or ""
 
 
 def from_values(values: Any) -> Provenance:

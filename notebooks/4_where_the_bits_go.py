@@ -23,8 +23,8 @@ from pathlib import Path
 from IPython.display import display
 
 from megabyte_mm import load_model
-from megabyte_mm.commands.heatmaps import heatmap
 from megabyte_mm.inference import score_files
+from megabyte_mm.inference.heatmap import heatmap
 from megabyte_mm.inference.scoring import bits_by_place
 from megabyte_mm.jupyter.showing import framed
 from megabyte_mm.jupyter.small import small_model

@@ -103,8 +103,10 @@ def test_a_mistake_is_told_in_one_line(arguments, told, capsys, tmp_path, monkey
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["--temperature", "-1"], "temperature is -1.0; it must be a number from 0 up"),
-        (["--top_p", "0"], "top_p is 0.0; it must be above 0 and at most 1"),
+        (["--temperature", "-1"], "--temperature is -1.0; it must be a number from 0 up"),
+        (["--top_p", "0"], "--top_p is 0.0; it must be above 0 and at most 1"),
+        (["--prefix", "notes.txt", "--keep", "2"], "--keep is 2.0; it must be between 0 and 1"),
+        (["--condition", "cat"], "--condition cat: unknown to this model; it was trained without classes"),
         (["--prefix", "song.mid"], "song.mid: cannot be read: No such file or directory"),
         (["--prefix", "folder"], "folder: is a folder; --prefix takes files"),
         (["--prefix", "cat.png"], "cat.png: a file of image; this model reads text (.txt"),
@@ -115,6 +117,7 @@ def test_a_mistake_is_told_in_one_line(arguments, told, capsys, tmp_path, monkey
 def test_a_mistake_beside_a_good_model_is_told_in_one_line(arguments, told, capsys, tmp_path, monkeypatch, model):
     monkeypatch.chdir(tmp_path)
     Path("folder").mkdir()
+    Path("notes.txt").write_text("la la")
     Image.new("L", (8, 8)).save("cat.png")
     got = mistake(capsys, "generate", model, *(["--out", "o"] if "--out" not in arguments else []), *arguments)
     assert got.startswith(f"megabyte-mm generate: error: {told}")

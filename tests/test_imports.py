@@ -16,7 +16,7 @@ LEVELS = [
     {"training", "sharing", "inference"},
     {"data", "checkpoint", "writing", "generation", "evaluation", "compression", "plots", "costs", "reports"},
     {"models", "metrics", "views", "sharded", "coders", "hub"},
-    {"alphabet", "archive", "exported", "provenance"},
+    {"alphabet", "archive", "arguments", "exported", "provenance"},
 ]
 """The rooms of megabyte_mm, top to bottom: a room may import those of every lower level."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path, PurePath
 
@@ -46,6 +47,7 @@ def decompress(
     targets = _targets(Path(out), file, containers, overwrite)
     for settings, path in {its.settings: path for path, its in zip(file, containers, strict=True)}.items():
         _check_settings(path, settings, bundle)
+    _check_room(Path(out), sum(entry.size for container in containers for entry in container.entries))
     total = sum(
         length
         for container in containers
@@ -94,6 +96,14 @@ def _targets(out: Path, files: Sequence[str], containers: Sequence[Container], o
                 raise ValueError(f"{target} exists already: choose another --out, or add --overwrite")
             taken[target] = path
     return targets
+
+
+def _check_room(out: Path, size: int) -> None:
+    """Raise ValueError where a disk does not hold what comes out: a small container may say that it is enormous."""
+    folder = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.is_dir())
+    free = shutil.disk_usage(folder).free
+    if size > free:
+        raise ValueError(f"{out}: {size:,} bytes would come out, and {free:,} are free there")
 
 
 def _name(path: str, entry: Entry) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,8 +13,9 @@ from megabyte_mm.checkpoint import Bundle, load_model
 from megabyte_mm.commands.media import by_modality, read_files
 from megabyte_mm.commands.options import pick_device
 from megabyte_mm.commands.progress import speedometer
-from megabyte_mm.evaluation.scoring import score_streams
+from megabyte_mm.evaluation.scoring import bits_per_byte, check_finite, score_streams
 from megabyte_mm.generation import Request, Sampling, continue_all
+from megabyte_mm.inference.scoring import common_unit
 from megabyte_mm.sharing.card import Card, Scored
 from megabyte_mm.sharing.folder import STEM, check_place, write_folder, write_model
 from megabyte_mm.writing import Continuations
@@ -106,14 +106,12 @@ def _score(bundle: Bundle, data: str) -> dict[str, Scored]:
     for one, paths in by_modality(bundle, [data], None):
         files, _ = read_files(one, paths, bundle.window)
         streams = [(file.stream.data, file.condition) for file in files]
-        unit = math.lcm(one.adapter.unit, *(one.adapter.unit_in(file.stream.format) for file in files))
+        unit = common_unit(one.adapter, [file.stream for file in files])
         total, window = sum(len(stream) for stream, _ in streams), max(bundle.window // unit, 1) * unit
         if not total:
             raise ValueError(f"--data {data}: no byte in it could be read")
         with speedometer(total, "scored") as on_bytes:
-            scores = score_streams(one.model, streams, window, unit, one.fixed_length, on_bytes=on_bytes)
-            nats = math.fsum(score.total_nats for score in scores)
-        if not math.isfinite(nats):
-            raise ValueError("the model's output is not finite: its training has diverged; take an earlier checkpoint")
-        found[one.mixed] = Scored(nats / total / math.log(2), len(files), total)
+            scores = list(score_streams(one.model, streams, window, unit, one.fixed_length, on_bytes=on_bytes))
+        check_finite(scores)
+        found[one.mixed] = Scored(bits_per_byte(scores), len(files), total)
     return found

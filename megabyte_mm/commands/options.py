@@ -5,14 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from megabyte_mm.arguments import at_least_one
 from megabyte_mm.checkpoint import Bundle
 
-
-def at_least_one(**counts: int | None) -> None:
-    """Raise ValueError for an option that counts something and says 0 or less; None is fine."""
-    for name, count in counts.items():
-        if count is not None and count < 1:
-            raise ValueError(f"--{name} is {count}; it must be at least 1")
+__all__ = ["at_least_one", "modality_of", "pick_device", "reading"]
 
 
 def pick_device(name: str) -> str:

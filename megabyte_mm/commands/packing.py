@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from data_adapters import Adapter, Bytes, printable, registry
+from data_adapters import Bytes, MediaError, printable, registry
 from data_adapters.exact import Parts, is_whole_file, known_bytes, put_together, take_apart, writers
 from data_adapters.tiles import Mask
 from megabyte_mm.checkpoint import Bundle
@@ -100,10 +100,8 @@ def pack_files(
     on_bytes: Callable[[int], None] = lambda count: None,
 ) -> list[Packed]:
     """The files compressed, their windows in common batches. Raises MediaError for one that cannot be read."""
-    adapters = [bundle.of(source.modality).adapter for source in sources]
     taken = [
-        take_apart(adapter, source.path, bundle.window, content_only)
-        for adapter, source in zip(adapters, sources, strict=True)
+        take_apart(bundle.of(source.modality).adapter, source.path, bundle.window, content_only) for source in sources
     ]
     windows = [
         (Window(len(piece), source.condition, known, parts.unit), piece)
@@ -112,8 +110,8 @@ def pack_files(
     ]
     coded = iter(encode(bundle.model, windows, batch_size, execution, on_bytes))
     return [
-        _packed(source, adapter, parts, [next(coded) for _ in parts.pieces])
-        for source, adapter, parts in zip(sources, adapters, taken, strict=True)
+        _packed(source, parts, [next(coded) for _ in parts.pieces])
+        for source, parts in zip(sources, taken, strict=True)
     ]
 
 
@@ -159,9 +157,8 @@ def _plan(bundle: Bundle, entry: Entry) -> tuple[list[Mask | None], int]:
         raise ValueError(f"{printable(entry.name)}: damaged: its recipe makes no sense ({error})") from error
 
 
-def _packed(source: Source, adapter: Adapter, parts: Parts, coded: Sequence[Coded]) -> Packed:
-    read = b"".join(piece.tobytes() for piece in parts.pieces)
-    given = put_together(adapter, parts.recipe, parts.pieces, parts.extra) if parts.whole_file else read
+def _packed(source: Source, parts: Parts, coded: Sequence[Coded]) -> Packed:
+    given, read = parts.given, b"".join(piece.tobytes() for piece in parts.pieces)
     kept = [_shortest(piece, its) for piece, its in zip(parts.pieces, coded, strict=True)]
     kind, whole = pack_block(given)
     if parts.whole_file and len(whole) < sum(len(block) for _, block in kept) + len(parts.extra):
@@ -204,6 +201,8 @@ def _content(
         )
     try:
         content = put_together(bundle.of(entry.modality).adapter, entry.recipe, pieces, extra)
+    except MediaError:
+        raise  # of the disk that it is written on
     except _NONSENSE as error:
         raise ValueError(f"{name}: damaged: its recipe makes no sense ({error})") from error
     same = (len(content), zlib.crc32(content)) == (entry.size, entry.crc)

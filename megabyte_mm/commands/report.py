@@ -184,9 +184,10 @@ def _measure(bundle: Bundle, data: ByteData, limits: Limits, budget: Budget, not
 
 
 def _compared(files: ValidationFiles, scores: Sequence[Score], window: int, budget: Budget) -> Files:
-    from megabyte_mm.commands.validation import coder_rows, model_bits, pieces
+    from megabyte_mm.commands.validation import coder_rows, pieces
+    from megabyte_mm.evaluation.scoring import bits_per_byte
 
-    model = CoderRow("this model", "its weights not counted", model_bits(scores), own=True)
+    model = CoderRow("this model", "its weights not counted", bits_per_byte(scores), own=True)
     rows = sorted([model, *coder_rows(files)], key=lambda row: (row.each is None, row.each or 0))
     found = pieces(files, scores, window)
     count = min(ENDS[kind_of(files.adapter.output_suffix)], len(found) // 2)

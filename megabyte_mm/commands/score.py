@@ -17,7 +17,8 @@ from megabyte_mm.commands.progress import speedometer
 from megabyte_mm.evaluation.curves import Curves
 from megabyte_mm.evaluation.methods import METHODS, Method, check_method
 from megabyte_mm.evaluation.report import FileCost, as_values, table
-from megabyte_mm.evaluation.scoring import Score, score_streams
+from megabyte_mm.evaluation.scoring import DIVERGED, Score, score_streams
+from megabyte_mm.inference.scoring import common_unit
 
 FIGURES = (".png", ".svg", ".pdf")
 
@@ -94,13 +95,7 @@ def score(
         write_atomically(json, lambda temporary: temporary.write_text(text, encoding="utf-8"))
     if curves:
         _draw(curves, places)
-    if lost := [cost.path for cost in costs if not all(map(math.isfinite, cost.nats.values()))]:
-        raise ValueError(
-            f"{lost[0]}: the model's output is not finite: its training has diverged; take an earlier checkpoint"
-        )
-    if skipped:
-        told = f"{skipped[0]['path']}: {skipped[0]['reason']}"
-        raise ValueError(f"{len(skipped)} of {len(costs) + len(skipped)} files could not be scored, such as {told}")
+    _refuse_gaps(costs, skipped)
 
 
 def _methods(asked: Sequence[str]) -> tuple[Method, ...]:
@@ -111,6 +106,15 @@ def _methods(asked: Sequence[str]) -> tuple[Method, ...]:
         if name not in METHODS:
             raise ValueError(f"--method {name}: known are {', '.join(METHODS)} and all")
     return cast("tuple[Method, ...]", tuple(dict.fromkeys(asked)))
+
+
+def _refuse_gaps(costs: Sequence[FileCost], skipped: Skipped) -> None:
+    """Raise ValueError where a file has no figure."""
+    if lost := [cost.path for cost in costs if not all(map(math.isfinite, cost.nats.values()))]:
+        raise ValueError(f"{lost[0]}: {DIVERGED}")
+    if skipped:
+        told = f"{skipped[0]['path']}: {skipped[0]['reason']}"
+        raise ValueError(f"{len(skipped)} of {len(costs) + len(skipped)} files could not be scored, such as {told}")
 
 
 def _check_outputs(json: str | None, curves: str | None, heatmap: str | None) -> None:
@@ -126,7 +130,7 @@ def _check_outputs(json: str | None, curves: str | None, heatmap: str | None) ->
 
 def _unit(adapter: Adapter, files: Sequence[MediaFile], window: int) -> int:
     """Bytes that are whole units of every file. Raises ValueError where the window would cut through one."""
-    unit = math.lcm(adapter.unit, *(adapter.unit_in(file.stream.format) for file in files))
+    unit = common_unit(adapter, [file.stream for file in files])
     if window % unit:
         nearest = max(round(window / unit), 1) * unit
         raise ValueError(f"a window of {window} bytes cuts units of {unit} bytes; choose one with --window {nearest}")

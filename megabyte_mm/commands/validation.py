@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from megabyte_mm.data.progress import progress
 from megabyte_mm.data.records import Records
 from megabyte_mm.data.sources import OpenSource
 from megabyte_mm.evaluation.methods import Method
-from megabyte_mm.evaluation.scoring import Score, score_streams
+from megabyte_mm.evaluation.scoring import Score, check_finite, score_streams
 from megabyte_mm.reports.page import CoderRow
 
 
@@ -106,14 +105,8 @@ def score_files(
     scores = list(
         score_streams(one.model, streams, bundle.window, files.unit, one.fixed_length, method, batch_size, on_bytes)
     )
-    if not all(math.isfinite(score.total_nats) for score in scores):
-        raise ValueError("the model's output is not finite: its training has diverged; take an earlier checkpoint")
+    check_finite(scores)
     return scores
-
-
-def model_bits(scores: Sequence[Score]) -> float:
-    """Bits per byte of all files together."""
-    return sum(score.total_nats for score in scores) / sum(score.bytes for score in scores) / math.log(2)
 
 
 def pieces(files: ValidationFiles, scores: Sequence[Score], window: int) -> list[Piece]:
@@ -135,11 +128,11 @@ FEW = 6
 
 
 def _passages(file: Piece, score: Score, window: int) -> Iterator[Piece]:
-    data = file.stream.data
+    data, bits = file.stream.data, score.bits
     for start in range(0, len(data) - window // 2, window):
         part = data[start : start + window]
-        bits = float(score.nats[start : start + len(part)].sum(dtype=np.float64)) / len(part) / math.log(2)
-        yield Piece(f"{file.name}, from byte {start:,}", ByteStream(part, file.stream.format), bits)
+        mean = float(bits[start : start + len(part)].mean())
+        yield Piece(f"{file.name}, from byte {start:,}", ByteStream(part, file.stream.format), mean)
 
 
 def content_of(adapter: Adapter, stream: ByteStream) -> Content:

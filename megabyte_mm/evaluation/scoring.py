@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple
@@ -19,6 +19,8 @@ from megabyte_mm.models.base import ByteModel
 from megabyte_mm.views import Views
 
 Bytes = NDArray[np.uint8]
+
+DIVERGED = "the model's output is not finite: its training has diverged; take an earlier checkpoint"
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,12 @@ class Score:
     bytes: int
 
     @property
+    def bits(self) -> NDArray[np.float64]:
+        """Of each symbol, in the stream's order, an END last: (m,)."""
+        bits: NDArray[np.float64] = self.nats.astype(np.float64) / math.log(2)
+        return bits
+
+    @property
     def total_nats(self) -> float:
         """Of all symbols, END too."""
         return float(self.nats.sum(dtype=np.float64))
@@ -43,6 +51,18 @@ class Score:
     def bits_per_byte(self) -> float:
         """All bits over the number of bytes; nan for a stream of none."""
         return self.total_nats / self.bytes / math.log(2) if self.bytes else math.nan
+
+
+def bits_per_byte(scores: Sequence[Score]) -> float:
+    """Of all streams as if they were one: bits and bytes are added up, and divided once; nan for no bytes."""
+    size = sum(score.bytes for score in scores)
+    return math.fsum(score.total_nats for score in scores) / size / math.log(2) if size else math.nan
+
+
+def check_finite(scores: Iterable[Score]) -> None:
+    """Raise ValueError where a model gave no figure for one of its streams."""
+    if not all(math.isfinite(score.total_nats) for score in scores):
+        raise ValueError(DIVERGED)
 
 
 class _Stream(NamedTuple):

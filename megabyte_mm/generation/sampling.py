@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from megabyte_mm.alphabet import END
+from megabyte_mm.arguments import UnfitArgumentError
 
 
 @dataclass(frozen=True)
@@ -33,11 +34,11 @@ class Sampling:
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.temperature < float("inf"):
-            raise ValueError(f"temperature is {self.temperature}; it must be a number from 0 up")
+            raise UnfitArgumentError("temperature", f"is {self.temperature}; it must be a number from 0 up")
         if self.top_k is not None and self.top_k < 1:
-            raise ValueError(f"top_k is {self.top_k}; it must be at least 1")
+            raise UnfitArgumentError("top_k", f"is {self.top_k}; it must be at least 1")
         if self.top_p is not None and not 0.0 < self.top_p <= 1.0:
-            raise ValueError(f"top_p is {self.top_p}; it must be above 0 and at most 1")
+            raise UnfitArgumentError("top_p", f"is {self.top_p}; it must be above 0 and at most 1")
 
 
 def distribution(logits_BV: Tensor, sampling: Sampling) -> Tensor:

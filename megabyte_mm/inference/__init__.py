@@ -2,6 +2,7 @@
 
 continuing.py    a file's beginning, and what the model draws after it
 scoring.py       what files cost, byte by byte
+heatmap.py       these costs painted over a file
 """
 
 from megabyte_mm.inference.continuing import continue_file

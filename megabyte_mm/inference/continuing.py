@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from data_adapters import Adapter, Bytes, ByteStream, Format
+from megabyte_mm.arguments import UnfitArgumentError, at_least_one
 from megabyte_mm.checkpoint import Bundle
 from megabyte_mm.generation import Request, Sampling, continue_all
 from megabyte_mm.writing import Continuations
@@ -32,6 +33,7 @@ def continue_file(
     class. Raises ValueError for arguments that do not fit the file or the model, MediaError for a file that cannot be
     read.
     """
+    at_least_one(length=length, count=count)
     stream = bundle.adapter.read(file)
     start = beginning(bundle.adapter, stream, Path(file).stem, keep)
     number = condition_of(bundle, condition)
@@ -45,7 +47,7 @@ def beginning(adapter: Adapter, stream: ByteStream, stem: str, keep: float | Non
     """What is kept of a stream, and nothing drawn yet; keep as of `continue_file`. Raises ValueError for a share."""
     share = (0.5 if adapter.whole else 1.0) if keep is None else keep
     if not 0.0 <= share <= 1.0:
-        raise ValueError(f"keep is {share}; it must be between 0 and 1")
+        raise UnfitArgumentError("keep", f"is {share}; it must be between 0 and 1")
     kept = whole_units(adapter, stream.data, round(share * len(stream.data)), stream.format)
     return Continuations(stem, stream.format, kept, drawn=(), original=stream.data)
 
@@ -69,9 +71,9 @@ def length_after(adapter: Adapter, start: Continuations, asked: int | None, wind
     if adapter.whole and end > window:
         raise ValueError(f"{start.stem}: {end} bytes in all, and this model's window holds {window}")
     if end <= kept:
-        raise ValueError(f"keep leaves nothing to draw of {start.stem}; choose a smaller share")
+        raise UnfitArgumentError("keep", f"leaves nothing to draw of {start.stem}; choose a smaller share")
     if wanted is not None and wanted > end - kept:
-        raise ValueError(f"length {asked}: only {end - kept} bytes are left to the end of {start.stem}")
+        raise UnfitArgumentError("length", f"{asked}: only {end - kept} bytes are left to the end of {start.stem}")
     return wanted or end - kept
 
 
@@ -84,8 +86,8 @@ def condition_of(bundle: Bundle, name: str | None) -> int:
         return bundle.conditions.index(bundle.mixed)
     classes = ", ".join(bundle.conditions[1:])
     if name is None and classes:
-        raise ValueError(f"this model was trained with classes; choose one with condition: {classes}")
+        raise UnfitArgumentError("condition", f"must be one of the classes that this model was trained with: {classes}")
     if name is not None and name not in bundle.conditions:
         known = f"it knows {classes}" if classes else "it was trained without classes"
-        raise ValueError(f"condition {name}: unknown to this model; {known}")
+        raise UnfitArgumentError("condition", f"{name}: unknown to this model; {known}")
     return 0 if name is None else bundle.conditions.index(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,8 +11,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from data_adapters import ByteStream
+from data_adapters import Adapter, ByteStream
+from megabyte_mm.arguments import at_least_one
 from megabyte_mm.checkpoint import Bundle
+from megabyte_mm.evaluation import scoring
 from megabyte_mm.evaluation.curves import Curves
 from megabyte_mm.evaluation.methods import Method
 from megabyte_mm.evaluation.scoring import Score, score_streams
@@ -31,8 +34,7 @@ class ScoredFile:
     @property
     def bits(self) -> Floats:
         """Bits of each of the m symbols of the stream, in its order, an END last: (m,)."""
-        bits: Floats = self.score.nats / np.log(2.0)
-        return bits
+        return self.score.bits
 
 
 def score_files(
@@ -47,13 +49,11 @@ def score_files(
     bundle: of one modality (`Bundle.of` takes it out of a mix). condition: the name of the class of all files. Raises
     ValueError for a method or files that the model cannot take, MediaError for a file that cannot be read.
     """
+    at_least_one(batch_size=batch_size)
     adapter, number = bundle.adapter, condition_of(bundle, condition)
     streams = [adapter.read(file) for file in files]
-    units = np.array([adapter.unit, *(adapter.unit_in(stream.format) for stream in streams)])
-    pairs = [(stream.data, number) for stream in streams]
-    scores = score_streams(
-        bundle.model, pairs, bundle.window, int(np.lcm.reduce(units)), bundle.fixed_length, method, batch_size
-    )
+    pairs, unit = [(stream.data, number) for stream in streams], common_unit(adapter, streams)
+    scores = score_streams(bundle.model, pairs, bundle.window, unit, bundle.fixed_length, method, batch_size)
     parts = zip(files, streams, scores, strict=True)
     return [ScoredFile(Path(file), stream, score) for file, stream, score in parts]
 
@@ -68,5 +68,9 @@ def bits_by_place(bundle: Bundle, scored: Sequence[ScoredFile]) -> tuple[Floats,
 
 def bits_per_byte(scored: Sequence[ScoredFile]) -> float:
     """Of all files as if they were one."""
-    nats = sum(file.score.total_nats for file in scored)
-    return float(nats / sum(file.score.bytes for file in scored) / np.log(2.0))
+    return scoring.bits_per_byte([file.score for file in scored])
+
+
+def common_unit(adapter: Adapter, streams: Sequence[ByteStream]) -> int:
+    """Bytes that are whole units of every stream, and of the adapter."""
+    return math.lcm(adapter.unit, *(adapter.unit_in(stream.format) for stream in streams))

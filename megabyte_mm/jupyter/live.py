@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from megabyte_mm.plots.continuations import picture_rows
 from megabyte_mm.plots.live import learning_curve
+from megabyte_mm.reports.run import open_run
 from megabyte_mm.training.watching import Progress
 from megabyte_mm.writing import SHEET
 
@@ -75,10 +76,11 @@ def preformatted(text: str) -> str:
 def sheets_over_time(run: Path) -> Figure:
     """The contact sheets of a run's validations side by side, each under its step.
 
-    run: its folder; where it was trained more than once, the sheets are of the last time.
+    run: its folder; where it was trained more than once, the sheets are of the last time. Raises ValueError for none.
     """
-    versions = sorted(run.glob("logs/version_*"), key=lambda path: int(path.name.rpartition("_")[2]))
-    sheets = sorted(versions[-1].rglob(SHEET))
+    sheets = sorted(sheet for version in open_run(run).versions[-1:] for sheet in version.rglob(SHEET))
+    if not sheets:
+        raise ValueError(f"{run}: its last start left no contact sheet")
     pictures = [np.asarray(PIL.Image.open(sheet)) for sheet in sheets]
     titles = [f"step {int(sheet.parent.name.removeprefix('step-'))}" for sheet in sheets]
     return picture_rows({"": pictures}, titles, inches=2.4)

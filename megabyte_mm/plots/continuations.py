@@ -9,11 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from megabyte_mm.plots.sound import FULL
+
 Bytes = NDArray[np.uint8]
 Samples = NDArray[np.int16]
-
-FULL = 32768
-"""Full scale of 16-bit samples."""
 
 
 def picture_rows(rows: Mapping[str, Sequence[Bytes]], titles: Sequence[str], inches: float = 1.6) -> Figure:

@@ -24,6 +24,7 @@ _PICTURES = {code: chr(0x2400 + code) for code in range(32) if chr(code) not in 
 
 _HEAD = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
 <title>{name}</title>
 <style>
 body {{ margin: 2rem auto; padding: 0 1rem; max-width: 60rem; color: #18181b; background: #fff;

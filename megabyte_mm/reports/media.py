@@ -59,12 +59,12 @@ def text_element(content: bytes, given: int = 0) -> str:
     before, drawn = content[max(0, given - GIVEN) : given], content[given:]
     lead = "… " if given > GIVEN else ""
     rest = f'<span class="more"> … {len(drawn) - MOST_TEXT:,} more bytes</span>' if len(drawn) > MOST_TEXT else ""
-    told = f'<span class="given">{lead}{printable(before)}</span>' if given else ""
+    told = f'<span class="given">{lead}{escaped(before)}</span>' if given else ""
     kind = ' class="drawn"' if given else ""
-    return f'<pre tabindex="0">{told}<span{kind}>{printable(drawn[:MOST_TEXT])}</span>{rest}</pre>'
+    return f'<pre tabindex="0">{told}<span{kind}>{escaped(drawn[:MOST_TEXT])}</span>{rest}</pre>'
 
 
-def printable(text: bytes) -> str:
+def escaped(text: bytes) -> str:
     """Escaped for HTML, with a replacement character for what is not UTF-8 or not printable."""
     decoded = text.decode("utf-8", errors="replace")
     return html.escape("".join(c if _shows(c) else "\N{REPLACEMENT CHARACTER}" for c in decoded))

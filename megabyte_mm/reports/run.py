@@ -80,13 +80,15 @@ def _rows(path: Path) -> Iterator[tuple[int, str, float]]:
     if not path.is_file():
         return
     with path.open(newline="", encoding="utf-8", errors="replace") as file:
-        for number, row in enumerate(csv.DictReader(file), start=2):
-            try:
+        reader = csv.DictReader(file)
+        try:
+            for row in reader:
                 step = int(row.pop("step")) + 1  # Lightning counts the updates from 0
                 values = {name: float(cell) for name, cell in row.items() if name and cell}
-            except (KeyError, TypeError, ValueError) as error:
-                raise ValueError(f"{path}: line {number} is not of a metrics.csv") from error
-            yield from ((step, name, value) for name, value in values.items() if math.isfinite(value))
+                yield from ((step, name, value) for name, value in values.items() if math.isfinite(value))
+        except (KeyError, TypeError, ValueError, csv.Error) as error:
+            line = reader.line_num + isinstance(error, csv.Error)  # which does not count the line that it is about
+            raise ValueError(f"{path}: line {line} is not of a metrics.csv") from error
 
 
 def best(points: Points) -> tuple[int, float] | None:

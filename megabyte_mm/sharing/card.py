@@ -118,7 +118,7 @@ def _shown(name: str, drawn: Drawn) -> Iterator[str]:
         yield f"### {_plain(name)}"
     if drawn.text:
         text = "".join(c if c.isprintable() or c in "\n\t" else REPLACED for c in drawn.text)
-        fence = "`" * max([3, *(len(ticks) + 1 for ticks in re.findall("`+", text))])
+        fence = _fence(text, 3)
         yield f"{fence}text\n{text}\n{fence}"
     links = [f"[{PurePosixPath(file).name}]({quote(file)})" for file in drawn.files]
     yield f"!{links[0]}" if drawn.files[0].endswith(".png") else " ".join(links)
@@ -167,7 +167,7 @@ def _bits(card: Card) -> str:
             f"{its.files:,} {'file' if its.files == 1 else 'files'} of {_code(card.scored_name)}, {its.bytes:,} bytes"
         )
         rows.append(f"| {what}{f', {_plain(name)}' if name else ''} | {its.bits_per_byte:.4f} |")
-    how = f", {card.bundle.training.method}" if card.bundle.training.method else ""
+    how = f", {_plain(card.bundle.training.method)}" if card.bundle.training.method else ""
     for name, bits in card.bundle.training.val_bpb.items():
         rows.append(f"| validation of its training{how}{f', {_plain(name)}' if name else ''} | {bits:.4f} |")
     if not card.bundle.training.val_bpb and card.bundle.training.best_val_bpb is not None:
@@ -237,7 +237,13 @@ def _listed(items: Sequence[str]) -> str:
 def _code(text: str) -> str:
     """Any text as code that shows as it is: on one line, and closed by nothing in it."""
     shown = printable(text).replace("|", "\\|")
-    return f"`{shown}`" if "`" not in shown else f"`` {shown.replace('``', '` `')} ``"
+    fence = _fence(shown, 1)
+    return f"{fence}{shown}{fence}" if fence == "`" else f"{fence} {shown} {fence}"
+
+
+def _fence(text: str, least: int) -> str:
+    """So many backticks, at least, that none in the text closes what they open."""
+    return "`" * max([least, *(len(ticks) + 1 for ticks in re.findall("`+", text))])
 
 
 def _plain(text: str) -> str:
@@ -246,8 +252,10 @@ def _plain(text: str) -> str:
 
 
 def _string(text: str) -> str:
-    """A string of Python's, in double quotes."""
-    return json.dumps(text)
+    """A string of Python's, in double quotes where it can be."""
+    quoted = json.dumps(text)
+    # JSON writes what lies beyond 16 bits as two halves, which Python would keep apart.
+    return quoted if quoted == json.dumps(text, ensure_ascii=False) else repr(text)
 
 
 def _word(text: str) -> str:

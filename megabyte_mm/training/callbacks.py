@@ -6,7 +6,7 @@ import logging
 import os
 import time
 from collections.abc import Sequence
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from megabyte_mm.data.records import Records
 from megabyte_mm.data.sources import OpenSource
 from megabyte_mm.generation import Request, Sampling, continue_all
 from megabyte_mm.models import ByteModel
+from megabyte_mm.provenance import data_name
 from megabyte_mm.training.checkpoints import BestCheckpoint
 from megabyte_mm.training.display import step_of
 from megabyte_mm.training.module import ByteLM
@@ -101,7 +102,7 @@ class RunReport(Callback):
         assert isinstance(pl_module, ByteLM)
         model, data = pl_module.model, trainer.datamodule  # type: ignore[attr-defined] # set by a connector
         self._told |= {
-            "data_name": PurePath(data.path).name,  # of where it lies on this machine, nothing
+            "data_name": data_name(data.path),
             "data": {
                 source.name: {split: counts(data.records(split)[number]) for split in ("train", "val")}
                 for number, source in enumerate(data.sources)

@@ -6,9 +6,10 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from lightning.pytorch import Callback, Trainer, seed_everything
+from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 
 from megabyte_mm.data.module import ByteData
+from megabyte_mm.sharded import remove
 from megabyte_mm.training.callbacks import Throughput
 from megabyte_mm.training.checkpoints import AtomicCheckpointIO, BestCheckpoint, LastCheckpoint
 from megabyte_mm.training.cli import TRAINER_DEFAULTS, best_precision, check_writable
@@ -34,25 +35,34 @@ def fit(
 ) -> Path:
     """Train a new model from Python, and return its best checkpoint.
 
-    `folder` receives best.ckpt, last.ckpt and logs/, in place of an earlier run's checkpoints. An interrupt (Jupyter's
-    stop button) ends the run after the step at hand, and last.ckpt is returned. val_every: steps between two
-    validations, at most `steps`; by default there is one at the end. Raises ValueError for settings that do not fit
-    the data, or a folder that cannot be written to.
+    `folder` receives best.ckpt, last.ckpt and logs/, once training begins in place of an earlier run's checkpoints. An
+    interrupt (Jupyter's stop button) ends the run after the step at hand, and last.ckpt is returned. val_every: steps
+    between two validations, at most `steps`; by default there is one at the end. Raises ValueError for settings that do
+    not fit the data, or a folder that cannot be written to.
     """
     folder = Path(folder)
     best, last = folder / "best.ckpt", folder / "last.ckpt"
     tidy_output()
     check_writable(folder)
-    for path in (best, last):
-        path.unlink(missing_ok=True)
     seed_everything(seed)
     try:
-        trainer = _trainer(folder, steps, min(val_every or steps, steps), callbacks)
+        trainer = _trainer(folder, steps, min(val_every or steps, steps), [*callbacks, _MakeWay(best, last)])
         trainer.fit(model, datamodule=data)
     except Interrupted as stop:
         log.info("stopped by %s; what was learned is in %s", stop, last)
         return last
     return best
+
+
+class _MakeWay(Callback):
+    """Removes an earlier run's checkpoints when the new one begins: a mistake in its settings costs nobody theirs."""
+
+    def __init__(self, *checkpoints: Path) -> None:
+        self._checkpoints = checkpoints
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        for path in self._checkpoints:
+            remove(path)
 
 
 def _trainer(folder: Path, steps: int, val_every: int, callbacks: Sequence[Callback]) -> Trainer:

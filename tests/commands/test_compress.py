@@ -189,6 +189,12 @@ def test_a_damaged_container_is_told_by_name(packed, model, tmp_path, capsys):
     assert not (tmp_path / "back").exists()
 
 
+def test_what_no_disk_holds_is_told_before_it_is_made(packed, model, tmp_path, capsys):
+    changed(packed, size=2**60)
+    told = failure(capsys, "decompress", model, packed, "--out", tmp_path / "back")
+    assert "1,152,921,504,606,846,976 bytes would come out" in told
+
+
 @pytest.mark.parametrize("name", ["../a.txt", "/tmp/a.txt", "deep/../../a.txt", "", ".."])
 def test_a_name_that_leads_out_of_the_folder_is_refused(packed, model, tmp_path, capsys, name):
     changed(packed, name=name)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +21,9 @@ from megabyte_mm.commands.export import export
 from megabyte_mm.commands.generate import generate
 from megabyte_mm.commands.score import score
 from megabyte_mm.models import TransformerConfig
-from megabyte_mm.provenance import from_run
+from megabyte_mm.provenance import Provenance, from_run
 from megabyte_mm.sharing import folder as folders
+from megabyte_mm.sharing.card import Card, model_card
 from tests.test_checkpoint import NoteAdapter
 from tests.test_exported import MIX, STACK, save_other
 
@@ -193,11 +196,26 @@ def test_an_adapter_of_the_users_own_is_named(save_checkpoint):
 
 
 def test_names_and_texts_do_nothing_in_a_card(save_checkpoint):
-    labels = ["a`b", "x|y", "<script>"]
-    export(str(save_checkpoint(TextAdapter(), window=24, classes=labels)), "shared", samples=3, name="![a](b) <b>")
+    labels = ["a`b", "x|y", "<script>", "three ``` ticks"]
+    export(str(save_checkpoint(TextAdapter(), window=24, classes=labels)), "shared", samples=4, name="![a](b) <b>")
     _, text = card()
     assert "\n# \\!\\[a\\](b) \\<b\\>\n" in text
-    assert "`` a`b ``, `x\\|y` and `<script>`" in text
+    assert "`` a`b ``, `x\\|y`, `<script>` and ```` three ``` ticks ````" in text
+
+
+def test_what_a_stranger_says_of_a_models_training_does_nothing_in_a_card(save_checkpoint):
+    bundle = load_model(save_checkpoint(TextAdapter(), window=24))
+    told = Provenance(data_name="<b>", val_bpb={"<b>": 1.0}, method="<script>\n# plain")
+    text = model_card(Card("shared", replace(bundle, training=told)), {})
+    assert "| validation of its training, \\<script\\>\\\\n\\# plain, \\<b\\> | 1.0000 |" in text
+    assert "Trained on `<b>`." in text
+
+
+def test_a_class_of_any_name_is_found_by_the_code_of_a_card(save_checkpoint):
+    bundle = load_model(save_checkpoint(TextAdapter(), window=24, classes=["\U0001f600"]))
+    text = model_card(Card("shared", bundle), {})
+    [written] = re.findall(r"conditions\.index\((.*?)\)", text)
+    assert ast.literal_eval(written) == "\U0001f600"
 
 
 # Places

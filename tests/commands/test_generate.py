@@ -342,7 +342,9 @@ def test_the_class_is_chosen_by_name(save_checkpoint, tmp_path):
     for name in ("cat", "7"):
         generate(model, str(tmp_path / name), condition=name, temperature=0, num_samples=1)
     assert contents(tmp_path / "cat") != contents(tmp_path / "7")
-    with pytest.raises(ValueError, match="choose one with condition: cat, 7"):
+    with pytest.raises(
+        ValueError, match="condition must be one of the classes that this model was trained with: cat, 7"
+    ):
         generate(model, str(tmp_path / "out"))
     with pytest.raises(ValueError, match="condition dog: unknown to this model; it knows cat, 7"):
         generate(model, str(tmp_path / "out"), condition="dog")
@@ -428,7 +430,7 @@ def test_each_of_many_prefixes_is_continued_as_if_alone(text_model, tmp_path, no
 
 @pytest.mark.parametrize("option", ["num_samples", "batch_size", "length"])
 def test_counts_begin_at_one(text_model, tmp_path, option):
-    with pytest.raises(ValueError, match=f"--{option} is 0; it must be at least 1"):
+    with pytest.raises(ValueError, match=f"{option} is 0; it must be at least 1"):
         generate(text_model, str(tmp_path / "out"), **{str(option): 0})  # type: ignore[arg-type]
 
 

@@ -219,7 +219,7 @@ def test_conversions_are_told_in_one_line(save_checkpoint, tmp_path, capsys):
         (["a.txt", "--json", "gone/x.json"], "--json gone/x.json: no file can be written there"),
         (["a.txt", "--curves", "nothing"], "--curves nothing: no file can be written there"),
         (["a.txt", "--curves", "x.gif"], "--curves x.gif: the name must end in .png, .svg, .pdf"),
-        (["a.txt", "--condition", "cat"], "condition cat: unknown to this model; it was trained without classes"),
+        (["a.txt", "--condition", "cat"], "--condition cat: unknown to this model; it was trained without classes"),
         (["a.txt", "--device", "abacus"], "--device abacus: not available here"),
         (["--method", "plain"], "path"),
     ],

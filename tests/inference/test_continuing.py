@@ -34,6 +34,10 @@ def test_a_text_is_cut_between_characters_and_continued_by_so_many_bytes(save_ch
     assert len({data.tobytes() for data in made.drawn}) > 1
     with pytest.raises(ValueError, match="keep is 2; it must be between 0 and 1"):
         continue_file(bundle, tmp_path / "a.txt", keep=2)
+    with pytest.raises(ValueError, match="length is 0; it must be at least 1"):
+        continue_file(bundle, tmp_path / "a.txt", length=0)
+    with pytest.raises(ValueError, match="count is -1; it must be at least 1"):
+        continue_file(bundle, tmp_path / "a.txt", count=-1)
 
 
 def test_a_class_is_taken_by_name_and_has_to_be_named(save_checkpoint, tmp_path):
@@ -44,7 +48,9 @@ def test_a_class_is_taken_by_name_and_has_to_be_named(save_checkpoint, tmp_path)
         for name in ("cat", "dog")
     ]
     assert drawn[0] != drawn[1]
-    with pytest.raises(ValueError, match="choose one with condition: cat, dog"):
+    with pytest.raises(
+        ValueError, match="condition must be one of the classes that this model was trained with: cat, dog"
+    ):
         continue_file(bundle, tmp_path / "a.txt")
     with pytest.raises(ValueError, match="condition cow: unknown to this model; it knows cat, dog"):
         continue_file(bundle, tmp_path / "a.txt", condition="cow")

@@ -33,3 +33,16 @@ def test_bits_are_of_all_symbols_and_places_of_the_patch_and_the_window(save_che
     in_patch, in_window = bits_by_place(bundle, scored)
     assert (in_patch.shape, in_window.shape) == ((4,), (16,))
     np.testing.assert_allclose(in_patch[3], (file.score.nats / np.log(2))[3::4].mean(), rtol=1e-5)
+
+
+def test_the_class_is_heeded(save_checkpoint, tmp_path):
+    (tmp_path / "a.txt").write_text("of a class")
+    bundle = load_model(save_checkpoint(TextAdapter(), window=24, classes=["cat", "dog"]))
+    (cat,), (dog,) = (score_files(bundle, [tmp_path / "a.txt"], condition=name) for name in ("cat", "dog"))
+    assert not np.allclose(cat.bits, dog.bits)
+
+
+def test_a_batch_holds_at_least_a_window(save_checkpoint, tmp_path):
+    bundle = load_model(save_checkpoint(TextAdapter(), window=16))
+    with pytest.raises(ValueError, match="batch_size is 0; it must be at least 1"):
+        score_files(bundle, [], batch_size=0)

@@ -45,6 +45,12 @@ assert again.bundle.adapter.settings() == mine.bundle.adapter.settings()
 def test_what_one_process_pushes_another_one_draws_with_and_a_third_without_a_network(
     checkpoint, drawn, program, online, hub, tmp_path
 ):
+    push_and_compare(checkpoint, program, online, hub, tmp_path)
+    draw_and_be_refused(checkpoint, drawn, program, online, hub, tmp_path)
+    draw_offline(drawn, program, tmp_path)
+
+
+def push_and_compare(checkpoint, program, online, hub, tmp_path):
     pushed, also, exported = program(
         [
             ["push", checkpoint, "ann/tiny"],
@@ -67,6 +73,8 @@ def test_what_one_process_pushes_another_one_draws_with_and_a_third_without_a_ne
     assert b"# ann/tiny\n" in files["README.md"]
     assert hub.repos["ann/other"].private
 
+
+def draw_and_be_refused(checkpoint, drawn, program, online, hub, tmp_path):
     hub.repos |= {"ann/bare": Repo(), "ann/secret": Repo(private=True)}
     hub.repos["ann/bare"].commit("main", {"notes.txt": b""})
     del hub.asked[:]
@@ -105,6 +113,8 @@ def test_what_one_process_pushes_another_one_draws_with_and_a_third_without_a_ne
     assert "the Hugging Face hub takes models from a known user alone: `hf auth login`" in told[8]
     assert "ann/new" not in hub.repos
 
+
+def draw_offline(drawn, program, tmp_path):
     cached, unknown, folder = program(
         [
             ["generate", "ann/tiny", *DRAW, "d"],

@@ -25,11 +25,11 @@ def program(request):
 def train(texts):
     """`fit` with a model and data as the config `small` has them: folder, steps, ... -> the checkpoint's path."""
 
-    def train(folder, **settings):
+    def train(folder, data=texts, **settings):
         stacks = {name: StackConfig(dim=dim, layers=1, heads=2) for name, dim in (("global", 16), ("local", 8))}
         net = MegabyteConfig(patch_size=4, global_stack=stacks["global"], local_stack=stacks["local"])
         model = ByteLM(net, OptimizerConfig(lr=0.01, warmup_steps=2))
-        return fit(model, ByteData(str(texts), window=32, batch_size=4, val_batch_size=2), folder, **settings)
+        return fit(model, ByteData(str(data), window=32, batch_size=4, val_batch_size=2), folder, **settings)
 
     return train
 
@@ -42,6 +42,15 @@ def test_the_run_is_that_of_the_program(train, program, root, tmp_path):
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
     assert (tmp_path / "python/logs/version_0/metrics.csv").is_file()
     assert (tmp_path / "python/last.ckpt").is_file()
+
+
+def test_a_run_that_cannot_begin_leaves_the_earlier_ones_checkpoints(train, tmp_path):
+    best = train(tmp_path / "run", steps=1)
+    before = best.read_bytes()
+    with pytest.raises(FileNotFoundError, match="gone"):
+        train(tmp_path / "run", data=tmp_path / "gone", steps=1)
+    assert best.read_bytes() == before
+    assert train(tmp_path / "run", steps=2).read_bytes() != before
 
 
 def test_a_watcher_hears_of_steps_and_validations_and_where_the_samples_lie(train, tmp_path):
