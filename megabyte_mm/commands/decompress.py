@@ -90,11 +90,12 @@ def _targets(out: Path, files: Sequence[str], containers: Sequence[Container], o
                 raise ValueError(
                     f"{path} and {taken[target]} both hold a {target.relative_to(out)}: take one at a time"
                 )
-            if target.is_dir() or set(target.parents) & set(taken):
-                raise ValueError(f"{path}: holds a file {target.relative_to(out)}, which is a folder elsewhere")
             if target.exists() and not overwrite:
                 raise ValueError(f"{target} exists already: choose another --out, or add --overwrite")
             taken[target] = path
+    for target, path in taken.items():
+        if target.is_dir() or set(target.parents) & set(taken):
+            raise ValueError(f"{path}: holds a file {target.relative_to(out)}, which collides with a folder or a file")
     return targets
 
 

@@ -189,6 +189,15 @@ def test_a_damaged_container_is_told_by_name(packed, model, tmp_path, capsys):
     assert not (tmp_path / "back").exists()
 
 
+@pytest.mark.parametrize("names", [("a", "a/b"), ("a/b", "a")])
+def test_a_file_that_is_a_folder_too_is_told_before_anything_is_written(packed, model, tmp_path, capsys, names):
+    found = unpack(packed.read_bytes())
+    entries = [replace(found.entries[0], name=name) for name in names]
+    packed.write_bytes(Container(found.settings, entries, found.blocks * 2, found.extras * 2).pack())
+    assert "collides with a folder" in failure(capsys, "decompress", model, packed, "--out", tmp_path / "back")
+    assert not (tmp_path / "back").exists()
+
+
 def test_what_no_disk_holds_is_told_before_it_is_made(packed, model, tmp_path, capsys):
     changed(packed, size=2**60)
     told = failure(capsys, "decompress", model, packed, "--out", tmp_path / "back")
