@@ -124,12 +124,17 @@ def _written_as(name: Path, entry: Entry) -> Path:
 def _check_settings(path: str, settings: Settings, bundle: Bundle) -> None:
     """Raise ValueError where this model or machine would not give back the bytes."""
     device = next(bundle.model.parameters()).device.type
+    if settings.device not in ("cpu", "cuda", "mps", "xpu"):
+        raise ValueError(f"{path}: damaged: compressed on a device of an unknown kind")
     if settings.device != device:
         raise ValueError(
             f"{path}: compressed on {settings.device}, and this is {device}, whose numbers differ in their last bits: "
             f"add --device {settings.device}"
         )
-    here = settings_of(bundle, execution_of(settings))
+    try:
+        here = settings_of(bundle, execution_of(settings))
+    except ValueError as error:
+        raise ValueError(f"{path}: its steps cannot be taken here: {error}") from error
     if settings.model != here.model:
         raise ValueError(
             f"{path}: compressed with another model ({settings.model}) than this checkpoint's ({here.model})"

@@ -10,6 +10,7 @@ Legend: B rows, T symbols, V = 256 bytes. END is never coded: whoever reads know
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -71,7 +72,7 @@ def encode(
         def told(t: int, probabilities_BV: Floats, writers: list[_Writer] = writers) -> list[int]:
             return [writers[row].write(t, probabilities_BV[row]) for row in range(len(probabilities_BV))]
 
-        _walk(model, decoder, [windows[row][0] for row in rows], told, on_bytes)
+        _walk(model, decoder, [windows[row][0] for row in rows], execution, told, on_bytes)
         coded |= {row: writer.finish() for row, writer in zip(rows, writers, strict=True)}
     return [coded.get(row, Coded(b"", 0.0)) for row in range(len(windows))]
 
@@ -95,7 +96,7 @@ def decode(
         def told(t: int, probabilities_BV: Floats, readers: list[_Reader] = readers) -> list[int]:
             return [readers[row].read(t, probabilities_BV[row : row + 1]) for row in range(len(probabilities_BV))]
 
-        _walk(model, decoder, [windows[row][0] for row in rows], told, on_bytes)
+        _walk(model, decoder, [windows[row][0] for row in rows], execution, told, on_bytes)
         found |= {row: reader.data for row, reader in zip(rows, readers, strict=True)}
     return [found.get(row, np.empty(0, np.uint8)) for row in range(len(windows))]
 
@@ -108,6 +109,21 @@ def probabilities(logits_BV: Tensor) -> Floats:
     logits_BV = logits_BV[:, :BYTES].float().cpu()
     even_B1 = ~torch.isfinite(logits_BV).all(dim=1, keepdim=True)
     return logits_BV.masked_fill(even_B1, 0.0).softmax(dim=1).numpy()
+
+
+@contextmanager
+def repeatable(execution: Execution) -> Iterator[None]:
+    """Steps whose rows do not depend on each other: torch's own only do not on one thread, native ones on any number.
+
+    torch shares a product among its threads by the number of rows, and sums differently where the shares differ.
+    """
+    threads = torch.get_num_threads()
+    if execution.backend != "native":
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _batches(
@@ -127,6 +143,7 @@ def _walk(
     model: ByteModel,
     decoder: Decoder,
     windows: Sequence[Window],
+    execution: Execution,
     told: Callable[[int, Floats], list[int]],
     on_bytes: Callable[[int], None],
 ) -> None:
@@ -137,7 +154,7 @@ def _walk(
     conditions_B = torch.tensor([window.condition for window in windows], device=device)
     nothing = torch.empty(0, dtype=torch.long, device=device)
     running = len(windows)
-    with evaluating(model):
+    with evaluating(model), repeatable(execution):
         logits_BV = decoder.start([nothing] * len(windows), conditions_B)
         for t in range(windows[0].length):
             while windows[running - 1].length <= t:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from megabyte_mm.alphabet import BYTES
-from megabyte_mm.compression.coding import probabilities
+from megabyte_mm.compression.coding import probabilities, repeatable
 from megabyte_mm.models.base import ByteModel, evaluating
 from megabyte_mm.models.execution import Execution
 
@@ -36,7 +36,7 @@ def numbers_fingerprint(model: ByteModel, execution: Execution) -> str:
     device = next(model.parameters()).device
     symbols = torch.randint(BYTES, (STEPS,), generator=torch.Generator().manual_seed(0)).to(device)
     decoder = model.decoder(1, capacity=model.max_len, execution=execution)
-    with evaluating(model):
+    with evaluating(model), repeatable(execution):
         logits_BV = decoder.start([symbols[:0]])
         for symbol_1 in symbols[: model.max_len - 1, None]:
             told.update(probabilities(logits_BV).data)

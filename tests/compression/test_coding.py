@@ -98,6 +98,23 @@ def test_a_window_is_coded_alike_alone_and_among_others():
     assert [encode(MODELS["megabyte"], [window])[0].data for window in windows] == [its.data for its in together]
 
 
+@pytest.mark.parametrize("execution", [e for e in EXECUTIONS if e.precision is None], ids=lambda e: e.backend)
+def test_batches_and_threads_change_no_bit(execution):
+    torch.manual_seed(0)
+    wide, narrow = StackConfig(dim=256, layers=1, heads=4), StackConfig(dim=128, layers=1, heads=4)
+    config = MegabyteConfig(patch_size=16, max_len=16, global_stack=wide, local_stack=narrow, conditions=3)
+    model, windows, found = config.build().eval(), some([16] * 20), []
+    before = torch.get_num_threads()
+    try:
+        for threads, batch in ((1, 20), (2, 20), (2, 1), (3, 7)):
+            torch.set_num_threads(threads)
+            found.append([*encode(model, windows, batch, execution), numbers_fingerprint(model, execution)])
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert all(one == found[0] for one in found)
+
+
 @torch.no_grad()
 def test_a_window_takes_the_nats_of_its_bytes_and_half_a_byte():
     model = MODELS["megabyte"]
