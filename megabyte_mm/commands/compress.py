@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json as json_text
 import math
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -68,6 +69,8 @@ def compress(
     target = Path(out)
     targets = [target] if target.suffix == SUFFIX else [target / (source.name + SUFFIX) for source in sources]
     _check_targets(targets, overwrite)
+    if json is not None and (Path(json).is_dir() or not Path(json).absolute().parent.is_dir()):
+        raise ValueError(f"--json {json}: no file can be written there; name one in a folder that exists")
     settings = settings_of(bundle, Execution(backend, None if precision == "float32" else precision))
     packed: list[Packed] = []
     written = 0
@@ -134,9 +137,13 @@ def _source(bundle: Bundle, path: Path, folder: Path, name: str, condition: str 
 
 
 def _check_targets(targets: Sequence[Path], overwrite: bool) -> None:
+    """Raise ValueError, before minutes of coding end in vain, for what could not be written."""
     for target in targets:
         if target.is_dir():
             raise ValueError(f"{target}: a folder of that name is in the way")
+        above = next(folder for folder in target.absolute().parents if folder.exists())
+        if not above.is_dir() or not os.access(above, os.W_OK):
+            raise ValueError(f"--out {target}: nothing can be written in {above}")
         if target.exists() and not overwrite:
             raise ValueError(f"{target} exists already: choose another --out, or add --overwrite")
 

@@ -102,6 +102,8 @@ def _targets(out: Path, files: Sequence[str], containers: Sequence[Container], o
 def _check_room(out: Path, size: int) -> None:
     """Raise ValueError where a disk does not hold what comes out: a small container may say that it is enormous."""
     folder = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.is_dir())
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"--out {out}: is a file, not a folder")
     free = shutil.disk_usage(folder).free
     if size > free:
         raise ValueError(f"{out}: {size:,} bytes would come out, and {free:,} are free there")

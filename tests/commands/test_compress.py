@@ -233,6 +233,7 @@ def test_what_is_there_is_not_replaced_unless_asked(packed, liked, model, tmp_pa
         (["{empty}"], "no file in it"),
         (["{media}/a.txt", "--batch_size", "0"], "batch_size"),
         (["{media}/a.txt", "--condition", "cat"], "trained without classes"),
+        (["{media}/a.txt", "--json", "nowhere/a.json"], "--json nowhere/a.json: no file can be written there"),
     ],
 )
 def test_a_mistake_is_one_line(media, model, tmp_path, capsys, given, told):
@@ -240,6 +241,12 @@ def test_a_mistake_is_one_line(media, model, tmp_path, capsys, given, told):
     filled = [one.format(media=media, empty=tmp_path / "empty") for one in given]
     assert told in failure(capsys, "compress", model, *filled, "--out", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_an_out_that_is_a_file_is_told_before_the_coding(packed, liked, model, capsys):
+    told = failure(capsys, "compress", model, liked, "--out", liked / "out")
+    assert f"nothing can be written in {liked}" in told
+    assert f"--out {liked}: is a file" in failure(capsys, "decompress", model, packed, "--out", liked)
 
 
 def test_a_model_with_classes_and_a_mix_give_files_back(media, save_checkpoint, tmp_path):
