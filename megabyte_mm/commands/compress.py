@@ -25,6 +25,10 @@ SHORT = 16
 """Bytes of a block below which its last byte weighs more than the coder's precision."""
 
 
+LONGEST_NAME = 255
+"""Bytes of a file's name that all common file systems take."""
+
+
 def compress(
     checkpoint: str,
     file: Sequence[str],
@@ -144,6 +148,8 @@ def _check_targets(targets: Sequence[Path], overwrite: bool) -> None:
         above = next(folder for folder in target.absolute().parents if folder.exists())
         if not above.is_dir() or not os.access(above, os.W_OK):
             raise ValueError(f"--out {target}: nothing can be written in {above}")
+        if len(os.fsencode(target.name)) > LONGEST_NAME:
+            raise ValueError(f"--out {target}: too long a name; choose one that ends in {SUFFIX}, to hold all files")
         if target.exists() and not overwrite:
             raise ValueError(f"{target} exists already: choose another --out, or add --overwrite")
 

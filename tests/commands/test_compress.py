@@ -243,6 +243,12 @@ def test_a_mistake_is_one_line(media, model, tmp_path, capsys, given, told):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_name_that_grows_too_long_is_told_before_the_coding(model, tmp_path, capsys):
+    (tmp_path / ("a" * 252)).write_text("a")
+    told = failure(capsys, "compress", model, tmp_path / ("a" * 252), "--out", tmp_path / "out")
+    assert "too long a name" in told
+
+
 def test_an_out_that_is_a_file_is_told_before_the_coding(packed, liked, model, capsys):
     told = failure(capsys, "compress", model, liked, "--out", liked / "out")
     assert f"nothing can be written in {liked}" in told
