@@ -23,8 +23,6 @@ from megabyte_mm.models import Execution
 
 SHORT = 16
 """Bytes of a block below which its last byte weighs more than the coder's precision."""
-
-
 LONGEST_NAME = 255
 """Bytes of a file's name that all common file systems take."""
 
