@@ -11,7 +11,7 @@ import io
 import os
 import tempfile
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,6 @@ from data_adapters.base import Adapter, Bytes, ByteStream, MediaError, read_byte
 from data_adapters.image import ImageAdapter
 from data_adapters.image_file import open_image
 from data_adapters.png_file import PngLayout, png_content, png_layout
-from data_adapters.scan import patch_scan, patch_unscan, raster_scan, raster_unscan
 from data_adapters.tiles import Mask, all_fillings, cut_into_tiles, join_tiles
 
 Recipe = Mapping[str, Any]
@@ -126,7 +125,7 @@ def known_bytes(adapter: Adapter, recipe: Recipe, pieces: int) -> tuple[list[Mas
     assert image.size is not None
     if -(-width // image.size[0]) * -(-height // image.size[1]) != pieces:
         raise ValueError(f"{pieces} tiles of a picture of {width}x{height}")
-    return all_fillings((height, width), image.size, image.unit, _scan(image)), image.unit
+    return all_fillings((height, width), image.size, image.unit, image.scanned), image.unit
 
 
 def is_whole_file(recipe: Recipe) -> bool:
@@ -201,10 +200,11 @@ def _by_pixels(adapter: ImageAdapter, path: str | os.PathLike[str], content: byt
         return None
     made, extra = found
     assert adapter.size is not None
-    scan, shape = _scan(adapter), (image.height, image.width)
+    shape = (image.height, image.width)
     recipe = {"kind": "tiles", "shape": shape, **made}
-    pieces = cut_into_tiles(pixels_HWC, adapter.size, scan)
-    return Parts(recipe, pieces, all_fillings(shape, adapter.size, adapter.unit, scan), adapter.unit, extra)
+    pieces = cut_into_tiles(pixels_HWC, adapter.size, adapter.scanned)
+    known = all_fillings(shape, adapter.size, adapter.unit, adapter.scanned)
+    return Parts(recipe, pieces, known, adapter.unit, extra)
 
 
 def _as_png(content: bytes, pixels_HWC: Bytes) -> tuple[dict[str, Any], bytes] | None:
@@ -231,7 +231,9 @@ def _made_of_pixels(adapter: Adapter, recipe: Recipe, pieces: Sequence[Bytes], e
     image = _image(adapter)
     height, width = recipe["shape"]
     assert image.size is not None
-    pixels_HWC = join_tiles(pieces, (height, width, image.unit), image.size, _unscan(image))
+    tile = image.default_format()
+    shape = (height, width, image.unit)
+    pixels_HWC = join_tiles(pieces, shape, image.size, lambda data: image.unscan(data, tile))
     if recipe["by"] == "pillow":
         pixels = pixels_HWC[..., 0] if image.unit == 1 else pixels_HWC
         return _saved(pixels, recipe["format"], recipe["options"])
@@ -251,17 +253,3 @@ def _image(adapter: Adapter) -> ImageAdapter:
     if not isinstance(adapter, ImageAdapter) or adapter.size is None:
         raise ValueError(f"tiles of pixels, which the {adapter.name} adapter does not read")
     return adapter
-
-
-def _scan(adapter: ImageAdapter) -> Callable[[Bytes], Bytes]:
-    if adapter.scan == "raster":
-        return raster_scan
-    return lambda pixels_HWC: patch_scan(pixels_HWC, adapter.patch)
-
-
-def _unscan(adapter: ImageAdapter) -> Callable[[Bytes], Bytes]:
-    assert adapter.size is not None
-    width, height = adapter.size
-    if adapter.scan == "raster":
-        return lambda data: raster_unscan(data, height, width, adapter.unit)
-    return lambda data: patch_unscan(data, height, width, adapter.unit, adapter.patch)

@@ -83,7 +83,7 @@ class ImageAdapter(Adapter):
             image, fitted = _fitted(image, self.size, self.fit)
             converted.append(fitted)
         pixels = np.asarray(image).reshape(image.height, image.width, -1)
-        return ByteStream(self._scanned(pixels), self._format(image.width, image.height), (*notes, *converted))
+        return ByteStream(self.scanned(pixels), self._format(image.width, image.height), (*notes, *converted))
 
     def write(self, stream: ByteStream, path: str | os.PathLike[str]) -> None:
         """Write a PNG. Pixels that a prefix lacks are black; a pixel that it holds in part is dropped."""
@@ -106,6 +106,10 @@ class ImageAdapter(Adapter):
         data = np.full(height * width * channels, fill, np.uint8)
         data[:whole] = stream.data[:whole]
         return self.unscan(data, stream.format)
+
+    def scanned(self, pixels_HWC: Bytes) -> Bytes:
+        """Pixels in the order of this adapter's scan: (H, W, C) uint8 -> (n,) uint8. `unscan` is the inverse."""
+        return patch_scan(pixels_HWC, self.patch) if self.scan == "patch" else raster_scan(pixels_HWC)
 
     def unscan(self, values: NDArray[Value], format: Format) -> NDArray[Value]:
         """The bytes of a whole stream of that format, or one value for each of them, where they lie: (n,) -> (H, W, C).
@@ -146,9 +150,6 @@ class ImageAdapter(Adapter):
     def patch_size(self) -> int:
         """Bytes of a square of `patch` x `patch` pixels."""
         return self.patch * self.patch * self.unit
-
-    def _scanned(self, pixels_HWC: Bytes) -> Bytes:
-        return patch_scan(pixels_HWC, self.patch) if self.scan == "patch" else raster_scan(pixels_HWC)
 
     def _format(self, width: int, height: int) -> Format:
         order = {"scan": self.scan, "patch": self.patch}
