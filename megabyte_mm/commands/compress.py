@@ -14,8 +14,16 @@ from data_adapters import load_class, printable, write_atomically
 from data_adapters.exact import is_whole_file
 from megabyte_mm.checkpoint import Bundle, load_model
 from megabyte_mm.commands.media import class_of
-from megabyte_mm.commands.options import at_least_one, pick_device
-from megabyte_mm.commands.packing import Packed, Source, execution_of, pack_files, settings_of, unpack_files
+from megabyte_mm.commands.options import at_least_one, check_output, pick_device
+from megabyte_mm.commands.packing import (
+    Packed,
+    Source,
+    execution_of,
+    pack_files,
+    settings_of,
+    unpack_files,
+    write_content,
+)
 from megabyte_mm.commands.progress import speedometer
 from megabyte_mm.compression.container import MODEL, SUFFIX, Container, Settings
 from megabyte_mm.inference.continuing import condition_of
@@ -71,8 +79,7 @@ def compress(
     target = Path(out)
     targets = [target] if target.suffix == SUFFIX else [target / (source.name + SUFFIX) for source in sources]
     _check_targets(targets, overwrite)
-    if json is not None and (Path(json).is_dir() or not Path(json).absolute().parent.is_dir()):
-        raise ValueError(f"--json {json}: no file can be written there; name one in a folder that exists")
+    check_output("json", json)
     settings = settings_of(bundle, Execution(backend, None if precision == "float32" else precision))
     packed: list[Packed] = []
     written = 0
@@ -178,8 +185,7 @@ def _container(settings: Settings, packed: Sequence[Packed]) -> Container:
 
 def _write(target: Path, settings: Settings, packed: Sequence[Packed]) -> int:
     content = _container(settings, packed).pack()
-    target.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(target, lambda temporary: temporary.write_bytes(content))
+    write_content(target, content)
     return len(content)
 
 

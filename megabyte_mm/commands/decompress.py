@@ -6,11 +6,11 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path, PurePath
 
-from data_adapters import load_class, printable, read_bytes, write_atomically
+from data_adapters import load_class, printable, read_bytes
 from data_adapters.exact import is_whole_file
 from megabyte_mm.checkpoint import Bundle, load_model
 from megabyte_mm.commands.options import at_least_one, pick_device
-from megabyte_mm.commands.packing import execution_of, settings_of, unpack_files
+from megabyte_mm.commands.packing import execution_of, settings_of, unpack_files, write_content
 from megabyte_mm.commands.progress import speedometer
 from megabyte_mm.compression.container import MODEL, Container, Entry, Settings, unpack
 
@@ -62,13 +62,8 @@ def decompress(
             except ValueError as error:
                 raise ValueError(f"{path}: {error}") from error
             for target, content in zip(names, contents, strict=True):
-                _write(target, content)
+                write_content(target, content)
                 print(printable(str(target)))
-
-
-def _write(target: Path, content: bytes) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(target, lambda temporary: temporary.write_bytes(content))
 
 
 def _container(path: str) -> Container:

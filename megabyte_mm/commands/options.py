@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from megabyte_mm.arguments import at_least_one
 from megabyte_mm.checkpoint import Bundle
 
-__all__ = ["at_least_one", "modality_of", "pick_device", "reading"]
+__all__ = ["at_least_one", "check_output", "modality_of", "pick_device", "reading"]
+
+
+def check_output(option: str, file: str | os.PathLike[str] | None) -> None:
+    """Raise ValueError, before minutes of work end in vain, for a file that could not be written; None is fine."""
+    if file is not None and (Path(file).is_dir() or not Path(file).absolute().parent.is_dir()):
+        raise ValueError(f"--{option} {file}: no file can be written there; name one in a folder that exists")
 
 
 def pick_device(name: str) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from data_adapters import Bytes, MediaError, printable, registry
+from data_adapters import Bytes, MediaError, printable, registry, write_atomically
 from data_adapters.exact import Parts, is_whole_file, known_bytes, put_together, take_apart, writers
 from data_adapters.tiles import Mask
 from megabyte_mm.checkpoint import Bundle
@@ -143,6 +143,12 @@ def unpack_files(
         ]
         contents.append(_content(bundle, container.settings, entry, pieces, extra, content_only))
     return contents
+
+
+def write_content(target: Path, content: bytes) -> None:
+    """Write a file whole or not at all, in a folder that is made where it is missing."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(target, lambda temporary: temporary.write_bytes(content))
 
 
 def _plan(bundle: Bundle, entry: Entry) -> tuple[list[Mask | None], int]:

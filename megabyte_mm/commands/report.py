@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from data_adapters import ADAPTERS, Adapter, MediaError, printable, write_atomically
 from megabyte_mm.checkpoint import Bundle, load_model
-from megabyte_mm.commands.options import at_least_one, pick_device
+from megabyte_mm.commands.options import at_least_one, check_output, pick_device
 from megabyte_mm.commands.progress import speedometer
 from megabyte_mm.commands.run_page import Metrics, facts, kind_of, plots, samples
 from megabyte_mm.commands.settings import read_data, read_said, read_sources
@@ -61,8 +61,7 @@ def report(
         raise ValueError(f"--megabytes is {megabytes}; it must be above 0")
     found = open_run(Path(run))
     target = Path(out) if out is not None else found.folder / "report.html"
-    if target.is_dir() or not target.absolute().parent.is_dir():
-        raise ValueError(f"--out {target}: no file can be written there; name one in a folder that exists")
+    check_output("out", target)
     notes: list[str] = []
     metrics, budget = read_metrics(found), Budget(PAGE_BYTES, FILE_BYTES)
     place, method = _said(found, notes)

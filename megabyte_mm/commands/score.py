@@ -12,7 +12,7 @@ from data_adapters import Adapter, load_class, write_atomically
 from megabyte_mm.checkpoint import Bundle, load_model
 from megabyte_mm.commands.heatmaps import prepare_heatmaps
 from megabyte_mm.commands.media import MediaFile, Skipped, by_modality, read_files
-from megabyte_mm.commands.options import at_least_one, pick_device
+from megabyte_mm.commands.options import at_least_one, check_output, pick_device
 from megabyte_mm.commands.progress import speedometer
 from megabyte_mm.evaluation.curves import Curves
 from megabyte_mm.evaluation.methods import METHODS, Method, check_method
@@ -119,9 +119,8 @@ def _refuse_gaps(costs: Sequence[FileCost], skipped: Skipped) -> None:
 
 def _check_outputs(json: str | None, curves: str | None, heatmap: str | None) -> None:
     """Raise ValueError, before minutes of scoring end in vain, for a file that could not be written."""
-    for option, file in (("json", json), ("curves", curves)):
-        if file is not None and (Path(file).is_dir() or not Path(file).absolute().parent.is_dir()):
-            raise ValueError(f"--{option} {file}: no file can be written there; name one in a folder that exists")
+    check_output("json", json)
+    check_output("curves", curves)
     if curves is not None and Path(curves).suffix.lower() not in FIGURES:
         raise ValueError(f"--curves {curves}: the name must end in {', '.join(FIGURES)}")
     if heatmap is not None and Path(heatmap).exists() and not Path(heatmap).is_dir():
