@@ -24,8 +24,7 @@ from benchmarks.comparison.runs import Limit, Machine, Run
 from benchmarks.peers import PEERS
 from benchmarks.report import machine
 from megabyte_mm.evaluation.methods import is_sliding
-from megabyte_mm.training.cli import best_precision
-from megabyte_mm.training.memory import keep_freed_memory
+from megabyte_mm.training.trainer import best_precision, keep_freed_memory
 
 
 def main(arguments: list[str] | None = None) -> int:

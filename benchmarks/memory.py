@@ -20,7 +20,7 @@ from benchmarks.timing import side_by_side
 from benchmarks.training import PRECISIONS, training_step
 from benchmarks.workloads import Workload
 from megabyte_mm.models import Megabyte
-from megabyte_mm.training.memory import keep_freed_memory
+from megabyte_mm.training.trainer import keep_freed_memory
 
 
 def time_kept_memory(workloads: list[Workload], device: torch.device, seconds: float) -> list[Table]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from megabyte_mm.alphabet import BYTES
-from megabyte_mm.commands.settings import read_settings
+from megabyte_mm.cli.config import read_settings
 from megabyte_mm.models import MegabyteConfig, StackConfig
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"

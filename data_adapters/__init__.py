@@ -10,11 +10,12 @@ sheet.py            contact sheets of pictures
 """
 
 from data_adapters.audio import AudioAdapter
-from data_adapters.base import Adapter, Bytes, ByteStream, Format, MediaError, printable, read_bytes, write_atomically
+from data_adapters.base import Adapter, Bytes, ByteStream, Format, MediaError, printable
 from data_adapters.file import FileAdapter
 from data_adapters.image import ImageAdapter
+from data_adapters.image.contact_sheet import contact_sheet
+from data_adapters.io import read_bytes, write_atomically
 from data_adapters.registry import ADAPTERS, adapter_for, build, load_class, register, spec
-from data_adapters.sheet import contact_sheet
 from data_adapters.text import TextAdapter
 
 __all__ = [

@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from data_adapters.base import Adapter, Bytes, ByteStream, Format, read_bytes, write_atomically
+from data_adapters.base import Adapter, Bytes, ByteStream, Format
+from data_adapters.io import read_bytes, write_atomically
 
 
 class TextAdapter(Adapter):

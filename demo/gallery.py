@@ -11,9 +11,8 @@ from pathlib import Path
 import soundfile
 
 from megabyte_mm.plots import runs
-from megabyte_mm.plots.inline import inline_svg
-from megabyte_mm.reports.media import escaped, waveform
-from megabyte_mm.reports.run import Points
+from megabyte_mm.plots.html_elements import escaped, inline_svg, waveform
+from megabyte_mm.training.run_folder import Points
 
 MIME = {".png": "image/png", ".wav": "audio/wav"}
 STYLE = Path(__file__).with_name("gallery.css")

@@ -15,8 +15,8 @@ from pathlib import Path
 import soundfile
 from gallery import Continuation, Section, write_page
 
-from megabyte_mm.coders import CODERS, bits_per_byte
-from megabyte_mm.reports.run import best, open_run, read_metrics
+from megabyte_mm.evaluation.codecs import CODERS, bits_per_byte
+from megabyte_mm.training.run_folder import best, open_run, read_metrics
 
 PROGRAM: tuple[str, ...] = (sys.executable, "-m", "megabyte_mm")
 FRESH = 8  # samples from nothing
@@ -29,7 +29,7 @@ class Modality:
 
     share: of the training time; they sum to 3, and pictures take longest to take shape. temperature: of what
     continues a file, after two minutes rather low; fresh_temperature: of what comes from nothing.
-    media: folder of validation files below media/. codecs: names in `megabyte_mm.coders.CODERS`. prefixes: how many
+    media: folder of validation files below media/. codecs: names in `evaluation.codecs.CODERS`. prefixes: how many
     validation files to continue, each `takes` times. excerpt: samples or bytes of such a file to show, None for all of
     it. length: bytes to draw, None where the format fixes it.
     """
@@ -187,8 +187,8 @@ def _measured(root: Path, modality: Modality, section: Section, seconds: float) 
 def _coded(modality: Modality, files: Sequence[Path]) -> list[tuple[str, float]]:
     """Bits per byte of the codecs on the files, as the demo's config reads them."""
     # These import torch, which takes seconds, and a failing first step should not wait for it.
-    from megabyte_mm.commands.settings import read_sources
-    from megabyte_mm.commands.validation import content_of
+    from megabyte_mm.cli.config import read_sources
+    from megabyte_mm.cli.report.validation import content_of
 
     adapter = read_sources(str(Path(__file__).with_name(f"{modality.name}.yaml")))[""].adapter
     assert adapter is not None

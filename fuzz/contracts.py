@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from data_adapters import Adapter, Bytes, ByteStream, ImageAdapter, MediaError
-from data_adapters.scan import patch_scan, patch_unscan, raster_scan, raster_unscan
+from data_adapters.image.scan import patch_scan, patch_unscan, raster_scan, raster_unscan
 
 WRITTEN_BYTES = 2**22
 """Longer streams are not written and read again: that would take most of a fuzzer's time."""
@@ -121,7 +121,7 @@ def check_checkpoint(path: Path) -> bool:
 
 def check_shards(folder: Path) -> bool:
     """Open the shard folder and read all of it; whether it was opened. Raises BrokenContract."""
-    from megabyte_mm.data.shards import DamagedShardsError, ShardReader
+    from megabyte_mm.data.storage.shards import DamagedShardsError, ShardReader
 
     try:
         reader = ShardReader(folder)

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fuzz.seeds import joined, split
-from megabyte_mm.data.shards import sealed
+from megabyte_mm.data.storage.shards import encode_index
 
 Change = Callable[[bytes], bytes]
 
@@ -74,7 +74,7 @@ def mutate_exported(content: bytes, seed: int, change: Change) -> bytes:
 
 
 def mutate_shards(content: bytes, seed: int, change: Change) -> bytes:
-    """A packed shard folder with an odd value in its index, sealed again, or any change at all."""
+    """A packed shard folder with an odd value in its index, encode_index again, or any change at all."""
     index, newline, shard = content.partition(b"\n")
     try:
         values = {key: value for key, value in json.loads(index).items() if key not in ("format", "version", "sha256")}
@@ -83,7 +83,7 @@ def mutate_shards(content: bytes, seed: int, change: Change) -> bytes:
     changed = with_odd_leaf(values, random.Random(seed))
     if seed % 3 == 0 or not isinstance(changed, dict):
         return change(content)
-    return sealed(changed) + newline + shard
+    return encode_index(changed) + newline + shard
 
 
 def with_odd_leaf(values: Any, source: random.Random) -> Any:

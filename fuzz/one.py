@@ -19,9 +19,14 @@ WATCHED = {
     "file": ["data_adapters"],
     "scans": ["data_adapters"],
     "checkpoint": ["megabyte_mm.checkpoint", "megabyte_mm.models"],
-    "sharded": ["megabyte_mm.archive", "megabyte_mm.checkpoint", "megabyte_mm.sharded", "pickletools"],
-    "exported": ["megabyte_mm.checkpoint", "megabyte_mm.exported", "megabyte_mm.provenance", "json.decoder"],
-    "shards": ["megabyte_mm.data.shards", "json.decoder"],
+    "sharded": ["megabyte_mm.checkpoint.safety", "megabyte_mm.checkpoint", "megabyte_mm.checkpoint.dcp", "pickletools"],
+    "exported": [
+        "megabyte_mm.checkpoint",
+        "megabyte_mm.checkpoint.exported",
+        "megabyte_mm.checkpoint.provenance",
+        "json.decoder",
+    ],
+    "shards": ["megabyte_mm.data.storage.shards", "json.decoder"],
 }
 """The modules whose branches guide the fuzzer; torch is too large for that, and comes first."""
 

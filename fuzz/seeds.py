@@ -144,13 +144,13 @@ def packed_checkpoint() -> bytes:
     """The same checkpoint as a folder, its files in one piece of bytes, each after its length."""
     import torch
 
-    from megabyte_mm.sharded import write_rest, write_tensors
+    from megabyte_mm.checkpoint.dcp import write_meta, write_tensors
 
     content = torch.load(io.BytesIO(checkpoint()), weights_only=True)
     with TemporaryDirectory() as place:
         folder = Path(place, "tiny.ckpt")
         write_tensors(content, folder)
-        write_rest(content, folder)
+        write_meta(content, folder)
         return joined([(folder / name).read_bytes() for name in PARTS])
 
 
@@ -181,7 +181,7 @@ def packed_export() -> bytes:
     import torch
 
     from megabyte_mm.checkpoint import PREFIX, SPEC_KEY
-    from megabyte_mm.exported import write_exported
+    from megabyte_mm.checkpoint.exported import write_exported
 
     content = torch.load(io.BytesIO(checkpoint()), weights_only=True)
     weights = {name.removeprefix(PREFIX): weight for name, weight in content["state_dict"].items()}
@@ -192,7 +192,7 @@ def packed_export() -> bytes:
 
 def pack_export(folder: Path) -> bytes:
     """The files of an export in one piece of bytes, without the digest that any change of the weights would break."""
-    from megabyte_mm.exported import CONFIG, DIGEST, WEIGHTS
+    from megabyte_mm.checkpoint.exported import CONFIG, DIGEST, WEIGHTS
 
     config = json.loads((folder / CONFIG).read_bytes())
     del config[DIGEST]
@@ -201,7 +201,7 @@ def pack_export(folder: Path) -> bytes:
 
 def unpack_export(content: bytes, folder: Path) -> None:
     """Write the folder of `pack_export`, or of whatever it has become since."""
-    from megabyte_mm.exported import CONFIG, WEIGHTS
+    from megabyte_mm.checkpoint.exported import CONFIG, WEIGHTS
 
     folder.mkdir(exist_ok=True)
     config, _, weights = content.partition(b"\n")
@@ -211,7 +211,7 @@ def unpack_export(content: bytes, folder: Path) -> None:
 
 def shard_folder() -> dict[str, bytes]:
     """The files of a shard folder of three records, by name."""
-    from megabyte_mm.data.shard_writer import ShardWriter, write_index
+    from megabyte_mm.data.storage.shard_writer import ShardWriter, write_index
 
     with TemporaryDirectory() as folder:
         writer = ShardWriter(Path(folder), shard_bytes=16)

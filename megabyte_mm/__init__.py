@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from megabyte_mm.checkpoint import Bundle, load_model
+    from megabyte_mm.export.hub import HubModel as HubModel
     from megabyte_mm.generation import generate
     from megabyte_mm.models import Megabyte, MegabyteConfig, StackConfig
-    from megabyte_mm.sharing.pretrained import HubModel as HubModel
 
 _HOMES = {
     "Bundle": "megabyte_mm.checkpoint",
-    "HubModel": "megabyte_mm.sharing.pretrained",
+    "HubModel": "megabyte_mm.export.hub",
     "Megabyte": "megabyte_mm.models",
     "MegabyteConfig": "megabyte_mm.models",
     "StackConfig": "megabyte_mm.models",

@@ -2,6 +2,6 @@
 
 import sys
 
-from megabyte_mm.cli import main
+from megabyte_mm.cli.main import main
 
 sys.exit(main())

@@ -20,15 +20,14 @@ from pathlib import Path
 from data_adapters import ImageAdapter
 from megabyte_mm import MegabyteConfig, StackConfig, load_model
 from megabyte_mm.data.module import ByteData
-from megabyte_mm.inference import continue_file
-from megabyte_mm.jupyter.live import LiveRun, sheets_over_time
-from megabyte_mm.jupyter.showing import show_pictures
+from megabyte_mm.demo_data import make_samples
+from megabyte_mm.generation.continuation import continue_file
 from megabyte_mm.models import BlockConfig
-from megabyte_mm.samples import make_samples
+from megabyte_mm.notebook.live import LiveRun, sheets_over_time
+from megabyte_mm.notebook.show import show_pictures
 from megabyte_mm.training import ByteLM, OptimizerConfig
 from megabyte_mm.training.callbacks import SampleWriter
-from megabyte_mm.training.fitting import fit
-from megabyte_mm.training.watching import Watch
+from megabyte_mm.training.fit import Watch, fit
 
 # The variable makes the notebooks short where they are only checked.
 STEPS = int(os.environ.get("MEGABYTE_MM_NOTEBOOK_STEPS", "600"))
@@ -55,7 +54,7 @@ net = MegabyteConfig(
     global_stack=StackConfig(dim=192, layers=2, heads=4),
     local_stack=StackConfig(dim=64, layers=2, heads=2),
     local_start="byte",
-    byte_scale=5.0,
+    embedding_scale=5.0,
     block=BlockConfig(activation="relu2"),
     init_std=0.08,
 )

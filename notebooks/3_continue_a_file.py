@@ -21,11 +21,10 @@ import os
 from pathlib import Path
 
 from megabyte_mm import load_model
-from megabyte_mm.inference import continue_file
-from megabyte_mm.jupyter.showing import players, show_pictures, show_texts, show_waveforms
-from megabyte_mm.jupyter.sliders import sampling_sliders
-from megabyte_mm.jupyter.small import small_model
-from megabyte_mm.samples import make_samples
+from megabyte_mm.demo_data import make_samples
+from megabyte_mm.generation.continuation import continue_file
+from megabyte_mm.notebook.show import players, sampling_sliders, show_pictures, show_texts, show_waveforms
+from megabyte_mm.notebook.small_models import small_model
 
 # The variable makes the notebooks short where they are only checked.
 STEPS = int(os.environ.get("MEGABYTE_MM_NOTEBOOK_STEPS", "600"))

@@ -23,14 +23,13 @@ from pathlib import Path
 from IPython.display import display
 
 from megabyte_mm import load_model
-from megabyte_mm.inference import score_files
-from megabyte_mm.inference.heatmap import heatmap
-from megabyte_mm.inference.scoring import bits_by_place
-from megabyte_mm.jupyter.showing import framed
-from megabyte_mm.jupyter.small import small_model
-from megabyte_mm.plots.positions import position_curves
-from megabyte_mm.plots.text_page import text_page
-from megabyte_mm.samples import make_samples
+from megabyte_mm.demo_data import make_samples
+from megabyte_mm.evaluation.files import bits_by_place, score_files
+from megabyte_mm.evaluation.heatmap import heatmap
+from megabyte_mm.notebook.show import framed
+from megabyte_mm.notebook.small_models import small_model
+from megabyte_mm.plots.heatmaps.text_page import text_page
+from megabyte_mm.plots.scores import position_curves
 
 # The variable makes the notebooks short where they are only checked.
 STEPS = int(os.environ.get("MEGABYTE_MM_NOTEBOOK_STEPS", "600"))

@@ -24,13 +24,12 @@ from pathlib import Path
 import numpy as np
 
 from megabyte_mm import load_model
-from megabyte_mm.inference import continue_file, score_files
-from megabyte_mm.inference.scoring import bits_by_place, bits_per_byte
-from megabyte_mm.jupyter.showing import show_pictures
-from megabyte_mm.jupyter.small import small_model
-from megabyte_mm.plots.comparison import bits_bars, file_scatter
-from megabyte_mm.plots.positions import position_curves
-from megabyte_mm.samples import make_samples
+from megabyte_mm.demo_data import make_samples
+from megabyte_mm.evaluation.files import bits_by_place, bits_per_byte, score_files
+from megabyte_mm.generation.continuation import continue_file
+from megabyte_mm.notebook.show import show_pictures
+from megabyte_mm.notebook.small_models import small_model
+from megabyte_mm.plots.scores import bits_bars, file_scatter, position_curves
 
 # The variable makes the notebooks short where they are only checked.
 STEPS = int(os.environ.get("MEGABYTE_MM_NOTEBOOK_STEPS", "600"))

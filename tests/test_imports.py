@@ -11,37 +11,31 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 LEVELS = [
-    {"cli"},
-    {"commands", "jupyter"},
-    {"training", "sharing", "inference"},
-    {"data", "checkpoint", "writing", "generation", "evaluation", "compression", "plots", "costs", "reports"},
-    {"models", "metrics", "views", "sharded", "coders", "hub"},
-    {"alphabet", "archive", "arguments", "exported", "provenance"},
+    {"cli", "notebook"},
+    {"training", "export"},
+    {"generation", "evaluation", "compression", "data"},
+    {"checkpoint"},
+    {"models", "plots", "demo_data", "metrics"},
+    {"alphabet", "windows", "errors", "progress"},
 ]
 """The rooms of megabyte_mm, top to bottom: a room may import those of every lower level."""
 
-BESIDE = {"__init__": None, "__main__": {"cli"}, "samples": set(), "helptext": set(), "packaged": set()}
-"""Modules that stand beside the levels and what they may import; None is anything (__init__ only names, lazily)."""
-
-MAY_IMPORT_BESIDE = {"samples": {"cli", "commands"}, "helptext": {"cli", "training"}, "packaged": {"cli", "commands"}}
-"""Which rooms may import a module that stands beside the levels; for those not named here, none."""
+ENTRY = {"__init__": None, "__main__": {"cli"}}
+"""Modules above the levels and what they may import; None is anything (__init__ only names, lazily)."""
 
 OUTSIDE = {
     "data_adapters": (
-        "commands",
+        "checkpoint",
+        "cli",
+        "compression",
         "data",
-        "inference",
-        "jupyter",
-        "samples",
-        "sharing",
-        "checkpoint.py",
-        "sharded.py",
-        "exported.py",
-        "writing.py",
-        "training/callbacks.py",
-        "training/agreement.py",
+        "evaluation",
+        "export",
+        "generation",
+        "notebook",
+        "training",
     ),
-    "lightning": ("cli", "data", "training"),
+    "lightning": ("cli", "data/module.py", "training"),
     "pytorch_lightning": (),
 }
 """Packages that only some rooms, or single files, of megabyte_mm may import."""
@@ -53,17 +47,16 @@ ADAPTERS_NEVER_IMPORT = {"megabyte_mm", "torch", "torchmetrics", "lightning", "p
 
 
 def allowed_rooms(room: str) -> set[str] | None:
-    if room in BESIDE:
-        return BESIDE[room]
+    if room in ENTRY:
+        return ENTRY[room]
     level = next((i for i, rooms in enumerate(LEVELS) if room in rooms), None)
     if level is None:
         raise AssertionError(NO_LEVEL.format(room))
-    below = set().union(*LEVELS[level + 1 :])
-    return below | {beside for beside, rooms in MAY_IMPORT_BESIDE.items() if room in rooms}
+    return set().union(*LEVELS[level + 1 :])
 
 
 def room_of(file: str) -> str:
-    """megabyte_mm/models/base.py -> models, megabyte_mm/cli.py -> cli."""
+    """megabyte_mm/models/base.py -> models, megabyte_mm/cli/main.py -> cli."""
     return Path(file).parts[1].removesuffix(".py")
 
 
@@ -107,9 +100,9 @@ def _room_reason(name: str, file: str) -> str | None:
     if top != "megabyte_mm" or allowed is None:
         return None
     target = rest[0] if rest else ""
-    if target in allowed | {room} or (target.startswith("__") and target not in BESIDE):
+    if target in allowed | {room} or (target.startswith("__") and target not in ENTRY):
         return None
-    if target in set().union(*LEVELS) | set(BESIDE):
+    if target in set().union(*LEVELS) | set(ENTRY):
         return f"{room} may import only {', '.join(sorted(allowed)) or 'nothing'} of megabyte_mm"
     if target in ROOMS:
         return NO_LEVEL.format(target)
@@ -134,22 +127,19 @@ def test_imports_go_down_only(file):
         ("megabyte_mm/models/base.py", "from ..training import module"),
         ("megabyte_mm/models/base.py", "from megabyte_mm.metrics import BitsPerByte"),
         ("megabyte_mm/alphabet.py", "def late():\n    from megabyte_mm import models"),
-        ("megabyte_mm/generation/engine.py", "import megabyte_mm.evaluation.plain"),
-        ("megabyte_mm/generation/engine.py", "from data_adapters import registry"),
+        ("megabyte_mm/generation/engine.py", "import megabyte_mm.evaluation.scoring"),
         ("megabyte_mm/generation/engine.py", "from megabyte_mm import Megabyte"),
-        ("megabyte_mm/training/module.py", "from data_adapters import registry"),
-        ("megabyte_mm/training/module.py", "from megabyte_mm.cli import main"),
-        ("megabyte_mm/checkpoint.py", "import lightning.pytorch as pl"),
-        ("megabyte_mm/commands/generate.py", "from lightning.pytorch import Trainer"),
+        ("megabyte_mm/models/base.py", "from data_adapters import registry"),
+        ("megabyte_mm/plots/runs.py", "from data_adapters import registry"),
+        ("megabyte_mm/training/module.py", "from megabyte_mm.cli.main import main"),
+        ("megabyte_mm/checkpoint/load.py", "import lightning.pytorch as pl"),
+        ("megabyte_mm/data/loader.py", "import lightning"),
         ("megabyte_mm/metrics.py", "def late():\n    import lightning"),
-        ("megabyte_mm/writing.py", "from megabyte_mm.checkpoint import load_model"),
-        ("megabyte_mm/helptext.py", "from megabyte_mm.cli import main"),
-        ("megabyte_mm/commands/generate.py", "from megabyte_mm.helptext import ExamplesFormatter"),
         ("megabyte_mm/data/loader.py", "import pytorch_lightning"),
-        ("megabyte_mm/data/loader.py", "from megabyte_mm import samples"),
-        ("megabyte_mm/samples/__init__.py", "from megabyte_mm.alphabet import END"),
-        ("data_adapters/image.py", "import torch.nn"),
-        ("data_adapters/image.py", "if TYPE_CHECKING:\n    from megabyte_mm.alphabet import END"),
+        ("megabyte_mm/data/loader.py", "from megabyte_mm.evaluation import score_files"),
+        ("megabyte_mm/demo_data/make.py", "from megabyte_mm.alphabet import END\nimport megabyte_mm.models"),
+        ("data_adapters/image/adapter.py", "import torch.nn"),
+        ("data_adapters/image/adapter.py", "if TYPE_CHECKING:\n    from megabyte_mm.alphabet import END"),
     ],
 )
 def test_an_import_in_the_wrong_direction_is_found(file, source):
@@ -160,16 +150,15 @@ def test_an_import_in_the_wrong_direction_is_found(file, source):
     ("file", "source"),
     [
         ("megabyte_mm/__init__.py", "from megabyte_mm.training.module import ByteLM"),
-        ("megabyte_mm/__main__.py", "from megabyte_mm.cli import main"),
-        ("megabyte_mm/cli.py", "from megabyte_mm.commands import generate\nimport lightning"),
-        ("megabyte_mm/commands/generate.py", "from megabyte_mm import samples\nfrom data_adapters import registry"),
-        ("megabyte_mm/checkpoint.py", "from data_adapters import registry"),
-        ("megabyte_mm/writing.py", "from data_adapters import Adapter"),
-        ("megabyte_mm/training/callbacks.py", "from megabyte_mm.writing import write_continuations"),
-        ("megabyte_mm/training/cli.py", "from megabyte_mm.helptext import ExamplesFormatter"),
+        ("megabyte_mm/__main__.py", "from megabyte_mm.cli.main import main"),
+        ("megabyte_mm/cli/fit.py", "from megabyte_mm.training import trainer\nimport lightning"),
+        ("megabyte_mm/cli/generate.py", "from megabyte_mm import demo_data\nfrom data_adapters import registry"),
+        ("megabyte_mm/checkpoint/load.py", "from data_adapters import registry"),
+        ("megabyte_mm/data/module.py", "from lightning.pytorch import LightningDataModule"),
+        ("megabyte_mm/training/callbacks.py", "from megabyte_mm.generation import generate"),
         ("megabyte_mm/training/callbacks.py", "import data_adapters\nfrom lightning.pytorch import Callback"),
-        ("megabyte_mm/models/megabyte.py", "from . import layers\nfrom ..alphabet import END\nimport torch"),
-        ("data_adapters/image.py", "from data_adapters.base import Adapter\nimport numpy"),
+        ("megabyte_mm/models/base.py", "from . import layers\nfrom ..alphabet import END\nimport torch"),
+        ("data_adapters/image/adapter.py", "from data_adapters.base import Adapter\nimport numpy"),
     ],
 )
 def test_an_import_in_the_right_direction_passes(file, source):
@@ -186,7 +175,7 @@ def test_the_command_line_starts_without_what_is_slow_to_import(arguments):
     call = f"sys.argv[1:] = {arguments}; cli.main()" if arguments else "pass"
     code = f"""
 import sys
-from megabyte_mm import cli
+from megabyte_mm.cli import main as cli
 try:
     {call}
 except SystemExit as stop:

@@ -93,7 +93,7 @@ def test_the_wheel_holds_the_configs(wheel):
 
 
 def test_the_wheel_holds_the_stylesheet_of_reports(wheel):
-    assert "megabyte_mm/reports/page.css" in wheel
+    assert "megabyte_mm/plots/report_page.css" in wheel
 
 
 def test_the_wheel_holds_both_packages_typed_and_nothing_else(wheel):

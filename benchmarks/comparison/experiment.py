@@ -9,14 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.comparison.settings import (
-    Settings,
-    check_kinds,
-    class_section,
-    read_settings,
-    refuse_unknown,
-    section,
-)
+from benchmarks.comparison.settings import Settings, check_kinds, class_section, read_settings, refuse_unknown, section
 from benchmarks.peers import PEERS
 from data_adapters import Adapter, registry
 from megabyte_mm import models
@@ -24,7 +17,7 @@ from megabyte_mm.data.loader import BATCH_SIZE
 from megabyte_mm.data.module import ByteData
 from megabyte_mm.evaluation.methods import METHODS, Method
 from megabyte_mm.models import MegabyteConfig, ModelConfig
-from megabyte_mm.models.plain import from_plain
+from megabyte_mm.models.config import from_plain
 from megabyte_mm.training.optim import OptimizerConfig
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -10,8 +10,8 @@ from typing import Any, get_args, get_type_hints
 
 import yaml
 
-from megabyte_mm.models.plain import KINDS, is_of
-from megabyte_mm.training.cli import refuse_duplicate_keys
+from megabyte_mm.cli.fit import refuse_duplicate_keys
+from megabyte_mm.models.config import KINDS, is_of
 
 Settings = dict[str, Any]
 

@@ -13,11 +13,11 @@ from benchmarks.drawing.hollow import hollow_reading
 from benchmarks.peers import build_peer
 from benchmarks.timing import timed
 from megabyte_mm.alphabet import BYTES
-from megabyte_mm.generation import Sampling, row_seeds
+from megabyte_mm.generation import SamplingParams, row_seeds
 from megabyte_mm.generation.engine import continuations
 from megabyte_mm.models import ByteModel, Execution, MegabyteConfig, ModelConfig, with_rounded_weights
 
-DRAWN = Sampling(allow_end=False)
+DRAWN = SamplingParams(allow_end=False)
 NATIVE = Execution("native")
 
 
@@ -88,7 +88,7 @@ def start_drawing(candidate: Candidate, device: torch.device) -> tuple[int, Call
     model = candidate.config.build().to(device).eval()
     parameters = sum(parameter.numel() for parameter in model.parameters())
     if candidate.execution.precision is not None:
-        model = with_rounded_weights(model, candidate.execution.precision, model.output_tables)
+        model = with_rounded_weights(model, candidate.execution.precision, model.tied_embeddings)
     decoder = model.decoder(candidate.rows, None, model.max_len, candidate.execution)
     stretches = candidate.stretches
 

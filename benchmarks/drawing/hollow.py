@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from megabyte_mm.models import ByteModel
-from megabyte_mm.models.cache import LayerCache
+from megabyte_mm.models.decoding.caches import LayerCache
 from megabyte_mm.models.layers import Stack
 
 

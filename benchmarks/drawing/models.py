@@ -9,7 +9,7 @@ from functools import cache
 import torch
 
 from megabyte_mm.models import BlockConfig, ByteModel, MegabyteConfig, ModelConfig, StackConfig, TransformerConfig
-from megabyte_mm.models.work import PartWork
+from megabyte_mm.models.flops import PartWork
 
 HEAD_WIDTH = 64
 """Of Transformers that are made equal: that of MEGABYTE's levels."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from megabyte_mm.samples import make_samples
+from megabyte_mm.demo_data import make_samples
 
 SETTINGS = ("text", "image")
 UPDATES_TO_VALIDATION = 7

@@ -14,9 +14,8 @@ from benchmarks.timing import timed
 from benchmarks.training import LEARNING_RATE, training_step
 from benchmarks.workloads import Workload, workloads
 from megabyte_mm.models import ByteModel
-from megabyte_mm.training.cli import best_precision
-from megabyte_mm.training.memory import keep_freed_memory
 from megabyte_mm.training.module import activation_budget
+from megabyte_mm.training.trainer import best_precision, keep_freed_memory
 
 OURS = "megabyte-mm"
 

@@ -28,13 +28,12 @@ from benchmarks.training import training_step
 from benchmarks.workloads import SHIPPED, shipped
 from megabyte_mm.data.dataset import Batch
 from megabyte_mm.data.module import ByteData
-from megabyte_mm.samples import make_samples
+from megabyte_mm.demo_data import make_samples
 from megabyte_mm.training.callbacks import Throughput
-from megabyte_mm.training.cli import TRAINER_DEFAULTS, best_precision
 from megabyte_mm.training.display import LOGGERS, tidy_output
-from megabyte_mm.training.logs import loggers
-from megabyte_mm.training.memory import keep_freed_memory
+from megabyte_mm.training.loggers import loggers
 from megabyte_mm.training.module import ByteLM
+from megabyte_mm.training.trainer import TRAINER_DEFAULTS, best_precision, keep_freed_memory
 
 REPEATS = 3
 FOLDERS = {"image": "images", "audio": "audio", "text": "text"}

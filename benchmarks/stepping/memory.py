@@ -18,9 +18,9 @@ from benchmarks.stepping.workers import worker
 from benchmarks.timing import timed
 from benchmarks.training import fit_loss
 from benchmarks.workloads import Workload, workloads
-from megabyte_mm.costs.memory import FULL, HALF, kept_by
+from megabyte_mm.evaluation.memory import FULL, HALF, kept_by
 from megabyte_mm.models import Megabyte, MegabyteConfig
-from megabyte_mm.training.memory import keep_freed_memory
+from megabyte_mm.training.trainer import keep_freed_memory
 
 BUDGET = 2.0**28
 """Bytes for activations: little, so that all lengths are read in chunks of the same size."""

@@ -8,7 +8,7 @@ import torch
 
 from benchmarks.peers.wrapping import both_stacks
 from benchmarks.workloads import CONFIGS, Workload, workloads
-from megabyte_mm.commands.settings import read_settings
+from megabyte_mm.cli.config import read_settings
 from megabyte_mm.models import MegabyteConfig, StackConfig, TransformerConfig
 
 GLOBAL = StackConfig(dim=512, layers=6, heads=8)

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from megabyte_mm.alphabet import BYTES
 from megabyte_mm.models.base import ByteModel, Decoder, evaluating
-from megabyte_mm.models.execution import DEFAULT_EXECUTION, Execution
+from megabyte_mm.models.decoding.execution import DEFAULT_EXECUTION, Execution
 
 Bytes = NDArray[np.uint8]
 Floats = NDArray[np.float32]

@@ -76,7 +76,7 @@ _COLUMNS = tuple(one.name for one in fields(Entry))
 
 
 @dataclass(frozen=True)
-class Settings:
+class CodingSettings:
     """By what the blocks were coded.
 
     model, numbers: fingerprints. device, backend, precision: how the steps were computed. torch: its version. writers:
@@ -96,7 +96,7 @@ class Settings:
 class Container:
     """Files that were compressed together: of each its entry, its blocks and its extra bytes."""
 
-    settings: Settings
+    settings: CodingSettings
     entries: list[Entry] = field(default_factory=list)
     blocks: list[list[bytes]] = field(default_factory=list)
     extras: list[bytes] = field(default_factory=list)
@@ -180,7 +180,9 @@ def _read(header: bytes, payload: bytes) -> Container:
     sizes = [size for entry in entries for size in entry.sizes]
     blocks = iter(_cut(payload, sizes))
     extras = _cut(header[start + length :], [entry.extra for entry in entries])
-    return Container(Settings(**said), entries, [[next(blocks) for _ in entry.sizes] for entry in entries], extras)
+    return Container(
+        CodingSettings(**said), entries, [[next(blocks) for _ in entry.sizes] for entry in entries], extras
+    )
 
 
 def _cut(data: bytes, sizes: Sequence[int]) -> list[bytes]:

@@ -12,7 +12,7 @@ import torch
 from megabyte_mm.alphabet import BYTES
 from megabyte_mm.compression.coding import probabilities, repeatable
 from megabyte_mm.models.base import ByteModel, evaluating
-from megabyte_mm.models.execution import Execution
+from megabyte_mm.models.decoding.execution import Execution
 
 STEPS = 96
 """Symbols that are read to compare two machines: past several patches, and done in a moment."""

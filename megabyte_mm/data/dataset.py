@@ -13,10 +13,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from megabyte_mm.alphabet import END
-from megabyte_mm.data.order import Request
+from megabyte_mm.data.order import WindowRequest
 from megabyte_mm.data.records import Records
 from megabyte_mm.data.windows import WindowGrid
-from megabyte_mm.views import Ints
+from megabyte_mm.windows import Ints
 
 
 class Batch(NamedTuple):
@@ -86,7 +86,7 @@ class WindowDataset(Dataset[Batch]):
     def __len__(self) -> int:
         return sum(map(len, self.sources))
 
-    def __getitem__(self, request: Request) -> Batch:
+    def __getitem__(self, request: WindowRequest) -> Batch:
         ids = np.empty((len(request.items), self.sources[0].window), dtype=np.int64)
         condition, seen = np.empty_like(request.items), np.empty_like(request.items)
         for number, windows in enumerate(self.sources):

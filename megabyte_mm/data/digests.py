@@ -10,8 +10,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from data_adapters.base import MediaError, write_atomically
-from megabyte_mm.data.progress import progress
+from data_adapters.base import MediaError
+from data_adapters.io import write_atomically
+from megabyte_mm.progress import progress
 
 _SETTLED_NS = 2 * 10**9
 UNREADABLE = "unreadable"

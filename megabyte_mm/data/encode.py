@@ -20,12 +20,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from data_adapters import printable, registry
-from data_adapters.base import Adapter, ByteStream, MediaError, UnavailableError, is_passing, refuse_special
+from data_adapters.base import Adapter, ByteStream, MediaError
+from data_adapters.io import UnavailableError, is_transient, refuse_special
 from megabyte_mm.data.digests import Digest
 from megabyte_mm.data.files import Files
-from megabyte_mm.data.progress import progress
-from megabyte_mm.data.shard_writer import ShardWriter
-from megabyte_mm.data.shards import VERSION
+from megabyte_mm.data.storage.shard_writer import ShardWriter
+from megabyte_mm.data.storage.shards import VERSION
+from megabyte_mm.progress import progress
 
 CHANGED = "changed while it was read"
 _BATCH_FILES, _BATCH_BYTES = 16, 4 * 2**20
@@ -165,7 +166,7 @@ def _read(adapter: Adapter, path: Path, digest: Digest) -> Outcome:
     except MediaError as error:
         stream = error.reason
     except OSError as error:
-        if is_passing(error):
+        if is_transient(error):
             raise UnavailableError(path, f"cannot be read: {error.strerror}") from error
         stream = error.strerror or str(error)
     return Outcome(stream, digest.is_of(path))

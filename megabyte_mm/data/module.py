@@ -7,21 +7,21 @@ import math
 import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from lightning.pytorch import Callback, LightningDataModule
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_info
 
-from data_adapters import registry
+from data_adapters import printable, registry
 from data_adapters.base import Adapter
-from megabyte_mm.data.ahead import FarSource
 from megabyte_mm.data.dataset import WindowDataset, Windows
-from megabyte_mm.data.epochs import CountEpochs
-from megabyte_mm.data.loader import BATCH_SIZE, ResumableLoader
-from megabyte_mm.data.order import InOrder, Order, Passes, Shuffled, seed_of
+from megabyte_mm.data.encode import first_reasons
+from megabyte_mm.data.loader import BATCH_SIZE, ResumableLoader, WindowSampler
+from megabyte_mm.data.order import InOrder, Order, Shuffled, ShuffledEpochs, seed_of
 from megabyte_mm.data.records import Records, Skipped, Split, Splits
-from megabyte_mm.data.sampler import WindowSampler
 from megabyte_mm.data.sources import (
-    Keeping,
+    CacheConfig,
     OpenSource,
     Source,
     check_sources,
@@ -31,7 +31,44 @@ from megabyte_mm.data.sources import (
     room_to_fetch_ahead,
     window_of,
 )
-from megabyte_mm.data.telling import tell_conversions, tell_skipped
+from megabyte_mm.data.storage.prefetch import RemoteSource
+
+
+class CountEpochs(Callback):
+    """Lets a run that resumes from a checkpoint of an epoch's last batch count the new epoch as begun.
+
+    Lightning 2.6 does not (`on_train_epoch_start` is left out as well). A second checkpoint, inside that new epoch,
+    then looks like one from the end of an epoch: its batch position is thrown away, and the epoch repeats.
+    """
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Comes after Lightning has worked out where it resumes, and before it begins an epoch."""
+        loop = trainer.fit_loop
+        batches = loop.epoch_loop
+        if loop.restarted_mid_epoch and batches.restarted_on_train_batch_end and batches.batch_progress.is_last_batch:
+            loop.reset_restart_stage()
+
+
+def tell_conversions(source: OpenSource) -> None:
+    """Say what was left unused, converted and clipped of a source."""
+    about = source.reader.about
+    if unused := about.get("unused", 0):
+        rank_zero_info(f"{unused} files of {source.path} lie beside train, val and test and are not used")
+    for note, count in about["notes"].items():
+        rank_zero_info(f"{count} files of {source.path}: {note}")
+    if clipped := about["clipped"]:
+        entries = [{"path": entry["path"], "reason": entry["note"]} for entry in clipped]
+        rank_zero_info(f"{len(clipped)} files of {source.path} lost range: {first_reasons(entries)}")
+
+
+def tell_skipped(paths: str, skipped: Skipped, log_dir: str | None) -> None:
+    """Warn of files that are left out, and list all in skipped_files.txt of the log folder, if there is one."""
+    if log_dir:
+        Path(log_dir).mkdir(parents=True, exist_ok=True)
+        lines = [f"{printable(entry['path'])}\t{printable(entry['reason'])}\n" for entry in skipped]
+        Path(log_dir, "skipped_files.txt").write_text("".join(lines), encoding="utf-8", errors="backslashreplace")
+    where = f" (all in {log_dir}/skipped_files.txt)" if log_dir else ""
+    warnings.warn(f"skipped {len(skipped)} files of {paths}: {first_reasons(skipped)}{where}", stacklevel=2)
 
 
 class ByteData(LightningDataModule):
@@ -249,7 +286,7 @@ class ByteData(LightningDataModule):
         if len(adapters) == len(asked):  # so that most mistakes are told before encoding
             window_of(adapters, self._asked_window, [adapter.unit for adapter in adapters])
             patch_size_of(adapters)
-        keeping = Keeping.at(self.cache_dir, self.shard_cache)
+        keeping = CacheConfig.at(self.cache_dir, self.shard_cache)
         if "" not in asked:
             asked = {name: located(name, source, self.path, keeping) for name, source in asked.items()}
         sources = tuple(open_source(source, name, keeping) for name, source in asked.items())
@@ -269,9 +306,9 @@ class ByteData(LightningDataModule):
             seed = seed_of(self.seed, source.name)
             windows.append(Windows(records, self.window, source.unit, jitter=seed))
             shards, counts = windows[-1].per_shard()
-            passes.append(Passes(counts, seed))
+            passes.append(ShuffledEpochs(counts, seed))
             if source.reader.place.is_remote and self._fetches_ahead:
-                far.append(FarSource(len(passes) - 1, passes[-1], source.reader, shards))
+                far.append(RemoteSource(len(passes) - 1, passes[-1], source.reader, shards))
         weights = [source.weight for source in self.sources]
         order = Shuffled(passes, weights, batch_size * self._ranks()[1], self.seed)
         return self._loader(windows, order, batch_size, training=True, far=far)
@@ -291,7 +328,7 @@ class ByteData(LightningDataModule):
         order: Order,
         batch_size: int,
         training: bool,
-        far: Sequence[FarSource] = (),
+        far: Sequence[RemoteSource] = (),
     ) -> ResumableLoader:
         sampler = WindowSampler(order, batch_size, training, *self._ranks())
         if self.num_workers == 0:

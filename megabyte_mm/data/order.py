@@ -16,15 +16,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from megabyte_mm.data.shards import OPEN_SHARDS
+from megabyte_mm.data.storage.shards import OPEN_SHARDS
 from megabyte_mm.data.windows import MIX, ORDER, SHARDS, draw, shuffled
-from megabyte_mm.views import Ints
+from megabyte_mm.windows import Ints
 
 LONGEST_EPOCH = 2**22
 """Windows in an epoch of a mix, at most: where its end lies says little, and its order is kept in memory."""
 
 
-class Request(NamedTuple):
+class WindowRequest(NamedTuple):
     """Windows by source, pass over that source, and number in it; all (B,) int64."""
 
     sources: Ints
@@ -41,14 +41,14 @@ class InOrder:
     def __len__(self) -> int:
         return int(self._ends[-1])
 
-    def at(self, epoch: int, places: Ints) -> Request:
+    def at(self, epoch: int, places: Ints) -> WindowRequest:
         """The windows at these places, the same in every epoch: (B,) int64, 0..len - 1."""
         sources = np.searchsorted(self._ends, places, side="right")
         starts = np.append(0, self._ends[:-1])[sources]
-        return Request(sources, np.full_like(places, epoch), places - starts)
+        return WindowRequest(sources, np.full_like(places, epoch), places - starts)
 
 
-class Passes:
+class ShuffledEpochs:
     """One source's windows, shuffled, over and over: place n is window n % count of pass n // count.
 
     counts: (S,) windows in each of its shards, whose windows are numbered through. seed: of this source.
@@ -133,7 +133,7 @@ class Shuffled:
     is so light that an epoch would hold none of its windows.
     """
 
-    def __init__(self, sources: Sequence[Passes], weights: Sequence[float], multiple: int, seed: int) -> None:
+    def __init__(self, sources: Sequence[ShuffledEpochs], weights: Sequence[float], multiple: int, seed: int) -> None:
         self.sources = sources
         self.seed = seed
         total = sum(source.count for source in sources)
@@ -151,18 +151,18 @@ class Shuffled:
     def __len__(self) -> int:
         return int(self._shares.sum())
 
-    def at(self, epoch: int, places: Ints) -> Request:
+    def at(self, epoch: int, places: Ints) -> WindowRequest:
         """The windows at these places of an epoch: (B,) int64, 0..len - 1."""
         if len(self.sources) == 1:
             passes, items = self.sources[0].at(epoch * len(self) + places)
-            return Request(np.zeros_like(items), passes, items)
+            return WindowRequest(np.zeros_like(items), passes, items)
         labels, ranks = self._mix(epoch)
         sources = labels[places]
         passes, items = np.empty_like(places), np.empty_like(places)
         for number, source in enumerate(self.sources):
             here = sources == number
             passes[here], items[here] = source.at(epoch * int(self._shares[number]) + ranks[places[here]])
-        return Request(sources, passes, items)
+        return WindowRequest(sources, passes, items)
 
     def _mix(self, epoch: int) -> tuple[Ints, Ints]:
         """The source at each place of an epoch, and how many windows of that source come before it: twice (len,)."""

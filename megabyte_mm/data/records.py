@@ -12,8 +12,8 @@ import numpy as np
 from data_adapters.base import Adapter, Bytes, ByteStream
 from megabyte_mm.data.encode import first_reasons
 from megabyte_mm.data.files import classes_of, conditions_of, named_splits, split_rows
-from megabyte_mm.data.shards import ShardReader
-from megabyte_mm.views import Ints
+from megabyte_mm.data.storage.shards import ShardReader
+from megabyte_mm.windows import Ints
 
 Skipped = list[dict[str, str]]
 Split = Literal["train", "val", "test"]

@@ -10,14 +10,14 @@ from typing import Any
 
 from data_adapters import registry
 from data_adapters.base import Adapter
-from megabyte_mm.data.cache import cache_folder, encoded
 from megabyte_mm.data.digests import file_digests
 from megabyte_mm.data.files import find_files, is_url, local_path
-from megabyte_mm.data.places import LocalPlace, Place, place_at
-from megabyte_mm.data.prepare import UNFINISHED
 from megabyte_mm.data.records import Splits, split_records, unit_of
-from megabyte_mm.data.shard_cache import ShardCache
-from megabyte_mm.data.shards import INDEX, OPEN_SHARDS, DamagedShardsError, ShardReader, is_index, shard_name
+from megabyte_mm.data.storage.cache import cache_folder, encoded
+from megabyte_mm.data.storage.prepare import UNFINISHED
+from megabyte_mm.data.storage.shard_cache import ShardCache
+from megabyte_mm.data.storage.shards import INDEX, OPEN_SHARDS, DamagedShardsError, ShardReader, is_index, shard_name
+from megabyte_mm.data.storage.storage import LocalStorage, Storage, storage_at
 from megabyte_mm.data.windows import resolve_window
 
 
@@ -38,14 +38,14 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Keeping:
+class CacheConfig:
     """Where this machine keeps what was encoded or fetched. limit: bytes of fetched shards, at most."""
 
     home: Path
     limit: int
 
     @classmethod
-    def at(cls, cache_dir: str | None, gibibytes: float) -> Keeping:
+    def at(cls, cache_dir: str | None, gibibytes: float) -> CacheConfig:
         """In the cache folder."""
         return cls(cache_folder(cache_dir), int(gibibytes * 2**30))
 
@@ -86,13 +86,13 @@ def adapter_at(path: str) -> Adapter | None:
     """
     if is_url(path) or not path:
         return None
-    folder = LocalPlace(local_path(path))
+    folder = LocalStorage(local_path(path))
     if is_prepared(folder):
         return _same_adapter(ShardReader(folder), None, path)
     return find_files(path).adapter
 
 
-def open_source(source: Source, name: str, keeping: Keeping) -> OpenSource:
+def open_source(source: Source, name: str, keeping: CacheConfig) -> OpenSource:
     """The records of a source. Raises as `open_reader` does, by the name of the source's own fields."""
     try:
         reader, adapter = open_reader(source.path, source.adapter, keeping)
@@ -111,13 +111,13 @@ def open_source(source: Source, name: str, keeping: Keeping) -> OpenSource:
     return OpenSource(name, source.path, adapter, reader, unit, source.weight)
 
 
-def open_reader(path: str, adapter: Adapter | None, keeping: Keeping) -> tuple[ShardReader, Adapter]:
+def open_reader(path: str, adapter: Adapter | None, keeping: CacheConfig) -> tuple[ShardReader, Adapter]:
     """The records of a path, of shards that were prepared or of files that are encoded now, and their adapter.
 
     Raises FileNotFoundError and ValueError for a path, files or settings that cannot be used, OSError where a far place
     cannot be reached.
     """
-    place = place_at(path, keeping.shards)
+    place = storage_at(path, keeping.shards)
     if is_prepared(place):
         try:
             reader = ShardReader(place)
@@ -134,19 +134,19 @@ def open_reader(path: str, adapter: Adapter | None, keeping: Keeping) -> tuple[S
     return encoded(files, str(keeping.home)), files.adapter
 
 
-def located(name: str, source: Source, path: str, keeping: Keeping) -> Source:
+def located(name: str, source: Source, path: str, keeping: CacheConfig) -> Source:
     """A source of a mix with its path: its own, else the part of `data.path` that was prepared for it, else that."""
     if source.path:
         return source
     if not path:
         raise ValueError(f"data.sources.{name}.path is empty, and so is data.path: give one of the two")
     part = f"{path.rstrip('/')}/{name}"
-    return replace(source, path=part if is_prepared(place_at(part, keeping.shards)) or is_url(path) else path)
+    return replace(source, path=part if is_prepared(storage_at(part, keeping.shards)) or is_url(path) else path)
 
 
-def is_prepared(place: Place) -> bool:
+def is_prepared(place: Storage) -> bool:
     """Whether shards lie there. Raises ValueError where their making was not finished, or their index is lost."""
-    if isinstance(place, LocalPlace) and not place.folder.is_dir():
+    if isinstance(place, LocalStorage) and not place.folder.is_dir():
         return False
     try:
         if is_index(place.read(INDEX, limit=256)):
@@ -178,7 +178,7 @@ def _same_adapter(reader: ShardReader, asked: Adapter | None, path: str) -> Adap
     return asked
 
 
-def _check_copy(reader: ShardReader, keeping: Keeping) -> None:
+def _check_copy(reader: ShardReader, keeping: CacheConfig) -> None:
     """Compare prepared shards on this disk with their sha256, once: somebody may have copied or moved them.
 
     Raises DamagedShardsError. Shards from afar are checked when they are fetched.

@@ -1,7 +1,7 @@
 """Which window of which record is item i of an epoch: pure functions of (seed, epoch, item), the same everywhere.
 
 A record of n bytes has ceil(n / window) windows. Validation takes them edge to edge, or overlapping with a part of each
-that is context only (`megabyte_mm.views`): either way every byte is scored once.
+that is context only (`megabyte_mm.windows`): either way every byte is scored once.
 Training moves each by up to half a window, another way in each epoch, so that every byte meets every place in a window.
 """
 
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_adapters.base import Adapter
-from megabyte_mm.views import Ints, Views
+from megabyte_mm.windows import Ints, Views
 
 DEFAULT_WINDOW = 2048
 ORDER, JITTER, SHARDS, MIX = 0, 1, 2, 3

@@ -1,6 +1,6 @@
 """Four ways to read the same symbols off a model: plain, sliding, strided, sliding+strided.
 
-Sliding chooses the windows (`megabyte_mm.views`). Strided reads each window twice, the second time shifted by half a
+Sliding chooses the windows (`megabyte_mm.windows`). Strided reads each window twice, the second time shifted by half a
 patch, and keeps for each symbol the pass that predicts it in the first half of a patch, where the paper's models err
 least (Yu et al. 2023, section 2.3.3).
 """

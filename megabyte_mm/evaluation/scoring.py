@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from megabyte_mm.alphabet import fill_window
 from megabyte_mm.evaluation.methods import Method, check_method, is_sliding, method_nll, patch_places
 from megabyte_mm.models.base import ByteModel
-from megabyte_mm.views import Views
+from megabyte_mm.windows import Views
 
 Bytes = NDArray[np.uint8]
 

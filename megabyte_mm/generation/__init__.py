@@ -1,7 +1,16 @@
 """Drawing continuations from a model."""
 
-from megabyte_mm.generation.batching import Interrupted, Request, continue_all
-from megabyte_mm.generation.engine import generate, iterate, row_seeds, unseen
-from megabyte_mm.generation.sampling import Sampling
+from megabyte_mm.generation.batching import GenerationInterrupted, GenerationRequest, generate_batch
+from megabyte_mm.generation.engine import generate, num_truncated, row_seeds, stream_symbols
+from megabyte_mm.generation.sampling import SamplingParams
 
-__all__ = ["Interrupted", "Request", "Sampling", "continue_all", "generate", "iterate", "row_seeds", "unseen"]
+__all__ = [
+    "GenerationInterrupted",
+    "GenerationRequest",
+    "SamplingParams",
+    "generate",
+    "generate_batch",
+    "num_truncated",
+    "row_seeds",
+    "stream_symbols",
+]

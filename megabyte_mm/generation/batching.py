@@ -12,15 +12,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from megabyte_mm.alphabet import END, to_ids
-from megabyte_mm.generation.engine import NOTHING, continuations, decoder_for, look_every, row_seeds
-from megabyte_mm.generation.sampling import Sampling
+from megabyte_mm.generation.engine import NO_SYMBOL, continuations, decoder_for, row_seeds, sync_interval
+from megabyte_mm.generation.sampling import SamplingParams
 from megabyte_mm.models import DEFAULT_EXECUTION, ByteModel, Decoder, Execution
 
 Bytes = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
-class Request:
+class GenerationRequest:
     """Continue `prefix` (t,) uint8 by `length` bytes, or fewer where the stream ends before, `count` times."""
 
     prefix: Bytes
@@ -36,18 +36,18 @@ class _Row:
     seed: int
 
 
-class Interrupted(KeyboardInterrupt):
-    """Ctrl-C while drawing; `results` is what was drawn until then, as `continue_all` would give it."""
+class GenerationInterrupted(KeyboardInterrupt):
+    """Ctrl-C while drawing; `results` is what was drawn until then, as `generate_batch` would give it."""
 
     def __init__(self, results: list[list[Bytes]]) -> None:
         super().__init__()
         self.results = results
 
 
-def continue_all(
+def generate_batch(
     model: ByteModel,
-    requests: Sequence[Request],
-    sampling: Sampling,
+    requests: Sequence[GenerationRequest],
+    sampling: SamplingParams,
     seed: int = 0,
     batch_size: int = 64,
     on_bytes: Callable[[int], object] = lambda count: None,
@@ -59,7 +59,7 @@ def continue_all(
 
     Each row has its own seed, by its number within its request, and what it draws does not depend on what else is asked
     for. on_bytes is told how many bytes were drawn since it was told last, and watch what the first request's first row
-    has drawn. window: as for `generate`. Raises Interrupted on Ctrl-C.
+    has drawn. window: as for `generate`. Raises GenerationInterrupted on Ctrl-C.
     """
     device = next(model.parameters()).device
     rows = _rows(requests, seed)
@@ -73,26 +73,30 @@ def continue_all(
         try:
             for part_BT in _drawn(decoder, [requests[row.request] for row in batch], batch, sampling, device):
                 parts.append(part_BT)
-                on_bytes(int(((part_BT != NOTHING) & (part_BT != END)).sum()))
+                on_bytes(int(((part_BT != NO_SYMBOL) & (part_BT != END)).sum()))
                 for row, drawn_T in zip(batch, part_BT, strict=True):
                     if (row.request, row.number) == (0, 0):
                         watch(_bytes_in(drawn_T))
             _keep(results, requests, batch, parts)
         except KeyboardInterrupt:
             _keep(results, requests, batch, parts)
-            raise Interrupted(results) from None
+            raise GenerationInterrupted(results) from None
     return results
 
 
 def _drawn(
-    decoder: Decoder, requests: Sequence[Request], rows: Sequence[_Row], sampling: Sampling, device: torch.device
+    decoder: Decoder,
+    requests: Sequence[GenerationRequest],
+    rows: Sequence[_Row],
+    sampling: SamplingParams,
+    device: torch.device,
 ) -> Iterator[NDArray[np.int64]]:
     """What a batch draws, some columns at a time: (B, t)."""
     prefixes = [to_ids(request.prefix).to(device) for request in requests]
     condition_B = torch.tensor([request.condition for request in requests], device=device)
     lengths, seeds = [request.length for request in requests], [row.seed for row in rows]
     columns = continuations(decoder, prefixes, lengths, sampling, seeds, condition_B)
-    return _gathered(columns, look_every(device))
+    return _gathered(columns, sync_interval(device))
 
 
 def _gathered(columns: Iterator[Tensor], at_once: int) -> Iterator[NDArray[np.int64]]:
@@ -103,7 +107,7 @@ def _gathered(columns: Iterator[Tensor], at_once: int) -> Iterator[NDArray[np.in
 
 def _keep(
     results: list[list[Bytes]],
-    requests: Sequence[Request],
+    requests: Sequence[GenerationRequest],
     batch: Sequence[_Row],
     parts: Sequence[NDArray[np.int64]],
 ) -> None:
@@ -115,11 +119,11 @@ def _keep(
 
 
 def _bytes_in(ids_T: NDArray[np.int64]) -> Bytes:
-    found: Bytes = ids_T[(ids_T != NOTHING) & (ids_T != END)].astype(np.uint8)
+    found: Bytes = ids_T[(ids_T != NO_SYMBOL) & (ids_T != END)].astype(np.uint8)
     return found
 
 
-def _rows(requests: Sequence[Request], seed: int) -> list[_Row]:
+def _rows(requests: Sequence[GenerationRequest], seed: int) -> list[_Row]:
     """A row for each continuation; rows that draw about as much stand together, so that none waits long for another."""
     rows: list[_Row] = []
     for index, request in enumerate(requests):

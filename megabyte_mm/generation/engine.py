@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from megabyte_mm.alphabet import END
-from megabyte_mm.generation.sampling import Sampling, sampler
+from megabyte_mm.generation.sampling import SamplingParams, sampler
 from megabyte_mm.models import (
     DEFAULT_EXECUTION,
     Backend,
@@ -22,11 +22,11 @@ from megabyte_mm.models import (
     with_rounded_weights,
 )
 
-UNIFORMS_AT_ONCE = 256
+UNIFORM_BLOCK = 256
 """Random numbers of each row that are drawn and sent to the device together."""
-LOOK_EVERY = 16
+SYNC_INTERVAL = 16
 """After so many symbols a device that computes on its own is waited for, to see whether every row has ended."""
-NOTHING = -1
+NO_SYMBOL = -1
 """Stands for no new symbol of a row: it reads the rest of its prefix, or has all that it was to draw."""
 
 
@@ -57,10 +57,10 @@ def generate(
     if length < 0:
         raise ValueError(f"length is {length}; it must be at least 0")
     _check(prefix)
-    sampling = Sampling(temperature, top_k, top_p, allow_end)
+    sampling = SamplingParams(temperature, top_k, top_p, allow_end)
     columns, execution = [prefix], Execution(backend, precision)
     seeds = row_seeds(seed, len(prefix))
-    for ids_B in iterate(model, prefix, length, sampling, seeds, condition, window, execution):
+    for ids_B in stream_symbols(model, prefix, length, sampling, seeds, condition, window, execution):
         columns.append(ids_B[:, None])
         if stream is not None:
             stream(ids_B)
@@ -80,11 +80,11 @@ def row_seeds(seed: int, rows: int, first: int = 0) -> list[int]:
     return [(seed * 1_000_003 + row) % 2**63 for row in range(first, first + rows)]
 
 
-def iterate(
+def stream_symbols(
     model: ByteModel,
     prefix_BT: Tensor,
     length: int,
-    sampling: Sampling,
+    sampling: SamplingParams,
     seeds: list[int],
     condition_B: Tensor | None = None,
     window: int | None = None,
@@ -97,7 +97,7 @@ def iterate(
     prefixes = list(prefix_BT.unbind(0))
     columns = continuations(decoder, prefixes, [length] * len(prefixes), sampling, seeds)
     for ids_B in columns:
-        yield ids_B.masked_fill(ids_B == NOTHING, END)
+        yield ids_B.masked_fill(ids_B == NO_SYMBOL, END)
 
 
 def decoder_for(
@@ -110,7 +110,7 @@ def decoder_for(
     if window is not None and window < model.patch_size:
         raise ValueError(f"window is {window}; it must hold at least a patch, {model.patch_size} symbols")
     if execution.precision is not None:
-        model = with_rounded_weights(model, execution.precision, model.output_tables)
+        model = with_rounded_weights(model, execution.precision, model.tied_embeddings)
     return model.decoder(rows, condition_B, window, execution)
 
 
@@ -118,17 +118,17 @@ def continuations(
     decoder: Decoder,
     prefixes: Sequence[Tensor],
     lengths: Sequence[int],
-    sampling: Sampling,
+    sampling: SamplingParams,
     seeds: Sequence[int],
     condition_B: Tensor | None = None,
 ) -> Iterator[Tensor]:
     """Each row's next symbol as it is drawn, (B,) int64 at a time, until all rows have as many as they are to draw.
 
     Rows begin at their own times: what a decoder cannot read of their prefixes in parallel it reads beside the drawing
-    of others. In place of a symbol stands NOTHING for a row that does so, that has drawn its END, or all of its length.
+    of others. NO_SYMBOL stands for a row that does so, that has sampled its END, or all of its length.
     Where a row has no room left, the last half of what it has seen becomes a fresh context, and drawing goes on.
     """
-    kept = [ids_T[unseen(len(ids_T), decoder) :] for ids_T in prefixes]
+    kept = [ids_T[num_truncated(len(ids_T), decoder) :] for ids_T in prefixes]
     logits_BV = _finite(decoder.start(kept, condition_B))
     rows = _Rows(decoder, kept, lengths)
     numbers = _uniforms(seeds, rows.waits, logits_BV.device)
@@ -162,7 +162,7 @@ class _Rows:
         """What each row had read when `_columns` began."""
         self._columns: list[Tensor] = []
         device = prefixes[0].device
-        self._forced_BW = torch.full((len(prefixes), max(self.waits)), NOTHING, device=device)
+        self._forced_BW = torch.full((len(prefixes), max(self.waits)), NO_SYMBOL, device=device)
         for row, (ids_T, wait) in enumerate(zip(prefixes, self.waits, strict=True)):
             self._forced_BW[row, :wait] = ids_T[len(ids_T) - wait :]
         self._last = [wait + length - 1 for wait, length in zip(self.waits, lengths, strict=True)]
@@ -174,7 +174,7 @@ class _Rows:
         for row in set(range(len(lengths))) - self._live:
             decoder.retire(row)
         self._step = 0
-        self._look_every = look_every(device)
+        self._look_every = sync_interval(device)
 
     @property
     def done(self) -> bool:
@@ -191,16 +191,16 @@ class _Rows:
         return ids_B
 
     def take(self, drawn_B: Tensor, may_end: bool) -> tuple[Tensor, Tensor]:
-        """What each row reads next, and its new symbol or NOTHING."""
+        """What each row reads next, and its new symbol or NO_SYMBOL."""
         ids_B, new_B, step = drawn_B, drawn_B, self._step
         if step < self._forced_BW.shape[1]:
             forced_B = self._forced_BW[:, step]
-            waits_B = forced_B != NOTHING
+            waits_B = forced_B != NO_SYMBOL
             ids_B = torch.where(waits_B, forced_B, drawn_B)
-            new_B = drawn_B.masked_fill(waits_B, NOTHING)
+            new_B = drawn_B.masked_fill(waits_B, NO_SYMBOL)
         if self._any_rest:
             ids_B = ids_B.masked_fill(self._resting_B, END)
-            new_B = new_B.masked_fill(self._resting_B, NOTHING)
+            new_B = new_B.masked_fill(self._resting_B, NO_SYMBOL)
         self._columns.append(ids_B)
         self._step += 1
         for row in [row for row in self._live if self._last[row] == step]:
@@ -233,16 +233,16 @@ class _Rows:
         self._seen = [torch.cat([ids_T, new_T]) for ids_T, new_T in zip(self._seen, read_BT, strict=True)]
         self._columns = []
         for row in full:
-            self._seen[row] = self._seen[row][unseen(len(self._seen[row]), self._decoder) :]
+            self._seen[row] = self._seen[row][num_truncated(len(self._seen[row]), self._decoder) :]
         return {row: self._seen[row] for row in full}
 
 
-def look_every(device: torch.device) -> int:
+def sync_interval(device: torch.device) -> int:
     """After how many symbols what was drawn is looked at: on a CPU that costs no waiting."""
-    return 1 if device.type == "cpu" else LOOK_EVERY
+    return 1 if device.type == "cpu" else SYNC_INTERVAL
 
 
-def unseen(length: int, decoder: Decoder) -> int:
+def num_truncated(length: int, decoder: Decoder) -> int:
     """How many of the first of `length` symbols a decoder leaves out: none, or all but about its last half window.
 
     A multiple of the decoder's alignment, so that patches stay where they were.
@@ -260,11 +260,11 @@ def _uniforms(seeds: Sequence[int], waits: Sequence[int], device: torch.device) 
     # Apple's accelerator has no float64, so that symbols are drawn on the CPU.
     device = torch.device("cpu") if device.type == "mps" else device
     while True:
-        numbers_BN = torch.zeros(len(seeds), UNIFORMS_AT_ONCE, dtype=torch.float64)
+        numbers_BN = torch.zeros(len(seeds), UNIFORM_BLOCK, dtype=torch.float64)
         for row, generator in enumerate(generators):
-            waited = min(waits[row], UNIFORMS_AT_ONCE)
+            waited = min(waits[row], UNIFORM_BLOCK)
             waits[row] -= waited
-            count = UNIFORMS_AT_ONCE - waited
+            count = UNIFORM_BLOCK - waited
             numbers_BN[row, waited:] = torch.rand(count, generator=generator, dtype=torch.float64)
         yield from numbers_BN.to(device).unbind(1)
 

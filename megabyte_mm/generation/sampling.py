@@ -13,11 +13,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from megabyte_mm.alphabet import END
-from megabyte_mm.arguments import UnfitArgumentError
+from megabyte_mm.errors import ArgumentValueError
 
 
 @dataclass(frozen=True)
-class Sampling:
+class SamplingParams:
     """How a symbol is drawn from a distribution.
 
     Args:
@@ -34,14 +34,14 @@ class Sampling:
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.temperature < float("inf"):
-            raise UnfitArgumentError("temperature", f"is {self.temperature}; it must be a number from 0 up")
+            raise ArgumentValueError("temperature", f"is {self.temperature}; it must be a number from 0 up")
         if self.top_k is not None and self.top_k < 1:
-            raise UnfitArgumentError("top_k", f"is {self.top_k}; it must be at least 1")
+            raise ArgumentValueError("top_k", f"is {self.top_k}; it must be at least 1")
         if self.top_p is not None and not 0.0 < self.top_p <= 1.0:
-            raise UnfitArgumentError("top_p", f"is {self.top_p}; it must be above 0 and at most 1")
+            raise ArgumentValueError("top_p", f"is {self.top_p}; it must be above 0 and at most 1")
 
 
-def distribution(logits_BV: Tensor, sampling: Sampling) -> Tensor:
+def distribution(logits_BV: Tensor, sampling: SamplingParams) -> Tensor:
     """The probabilities that are drawn from: (B, V) logits -> (B, V) float64, rows summing to 1."""
     logits_BV = logits_BV.double()
     if not sampling.allow_end:
@@ -83,7 +83,7 @@ def draw(probabilities_BV: Tensor, uniform_B: Tensor) -> Tensor:
     return torch.searchsorted(cumulated_BV, target_B1, right=True).squeeze(1)
 
 
-def sampler(sampling: Sampling) -> Callable[[Tensor, Tensor], Tensor]:
+def sampler(sampling: SamplingParams) -> Callable[[Tensor, Tensor], Tensor]:
     """Draws by these settings: (B, V) logits and (B,) float64 in [0, 1) -> (B,) int64, on the device of the logits."""
 
     def one(logits_BV: Tensor, uniform_B: Tensor) -> Tensor:

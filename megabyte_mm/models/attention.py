@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from megabyte_mm.models.cache import LayerCache
-from megabyte_mm.models.rotary import Turns, turn
+from megabyte_mm.models.decoding.caches import LayerCache
+from megabyte_mm.models.rotary import RotaryEmbedding, turn
 
 CPU_EXPLICIT_UP_TO = 512
 """Sequences up to this length are attended explicitly on a CPU: forward and backward, its fused kernel
@@ -97,13 +97,13 @@ class HeadNorm(nn.RMSNorm):
         return F.rms_norm(x_NHTE, self.normalized_shape, self.weight.to(x_NHTE.dtype), self.eps)
 
 
-class HeadedAttention(nn.Module):
+class MultiHeadAttention(nn.Module):
     """What self-attention and cross-attention share: heads, the norms and turns of queries and keys, the way out."""
 
     out: nn.Linear
     q_norm: nn.Module
     k_norm: nn.Module
-    turns: Turns | None
+    turns: RotaryEmbedding | None
 
     def __init__(self, heads: int, dropout: float) -> None:
         super().__init__()
@@ -115,7 +115,7 @@ class HeadedAttention(nn.Module):
         self.out = nn.Linear(dim, dim, bias=bias)
         self.q_norm = HeadNorm(dim // self.heads) if normalise else nn.Identity()
         self.k_norm = HeadNorm(dim // self.heads) if normalise else nn.Identity()
-        self.turns = Turns(dim // self.heads) if rotary else None
+        self.turns = RotaryEmbedding(dim // self.heads) if rotary else None
 
     @property
     def _dropped(self) -> float:
@@ -138,7 +138,7 @@ class HeadedAttention(nn.Module):
         return out_NTD
 
 
-class Attention(HeadedAttention):
+class Attention(MultiHeadAttention):
     """Causal multi-head self-attention, whole sequences at once or after what a cache holds.
 
     rotary: turn queries and keys by their positions, where these are not known otherwise. normalise: give each head's

@@ -12,13 +12,23 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from megabyte_mm.models.execution import DEFAULT_EXECUTION, Execution
+from megabyte_mm.models.config import from_plain
+from megabyte_mm.models.decoding.execution import DEFAULT_EXECUTION, Execution
+from megabyte_mm.models.flops import PartWork, total_flops
 from megabyte_mm.models.layers import Stack
-from megabyte_mm.models.plain import from_plain
-from megabyte_mm.models.work import PartWork, total_flops
 
 CompileMode = Literal["default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"]
 """How long torch.compile looks for fast code, and whether it records CUDA graphs."""
+
+
+RENAMED_FIELDS = {"byte_scale": "embedding_scale"}
+"""Fields of model configs in checkpoints and config files of older versions, and their present names."""
+
+
+def with_present_names(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a model config, those with names of older versions under their present ones."""
+    renamed = {old: new for old, new in RENAMED_FIELDS.items() if old in values and new not in values}
+    return {renamed.get(name, name): value for name, value in values.items()}
 
 
 class ModelConfig(ABC):
@@ -34,15 +44,16 @@ class ModelConfig(ABC):
     conditions: int | None
     dropout: float
     init_std: float
-    byte_scale: float
+    embedding_scale: float
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """The config that `dataclasses.asdict` made plain; what older checkpoints do not hold takes its default.
+        """The config that `dataclasses.asdict` made plain; fields that older checkpoints lack take their defaults.
 
-        Raises ValueError, naming the field, for what is no such config.
+        Fields may have the names of older versions, see RENAMED_FIELDS. Raises ValueError, naming the field, for
+        values that are no such config.
         """
-        return from_plain(cls, values)
+        return from_plain(cls, with_present_names(values))
 
     @abstractmethod
     def resolve(self, patch_size: int | None, max_len: int, conditions: int, unit: int = 1) -> Self:
@@ -63,7 +74,7 @@ class ModelConfig(ABC):
                 raise ValueError(f"{name} is {value}; it must be at least 1")
         if not 0.0 <= self.dropout < 1.0:
             raise ValueError(f"dropout is {self.dropout}; it must be at least 0 and below 1")
-        for name in ("init_std", "byte_scale"):
+        for name in ("init_std", "embedding_scale"):
             if getattr(self, name) <= 0.0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be above 0")
 
@@ -202,7 +213,7 @@ class ByteModel(nn.Module, ABC):
         """What `decoder` gives: as many rows as conditions, which it may change, and a length that the model reads."""
 
     @property
-    def output_tables(self) -> tuple[str, ...]:
+    def tied_embeddings(self) -> tuple[str, ...]:
         """The names of embeddings that also make logits: steps of lower precision round them as they do layers."""
         return ()
 
@@ -283,7 +294,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             module.training = True
 
 
-def read_once(
+def prefill_unique(
     model: nn.Module,
     prefixes: Mapping[int, Tensor],
     conditions: Sequence[int],

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from megabyte_mm.models.attention import CPU_EXPLICIT_UP_TO, Attention, CrossPatchAttention
-from megabyte_mm.models.cache import LayerCache
+from megabyte_mm.models.decoding.caches import LayerCache
 
 
 @dataclass(frozen=True)
@@ -221,6 +221,6 @@ def stack_activations(config: StackConfig, seen: int) -> int:
     return 4 * config.layers * (config.dim * (8 + 2 * config.feedforward) + scores)
 
 
-def drawn_parameter(*shape: int, std: float) -> nn.Parameter:
+def trunc_normal_parameter(*shape: int, std: float) -> nn.Parameter:
     """A learned table that is no embedding (paddings), drawn like the weights."""
     return nn.Parameter(nn.init.trunc_normal_(torch.empty(shape), std=std, a=-2 * std, b=2 * std))

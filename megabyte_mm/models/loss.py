@@ -16,17 +16,17 @@ ROWS = 8192
 """Rows whose logits are held at once: 8 MiB in float32."""
 
 
-def table_nll(hidden_ND: Tensor, table_VD: Tensor, ids_N: Tensor) -> Tensor:
+def chunked_cross_entropy(hidden_ND: Tensor, table_VD: Tensor, ids_N: Tensor) -> Tensor:
     """Negative log-likelihood in nats of symbols whose logits are products with a table of symbols.
 
     hidden: (N, D); table: (V, D); ids: (N,) int64 -> (N,) float32, or float64 where both factors are. The products are
     taken in autocast's precision; logits are computed anew for the backward pass, some rows at a time.
     """
-    nats_N: Tensor = _TableNll.apply(hidden_ND, table_VD, ids_N)  # type: ignore[no-untyped-call]
+    nats_N: Tensor = _ChunkedCrossEntropy.apply(hidden_ND, table_VD, ids_N)  # type: ignore[no-untyped-call]
     return nats_N
 
 
-class _TableNll(torch.autograd.Function):
+class _ChunkedCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, hidden_ND: Tensor, table_VD: Tensor, ids_N: Tensor) -> Tensor:
         ctx.given = hidden_ND.dtype

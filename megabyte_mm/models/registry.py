@@ -6,9 +6,9 @@ from dataclasses import is_dataclass
 from typing import Any, TypeVar
 
 from megabyte_mm.models.base import ByteModel, ModelConfig
+from megabyte_mm.models.baselines.perceiver_ar import PerceiverARConfig
+from megabyte_mm.models.baselines.transformer import TransformerConfig
 from megabyte_mm.models.megabyte import MegabyteConfig
-from megabyte_mm.models.perceiver_ar import PerceiverARConfig
-from megabyte_mm.models.transformer import TransformerConfig
 
 ConfigClass = TypeVar("ConfigClass", bound=type[ModelConfig])
 

@@ -11,7 +11,7 @@ from torch import Tensor
 BASE = 10_000.0
 
 
-class Turns:
+class RotaryEmbedding:
     """The angles by which a position turns each pair of a head's numbers; a table that grows with what is asked for."""
 
     def __init__(self, head_dim: int) -> None:

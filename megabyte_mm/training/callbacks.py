@@ -16,17 +16,17 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from data_adapters import Adapter, AudioAdapter, ByteStream, ImageAdapter, MediaError, TextAdapter
+from megabyte_mm.checkpoint.provenance import data_name
 from megabyte_mm.data.dataset import Batch
 from megabyte_mm.data.records import Records
 from megabyte_mm.data.sources import OpenSource
-from megabyte_mm.generation import Request, Sampling, continue_all
+from megabyte_mm.generation import GenerationRequest, SamplingParams, generate_batch
+from megabyte_mm.generation.continuation import Continuations, picture_sheet, write_continuations
 from megabyte_mm.models import ByteModel
-from megabyte_mm.provenance import data_name
-from megabyte_mm.training.checkpoints import BestCheckpoint
+from megabyte_mm.training.checkpointing import BestCheckpoint
 from megabyte_mm.training.display import step_of
+from megabyte_mm.training.distributed import whole
 from megabyte_mm.training.module import ByteLM
-from megabyte_mm.training.sharding import whole
-from megabyte_mm.writing import Continuations, picture_sheet, write_continuations
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +82,7 @@ class Throughput(Callback):
 class RunReport(Callback):
     """Says in a line what is trained on what, then a line for every validation: a run can be followed in a log file.
 
-    Checkpoints keep what it said, for whoever asks a model where it comes from (`megabyte_mm.provenance`).
+    Checkpoints keep what it said, for whoever asks a model where it comes from (`megabyte_mm.checkpoint.provenance`).
     """
 
     def __init__(self) -> None:
@@ -178,7 +178,7 @@ class SampleWriter(Callback):
     ) -> None:
         if count < 0 or not 0.0 <= keep <= 1.0 or length < 1:
             raise ValueError(f"samples.count {count}, keep {keep}, length {length}: need 0 or more, 0 to 1, 1 or more")
-        Sampling(temperature, top_k, top_p)  # checks them before training begins
+        SamplingParams(temperature, top_k, top_p)  # checks them before training begins
         self.count, self.keep, self.length = count, keep, length
         self.temperature, self.top_k, self.top_p = temperature, top_k, top_p
 
@@ -221,13 +221,13 @@ class SampleWriter(Callback):
             cut = adapter.cut(whole, round(self.keep * len(whole)))
             prefix = whole[: cut - cut % unit]
             length = len(whole) - len(prefix) if adapter.whole else -(-self.length // unit) * unit
-            requests.append(Request(prefix, length, condition=int(records.conditions[record])))
+            requests.append(GenerationRequest(prefix, length, condition=int(records.conditions[record])))
             originals.append(whole)
             formats.append(records.stream(record).format)
-        sampling = Sampling(
+        sampling = SamplingParams(
             self.temperature, self.top_k, self.top_p, allow_end=any(adapter.length_in(f) is None for f in formats)
         )
-        drawn = continue_all(model, requests, sampling)
+        drawn = generate_batch(model, requests, sampling)
         parts = zip(requests, originals, formats, drawn, strict=True)
         return [
             Continuations(f"val-{number:02d}", format, request.prefix, streams, original)

@@ -21,12 +21,15 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from megabyte_mm.checkpoint import SPEC_KEY, make_spec
+from megabyte_mm.checkpoint.dcp import WEIGHTS
 from megabyte_mm.data.dataset import Batch
 from megabyte_mm.data.module import ByteData
 from megabyte_mm.evaluation.methods import Method, check_method, is_sliding, method_nll
 from megabyte_mm.metrics import BitsPerByte, totals
 from megabyte_mm.models import ByteModel, CompileMode, MegabyteConfig, ModelConfig, config_of
-from megabyte_mm.sharded import WEIGHTS
+from megabyte_mm.training.compatibility import check_resumable, check_weights
+from megabyte_mm.training.distributed import FullySharded, check_strategy, shard
+from megabyte_mm.training.loss import UpdateTotals
 from megabyte_mm.training.optim import (
     OptimizerConfig,
     adamw,
@@ -35,10 +38,6 @@ from megabyte_mm.training.optim import (
     set_present_rate,
     use_present_settings,
 )
-from megabyte_mm.training.resuming import check_resumable, check_weights
-from megabyte_mm.training.sharding import shard
-from megabyte_mm.training.strategies import FullySharded, check_strategy
-from megabyte_mm.training.totals import UpdateTotals
 
 _OF = "of "
 """What the names of sources follow in a ModuleDict, where some names are taken."""

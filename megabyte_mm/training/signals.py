@@ -25,7 +25,7 @@ STOPPING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR
 """Ctrl-C; what batch systems send at a time limit; what SLURM is commonly asked to send before one."""
 
 
-class Interrupted(BaseException):  # not an Exception, which Lightning swallows in places
+class RunInterrupted(BaseException):  # not an Exception, which Lightning swallows in places
     """A signal ended the run.
 
     clean: between two steps, so that a checkpoint written now is exact. leader: this process speaks for all.
@@ -43,8 +43,8 @@ class Interrupted(BaseException):  # not an Exception, which Lightning swallows 
 
 
 @contextmanager
-def ending_at_once() -> Iterator[None]:
-    """Let signals that would kill the process raise Interrupted, so that files are cleaned up on the way out.
+def raise_on_signal() -> Iterator[None]:
+    """Let signals that would kill the process raise RunInterrupted, so that files are cleaned up on the way out.
 
     Ctrl-C keeps raising KeyboardInterrupt. At the end, the former handlers come back.
     """
@@ -64,7 +64,7 @@ def _end_at_once() -> None:
 
 
 def _end(number: int, frame: FrameType | None) -> None:
-    raise Interrupted(number, clean=False)
+    raise RunInterrupted(number, clean=False)
 
 
 def _handle(number: int, handler: Any) -> None:
@@ -72,7 +72,7 @@ def _handle(number: int, handler: Any) -> None:
         signal.signal(number, handler)
 
 
-class StopBetweenSteps(Callback):
+class GracefulStop(Callback):
     """Turns signals into an end between two steps; a further Ctrl-C ends the run at once.
 
     Lightning raises KeyboardInterrupt wherever Ctrl-C falls, and saves on SLURM's signal wherever that falls, and a
@@ -122,7 +122,7 @@ class StopBetweenSteps(Callback):
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Take along the processes that this one started, unless all of them stop at the same step."""
         launcher = trainer.strategy.launcher
-        if isinstance(exception, Interrupted) and not exception.clean and isinstance(launcher, _Launcher):
+        if isinstance(exception, RunInterrupted) and not exception.clean and isinstance(launcher, _Launcher):
             launcher.kill(getattr(signal, "SIGKILL", signal.SIGTERM))  # they may wait for this one, deaf to the rest
 
     def _stop_if_asked(self, trainer: Trainer) -> None:
@@ -133,10 +133,10 @@ class StopBetweenSteps(Callback):
         if number:
             raise self._interrupted(number)
 
-    def _interrupted(self, number: int) -> Interrupted:
+    def _interrupted(self, number: int) -> RunInterrupted:
         trainer = self._trainer
         requeue = number == _requeue_signal(trainer) and bool(trainer.checkpoint_callbacks)
-        return Interrupted(number, True, trainer.is_global_zero, requeue and trainer.is_global_zero)
+        return RunInterrupted(number, True, trainer.is_global_zero, requeue and trainer.is_global_zero)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() != self._process:  # a process that loads batches, which has the handler from this one
@@ -144,7 +144,7 @@ class StopBetweenSteps(Callback):
         # Only Ctrl-C is a person's: launchers pass on SIGTERM to processes that have heard it already.
         again, self.received = bool(self.received), self.received or number
         if again and number == signal.SIGINT:
-            raise Interrupted(number, clean=False)
+            raise RunInterrupted(number, clean=False)
         if self._trainer.world_size == 1 and self._trainer.validating:
             raise self._interrupted(self.received)
         if self._trainer.is_global_zero and not again:

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from megabyte_mm.cli import main
+from megabyte_mm.cli.main import main
 from megabyte_mm.training import ByteLM
 
 Moment = tuple[str, str, int]

@@ -55,7 +55,7 @@ def live(tmp_path: Path) -> Callable[..., int | None]:
     (tmp_path / "small.yaml").write_text(yaml.safe_dump(config))
     # A clean process that has imported everything: each life is a copy of it, and starts at once.
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.benchmarks.dying", "megabyte_mm.training.cli", "torch.utils.tensorboard"])
+    context.set_forkserver_preload(["tests.benchmarks.dying", "megabyte_mm.cli.fit", "torch.utils.tensorboard"])
 
     common = ["fit", "--config", str(tmp_path / "small.yaml"), "--ckpt_path=last"]
 
@@ -70,7 +70,7 @@ def live(tmp_path: Path) -> Callable[..., int | None]:
 
 
 # An epoch has 5 batches in 3 updates, and the run is validated after the updates 1, 3, 5, 7 and 9.
-MOMENTS = [
+OPTIMIZER_STATE = [
     ("in", "training_step", 0),
     ("replacing", "metrics.csv", 0),
     ("in", "validation_step", 1),
@@ -86,7 +86,7 @@ MOMENTS = [
 def test_a_run_that_is_killed_in_everything_it_does_ends_as_if_nothing_had_been(live, tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert live(whole) == 0
-    for moment in MOMENTS:
+    for moment in OPTIMIZER_STATE:
         assert live(killed, moment) == -signal.SIGKILL, moment
         for path in killed.glob("*.ckpt"):
             assert torch.load(path, weights_only=True)["state_dict"]

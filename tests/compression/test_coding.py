@@ -10,14 +10,8 @@ from hypothesis import strategies as st
 
 from megabyte_mm.compression.coding import Window, decode, encode, probabilities
 from megabyte_mm.compression.fingerprint import model_fingerprint, numbers_fingerprint
-from megabyte_mm.models import (
-    Execution,
-    MegabyteConfig,
-    PerceiverARConfig,
-    StackConfig,
-    TransformerConfig,
-)
-from megabyte_mm.models.steps import native_reason
+from megabyte_mm.models import Execution, MegabyteConfig, PerceiverARConfig, StackConfig, TransformerConfig
+from megabyte_mm.models.decoding.steps import native_reason
 
 WINDOW = 24
 STACK = StackConfig(dim=16, layers=1, heads=2)

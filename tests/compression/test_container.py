@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from megabyte_mm.compression.container import Container, Entry, Settings, pack_block, unpack, unpack_block
+from megabyte_mm.compression.container import CodingSettings, Container, Entry, pack_block, unpack, unpack_block
 
-SETTINGS = Settings("0123456789abcdef", "01234567", "cpu", "native", None, "2.13.0", "zlib 1.2.13")
+SETTINGS = CodingSettings("0123456789abcdef", "01234567", "cpu", "native", None, "2.13.0", "zlib 1.2.13")
 
 
 def entry(**changes):

@@ -12,8 +12,8 @@ import pytest
 import torch
 import yaml
 
-from megabyte_mm.cli import main
-from megabyte_mm.commands.settings import read_settings
+from megabyte_mm.cli.config import read_settings
+from megabyte_mm.cli.main import main
 from megabyte_mm.models import ByteModel, Megabyte, Transformer
 from megabyte_mm.models.layers import Stack
 

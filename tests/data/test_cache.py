@@ -17,11 +17,12 @@ import pytest
 from data_adapters.base import ByteStream, MediaError
 from data_adapters.file import FileAdapter
 from data_adapters.text import TextAdapter
-from megabyte_mm.data import cache, digests
-from megabyte_mm.data.cache import cache_folder, encoded
+from megabyte_mm.data import digests
 from megabyte_mm.data.files import Files, find_files
-from megabyte_mm.data.places import LocalPlace
-from megabyte_mm.data.shards import ShardReader
+from megabyte_mm.data.storage import cache
+from megabyte_mm.data.storage.cache import cache_folder, encoded
+from megabyte_mm.data.storage.shards import ShardReader
+from megabyte_mm.data.storage.storage import LocalStorage
 
 
 class Counting(TextAdapter):
@@ -44,7 +45,7 @@ def entries(home: Path) -> list[Path]:
 
 
 def folder_of(reader: ShardReader) -> Path:
-    assert isinstance(reader.place, LocalPlace)
+    assert isinstance(reader.place, LocalStorage)
     return reader.place.folder
 
 
@@ -224,7 +225,7 @@ def test_two_processes_at_once_share_one_entry(tree, cache_folder):
 KILLED = """
 import sys, time
 from data_adapters.file import FileAdapter
-from megabyte_mm.data.cache import encoded
+from megabyte_mm.data.storage.cache import encoded
 from megabyte_mm.data.files import find_files
 
 class Slow(FileAdapter):

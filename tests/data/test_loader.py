@@ -11,13 +11,12 @@ from hypothesis import strategies as st
 
 from data_adapters.file import FileAdapter
 from megabyte_mm.alphabet import END, fill_window
-from megabyte_mm.data.cache import encoded
 from megabyte_mm.data.dataset import WindowDataset, Windows
 from megabyte_mm.data.files import find_files
-from megabyte_mm.data.loader import ResumableLoader, _end_workers
-from megabyte_mm.data.order import InOrder, Passes, Request, Shuffled
+from megabyte_mm.data.loader import ResumableLoader, WindowSampler, _end_workers
+from megabyte_mm.data.order import InOrder, Shuffled, ShuffledEpochs, WindowRequest
 from megabyte_mm.data.records import split_records
-from megabyte_mm.data.sampler import WindowSampler
+from megabyte_mm.data.storage.cache import encoded
 
 LENGTHS = [5, 8, 16, 33, 1, 40, 24, 7, 12, 64]
 
@@ -38,12 +37,12 @@ def loader(records, *, training=True, batch_size=3, workers=0, seed=0, fingerpri
 
 
 def shuffled(items, seed=0):
-    return Shuffled([Passes(np.array([items]), seed)], [1.0], 1, seed)
+    return Shuffled([ShuffledEpochs(np.array([items]), seed)], [1.0], 1, seed)
 
 
 def every(windows, epoch=0):
     items = np.arange(len(windows))
-    return WindowDataset([windows])[Request(np.zeros_like(items), np.full_like(items, epoch), items)]
+    return WindowDataset([windows])[WindowRequest(np.zeros_like(items), np.full_like(items, epoch), items)]
 
 
 def ids(batches):

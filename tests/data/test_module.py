@@ -151,7 +151,7 @@ def test_what_was_clipped_is_told_by_file_and_count(tree, monkeypatch):
             return ByteStream(super().read(path).data, {"modality": "file", "suffix": ""}, notes)
 
     told: list[str] = []
-    monkeypatch.setattr("megabyte_mm.data.telling.rank_zero_info", told.append)
+    monkeypatch.setattr("megabyte_mm.data.module.rank_zero_info", told.append)
     root = tree({f"{i}.bin": 5 for i in range(1, 6)})
     opened(root, Loud(), window=4)
     shown = "; ".join(f"{i}.bin: {i} of 9 samples clipped" for i in (1, 2, 3))

@@ -12,13 +12,14 @@ import pytest
 from filelock import FileLock
 
 from data_adapters import AudioAdapter, FileAdapter, TextAdapter, load_class
-from data_adapters.base import MediaError, UnavailableError
-from megabyte_mm.data.cache import encoded
+from data_adapters.base import MediaError
+from data_adapters.io import UnavailableError
 from megabyte_mm.data.files import find_files
 from megabyte_mm.data.module import ByteData
-from megabyte_mm.data.places import LocalPlace
-from megabyte_mm.data.prepare import prepare
-from megabyte_mm.data.shards import DamagedShardsError, ShardReader, sealed
+from megabyte_mm.data.storage.cache import encoded
+from megabyte_mm.data.storage.prepare import prepare
+from megabyte_mm.data.storage.shards import DamagedShardsError, ShardReader, encode_index
+from megabyte_mm.data.storage.storage import LocalStorage
 
 SHARD = 100
 
@@ -31,7 +32,7 @@ def root(tree):
 
 
 def made(root, out, home, adapter=None, workers=1) -> ShardReader:
-    return prepare(find_files(str(root), adapter or FileAdapter()), LocalPlace(out), home, workers, SHARD)
+    return prepare(find_files(str(root), adapter or FileAdapter()), LocalStorage(out), home, workers, SHARD)
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -40,7 +41,7 @@ def content(folder: Path) -> dict[str, bytes]:
 
 def test_what_is_prepared_is_what_training_would_encode(root, tmp_path, cache_folder):
     files = find_files(str(root), FileAdapter())
-    prepared = prepare(files, LocalPlace(tmp_path / "out"), cache_folder)
+    prepared = prepare(files, LocalStorage(tmp_path / "out"), cache_folder)
     fresh = encoded(files)
     assert prepared.key == fresh.key
     assert content(tmp_path / "out") == content(Path(str(fresh.place)))
@@ -93,7 +94,7 @@ def test_a_process_that_dies_is_told_and_nothing_counts_as_done(root, tmp_path, 
 def test_an_interrupted_run_goes_on_and_ends_with_the_same_bytes(root, tmp_path, cache_folder, own, monkeypatch, stop):
     made(root, tmp_path / "whole", cache_folder, own())
     expected = content(tmp_path / "whole")
-    write, count = LocalPlace.write, 0
+    write, count = LocalStorage.write, 0
 
     def failing(place, name, written):
         nonlocal count
@@ -104,7 +105,7 @@ def test_an_interrupted_run_goes_on_and_ends_with_the_same_bytes(root, tmp_path,
         write(place, name, written)
 
     with monkeypatch.context() as patch:
-        patch.setattr(LocalPlace, "write", failing)
+        patch.setattr(LocalStorage, "write", failing)
         with pytest.raises(KeyboardInterrupt):
             made(root, tmp_path / "out", cache_folder, own())
     own.seen.clear()
@@ -122,7 +123,7 @@ def test_finished_work_is_not_done_again(root, tmp_path, cache_folder, own):
 
 def test_a_shard_that_was_lost_on_the_way_is_made_anew(root, tmp_path, cache_folder, own, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr("megabyte_mm.data.prepare.finished", lambda *_: (_ for _ in ()).throw(OSError("full")))
+        patch.setattr("megabyte_mm.data.storage.prepare.finished", lambda *_: (_ for _ in ()).throw(OSError("full")))
         with pytest.raises(OSError, match="full"):
             made(root, tmp_path / "out", cache_folder, own())
     (tmp_path / "out/shard-00002.bin").write_bytes(b"short")
@@ -139,7 +140,7 @@ def test_other_work_is_never_mixed_with_or_written_over(root, tmp_path, cache_fo
     with pytest.raises(ValueError, match="holds prepared data of other files or settings"):
         made(root, tmp_path / "out", cache_folder, own())
     with monkeypatch.context() as patch:
-        patch.setattr("megabyte_mm.data.prepare.encode", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr("megabyte_mm.data.storage.prepare.encode", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             made(root, tmp_path / "half", cache_folder)
     (root / "train/new.bin").write_bytes(b"new")
@@ -214,7 +215,7 @@ def test_a_full_disk_is_told_by_the_place_and_the_work_goes_on_later(root, tmp_p
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("megabyte_mm.data.shard_writer.ShardWriter._close_part", full)
+        patch.setattr("megabyte_mm.data.storage.shard_writer.ShardWriter._close_part", full)
         with pytest.raises(OSError, match=r"out: cannot be written: No space left on device; what is done is kept"):
             made(root, tmp_path / "out", cache_folder)
     assert len(made(root, tmp_path / "out", cache_folder)) == 19
@@ -232,7 +233,7 @@ def test_nothing_readable_is_refused(root, tmp_path, cache_folder):
 
 def test_training_takes_prepared_data_and_resumes_on_it_what_began_on_files(root, tmp_path, cache_folder):
     (root / "train/x.bin").unlink()
-    prepare(find_files(str(root), FileAdapter()), LocalPlace(tmp_path / "out"), cache_folder)
+    prepare(find_files(str(root), FileAdapter()), LocalStorage(tmp_path / "out"), cache_folder)
     from_files, prepared = ByteData(str(root), FileAdapter(), window=16), ByteData(str(tmp_path / "out"), window=16)
     for data in (from_files, prepared):
         data.setup()
@@ -305,7 +306,7 @@ def test_an_index_whose_adapter_cannot_be_is_refused(root, tmp_path, cache_folde
     index = json.loads((tmp_path / "out/index.json").read_bytes())
     change(index)
     rest = {key: value for key, value in index.items() if key not in ("format", "version", "sha256")}
-    (tmp_path / "out/index.json").write_bytes(sealed(rest))
+    (tmp_path / "out/index.json").write_bytes(encode_index(rest))
     with pytest.raises(ValueError, match=told):
         ByteData(str(tmp_path / "out")).setup()
 

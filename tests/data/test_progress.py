@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from megabyte_mm.data import progress
+from megabyte_mm import progress
 
 
 class Terminal(io.StringIO):

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 
 from data_adapters import FileAdapter
-from megabyte_mm.cli import main
+from megabyte_mm.cli.main import main
 from megabyte_mm.data.files import find_files
 from megabyte_mm.data.module import ByteData
-from megabyte_mm.data.places import RemotePlace
-from megabyte_mm.data.prepare import prepare
-from megabyte_mm.data.shard_cache import ShardCache
-from megabyte_mm.data.shards import OPEN_SHARDS, DamagedShardsError, ShardReader
 from megabyte_mm.data.sources import Source
+from megabyte_mm.data.storage.prepare import prepare
+from megabyte_mm.data.storage.shard_cache import ShardCache
+from megabyte_mm.data.storage.shards import OPEN_SHARDS, DamagedShardsError, ShardReader
+from megabyte_mm.data.storage.storage import RemoteStorage
 
 SHARD = 2**10
 FILES = 24
@@ -58,7 +58,7 @@ def root(tree) -> Path:
 @pytest.fixture
 def prepared(root, bucket, cache_folder) -> str:
     url = f"{bucket}/deep/data"
-    place = RemotePlace(url, ShardCache(cache_folder / "shards", 2**30))
+    place = RemoteStorage(url, ShardCache(cache_folder / "shards", 2**30))
     prepare(find_files(str(root), FileAdapter()), place, cache_folder, shard_bytes=SHARD)
     return url
 
@@ -92,9 +92,9 @@ def test_training_from_afar_sees_what_training_at_hand_sees_within_the_bound(
 
 
 def prepare_near(root: Path, out: Path, cache: Path) -> str:
-    from megabyte_mm.data.places import LocalPlace
+    from megabyte_mm.data.storage.storage import LocalStorage
 
-    prepare(find_files(str(root), FileAdapter()), LocalPlace(out), cache, shard_bytes=SHARD)
+    prepare(find_files(str(root), FileAdapter()), LocalStorage(out), cache, shard_bytes=SHARD)
     return str(out)
 
 
@@ -124,7 +124,7 @@ def test_the_sources_of_a_mix_share_one_bound(root, bucket, cache_folder, monkey
     monkeypatch.setattr(ShardCache, "_fetch", counted)
     for name in ("one", "two"):
         (root / "train/00.bin").write_bytes(name.encode() * 9)
-        prepare(find_files(str(root), FileAdapter()), RemotePlace(f"{bucket}/mix/{name}", cache), cache_folder)
+        prepare(find_files(str(root), FileAdapter()), RemoteStorage(f"{bucket}/mix/{name}", cache), cache_folder)
     sources = {name: Source(adapter=FileAdapter()) for name in ("one", "two")}
     size = sum((root / f"train/{i:02d}.bin").stat().st_size for i in range(FILES)) + 1200
     batches(ByteData(f"{bucket}/mix", window=64, sources=sources, shard_cache=2.1 * size / GIB))
@@ -148,7 +148,7 @@ def test_a_changed_shard_is_told_and_not_kept(prepared, cache_folder):
     system = fsspec.filesystem("s3")
     name = f"{prepared}/shard-00000.bin"
     system.pipe_file(name, bytes(system.size(name)))
-    reader = ShardReader(RemotePlace(prepared, ShardCache(cache_folder / "shards", 2**30)))
+    reader = ShardReader(RemoteStorage(prepared, ShardCache(cache_folder / "shards", 2**30)))
     with pytest.raises(DamagedShardsError, match=r"s3://.*/shard-00000\.bin: its content is not what was written"):
         reader.read(0)
     assert list((cache_folder / "shards").iterdir()) == list((cache_folder / "shards").glob("*.lock"))
@@ -165,7 +165,7 @@ def test_a_loading_process_tells_of_a_changed_shard_in_a_line(prepared):
 
 
 def test_an_upload_that_was_interrupted_goes_on(root, bucket, cache_folder, monkeypatch):
-    place, put = RemotePlace(f"{bucket}/half", ShardCache(cache_folder, 1)), RemotePlace.put
+    place, put = RemoteStorage(f"{bucket}/half", ShardCache(cache_folder, 1)), RemoteStorage.put
     sent: list[str] = []
     losses = ["connection lost"]
 
@@ -175,7 +175,7 @@ def test_an_upload_that_was_interrupted_goes_on(root, bucket, cache_folder, monk
         sent.append(name)
         put(self, file, name)
 
-    monkeypatch.setattr(RemotePlace, "put", failing)
+    monkeypatch.setattr(RemoteStorage, "put", failing)
     files = find_files(str(root), FileAdapter())
     with pytest.raises(OSError, match="connection lost"):
         prepare(files, place, cache_folder, shard_bytes=SHARD)

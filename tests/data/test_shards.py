@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from data_adapters.base import ByteStream
-from megabyte_mm.data.shard_writer import ShardWriter, write_index
-from megabyte_mm.data.shards import DamagedShardsError, ShardReader, sealed
+from megabyte_mm.data.storage.shard_writer import ShardWriter, write_index
+from megabyte_mm.data.storage.shards import DamagedShardsError, ShardReader, encode_index
 
 LENGTHS = [3, 0, 7, 25, 1, 10, 9]
 
@@ -85,7 +85,7 @@ def edit(key, value):
     def change(folder):
         index = json.loads((folder / "index.json").read_bytes())
         (index["records"] if key in index["records"] else index)[key] = value
-        (folder / "index.json").write_bytes(sealed({name: index[name] for name in index if name not in HEAD}))
+        (folder / "index.json").write_bytes(encode_index({name: index[name] for name in index if name not in HEAD}))
 
     return change
 

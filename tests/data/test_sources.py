@@ -12,9 +12,9 @@ from data_adapters import AudioAdapter, ImageAdapter, TextAdapter
 from megabyte_mm.alphabet import END
 from megabyte_mm.data.files import find_files
 from megabyte_mm.data.module import ByteData
-from megabyte_mm.data.places import LocalPlace
-from megabyte_mm.data.prepare import prepare
 from megabyte_mm.data.sources import Source
+from megabyte_mm.data.storage.prepare import prepare
+from megabyte_mm.data.storage.storage import LocalStorage
 
 WINDOW = 48
 
@@ -107,7 +107,7 @@ def test_a_source_may_lie_elsewhere_or_be_prepared(media, tmp_path, cache_folder
     assert own.records("train")[2].name(0) in ("0.txt", "1.txt")
     parts = tmp_path / "prepared"
     for name, source in sources().items():
-        prepare(find_files(str(media), source.adapter), LocalPlace(parts / name), cache_folder)
+        prepare(find_files(str(media), source.adapter), LocalStorage(parts / name), cache_folder)
     ready, fresh = opened(parts), opened(media)
     assert ready.fingerprint == fresh.fingerprint
     assert [b.ids.tolist() for b in ready.train_dataloader()] == [b.ids.tolist() for b in fresh.train_dataloader()]

@@ -3,15 +3,7 @@ import pickle
 import numpy as np
 import pytest
 
-from data_adapters import (
-    AudioAdapter,
-    ByteStream,
-    FileAdapter,
-    ImageAdapter,
-    MediaError,
-    TextAdapter,
-    write_atomically,
-)
+from data_adapters import AudioAdapter, ByteStream, FileAdapter, ImageAdapter, MediaError, TextAdapter, write_atomically
 
 ADAPTERS = [TextAdapter(), FileAdapter(), ImageAdapter(size=(8, 8)), AudioAdapter(rate=8000, channels=1)]
 

@@ -10,7 +10,7 @@ import soundfile
 from gallery import Continuation, Section, render_page, write_page
 from PIL import Image
 
-from megabyte_mm.reports.media import BARS
+from megabyte_mm.plots.html_elements import BARS
 
 
 class Page(HTMLParser):

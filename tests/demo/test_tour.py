@@ -26,7 +26,7 @@ arguments = parser.parse_known_args()[0]
 with open("calls.txt", "a") as calls:
     print(*sys.argv[1:], file=calls)
 if arguments.command == "samples":
-    from megabyte_mm.samples import make_samples
+    from megabyte_mm.demo_data import make_samples
     make_samples(Path(arguments.place), pictures=80, melodies=2)
 elif arguments.command == "fit":
     if arguments.config == Path("broken").read_text():

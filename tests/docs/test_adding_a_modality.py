@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from data_adapters import ADAPTERS, Adapter, MediaError, adapter_for, build, load_class, register, spec
-from megabyte_mm.cli import main
+from megabyte_mm.cli.main import main
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "adding_a_modality.md"
 

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import pytest
 
-from megabyte_mm.cli import main
+from megabyte_mm.cli.main import main
 from megabyte_mm.models import CONFIGS, TransformerConfig, register
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "adding_a_model.md"

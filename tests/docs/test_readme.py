@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import data_adapters
-from megabyte_mm.cli import OURS, TRAINING
+from megabyte_mm.cli.main import OURS, TRAINING
 from megabyte_mm.data.sources import Source
 from megabyte_mm.models import CONFIGS, BlockConfig, StackConfig
 
@@ -45,7 +45,7 @@ TINY = {
 IN_ONE_PROCESS = """
 import json, sys, traceback
 from glob import glob
-from megabyte_mm.cli import main
+from megabyte_mm.cli.main import main
 
 for shown, arguments, code in json.load(sys.stdin):
     print(f"$ {shown}", flush=True)
@@ -206,7 +206,7 @@ def test_the_architecture_names_every_room():
 
 EVERY_HELP = """
 import contextlib, os, runpy, sys
-from megabyte_mm.cli import main
+from megabyte_mm.cli.main import main
 names = sys.argv[1:]
 for name in names:
     if not os.path.isabs(name):

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from megabyte_mm.alphabet import to_bytes
-from megabyte_mm.generation import Interrupted, Request, Sampling, continue_all, generate
+from megabyte_mm.generation import GenerationInterrupted, GenerationRequest, SamplingParams, generate, generate_batch
 from megabyte_mm.models import Execution, Megabyte, MegabyteConfig, StackConfig
 from tests.generation.ends import favour_end
 
@@ -29,11 +29,11 @@ def prefix(length: int) -> np.ndarray:
 
 
 REQUESTS = [
-    Request(prefix(3), 9, count=3),
-    Request(prefix(0), 9, count=2, condition=1),
-    Request(prefix(3), 9, count=2, condition=1),
-    Request(prefix(3), 4),
-    Request(prefix(40), 9, count=2),
+    GenerationRequest(prefix(3), 9, count=3),
+    GenerationRequest(prefix(0), 9, count=2, condition=1),
+    GenerationRequest(prefix(3), 9, count=2, condition=1),
+    GenerationRequest(prefix(3), 4),
+    GenerationRequest(prefix(40), 9, count=2),
 ]
 
 
@@ -43,8 +43,8 @@ def told(results: list[list[np.ndarray]]) -> list[list[list[int]]]:
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 4])
 def test_the_batch_size_changes_nothing(model: Megabyte, batch_size: int) -> None:
-    expected = told(continue_all(model, REQUESTS, Sampling(), seed=3, batch_size=64))
-    assert told(continue_all(model, REQUESTS, Sampling(), seed=3, batch_size=batch_size)) == expected
+    expected = told(generate_batch(model, REQUESTS, SamplingParams(), seed=3, batch_size=64))
+    assert told(generate_batch(model, REQUESTS, SamplingParams(), seed=3, batch_size=batch_size)) == expected
 
 
 WIDE = StackConfig(dim=64, layers=2, heads=2)
@@ -59,13 +59,15 @@ def single() -> Megabyte:
         return Megabyte(config).eval()
 
 
-@pytest.mark.parametrize("sampling", [Sampling(), Sampling(0.0, allow_end=False), Sampling(0.7, top_k=20, top_p=0.9)])
+@pytest.mark.parametrize(
+    "sampling", [SamplingParams(), SamplingParams(0.0, allow_end=False), SamplingParams(0.7, top_k=20, top_p=0.9)]
+)
 @pytest.mark.parametrize("execution", [Execution(), Execution("eager"), Execution(precision="int8")])
 def test_every_row_draws_the_same_bytes_alone_and_among_others(
-    single: Megabyte, sampling: Sampling, execution: Execution
+    single: Megabyte, sampling: SamplingParams, execution: Execution
 ) -> None:
     requests = [
-        Request(prefix(length), drawn, count, condition)
+        GenerationRequest(prefix(length), drawn, count, condition)
         for length, drawn, count, condition in (
             (3, 80, 1, 0),
             (0, 17, 2, 1),
@@ -74,9 +76,9 @@ def test_every_row_draws_the_same_bytes_alone_and_among_others(
             (8, 5, 1, 1),
         )
     ]
-    together = told(continue_all(single, requests, sampling, seed=3, execution=execution))
+    together = told(generate_batch(single, requests, sampling, seed=3, execution=execution))
     for batch_size in (1, 3):
-        apart = continue_all(single, requests, sampling, seed=3, batch_size=batch_size, execution=execution)
+        apart = generate_batch(single, requests, sampling, seed=3, batch_size=batch_size, execution=execution)
         assert told(apart) == together
     for request, rows in zip(requests, together, strict=True):
         for row in rows:
@@ -86,38 +88,38 @@ def test_every_row_draws_the_same_bytes_alone_and_among_others(
 
 
 def test_a_row_that_draws_nothing_stands_beside_others(model: Megabyte) -> None:
-    requests = [Request(prefix(3), 0), Request(prefix(5), 40), Request(prefix(0), 0)]
-    [[none], [drawn], [empty]] = continue_all(model, requests, Sampling(allow_end=False))
+    requests = [GenerationRequest(prefix(3), 0), GenerationRequest(prefix(5), 40), GenerationRequest(prefix(0), 0)]
+    [[none], [drawn], [empty]] = generate_batch(model, requests, SamplingParams(allow_end=False))
     assert none.tolist() == prefix(3).tolist()
     assert len(drawn) == 45
     assert empty.tolist() == []
-    assert told(continue_all(model, requests[:1], Sampling())) == [[none.tolist()]]
+    assert told(generate_batch(model, requests[:1], SamplingParams())) == [[none.tolist()]]
 
 
 def test_rows_end_and_begin_anew_where_the_window_is_one_patch(single: Megabyte) -> None:
-    requests = [Request(prefix(1), 2), Request(prefix(1), 20), Request(prefix(7), 30)]
-    together = told(continue_all(single, requests, Sampling(allow_end=False), window=8))
-    alone = told(continue_all(single, requests, Sampling(allow_end=False), window=8, batch_size=1))
+    requests = [GenerationRequest(prefix(1), 2), GenerationRequest(prefix(1), 20), GenerationRequest(prefix(7), 30)]
+    together = told(generate_batch(single, requests, SamplingParams(allow_end=False), window=8))
+    alone = told(generate_batch(single, requests, SamplingParams(allow_end=False), window=8, batch_size=1))
     assert together == alone
 
 
 def test_a_prefix_is_continued_alike_whatever_else_is_asked_for(model: Megabyte) -> None:
-    together = told(continue_all(model, REQUESTS, Sampling(), seed=3))
-    assert told(continue_all(model, REQUESTS[::-1], Sampling(), seed=3)) == together[::-1]
+    together = told(generate_batch(model, REQUESTS, SamplingParams(), seed=3))
+    assert told(generate_batch(model, REQUESTS[::-1], SamplingParams(), seed=3)) == together[::-1]
     for request, rows in zip(REQUESTS, together, strict=True):
-        assert told(continue_all(model, [request], Sampling(), seed=3)) == [rows]
+        assert told(generate_batch(model, [request], SamplingParams(), seed=3)) == [rows]
 
 
 def test_what_the_first_row_draws_is_told_as_it_comes(model: Megabyte) -> None:
     pieces: list[np.ndarray] = []
-    results = continue_all(model, REQUESTS, Sampling(allow_end=False), batch_size=3, watch=pieces.append)
+    results = generate_batch(model, REQUESTS, SamplingParams(allow_end=False), batch_size=3, watch=pieces.append)
     assert np.concatenate(pieces).tolist() == results[0][0][3:].tolist()
     assert max(map(len, pieces)) == 1
 
 
 @pytest.mark.parametrize("batch_size", [2, 64])
 def test_ctrl_c_keeps_what_was_drawn(model: Megabyte, batch_size: int) -> None:
-    whole = told(continue_all(model, REQUESTS, Sampling(allow_end=False), batch_size=batch_size))
+    whole = told(generate_batch(model, REQUESTS, SamplingParams(allow_end=False), batch_size=batch_size))
     counts: list[int] = []
 
     def interrupt(count: int) -> None:
@@ -125,8 +127,8 @@ def test_ctrl_c_keeps_what_was_drawn(model: Megabyte, batch_size: int) -> None:
         if len(counts) == 6:
             raise KeyboardInterrupt
 
-    with pytest.raises(Interrupted) as caught:
-        continue_all(model, REQUESTS, Sampling(allow_end=False), batch_size=batch_size, on_bytes=interrupt)
+    with pytest.raises(GenerationInterrupted) as caught:
+        generate_batch(model, REQUESTS, SamplingParams(allow_end=False), batch_size=batch_size, on_bytes=interrupt)
     kept = told(caught.value.results)
     drawn = sum(len(row) - len(r.prefix) for r, rows in zip(REQUESTS, kept, strict=True) for row in rows)
     assert drawn == sum(counts)
@@ -135,7 +137,7 @@ def test_ctrl_c_keeps_what_was_drawn(model: Megabyte, batch_size: int) -> None:
 
 
 def test_results_keep_the_order_prefix_and_length_of_their_requests(model: Megabyte) -> None:
-    results = continue_all(model, REQUESTS, Sampling(allow_end=False))
+    results = generate_batch(model, REQUESTS, SamplingParams(allow_end=False))
     assert [len(rows) for rows in results] == [3, 2, 2, 1, 2]
     for request, rows in zip(REQUESTS, results, strict=True):
         for row in rows:
@@ -146,23 +148,23 @@ def test_results_keep_the_order_prefix_and_length_of_their_requests(model: Megab
 
 
 def test_the_first_request_draws_what_generate_draws(model: Megabyte) -> None:
-    [rows] = continue_all(model, [REQUESTS[0]], Sampling(0.8), seed=5)
+    [rows] = generate_batch(model, [REQUESTS[0]], SamplingParams(0.8), seed=5)
     ids = generate(model, torch.from_numpy(prefix(3).astype(np.int64)).expand(3, -1), 9, temperature=0.8, seed=5)
     assert [row.tolist() for row in rows] == [to_bytes(row).tolist() for row in ids]
 
 
 def test_the_condition_belongs_to_its_request(model: Megabyte) -> None:
-    pair = [Request(prefix(3), 9, condition=0), Request(prefix(3), 9, condition=1)]
-    greedy = Sampling(temperature=0.0, allow_end=False)
-    [[none]], [[one]] = continue_all(model, pair[:1], greedy), continue_all(model, pair[1:], greedy)
+    pair = [GenerationRequest(prefix(3), 9, condition=0), GenerationRequest(prefix(3), 9, condition=1)]
+    greedy = SamplingParams(temperature=0.0, allow_end=False)
+    [[none]], [[one]] = generate_batch(model, pair[:1], greedy), generate_batch(model, pair[1:], greedy)
     assert none.tolist() != one.tolist()
-    assert told(continue_all(model, pair, greedy)) == [[none.tolist()], [one.tolist()]]
+    assert told(generate_batch(model, pair, greedy)) == [[none.tolist()], [one.tolist()]]
 
 
 def test_an_ended_row_is_as_long_as_what_came_before_its_end(model: Megabyte) -> None:
     ending = copy.deepcopy(model)
     favour_end(ending)
-    [rows] = continue_all(ending, [Request(prefix(3), 60, count=8)], Sampling())
+    [rows] = generate_batch(ending, [GenerationRequest(prefix(3), 60, count=8)], SamplingParams())
     lengths = {len(row) for row in rows}
     assert min(lengths) >= 3
     assert max(lengths) < 63
@@ -173,16 +175,18 @@ def test_what_fills_an_ended_row_is_not_counted(model: Megabyte) -> None:
     ending = copy.deepcopy(model)
     favour_end(ending)
     counts: list[int] = []
-    [rows] = continue_all(ending, [Request(prefix(3), 60, count=8)], Sampling(), on_bytes=counts.append)
+    [rows] = generate_batch(
+        ending, [GenerationRequest(prefix(3), 60, count=8)], SamplingParams(), on_bytes=counts.append
+    )
     assert sum(counts) == sum(len(row) - 3 for row in rows)
 
 
 def test_progress_counts_every_byte_that_was_drawn(model: Megabyte) -> None:
     counts: list[int] = []
-    continue_all(model, REQUESTS, Sampling(allow_end=False), batch_size=2, on_bytes=counts.append)
+    generate_batch(model, REQUESTS, SamplingParams(allow_end=False), batch_size=2, on_bytes=counts.append)
     assert sum(counts) == sum(request.length * request.count for request in REQUESTS)
     assert max(counts) == 2
 
 
 def test_no_requests_give_no_results(model: Megabyte) -> None:
-    assert continue_all(model, [], Sampling()) == []
+    assert generate_batch(model, [], SamplingParams()) == []

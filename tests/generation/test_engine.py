@@ -10,7 +10,7 @@ from torch import Tensor
 
 from megabyte_mm import generate
 from megabyte_mm.alphabet import END
-from megabyte_mm.generation import Sampling, iterate, row_seeds, unseen
+from megabyte_mm.generation import SamplingParams, num_truncated, row_seeds, stream_symbols
 from megabyte_mm.generation.engine import continuations
 from megabyte_mm.generation.sampling import distribution, draw
 from megabyte_mm.models import (
@@ -76,7 +76,7 @@ def naive(
     return ids
 
 
-def chooser(sampling: Sampling, seed: int, rows: int) -> Callable[[Tensor], Tensor]:
+def chooser(sampling: SamplingParams, seed: int, rows: int) -> Callable[[Tensor], Tensor]:
     generators = [torch.Generator().manual_seed(one) for one in row_seeds(seed, rows)]
 
     def choose(logits: Tensor) -> Tensor:
@@ -97,7 +97,7 @@ def test_greedy_is_the_argmax_of_forward_at_every_step(model: Megabyte, start: i
 
 @pytest.mark.parametrize("start", [0, 5, WINDOW - 1, WINDOW, WINDOW + 1, 2 * WINDOW, 57])
 def test_drawing_beyond_the_window_equals_the_naive_way(model: Megabyte, start: int) -> None:
-    prefix, sampling = prefixes(2, start), Sampling(0.9, top_k=40)
+    prefix, sampling = prefixes(2, start), SamplingParams(0.9, top_k=40)
     expected = naive(model, prefix, 40, chooser(sampling, 3, 2))
     assert generate(model, prefix, 40, temperature=0.9, top_k=40, seed=3).tolist() == expected.tolist()
 
@@ -123,7 +123,7 @@ def test_every_architecture_goes_on_beyond_its_window(config: ModelConfig, patch
         torch.manual_seed(0)
         model = replace(config, init_std=0.5).build().double().eval()  # type: ignore[type-var] # all are dataclasses
     prefix = prefixes(2, 7)
-    expected = naive(model, prefix, 50, chooser(Sampling(1.0), 1, 2), window=window, patch=patch)
+    expected = naive(model, prefix, 50, chooser(SamplingParams(1.0), 1, 2), window=window, patch=patch)
     assert generate(model, prefix, 50, seed=1, window=window).tolist() == expected.tolist()
 
 
@@ -135,13 +135,13 @@ def test_learned_positions_end_with_the_window_of_training(model: Megabyte) -> N
 def test_a_window_holds_at_least_a_patch(model: Megabyte) -> None:
     with pytest.raises(ValueError, match="window is 3; it must hold at least a patch, 4 symbols"):
         generate(model, prefixes(1, 0), 4, window=3)
-    expected = naive(model, prefixes(2, 1), 20, chooser(Sampling(), 0, 2), window=PATCH)
+    expected = naive(model, prefixes(2, 1), 20, chooser(SamplingParams(), 0, 2), window=PATCH)
     assert generate(model, prefixes(2, 1), 20, window=PATCH).tolist() == expected.tolist()
 
 
 def test_only_the_last_half_window_of_a_long_prefix_matters(model: Megabyte) -> None:
     long = prefixes(1, 60)
-    hidden = unseen(60, model.decoder(1))
+    hidden = num_truncated(60, model.decoder(1))
     assert hidden % PATCH == 0
     assert WINDOW // 2 - PATCH < 60 - hidden <= WINDOW // 2
     other = long.clone()
@@ -164,7 +164,7 @@ def test_what_is_left_out_is_whole_patches_and_leaves_room(capacity: int, patch:
     decoder = Fake()
     decoder.capacity, decoder.alignment = capacity, patch
     for length in (0, 1, capacity - 1, capacity, capacity + 1, 3 * capacity + 5):
-        left_out = unseen(length, decoder)
+        left_out = num_truncated(length, decoder)
         assert 0 <= length - left_out < capacity
         assert left_out % patch == 0 or left_out == length
         assert (left_out == 0) == (length < capacity)
@@ -213,7 +213,9 @@ def test_a_row_does_not_depend_on_its_neighbours(model: Megabyte) -> None:
     together = generate(model, prefix, 30, seed=4, condition=condition)
     for row in range(4):
         one = slice(row, row + 1)
-        columns = list(iterate(model, prefix[one], 30, Sampling(), row_seeds(4, 1, first=row), condition[one]))
+        columns = list(
+            stream_symbols(model, prefix[one], 30, SamplingParams(), row_seeds(4, 1, first=row), condition[one])
+        )
         alone = torch.cat([prefix[row], torch.cat(columns)])
         assert alone.tolist() == together[row, : len(alone)].tolist()
 
@@ -249,7 +251,7 @@ def test_once_drawn_end_fills_the_row(model: Megabyte) -> None:
 
 def test_a_stream_stops_when_all_rows_have_ended(model: Megabyte) -> None:
     eager = eager_to_end(model)
-    columns = torch.stack(list(iterate(eager, prefixes(3, 3), 500, Sampling(), row_seeds(0, 3))), dim=1)
+    columns = torch.stack(list(stream_symbols(eager, prefixes(3, 3), 500, SamplingParams(), row_seeds(0, 3))), dim=1)
     assert columns.shape[1] < 100
     assert (columns[:, -1] == END).all()
     assert not (columns[:, -2] == END).all()
@@ -285,7 +287,7 @@ def test_a_prefix_that_is_none_is_refused(model: Megabyte, prefix: Tensor, reaso
 
 
 def test_no_gradient_is_kept(model: Megabyte) -> None:
-    for ids in iterate(model, prefixes(1, 2), 3, Sampling(), [0]):
+    for ids in stream_symbols(model, prefixes(1, 2), 3, SamplingParams(), [0]):
         assert torch.is_grad_enabled(), "outside the generator, gradients are as they were"
         assert not ids.requires_grad
 
@@ -304,15 +306,15 @@ def test_a_stream_hears_of_every_symbol_that_is_returned(model: Megabyte) -> Non
 
 
 def test_symbols_come_as_they_are_drawn(model: Megabyte) -> None:
-    sampling = Sampling(allow_end=False)
-    first = [next(iterate(model, prefixes(2, 5), length, sampling, [1, 2])) for length in (1, 10**9)]
+    sampling = SamplingParams(allow_end=False)
+    first = [next(stream_symbols(model, prefixes(2, 5), length, sampling, [1, 2])) for length in (1, 10**9)]
     assert first[0].tolist() == first[1].tolist()
 
 
 def frequencies(model: ByteModel, prefix: Tensor, rows: int, execution: Execution, **options: float | int) -> Tensor:
     """How often each symbol is drawn after a prefix, over four batches."""
     decoder = model.decoder(rows, None, None, execution)
-    sampling = Sampling(**options)  # type: ignore[arg-type]
+    sampling = SamplingParams(**options)  # type: ignore[arg-type]
     drawn = [
         ids_B
         for start in range(4)
@@ -345,7 +347,7 @@ def test_symbols_come_as_often_as_the_model_says(options: dict[str, float | int]
     prefix, rows = prefixes(1, 7)[0], 4096
     found = frequencies(model, prefix, rows, Execution(backend), **options)  # type: ignore[arg-type]
     logits = next_logits(model, prefix[None], None).double()
-    expected = distribution(logits, Sampling(**options))[0] * 4 * rows  # type: ignore[arg-type]
+    expected = distribution(logits, SamplingParams(**options))[0] * 4 * rows  # type: ignore[arg-type]
     assert int(found.sum()) == 4 * rows
     assert int(found[expected == 0].sum()) == 0, "what is cut off never comes"
     rare = expected < 5

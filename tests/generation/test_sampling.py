@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from megabyte_mm.alphabet import END, SYMBOLS
-from megabyte_mm.generation.sampling import Sampling, distribution, draw, keep_top_k, keep_top_p
+from megabyte_mm.generation.sampling import SamplingParams, distribution, draw, keep_top_k, keep_top_p
 
 
 def logits(weights: dict[int, float]) -> Tensor:
@@ -19,7 +19,7 @@ def logits(weights: dict[int, float]) -> Tensor:
     return row
 
 
-def shares(sampling: Sampling, weights: dict[int, float]) -> dict[int, Any]:
+def shares(sampling: SamplingParams, weights: dict[int, float]) -> dict[int, Any]:
     """The symbols that may be drawn and how likely each is."""
     row = distribution(logits(weights), sampling)[0]
     return {symbol: pytest.approx(row[symbol].item(), abs=1e-12) for symbol in row.nonzero()[:, 0].tolist()}
@@ -31,48 +31,52 @@ WEIGHTS = {0: 0.5, 10: 0.25, 65: 0.125, END: 0.125}
 @pytest.mark.parametrize(
     ("sampling", "expected"),
     [
-        (Sampling(), WEIGHTS),
-        (Sampling(temperature=0.5), {0: 16 / 22, 10: 4 / 22, 65: 1 / 22, END: 1 / 22}),
-        (Sampling(temperature=2.0, top_k=2), {0: 2**0.5 / (1 + 2**0.5), 10: 1 / (1 + 2**0.5)}),
-        (Sampling(top_k=1), {0: 1.0}),
-        (Sampling(top_k=2), {0: 2 / 3, 10: 1 / 3}),
-        (Sampling(top_k=3), {0: 4 / 7, 10: 2 / 7, 65: 1 / 7}),
-        (Sampling(top_k=4), WEIGHTS),
-        (Sampling(top_k=1000), WEIGHTS),
-        (Sampling(top_p=0.4), {0: 1.0}),
-        (Sampling(top_p=0.6), {0: 2 / 3, 10: 1 / 3}),
-        (Sampling(top_p=0.8), {0: 4 / 7, 10: 2 / 7, 65: 1 / 7}),
-        (Sampling(top_p=0.9), WEIGHTS),
-        (Sampling(top_p=1.0), WEIGHTS),
-        (Sampling(top_p=1e-12), {0: 1.0}),
-        (Sampling(top_k=2, top_p=0.6), {0: 1.0}),  # of the two, the first holds 2/3
-        (Sampling(temperature=0.5, top_p=0.7), {0: 1.0}),  # temperature comes first
-        (Sampling(allow_end=False), {0: 4 / 7, 10: 2 / 7, 65: 1 / 7}),
-        (Sampling(allow_end=False, top_k=4), {0: 4 / 7, 10: 2 / 7, 65: 1 / 7}),
-        (Sampling(allow_end=False, top_p=0.5), {0: 1.0}),
-        (Sampling(temperature=0.0), {0: 1.0}),
-        (Sampling(temperature=1e-300), {0: 1.0}),
-        (Sampling(temperature=1e-310, allow_end=False), {0: 1.0}),
+        (SamplingParams(), WEIGHTS),
+        (SamplingParams(temperature=0.5), {0: 16 / 22, 10: 4 / 22, 65: 1 / 22, END: 1 / 22}),
+        (SamplingParams(temperature=2.0, top_k=2), {0: 2**0.5 / (1 + 2**0.5), 10: 1 / (1 + 2**0.5)}),
+        (SamplingParams(top_k=1), {0: 1.0}),
+        (SamplingParams(top_k=2), {0: 2 / 3, 10: 1 / 3}),
+        (SamplingParams(top_k=3), {0: 4 / 7, 10: 2 / 7, 65: 1 / 7}),
+        (SamplingParams(top_k=4), WEIGHTS),
+        (SamplingParams(top_k=1000), WEIGHTS),
+        (SamplingParams(top_p=0.4), {0: 1.0}),
+        (SamplingParams(top_p=0.6), {0: 2 / 3, 10: 1 / 3}),
+        (SamplingParams(top_p=0.8), {0: 4 / 7, 10: 2 / 7, 65: 1 / 7}),
+        (SamplingParams(top_p=0.9), WEIGHTS),
+        (SamplingParams(top_p=1.0), WEIGHTS),
+        (SamplingParams(top_p=1e-12), {0: 1.0}),
+        (SamplingParams(top_k=2, top_p=0.6), {0: 1.0}),  # of the two, the first holds 2/3
+        (SamplingParams(temperature=0.5, top_p=0.7), {0: 1.0}),  # temperature comes first
+        (SamplingParams(allow_end=False), {0: 4 / 7, 10: 2 / 7, 65: 1 / 7}),
+        (SamplingParams(allow_end=False, top_k=4), {0: 4 / 7, 10: 2 / 7, 65: 1 / 7}),
+        (SamplingParams(allow_end=False, top_p=0.5), {0: 1.0}),
+        (SamplingParams(temperature=0.0), {0: 1.0}),
+        (SamplingParams(temperature=1e-300), {0: 1.0}),
+        (SamplingParams(temperature=1e-310, allow_end=False), {0: 1.0}),
     ],
 )
-def test_the_distribution_is_exactly(sampling: Sampling, expected: dict[int, float]) -> None:
+def test_the_distribution_is_exactly(sampling: SamplingParams, expected: dict[int, float]) -> None:
     assert shares(sampling, WEIGHTS) == expected
 
 
 def test_end_is_never_left_where_it_is_not_allowed() -> None:
     likeliest = {END: 0.9, 3: 0.1}
-    for sampling in (Sampling(0.0, allow_end=False), Sampling(top_k=1, allow_end=False), Sampling(allow_end=False)):
+    for sampling in (
+        SamplingParams(0.0, allow_end=False),
+        SamplingParams(top_k=1, allow_end=False),
+        SamplingParams(allow_end=False),
+    ):
         assert shares(sampling, likeliest) == {3: 1.0}
-    assert shares(Sampling(0.0), likeliest) == {END: 1.0}
+    assert shares(SamplingParams(0.0), likeliest) == {END: 1.0}
 
 
 def test_of_equally_likely_symbols_the_lower_ones_stay() -> None:
     flat = torch.zeros(2, SYMBOLS)
-    for sampling in (Sampling(top_k=3), Sampling(top_p=2.5 / SYMBOLS)):
+    for sampling in (SamplingParams(top_k=3), SamplingParams(top_p=2.5 / SYMBOLS)):
         kept = distribution(flat, sampling)
         assert kept[1].nonzero()[:, 0].tolist() == [0, 1, 2]
         torch.testing.assert_close(kept[1, :3], torch.full((3,), 1 / 3, dtype=torch.float64))
-    assert distribution(flat, Sampling(temperature=0.0)).argmax(1).tolist() == [0, 0]
+    assert distribution(flat, SamplingParams(temperature=0.0)).argmax(1).tolist() == [0, 0]
 
 
 def test_each_row_has_a_border_of_its_own() -> None:
@@ -83,12 +87,12 @@ def test_each_row_has_a_border_of_its_own() -> None:
 
 def test_top_p_of_one_keeps_the_least_likely_symbol() -> None:
     row = torch.tensor([[0.0] + [-38.0] * 256], dtype=torch.float64)
-    assert int((distribution(row, Sampling(top_p=1.0)) > 0).sum()) == SYMBOLS
+    assert int((distribution(row, SamplingParams(top_p=1.0)) > 0).sum()) == SYMBOLS
 
 
 def test_low_precision_logits_are_sampled_in_float64() -> None:
     for dtype in (torch.bfloat16, torch.float16, torch.float32):
-        row = distribution(torch.zeros(1, SYMBOLS, dtype=dtype), Sampling())
+        row = distribution(torch.zeros(1, SYMBOLS, dtype=dtype), SamplingParams())
         assert row.dtype == torch.float64
         torch.testing.assert_close(row.sum().item(), 1.0)
 
@@ -103,7 +107,7 @@ def test_low_precision_logits_are_sampled_in_float64() -> None:
 )
 def test_settings_out_of_range_are_named(field: str, value: float) -> None:
     with pytest.raises(ValueError, match=f"{field} is {value}"):
-        Sampling(**{field: value})  # type: ignore[arg-type]
+        SamplingParams(**{field: value})  # type: ignore[arg-type]
 
 
 def drawn(probabilities: Sequence[float], uniform: float) -> int:

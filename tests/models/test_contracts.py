@@ -12,7 +12,7 @@ import torch
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from megabyte_mm.generation.engine import unseen
+from megabyte_mm.generation.engine import num_truncated
 from megabyte_mm.models import (
     BlockConfig,
     ByteModel,
@@ -54,7 +54,7 @@ def grid() -> dict[str, ModelConfig]:
     found: list[dict[str, Any]] = []
     for conv, cross, start, block in product((False, True), (0, 1, 3, 4), ("learned", "byte"), (PAPER, ROTARY, MODERN)):
         found.append({"conv_encoder": conv, "cross_patch": cross, "local_start": start, "block": block})
-    extended = {"conv_encoder": True, "cross_patch": 2, "local_start": "byte", "byte_scale": 5.0}
+    extended = {"conv_encoder": True, "cross_patch": 2, "local_start": "byte", "embedding_scale": 5.0}
     found += [{**extended, "block": block} for block in OTHERS]
     for cross, start, block in product((0, 2), ("learned", "byte"), (PAPER, MODERN)):
         found.append({"global_stack": None, "cross_patch": cross, "local_start": start, "block": block})
@@ -64,7 +64,7 @@ def grid() -> dict[str, ModelConfig]:
     models: dict[str, ModelConfig] = {f"megabyte-{described(changes)}": replace(BASE, **changes) for changes in found}
     for block, span in product((PAPER, ROTARY, MODERN), (None, 5, 16)):
         name = f"transformer-context={span}-{described({'block': block})}"
-        models[name] = replace(TRANSFORMER, block=block, context=span, byte_scale=1.0 if span is None else 3.0)
+        models[name] = replace(TRANSFORMER, block=block, context=span, embedding_scale=1.0 if span is None else 3.0)
     for block, (latents, span) in product((PAPER, ROTARY, MODERN), ((4, None), (8, None), (8, 11), (2 * WINDOW, None))):
         name = f"perceiver_ar-latents={latents}-context={span}-{described({'block': block})}"
         models[name] = replace(PERCEIVER, block=block, latents=latents, context=span)
@@ -197,7 +197,7 @@ def test_nll_is_the_cross_entropy_of_forward_with_its_gradients(config: ModelCon
 def test_what_is_computed_anew_changes_neither_nats_nor_gradients(
     config: ModelConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("megabyte_mm.models.megabyte.LEAST_PATCHES", 0)
+    monkeypatch.setattr("megabyte_mm.models.megabyte.model.MIN_CHUNK_RATIO", 0)
     model, ids, condition = make(config), symbols(2, WINDOW), torch.tensor([0, 1])
     found = []
     for budget in (float("inf"), 1):  # everything kept, and as little as possible
@@ -276,7 +276,7 @@ def test_inference_mode_leaves_nothing_that_training_stumbles_over(config: Model
 @every_model
 def test_a_full_decoder_goes_on_from_a_part_of_what_it_saw(config: ModelConfig) -> None:
     decoder = make(config).decoder(1)
-    assert 0 < unseen(WINDOW, decoder) < WINDOW
+    assert 0 < num_truncated(WINDOW, decoder) < WINDOW
 
 
 @every_model

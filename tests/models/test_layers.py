@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from megabyte_mm.models import BlockConfig, MegabyteConfig, ModelConfig, PerceiverARConfig, StackConfig
-from megabyte_mm.models.attention import FUSED_ROWS, HeadedAttention, attend
+from megabyte_mm.models.attention import FUSED_ROWS, MultiHeadAttention, attend
 from megabyte_mm.models.layers import FeedForward
-from megabyte_mm.models.rotary import Turns, turn
+from megabyte_mm.models.rotary import RotaryEmbedding, turn
 
 STACK = StackConfig(dim=8, layers=2, heads=2, feedforward=3)
 INPUT = torch.linspace(-2, 2, 24).view(3, 8)
@@ -49,7 +49,7 @@ def test_a_gated_feedforward_layer_has_as_many_weights() -> None:
 
 def test_rotary_positions_turn_pairs_by_their_angles() -> None:
     x = torch.ones(1, 1, 3, 4, dtype=torch.float64)
-    turned = turn(x, Turns(4).between(5, 8, like=x))
+    turned = turn(x, RotaryEmbedding(4).between(5, 8, like=x))
     for place, position in enumerate((5, 6, 7)):
         for pair, rate in enumerate((1.0, 0.01)):  # 10,000 to the power of 0 and of -1/2
             angle = math.pi / 4 + position * rate  # (1, 1) stands at 45 degrees
@@ -59,7 +59,7 @@ def test_rotary_positions_turn_pairs_by_their_angles() -> None:
 
 def test_rotary_positions_show_how_far_apart_two_places_are() -> None:
     query, key = torch.randn(2, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    turns = Turns(8).between(0, 50, like=query)
+    turns = RotaryEmbedding(8).between(0, 50, like=query)
 
     def product(at: int, of: int) -> float:
         return float(
@@ -103,7 +103,7 @@ def test_dropout_acts_behind_every_sublayer_and_nowhere_else(config: ModelConfig
 def test_every_attention_drops_weights_in_training(config: ModelConfig, gradients: bool) -> None:
     """Explicit, as in training on a CPU, and fused."""
     model, ids = config.build(), torch.arange(240).view(20, 12)
-    attentions = [module for module in model.modules() if isinstance(module, HeadedAttention)]
+    attentions = [module for module in model.modules() if isinstance(module, MultiHeadAttention)]
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0

@@ -27,8 +27,8 @@ from megabyte_mm.models import (
     TransformerConfig,
     with_rounded_weights,
 )
-from megabyte_mm.models.native import NativeError, library
-from megabyte_mm.models.steps import Projection, projection
+from megabyte_mm.models.decoding.native import NativeError, library
+from megabyte_mm.models.decoding.steps import Projection, projection
 from tests.models.test_contracts import GRID, WINDOW, make, symbols
 
 try:
@@ -165,7 +165,7 @@ def test_some_rows_go_on_from_a_fresh_context(config: ModelConfig, backend: str)
 @pytest.mark.parametrize("name", ["megabyte", "megabyte-extended", "megabyte-global-only", "transformer"])
 def test_steps_of_lower_precision_are_those_of_rounded_weights(name: str, precision: str, backend: str) -> None:
     model = built(KINDS[name])
-    rounded = with_rounded_weights(model, precision, model.output_tables)  # type: ignore[arg-type]
+    rounded = with_rounded_weights(model, precision, model.tied_embeddings)  # type: ignore[arg-type]
     ids = symbols(2, 40)
     with torch.no_grad():
         exact, expected = model(ids), rounded(ids)
@@ -186,7 +186,7 @@ def test_native_projections_equal_torchs(rows: int, outputs: int, threads: int) 
 
 @pytest.mark.parametrize("count", [1, 3, 4, 9])
 def test_products_of_few_or_many_rows_are_cut_where_they_must(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("megabyte_mm.models.steps.ROWS_AT_ONCE", {"cpu": (4, 4)})
+    monkeypatch.setattr("megabyte_mm.models.decoding.steps.ROWS_AT_ONCE", {"cpu": (4, 4)})
     weight, seen = torch.randn(6, 5), set()
     product = F.linear
 
@@ -269,7 +269,7 @@ def test_a_long_prefix_is_read_in_stretches(monkeypatch: pytest.MonkeyPatch) -> 
     model = built(KINDS["megabyte-extended"])
     ids = symbols(1, 63)
     whole = model.decoder(1).prefill(ids)
-    monkeypatch.setattr("megabyte_mm.models.megabyte_decoder.PATCHES_AT_ONCE", 2)
+    monkeypatch.setattr("megabyte_mm.models.megabyte.decoder.PATCHES_AT_ONCE", 2)
     agree(model.decoder(1).prefill(ids), whole)
 
 
@@ -300,7 +300,7 @@ def test_a_cache_that_cannot_be_used_is_made_anew_or_done_without(
     try:
         if spoilt == "cut short":
             # In another process: what is loaded here must not be cut.
-            command = "from megabyte_mm.models.native import load; load()"
+            command = "from megabyte_mm.models.decoding.native import load; load()"
             subprocess.run([sys.executable, "-c", command], check=True)
             [file] = (tmp_path / "cache" / "megabyte-mm").iterdir()
             file.write_bytes(b"")

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from megabyte_mm.plots.comparison import bits_bars, file_scatter
+from megabyte_mm.plots.scores import bits_bars, file_scatter
 
 
 def test_the_first_model_is_the_bar_on_top():

@@ -5,11 +5,11 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection
 
-from megabyte_mm.plots.bytes_heatmap import byte_rows, bytes_heatmap
-from megabyte_mm.plots.heat import drawable
-from megabyte_mm.plots.picture_heatmap import picture_heatmap
-from megabyte_mm.plots.sound_heatmap import COLUMNS, sound_heatmap, spectrogram, waveform_columns
-from megabyte_mm.plots.text_heatmap import laid_out, text_heatmap
+from megabyte_mm.plots.heatmaps.bytes import byte_rows, bytes_heatmap
+from megabyte_mm.plots.heatmaps.picture import picture_heatmap
+from megabyte_mm.plots.heatmaps.scale import drawable
+from megabyte_mm.plots.heatmaps.sound import COLUMNS, sound_heatmap, spectrogram, waveform_columns
+from megabyte_mm.plots.heatmaps.text import laid_out, text_heatmap
 
 ODD = "é中文 שלום ﬁ e\u0301 \x00\r\n\t<b>$x_2$\u202e😀".encode() + b"\xff\xe4\xb8"
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from megabyte_mm.plots.live import learning_curve
+from megabyte_mm.plots.runs import learning_curve
 
 
 def test_the_axis_is_as_long_as_the_run_from_the_start():

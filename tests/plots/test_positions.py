@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image
 
-from megabyte_mm.plots.positions import position_curves, stretches
+from megabyte_mm.plots.scores import position_curves, stretches
 
 
 def test_every_method_has_a_line_in_both_pictures(tmp_path):

@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from megabyte_mm.plots import runs
-from megabyte_mm.plots.inline import inline_svg
+from megabyte_mm.plots.html_elements import inline_svg
 from megabyte_mm.plots.runs import bits_curves, metric_curve, smooth
 
 TRAIN, VAL = [(step, 8 / step) for step in range(1, 100)], [(50, 1.0), (99, 0.5)]

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from megabyte_mm.plots.characters import characters
-from megabyte_mm.plots.text_page import text_page
+from megabyte_mm.plots.heatmaps.text_page import characters, text_page
 
 
 class Shown(HTMLParser):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from megabyte_mm.cli import main
+from megabyte_mm.cli.main import main
 from megabyte_mm.training.display import LOGGERS
 
 Fit = Callable[..., int]

@@ -5,7 +5,7 @@ import torch
 import yaml
 
 from megabyte_mm.checkpoint import SPEC_KEY, load_model
-from megabyte_mm.cli import main
+from megabyte_mm.cli.main import main
 from tests.training.conftest import SMALL_NET, same, weights
 
 SMALL = yaml.safe_load(SMALL_NET)
@@ -61,7 +61,7 @@ def test_a_checkpoint_from_before_an_option_existed_is_loaded_and_resumed(fit, r
     assert fit("--trainer.max_steps=4") == 0
     checkpoint = torch.load(root / "last.ckpt", weights_only=True)
     config = checkpoint[SPEC_KEY]["model"]["config"]
-    for added in ("conv_encoder", "cross_patch", "local_start", "byte_scale", "block"):
+    for added in ("conv_encoder", "cross_patch", "local_start", "embedding_scale", "block"):
         del config[added]
     torch.save(checkpoint, root / "last.ckpt")
     assert load_model(root / "last.ckpt").config.cross_patch == 0

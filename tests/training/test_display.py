@@ -7,8 +7,8 @@ import pytest
 import torch
 from lightning.pytorch import Trainer
 
+from megabyte_mm.cli.fit import config_files
 from megabyte_mm.data.module import ByteData
-from megabyte_mm.training.cli import config_files
 from megabyte_mm.training.display import RunBar, step_of, tidy_output
 
 

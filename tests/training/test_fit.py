@@ -150,9 +150,9 @@ MISTAKES = {
     "--config=text.yaml": "text.yaml: not a config file",
     "--model.net=TransfomerConfig": "--model.net TransfomerConfig: no such class; known are MegabyteConfig, Transf",
     "--model.net.crosspatch=3": "'crosspatch' is not accepted; --model.net.help MegabyteConfig",
-    "--model.net.local_start=byte --model.net.byte_scale=5 --model.net.local_stack=null": (
-        "local_start is 'byte' and byte_scale is 5.0, but there is no local_stack to use it: "
-        "without one, set local_start: 'learned', byte_scale: 1.0"
+    "--model.net.local_start=byte --model.net.embedding_scale=5 --model.net.local_stack=null": (
+        "local_start is 'byte' and embedding_scale is 5.0, but there is no local_stack to use it: "
+        "without one, set local_start: 'learned', embedding_scale: 1.0"
     ),
 }
 

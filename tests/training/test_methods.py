@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from lightning.pytorch import Trainer
 
 from megabyte_mm.alphabet import fill_window
-from megabyte_mm.commands.score import score
+from megabyte_mm.cli.score import score
 from megabyte_mm.data.module import ByteData
 from megabyte_mm.evaluation.methods import METHODS
 from megabyte_mm.evaluation.scoring import score_streams
 from megabyte_mm.metrics import BitsPerByte
 from megabyte_mm.models import MegabyteConfig, StackConfig
 from megabyte_mm.training.module import ByteLM
-from megabyte_mm.views import Views
+from megabyte_mm.windows import Views
 from tests.evaluation.conftest import stream, tiny
 from tests.training.conftest import same, weights
 from tests.training.test_fit import logged

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from megabyte_mm.packaged import config_folder
+from megabyte_mm.cli.packaged import config_folder
 
 SIDE = 640
 SMALL = [
@@ -21,7 +21,7 @@ SMALL = [
 """The shapes are those of the config; layers and widths are not, so that a step takes seconds."""
 RUN = """
 import resource, sys
-from megabyte_mm.cli import main
+from megabyte_mm.cli.main import main
 code = main(sys.argv[1:])
 most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 print(code, most, file=sys.stderr)

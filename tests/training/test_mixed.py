@@ -12,9 +12,9 @@ import soundfile
 from PIL import Image
 
 from megabyte_mm import load_model
-from megabyte_mm.cli import main
+from megabyte_mm.cli.main import main
 from tests.training.conftest import SMALL_NET, same, weights
-from tests.training.test_interrupting import Events
+from tests.training.resilience.test_interrupting import Events
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ import yaml
 from PIL import Image
 
 from data_adapters import AudioAdapter, ImageAdapter, TextAdapter
-from megabyte_mm.cli import main
-from megabyte_mm.sharded import write_rest, write_tensors
+from megabyte_mm.checkpoint.dcp import write_meta, write_tensors
+from megabyte_mm.cli.main import main
 
 
 class Trap:
@@ -115,10 +115,10 @@ def test_a_checkpoint_of_other_settings_is_refused_with_both_values(refused, sav
 def test_a_folder_of_shards_is_compared_before_any_work_too(refused, save_checkpoint):
     found = torch.load(save_checkpoint(TextAdapter(), window=64), weights_only=True)
     write_tensors(found, Path("shards.ckpt"))
-    write_rest(found, Path("shards.ckpt"))
+    write_meta(found, Path("shards.ckpt"))
     told = "shards.ckpt: does not fit this run's settings: data.window is 32 here and 64 there"
     assert refused("--ckpt_path", "shards.ckpt") == told
-    write_rest({}, Path("shards.ckpt"))
+    write_meta({}, Path("shards.ckpt"))
     assert refused("--ckpt_path", "shards.ckpt") == "shards.ckpt: not a checkpoint of megabyte-mm"
 
 

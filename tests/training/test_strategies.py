@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from megabyte_mm.checkpoint import load_model
-from megabyte_mm.cli import main
+from megabyte_mm.cli.main import main
 from tests.training.test_fit import logged
 
 FIGURES = ("train/loss", "train/bpb", "val/bpb")
@@ -93,7 +93,7 @@ ENDS = {"stuck": 2}
 
 PROGRAM = """
 import json, sys
-from megabyte_mm.cli import main
+from megabyte_mm.cli.main import main
 codes = [main(arguments) for arguments in json.loads(sys.argv[1])]
 print(codes)
 sys.exit(codes != json.loads(sys.argv[2]))

@@ -1,0 +1,171 @@
+"""Sound as the bytes of its samples."""
+
+from __future__ import annotations
+
+import io
+import os
+from typing import Any, ClassVar, Literal, get_args
+
+import numpy as np
+import soundfile
+import soxr
+
+from data_adapters.audio.containers import empty_flac
+from data_adapters.audio.decoding import FREE_SAMPLES, SAMPLES_PER_BYTE, Sound, open_sound
+from data_adapters.audio.encoding import BYTES_PER_SAMPLE, Encoding, Samples, Steps, decode, encode, to_int16
+from data_adapters.base import Adapter, ByteStream, Format, MediaError, check_whole
+from data_adapters.io import write_atomically
+
+Container = Literal["wav", "flac"]
+
+
+class AudioAdapter(Adapter):
+    """Sound as its interleaved samples: frame by frame, in each frame channel by channel.
+
+    16-bit files pass through "pcm16" and 8-bit files through "pcm8" bit for bit, unless they must be resampled or
+    mixed. Finer samples are rounded to the nearest 16-bit step (ties to even), those beyond the range are clipped;
+    rounding, clipping, mixing and resampling are noted. A patch of the model should hold whole frames.
+
+    Args:
+        rate: Frames a second that every sound is resampled to (soxr, very high quality); each file's own where not set.
+        channels: Channels that every sound is brought to: mixed down to 1 by their mean, or 1 copied to all. Each
+            file's own where not set.
+        encoding: "pcm16" takes two bytes a sample (exact), "pcm8" one (linear), "mulaw" one (finer for soft sounds).
+        container: What is written: "wav" or "flac" files.
+    """
+
+    name = "audio"
+    suffixes: ClassVar[tuple[str, ...]] = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".aifc")
+
+    def __init__(
+        self,
+        rate: int | None = None,
+        channels: int | None = None,
+        encoding: Encoding = "pcm16",
+        container: Container = "wav",
+    ) -> None:
+        check_whole(rate=rate, channels=channels)
+        for field, number in (("rate", rate), ("channels", channels)):
+            if number is not None and number < 1:
+                raise ValueError(f"{field} must be at least 1, not {number}")
+        for field, value, known in (("encoding", encoding, Encoding), ("container", container, Container)):
+            if value not in get_args(known):
+                raise ValueError(f"{field} must be one of {', '.join(get_args(known))}, not {value!r}")
+        self.rate, self.channels, self.encoding, self.container = rate, channels, encoding, container
+
+    def settings(self) -> dict[str, Any]:
+        """All arguments."""
+        return {
+            "rate": self.rate,
+            "channels": self.channels,
+            "encoding": self.encoding,
+            "container": self.container,
+        }
+
+    def read(self, path: str | os.PathLike[str]) -> ByteStream:
+        """The sound's samples, (frames * channels * bytes per sample,) uint8; empty for a sound of no length.
+
+        Raises MediaError for what is no sound, damaged, cut short, holds NaN, or has channels that cannot be mixed.
+        """
+        sound = open_sound(path)
+        try:
+            sound = _resampled(_mixed(sound, self.channels), self.rate)
+        except ValueError as error:
+            raise MediaError(path, str(error)) from error
+        samples, notes = _in_16_bits(sound)
+        data = encode(samples, self.encoding)
+        if not np.array_equal(decode(data, self.encoding), samples.reshape(-1)):
+            notes.append(f"samples rounded to the 256 levels of {self.encoding}")
+        return ByteStream(data, self._format(sound.rate, samples.shape[1]), (*sound.notes, *notes))
+
+    def write(self, stream: ByteStream, path: str | os.PathLike[str]) -> None:
+        """Write a WAV or FLAC file of 8 bits (pcm8) or 16; a frame that a prefix holds in part is dropped.
+
+        Raises MediaError where the container cannot hold the stream's rate or channels.
+        """
+        self.check_modality(stream)
+        try:
+            content = _contained(self.frames(stream), stream, self.container)
+        except soundfile.LibsndfileError as error:
+            what = f"{stream.format['channels']} channels at {stream.format['rate']} Hz"
+            raise MediaError(path, f"cannot be written: a {self.container} file does not take {what}") from error
+        write_atomically(path, lambda temporary: temporary.write_bytes(content))
+
+    def frames(self, stream: ByteStream) -> Samples:
+        """The stream's whole frames as (T, C) int16."""
+        channels, encoding = int(stream.format["channels"]), _encoding(stream)
+        whole = len(stream.data) - len(stream.data) % (channels * BYTES_PER_SAMPLE[encoding])
+        return decode(stream.data[:whole], encoding).reshape(-1, channels)
+
+    @property
+    def output_suffix(self) -> str:
+        """The container's."""
+        return f".{self.container}"
+
+    def default_format(self) -> Format:
+        """Sound of the rate and channels that were set. Raises ValueError where they were not."""
+        if self.rate is None or self.channels is None:
+            raise ValueError("sound that starts from nothing needs a rate and channels; the audio adapter has not both")
+        return self._format(self.rate, self.channels)
+
+    @property
+    def unit(self) -> int:
+        """A frame: one sample of every channel. A single sample where the channels are not set."""
+        return BYTES_PER_SAMPLE[self.encoding] * (self.channels or 1)
+
+    def unit_in(self, format: Format) -> int:
+        """A frame of the format's channels."""
+        return BYTES_PER_SAMPLE[str(format["encoding"])] * int(format["channels"])
+
+    def _format(self, rate: int, channels: int) -> Format:
+        return {"modality": self.name, "rate": rate, "channels": channels, "encoding": self.encoding}
+
+
+def _mixed(sound: Sound, channels: int | None) -> Sound:
+    """Raises ValueError where there is no obvious way from the one number of channels to the other."""
+    given = sound.samples.shape[1]
+    if channels is None or channels == given:
+        return sound
+    mixed: Samples | Steps
+    if channels == 1:
+        mixed, note = sound.samples.mean(axis=1, keepdims=True), f"{given} channels mixed down to their mean"
+    elif given == 1:
+        mixed, note = sound.samples.repeat(channels, axis=1), f"one channel copied to {channels}"
+    else:
+        raise ValueError(f"has {given} channels, which can be mixed down to 1 but not to {channels}")
+    return Sound(mixed, sound.rate, sound.coding, (*sound.notes, note))
+
+
+def _resampled(sound: Sound, rate: int | None) -> Sound:
+    if rate is None or rate == sound.rate:
+        return sound
+    if rate > SAMPLES_PER_BYTE * sound.rate and sound.samples.size * rate > FREE_SAMPLES * sound.rate:
+        raise ValueError(f"says that it has {sound.rate} frames a second: too much would come of it at {rate}")
+    samples = soxr.resample(sound.samples.astype(np.float64), sound.rate, rate, quality="VHQ")
+    return Sound(samples, rate, sound.coding, (*sound.notes, f"resampled from {sound.rate} to {rate} Hz"))
+
+
+def _in_16_bits(sound: Sound) -> tuple[Samples, list[str]]:
+    """(T, C) int16, and notes of what that cost."""
+    if sound.samples.dtype == np.int16:
+        return sound.samples.astype(np.int16, copy=False), []
+    samples, clipped = to_int16(sound.samples.astype(np.float64, copy=False))
+    rounded = sound.is_finer and not np.array_equal(samples, sound.samples)
+    notes = [f"{sound.coding} samples rounded to 16 bits"] if rounded else []
+    return samples, notes + ([f"{clipped} of {samples.size} samples clipped"] if clipped else [])
+
+
+def _contained(samples: Samples, stream: ByteStream, container: Container) -> bytes:
+    """A whole sound file as bytes."""
+    rate, eight_bits = int(stream.format["rate"]), _encoding(stream) == "pcm8"
+    subtype = {"wav": "PCM_U8", "flac": "PCM_S8"}[container] if eight_bits else "PCM_16"
+    file = io.BytesIO()
+    soundfile.write(file, samples, rate, format=container.upper(), subtype=subtype)
+    if container == "flac" and not len(samples):
+        return empty_flac(rate, samples.shape[1], 8 if eight_bits else 16)
+    return file.getvalue()
+
+
+def _encoding(stream: ByteStream) -> Encoding:
+    encoding: Encoding = stream.format["encoding"]  # type: ignore[assignment]
+    return encoding

@@ -1,0 +1,184 @@
+"""Images as the bytes of their pixels."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from data_adapters.base import Adapter, Bytes, ByteStream, Format, MediaError, check_whole
+from data_adapters.image.decoding import convert, decoding, open_image
+from data_adapters.image.scan import Value, patch_scan, patch_unscan, raster_scan, raster_unscan
+from data_adapters.io import write_atomically
+
+Mode = Literal["L", "RGB"]
+Fit = Literal["crop", "resize", "exact"]
+Scan = Literal["patch", "raster"]
+
+_CHANNELS = {"L": 1, "RGB": 3}
+_FILTER = Image.Resampling.LANCZOS
+
+
+class ImageAdapter(Adapter):
+    """Images of 8 bits a sample as their pixels, in the order of a scan. One image is one stream, never cut in two.
+
+    What reading converts, and by which rule, is told by `data_adapters.image.decoding`. Written files are PNG.
+
+    Args:
+        mode: "L" for grey (one byte a pixel), "RGB" for colour (three).
+        size: Width and height that every image is brought to; each image's own where not set.
+        fit: How: "crop" scales an image to cover the size and cuts what stands out, equally at both sides; "resize"
+            stretches it; "exact" refuses images of any other size.
+        scan: Order of the pixels: "patch" goes square by square, "raster" row by row.
+        patch: Side of the squares, in pixels. It sets the model's patch size to patch * patch * channels bytes, with
+            both scans, so that they can be compared. Images of their own size that it does not divide have smaller
+            squares at the right and lower edges, and the model's patches drift off the squares there.
+    """
+
+    name = "image"
+    suffixes: ClassVar[tuple[str, ...]] = (
+        *(".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".tga"),
+        *(".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".avif"),
+    )
+    whole = True
+
+    def __init__(
+        self,
+        mode: Mode = "RGB",
+        size: tuple[int, int] | None = None,
+        fit: Fit = "crop",
+        scan: Scan = "patch",
+        patch: int = 4,
+    ) -> None:
+        for field, value, known in (("mode", mode, Mode), ("fit", fit, Fit), ("scan", scan, Scan)):
+            if value not in get_args(known):
+                raise ValueError(f"{field} must be one of {', '.join(get_args(known))}, not {value!r}")
+        check_whole(patch=patch)
+        if patch < 1:
+            raise ValueError(f"patch must be at least 1, not {patch}")
+        if size is not None:
+            _check_size(size, patch if scan == "patch" else 1)
+        self.mode, self.fit, self.scan, self.patch = mode, fit, scan, patch
+        self.size = None if size is None else (size[0], size[1])
+
+    def settings(self) -> dict[str, Any]:
+        """All arguments, the size as a list."""
+        size = None if self.size is None else list(self.size)
+        return {"mode": self.mode, "size": size, "fit": self.fit, "scan": self.scan, "patch": self.patch}
+
+    def read(self, path: str | os.PathLike[str]) -> ByteStream:
+        """The image's pixels, (H * W * C,) uint8 in the order of the scan.
+
+        Raises MediaError for what is no image, damaged, deeper than 8 bits, or of another size with fit "exact".
+        """
+        image, notes = open_image(path)
+        with decoding(path):
+            image, converted = convert(image, self.mode)
+        if self.size is not None and image.size != self.size:
+            if self.fit == "exact":
+                raise MediaError(path, f"is {_named(image.size)}, not {_named(self.size)} as fit 'exact' demands")
+            image, fitted = _fitted(image, self.size, self.fit)
+            converted.append(fitted)
+        pixels = np.asarray(image).reshape(image.height, image.width, -1)
+        return ByteStream(self.scanned(pixels), self._format(image.width, image.height), (*notes, *converted))
+
+    def write(self, stream: ByteStream, path: str | os.PathLike[str]) -> None:
+        """Write a PNG. Pixels that a prefix lacks are black; a pixel that it holds in part is dropped."""
+        pixels = self.pixels(stream)
+        image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+        write_atomically(path, lambda temporary: image.save(temporary, "PNG"))
+
+    def pixels(self, stream: ByteStream, fill: int = 0) -> Bytes:
+        """The stream as (H, W, C) uint8, with `fill` where a prefix has no (whole) pixel.
+
+        Raises ValueError where the stream is longer than its format says.
+        """
+        self.check_modality(stream)
+        height, width, channels = int(stream.format["height"]), int(stream.format["width"]), _channels(stream)
+        whole = len(stream.data) - len(stream.data) % channels
+        if len(stream.data) > height * width * channels:
+            raise ValueError(
+                f"{len(stream.data)} bytes are too many for a {stream.format['mode']} image of {width}x{height}"
+            )
+        data = np.full(height * width * channels, fill, np.uint8)
+        data[:whole] = stream.data[:whole]
+        return self.unscan(data, stream.format)
+
+    def scanned(self, pixels_HWC: Bytes) -> Bytes:
+        """Pixels in the order of this adapter's scan: (H, W, C) uint8 -> (n,) uint8. `unscan` is the inverse."""
+        return patch_scan(pixels_HWC, self.patch) if self.scan == "patch" else raster_scan(pixels_HWC)
+
+    def unscan(self, values: NDArray[Value], format: Format) -> NDArray[Value]:
+        """The bytes of a whole stream of that format, or one value for each of them, where they lie: (n,) -> (H, W, C).
+
+        Raises ValueError unless n = H * W * C.
+        """
+        height, width, channels = int(format["height"]), int(format["width"]), _CHANNELS[str(format["mode"])]
+        if format["scan"] == "raster":
+            return raster_unscan(values, height, width, channels)
+        return patch_unscan(values, height, width, channels, int(format["patch"]))
+
+    @property
+    def output_suffix(self) -> str:
+        """Always ".png"."""
+        return ".png"
+
+    def default_format(self) -> Format:
+        """An image of the size that was set. Raises ValueError where none was."""
+        if self.size is None:
+            raise ValueError("an image that starts from nothing needs a size, and the image adapter has none set")
+        return self._format(*self.size)
+
+    @property
+    def unit(self) -> int:
+        """A pixel."""
+        return _CHANNELS[self.mode]
+
+    @property
+    def length(self) -> int | None:
+        """Bytes of every image, where the size is set."""
+        return None if self.size is None else self.size[0] * self.size[1] * self.unit
+
+    def length_in(self, format: Format) -> int:
+        """Bytes of an image of the format's size."""
+        return int(format["width"]) * int(format["height"]) * _CHANNELS[str(format["mode"])]
+
+    @property
+    def patch_size(self) -> int:
+        """Bytes of a square of `patch` x `patch` pixels."""
+        return self.patch * self.patch * self.unit
+
+    def _format(self, width: int, height: int) -> Format:
+        order = {"scan": self.scan, "patch": self.patch}
+        return {"modality": self.name, "mode": self.mode, "width": width, "height": height, **order}
+
+
+def _channels(stream: ByteStream) -> int:
+    return _CHANNELS[str(stream.format["mode"])]
+
+
+def _named(size: tuple[int, int]) -> str:
+    return f"{size[0]}x{size[1]}"
+
+
+def _check_size(size: Sequence[int], divisor: int) -> None:
+    if len(size) != 2 or min(size) < 1:
+        raise ValueError(f"size must be a width and a height of at least 1, not {size}")
+    check_whole(width=size[0], height=size[1])
+    if size[0] % divisor or size[1] % divisor:
+        raise ValueError(
+            f"size {size[0]}x{size[1]} cannot be cut into squares of patch {divisor}: it must divide both sides"
+        )
+
+
+def _fitted(image: Image.Image, size: tuple[int, int], fit: Fit) -> tuple[Image.Image, str]:
+    """The image at `size` by "crop" or "resize", and the note that says so."""
+    scales = [wanted / given for wanted, given in zip(size, image.size, strict=True)]
+    if fit == "resize" or scales[0] == scales[1]:
+        return image.resize(size, _FILTER), f"resized from {_named(image.size)} to {_named(size)}"
+    done = "cropped" if max(scales) == 1 else "resized and cropped"
+    return ImageOps.fit(image, size, _FILTER), f"{done} from {_named(image.size)} to {_named(size)}"

@@ -1,0 +1,121 @@
+"""`megabyte-mm export`: a trained model as a folder for others."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from data_adapters import load_class
+from megabyte_mm.checkpoint import Bundle, load_model
+from megabyte_mm.cli.files import by_modality, read_files
+from megabyte_mm.cli.options import pick_device
+from megabyte_mm.evaluation.files import common_unit
+from megabyte_mm.evaluation.scoring import bits_per_byte, check_finite, score_streams
+from megabyte_mm.export.card import Card, Scored
+from megabyte_mm.export.folder import STEM, check_place, write_folder, write_model
+from megabyte_mm.generation import GenerationRequest, SamplingParams, generate_batch
+from megabyte_mm.generation.continuation import Continuations
+from megabyte_mm.progress import speedometer
+
+SEED = 0
+"""Of the samples, so that everybody can draw them again."""
+
+
+def export(
+    checkpoint: str,
+    folder: str,
+    data: str | None = None,
+    samples: int = 8,
+    license: str | None = None,
+    name: str | None = None,
+    device: str = "auto",
+    adapter: str | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Write a model as a folder for others: weights, config, and a model card with samples and bits per byte.
+
+    `generate`, `score`, `info` and `load_model` take the folder as they take a checkpoint, and so does the Hugging Face
+    hub (`push`). The files are named on stdout. docs/sharing.md says what is in them.
+
+    Args:
+        checkpoint: A checkpoint of a training run, such as runs/image/best.ckpt.
+        folder: The folder to be made. It appears whole or not at all.
+        data: Files to score for the card, a file or a folder, beside the bits per byte that the run measured.
+        samples: How many to draw for the card, of each modality; 0 for none.
+        license: An identifier of the hub's for the card, such as mit or cc-by-4.0.
+        name: The card's title, and how its commands call the model: by default the folder's name.
+        device: auto, cpu, cuda, cuda:1, mps, ...
+        adapter: Import path of your own adapter class, for a model that was trained with one.
+        overwrite: Replace the files of an earlier export in the folder; others there stay.
+    """
+    place = Path(folder)
+    check_place(place, overwrite)
+    bundle = load_model(checkpoint, pick_device(device), load_class(adapter) if adapter else None)
+    for path in write_export(bundle, place, name or place.absolute().name, samples, data, license):
+        print(path)
+
+
+def write_export(
+    bundle: Bundle, place: Path, name: str, samples: int, data: str | None = None, license: str | None = None
+) -> list[Path]:
+    """Draw, score and write; returns the files. Raises ValueError and OSError, and then nothing was written."""
+    if samples < 0:
+        raise ValueError(f"--samples is {samples}; it must be 0 or more")
+    scored = {} if data is None else _score(bundle, data)
+    classes = _classes(bundle, samples)
+    drawn = {modality: made for modality in bundle.modalities if (made := _draw(bundle.of(modality), samples, classes))}
+    card = Card(name, bundle, license or "", SEED, classes if drawn else (), scored, Path(data or "").name)
+    return write_folder(place, lambda folder: write_model(folder, card, drawn))
+
+
+def _classes(bundle: Bundle, count: int) -> list[str]:
+    """The class of each sample; none where there are no classes, or modalities in their place."""
+    names = bundle.conditions[1:] if len(bundle.modalities) == 1 and not bundle.mixed else ()
+    return [names[i % len(names)] for i in range(count)] if names else []
+
+
+def _draw(bundle: Bundle, count: int, classes: Sequence[str]) -> Continuations | None:
+    """Samples from nothing, or None where none are asked for, or nothing says what a file from nothing looks like."""
+    if not count:
+        return None
+    try:
+        format = dict(bundle.adapter.default_format())
+    except ValueError as error:
+        print(f"no samples{f' of {bundle.mixed}' if bundle.mixed else ''}: {error}", file=sys.stderr)
+        return None
+    whole, unit = bundle.adapter.length_in(format), bundle.adapter.unit_in(format)
+    length = whole or max(bundle.window // unit, 1) * unit
+    nothing = np.empty(0, np.uint8)
+    if classes:
+        used = list(dict.fromkeys(classes))
+        requests = [
+            GenerationRequest(nothing, length, classes.count(one), bundle.conditions.index(one)) for one in used
+        ]
+    else:
+        requests = [
+            GenerationRequest(nothing, length, count, bundle.conditions.index(bundle.mixed) if bundle.mixed else 0)
+        ]
+    with speedometer(length * count, "drew") as on_bytes:
+        rows = generate_batch(bundle.model, requests, SamplingParams(allow_end=whole is None), SEED, on_bytes=on_bytes)
+    in_turn = [rows[i % len(rows)][i // len(rows)] for i in range(count)]
+    return Continuations(STEM, format, nothing, in_turn)
+
+
+def _score(bundle: Bundle, data: str) -> dict[str, Scored]:
+    """Bits per byte of the files, by modality. Raises ValueError where there is none to read."""
+    found: dict[str, Scored] = {}
+    for one, paths in by_modality(bundle, [data], None):
+        files, _ = read_files(one, paths, bundle.window)
+        streams = [(file.stream.data, file.condition) for file in files]
+        unit = common_unit(one.adapter, [file.stream for file in files])
+        total, window = sum(len(stream) for stream, _ in streams), max(bundle.window // unit, 1) * unit
+        if not total:
+            raise ValueError(f"--data {data}: no byte in it could be read")
+        with speedometer(total, "scored") as on_bytes:
+            scores = list(score_streams(one.model, streams, window, unit, one.fixed_length, on_bytes=on_bytes))
+        check_finite(scores)
+        found[one.mixed] = Scored(bits_per_byte(scores), len(files), total)
+    return found

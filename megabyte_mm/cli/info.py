@@ -1,0 +1,64 @@
+"""`megabyte-mm info`: what a config or a checkpoint comes to, before any of it is run."""
+
+from __future__ import annotations
+
+import json as json_text
+import warnings
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+from data_adapters import load_class, write_atomically
+from megabyte_mm.checkpoint import load_model
+from megabyte_mm.checkpoint.exported import is_exported
+from megabyte_mm.checkpoint.hub import hub_id
+from megabyte_mm.cli.config import read_settings
+from megabyte_mm.cli.options import at_least_one
+from megabyte_mm.cli.packaged import config_folder, config_path
+from megabyte_mm.evaluation.costs import costs_of, table
+from megabyte_mm.models import ByteModel
+
+
+def info(model: str, batch_size: int | None = None, json: str | None = None, adapter: str | None = None) -> None:
+    """Tell what a model holds and costs: parameters, operations, memory, attention, steps of generation.
+
+    The model is laid out without its numbers, so that one with billions of weights takes a second. docs/costs.md says
+    how the figures are computed.
+
+    Args:
+        model: A config file, the name of a packaged config such as image or paper/text_megabyte, a checkpoint, an
+            exported folder, or a hub id.
+        batch_size: Windows in a training step on one device; by default those of the config; of a checkpoint 1.
+        json: A file that receives all figures.
+        adapter: Import path of your own adapter class, for a checkpoint that was trained with one.
+    """
+    at_least_one(batch_size=batch_size)
+    if _is_model(model):
+        empty, default = _from_checkpoint(model, adapter), 1
+    else:
+        settings = read_settings(config_path(model, config_folder()))
+        default = settings.batch_size
+        with torch.device("meta"):
+            empty = settings.net.build()
+        if settings.activation_memory is not None:
+            empty.activation_budget = settings.activation_memory * 2**30
+    costs = costs_of(empty, batch_size or default)
+    print("\n".join(table(costs)))
+    if json:
+        text = json_text.dumps({"model": model, **asdict(costs)}, indent=1, allow_nan=False) + "\n"
+        write_atomically(json, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def _is_model(model: str) -> bool:
+    """Whether it names a trained model; names of the form of hub ids may be those of configs, such as paper/image."""
+    if Path(model).suffix == ".ckpt" or is_exported(model):
+        return True
+    wanted = hub_id(model)
+    return wanted is not None and not (config_folder() / model).parent.is_dir()
+
+
+def _from_checkpoint(path: str, adapter: str | None) -> ByteModel:
+    with torch.device("meta"), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*copying from a non-meta parameter.*")  # only shapes are of interest
+        return load_model(path, "meta", load_class(adapter) if adapter else None).model

@@ -1,0 +1,112 @@
+"""`megabyte-mm prepare`: files encoded once, for training from anywhere."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+
+from data_adapters import load_class, printable
+from megabyte_mm.cli.config import read_sources
+from megabyte_mm.cli.options import at_least_one
+from megabyte_mm.cli.packaged import config_folder, config_path
+from megabyte_mm.data.encode import first_reasons, processors
+from megabyte_mm.data.files import find_files, is_url, local_path
+from megabyte_mm.data.sources import CacheConfig, Source
+from megabyte_mm.data.storage.prepare import prepare as make_shards
+from megabyte_mm.data.storage.shards import ShardReader
+from megabyte_mm.data.storage.storage import LocalStorage, storage_at
+
+
+def prepare(
+    path: str,
+    out: str,
+    config: str | None = None,
+    adapter: str | None = None,
+    workers: int | None = None,
+    shard_mib: int = 256,
+    allow_skipped: bool = False,
+    cache_dir: str | None = None,
+) -> None:
+    """Encode a folder of files once, into shards that any number of machines train from.
+
+    `--data.path` of fit, validate and test takes what is made, on a disk or at a URL. A run that was killed goes on
+    when it is started again. With a config of several sources, each gets a folder of its name in `out`.
+
+    Args:
+        path: A folder, a file or a glob of media files, as --data.path takes it.
+        out: A new folder, or a URL such as s3://bucket/photos. Other services than S3's need their fsspec package.
+        config: A config whose data.adapter, or whose data.sources, say how files are read.
+        adapter: Import path of the adapter class, such as data_adapters.TextAdapter, with its default settings; chosen
+            by the files' suffixes if neither this nor a config is given.
+        workers: Processes that read files; as many as there are processors if left out.
+        shard_mib: MiB in a shard, at most; a machine that trains keeps some of them at hand.
+        allow_skipped: Succeed even if some of the files cannot be read; they are left out either way.
+        cache_dir: Where the files' checksums are remembered; $MEGABYTE_MM_CACHE or ~/.cache/megabyte-mm if left out.
+    """
+    at_least_one(workers=workers, shard_mib=shard_mib)
+    if config and adapter:
+        raise ValueError("--adapter and --config both say how files are read: give one of them")
+    if is_url(path):
+        raise ValueError(f"{path}: files are read from this machine's disks; --out may be a URL")
+    sources = find_sources(config, adapter)
+    root = out.rstrip("/") or "/"
+    if "" not in sources:
+        refuse_other_content(root, sources)
+    made = {}
+    for name, source in sources.items():
+        target = f"{root}/{name}" if name else root
+        made[target] = _prepare(replace(source, path=source.path or path), target, workers, shard_mib, cache_dir)
+    for target, reader in made.items():
+        print(f"{target}: {_told(reader)}")
+    skipped = [entry for reader in made.values() for entry in reader.about["skipped"]]
+    for entry in skipped:
+        print(printable(f"{entry['path']}: {entry['reason']}"), file=sys.stderr)
+    if skipped and not allow_skipped:
+        files = sum(len(reader) for reader in made.values()) + len(skipped)
+        raise ValueError(
+            f"{len(skipped)} of {files} files cannot be read and are left out, such as {first_reasons(skipped, 1)}; "
+            "all others are prepared (--allow_skipped takes that for success)"
+        )
+
+
+def refuse_other_content(root: str, sources: Mapping[str, Source]) -> None:
+    """Raise ValueError where the folder that is to hold one of each source holds anything else."""
+    place = storage_at(root, CacheConfig.at(None, gibibytes=1.0).shards)
+    names = set(place.sizes())
+    if isinstance(place, LocalStorage) and place.folder.is_dir():
+        names = {path.name for path in place.folder.iterdir() if not path.name.startswith(".")} - set(sources)
+    if names:
+        raise ValueError(f"{root}: is not empty (it holds {min(names)}); choose another --out")
+
+
+def find_sources(config: str | None, adapter: str | None) -> dict[str, Source]:
+    """What a config says is read and how, or an adapter's import path; else one source whose files tell."""
+    if config:
+        return read_sources(config_path(config, config_folder(), "--config"))
+    return {"": Source(adapter=load_class(adapter)() if adapter else None)}
+
+
+def _prepare(source: Source, out: str, workers: int | None, shard_mib: int, cache_dir: str | None) -> ShardReader:
+    keeping = CacheConfig.at(cache_dir, gibibytes=1.0)
+    place = storage_at(out, keeping.shards)
+    if isinstance(place, LocalStorage) and local_path(source.path).resolve() in (place.folder / "x").resolve().parents:
+        raise ValueError(f"--out {out}: lies in {source.path}, whose files are read: choose a folder beside it")
+    try:
+        files = find_files(source.path, source.adapter)
+    except (FileNotFoundError, ValueError) as error:
+        told = str(error).removeprefix("data.path ").replace("set data.adapter", "say by --adapter or --config")
+        raise type(error)(told) from error
+    return make_shards(files, place, keeping.home, workers or processors(), shard_mib * 2**20)
+
+
+def _told(reader: ShardReader) -> str:
+    """What was made, for people."""
+    shards, size = reader.about["shards"], int(reader.lengths.sum())
+    told = f"{len(reader)} files as {size / 1e6:.1f} MB in {len(shards)} shard{'s' * (len(shards) != 1)}"
+    notes = [f"{count} {note}" for note, count in reader.about["notes"].items()]
+    if clipped := reader.about["clipped"]:
+        notes.append(f"{len(clipped)} lost range, such as {clipped[0]['path']} ({clipped[0]['note']})")
+    if unused := reader.about["unused"]:
+        notes.append(f"{unused} beside train, val and test are not used")
+    return "; ".join([told, *notes])

@@ -1,0 +1,56 @@
+"""`megabyte-mm push`: a model to the Hugging Face hub."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from data_adapters import load_class
+from megabyte_mm.checkpoint import load_model
+from megabyte_mm.checkpoint.exported import is_exported, read_exported
+from megabyte_mm.checkpoint.hub import HubId, check_token, parse_id, upload
+from megabyte_mm.cli.export import write_export
+from megabyte_mm.cli.options import pick_device
+from megabyte_mm.export.folder import PATTERNS
+
+
+def push(
+    model: str,
+    to: str,
+    private: bool = False,
+    revision: str | None = None,
+    samples: int = 8,
+    license: str | None = None,
+    adapter: str | None = None,
+) -> None:
+    """Put a model on the Hugging Face hub, where `generate user/name` finds it.
+
+    The model's page is made if there is none; its address is printed. Needs `pip install 'megabyte-mm[hub]'` and a
+    token of the hub's: `hf auth login`, or the environment variable HF_TOKEN. docs/sharing.md says more.
+
+    Args:
+        model: A folder that `export` wrote, or a checkpoint, which is then exported on the way.
+        to: What the hub is to call it, user/name.
+        private: Make the model's page visible to you alone; one that everybody sees already is refused.
+        revision: The branch that receives it; main by default.
+        samples: How many to draw for the card of a checkpoint, of each modality; 0 for none.
+        license: An identifier of the hub's, such as mit, for a checkpoint; an exported folder has its own.
+        adapter: Import path of your own adapter class, for a checkpoint that was trained with one.
+    """
+    wanted = parse_id(to)
+    if wanted is None:
+        raise ValueError(f"{to!r} is no id of the hub's; it must be user/name")
+    wanted = HubId(wanted.repo, revision or wanted.revision)
+    check_token(wanted)
+    visibility = True if private else None
+    if is_exported(model):
+        if license is not None or adapter is not None:
+            raise ValueError(f"{model}: is an export already; --license and --adapter are for `export`")
+        read_exported(Path(model))  # whole, before anybody downloads it
+        print(upload(Path(model), wanted, visibility, PATTERNS))
+        return
+    bundle = load_model(model, pick_device("auto"), load_class(adapter) if adapter else None)
+    with TemporaryDirectory(prefix="megabyte-mm-") as parent:
+        folder = Path(parent, "model")
+        write_export(bundle, folder, wanted.repo, samples, license=license)
+        print(upload(folder, wanted, visibility, PATTERNS))

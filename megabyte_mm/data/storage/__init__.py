@@ -1,0 +1,1 @@
+"""Where encoded data lie: shards and their index, the cache, remote storage, prepared data."""

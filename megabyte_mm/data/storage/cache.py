@@ -1,0 +1,116 @@
+"""Every file is encoded once: shard folders in a cache, named by the content of the files and the adapter's settings.
+
+A folder is filled under a temporary name and renamed into place, so it is whole or not there. Of two processes that
+encode the same files, the one that renames first wins and the other uses its folder. What a killed process leaves is a
+temporary folder, which names its host and process and is removed by a later run.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import shutil
+import socket
+import time
+import uuid
+from contextlib import closing, suppress
+from pathlib import Path
+
+from megabyte_mm.data.digests import Digest, file_digests
+from megabyte_mm.data.encode import encode, finished, key_of
+from megabyte_mm.data.files import Files
+from megabyte_mm.data.storage.shard_writer import ShardWriter, write_index
+from megabyte_mm.data.storage.shards import DamagedShardsError, ShardReader
+from megabyte_mm.data.storage.storage import sync_folder
+
+_TEMPORARY = ".encoding"
+_DAY = 86_400
+
+
+def cache_folder(cache_dir: str | None = None) -> Path:
+    """`cache_dir`, else $MEGABYTE_MM_CACHE, else ~/.cache/megabyte-mm."""
+    chosen = cache_dir or os.environ.get("MEGABYTE_MM_CACHE") or "~/.cache/megabyte-mm"
+    return Path(chosen).expanduser()
+
+
+def encoded(files: Files, cache_dir: str | None = None) -> ShardReader:
+    """The streams of all files, from the cache or encoded into it; a damaged cache entry is made anew.
+
+    A file that the adapter cannot read, or that changes meanwhile, is left out and listed in `about["skipped"]` of the
+    result as {path, reason}; `about["notes"]` counts the conversions by kind, `about["clipped"]` lists the files that
+    lost range. Raises ValueError, with the first reasons, where not one file can be read.
+    """
+    home = cache_folder(cache_dir)
+    home.mkdir(parents=True, exist_ok=True)
+    digests = digests_of(files, home)
+    folder = home / key_of(files, [digest.sha256 for digest in digests])
+    if (reader := _opened(folder)) is not None:
+        return reader
+    _sweep(home)
+    temporary = home / f"{_TEMPORARY}@{socket.gethostname()}@{os.getpid()}@{uuid.uuid4().hex}"
+    temporary.mkdir()
+    try:
+        with closing(ShardWriter(temporary)) as writer:
+            key = key_of(files, encode(files, digests, writer))
+            write_index(temporary, finished(writer, files, key))
+        return _publish(temporary, home / key)
+    except OSError as error:  # one of writing does not name the file
+        raise OSError(error.errno, error.strerror, error.filename or str(home)) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def digests_of(files: Files, home: Path) -> list[Digest]:
+    """The sha256 of each file, remembered in the cache folder `home`."""
+    root = hashlib.sha256(os.fsencode(files.root.resolve())).hexdigest()
+    return file_digests([files.root / name for name in files.names], home / "digests" / f"{root[:16]}.json")
+
+
+def _opened(folder: Path) -> ShardReader | None:
+    try:
+        return ShardReader(folder)
+    except DamagedShardsError:
+        return None
+
+
+def _publish(temporary: Path, folder: Path) -> ShardReader:
+    """Rename into place; where a sound folder is there already, somebody else was faster, and a damaged one goes."""
+    sync_folder(temporary)
+    while True:
+        try:
+            temporary.rename(folder)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            if (winner := _opened(folder)) is not None:
+                return winner
+            aside = temporary.with_name(f"{temporary.name}-{uuid.uuid4().hex}")
+            with suppress(FileNotFoundError):
+                folder.rename(aside)
+            shutil.rmtree(aside, ignore_errors=True)
+        else:
+            sync_folder(folder.parent)
+            return ShardReader(folder)
+
+
+def _sweep(home: Path) -> None:
+    """Remove the temporary folders of dead processes of this host, and those older than a day."""
+    for folder in home.glob(f"{_TEMPORARY}@*"):
+        _, host, pid, _ = folder.name.split("@", 3)
+        with suppress(FileNotFoundError):
+            old = time.time() - folder.stat().st_mtime > _DAY
+            if old or (host == socket.gethostname() and not _alive(int(pid))):
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _alive(pid: int) -> bool:
+    if os.name != "posix":  # there is no harmless signal to ask with
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,212 @@
+"""Flat uint8 shards and their index: the form in which every modality is kept, on this disk or far away.
+
+A place holds `shard-00000.bin`, ... (records end to end, none split over two shards) and `index.json`, in which the
+records are columns rather than objects: a hundred thousand of them load in a fraction of a second. The index begins
+with its own sha256 and holds that of every shard. `shard_writer` writes them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data_adapters.base import Bytes, ByteStream, Format
+from megabyte_mm.data.storage.storage import LocalStorage, Storage
+from megabyte_mm.windows import Ints
+
+VERSION = 3
+INDEX = "index.json"
+FORMAT = "megabyte-mm shards"
+OPEN_SHARDS = 8
+"""Shards that training draws its windows from at a time, where there are more: see `order`."""
+COLUMNS = ("name", "shard", "offset", "length", "kind")
+
+_HEAD = b'{"format":"%s","version":%d,"sha256":"%s",'
+_HEAD_PATTERN = re.compile(rb'\{"format":"megabyte-mm shards","version":(\d{1,9}),"sha256":"([0-9a-f]{64})",')
+_HEAD_BYTES = 256
+_PATIENCE = 5
+"""How often a shard that was fetched may be gone again before it could be opened."""
+_DAMAGE = (OSError, LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RecursionError)
+"""What reading an index raises that is not what was written."""
+
+
+class DamagedShardsError(ValueError):
+    """A shard folder that cannot be trusted; the message names it and says what is wrong."""
+
+
+def encode_index(index: Mapping[str, Any]) -> bytes:
+    """An index as the content of its file: plain JSON, led by the format's name, version and the sha256 of the rest."""
+    rest = json.dumps(index, separators=(",", ":")).encode("ascii")[1:]
+    return _HEAD % (FORMAT.encode(), VERSION, hashlib.sha256(rest).hexdigest().encode()) + rest
+
+
+def is_index(content: bytes) -> bool:
+    """Whether a file that begins so is an index of this format, of whatever version."""
+    return _HEAD_PATTERN.match(content[:_HEAD_BYTES]) is not None
+
+
+def decode_index(content: bytes, place: str) -> tuple[dict[str, Any], str]:
+    """The index in a file's content, and its sha256. Raises DamagedShardsError where it is not as it was written."""
+    head = _HEAD_PATTERN.match(content)
+    if head is None:
+        raise DamagedShardsError(f"{place}: {INDEX} cannot be read: it is no index of {FORMAT}")
+    if int(head[1]) != VERSION:
+        raise DamagedShardsError(f"{place}: shards of version {int(head[1])}, this program reads {VERSION}")
+    rest = content[head.end() :]
+    if hashlib.sha256(rest).hexdigest().encode() != head[2]:
+        raise DamagedShardsError(f"{place}: {INDEX} cannot be read: its content is not what was written")
+    index: dict[str, Any] = json.loads(b"{" + rest)
+    return index, head[2].decode()
+
+
+def shard_name(number: int) -> str:
+    """The file of a shard."""
+    return f"shard-{number:05d}.bin"
+
+
+def _is_plain(about: Mapping[str, Any]) -> bool:
+    """Whether what an index says of its files, beside their records, is what `shard_writer` writes."""
+    skipped, clipped, notes = about["skipped"], about["clipped"], about["notes"]
+    adapter = about.get("adapter", {"name": "", "settings": {}})
+    return (
+        all(set(map(type, entry.values())) <= {str} and {"path", "reason"} <= set(entry) for entry in skipped)
+        and all(set(map(type, entry.values())) <= {str} and {"path", "note"} <= set(entry) for entry in clipped)
+        and all(type(note) is str and type(count) is int for note, count in notes.items())
+        and type(adapter["name"]) is str
+        and type(adapter["settings"]) is dict
+        and type(about.get("unused", 0)) is int
+        and type(about.get("source", "")) is str
+    )
+
+
+class ShardReader:
+    """The records of a shard folder, each read in place from a memory map.
+
+    place: where `index.json` lies, a local folder or any other `Storage`. Raises DamagedShardsError where the index
+    cannot be read, is of another version, or disagrees with the sizes of the shards. It pickles as its place alone, and
+    maps a shard when it is first read; of shards that are fetched, only as many stay mapped as are read at a time.
+    """
+
+    def __init__(self, place: Path | Storage) -> None:
+        self.place: Storage = LocalStorage(place) if isinstance(place, Path) else place
+        try:
+            index, self.key = decode_index(self.place.read(INDEX), str(self.place))
+            records = index.pop("records")
+            self.names: tuple[str, ...] = tuple(records["name"])
+            columns = [np.array(records[column], dtype=np.int64) for column in COLUMNS[1:]]
+            self._shard, self._offset, self.lengths, self._kind = columns
+            self.about: Mapping[str, Any] = index
+            self._check()
+        except DamagedShardsError:
+            raise
+        except _DAMAGE as error:
+            raise DamagedShardsError(f"{self.place}: {INDEX} cannot be read: {error!r}") from error
+        self._maps: OrderedDict[int, Bytes] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __reduce__(self) -> tuple[type[ShardReader], tuple[Storage]]:
+        return type(self), (self.place,)
+
+    def read(self, row: int, start: int = 0, stop: int | None = None) -> Bytes:
+        """The bytes [start, stop) of a record, clipped to it: (n,) uint8, a read-only view of the disk.
+
+        Of a shard that must be fetched, raises DamagedShardsError where it is not what was written, OSError where it
+        cannot be had.
+        """
+        length = int(self.lengths[row])
+        stop = length if stop is None else min(stop, length)
+        if start >= stop:
+            return np.empty(0, dtype=np.uint8)
+        offset = int(self._offset[row])
+        return self._map(int(self._shard[row]))[offset + start : offset + stop]
+
+    def format(self, row: int) -> Format:
+        """The format of a record's stream."""
+        found: Format = self.about["kinds"][self._kind[row]]["format"]
+        return found
+
+    def formats(self) -> list[Format]:
+        """Every format that a record of at least one byte has."""
+        return [self.about["kinds"][kind]["format"] for kind in np.unique(self._kind[self.lengths > 0])]
+
+    def stream(self, row: int) -> ByteStream:
+        """A whole record as the adapter read it."""
+        return ByteStream(self.read(row), self.format(row))
+
+    def shards_of(self, rows: Ints) -> Ints:
+        """The number of the shard that holds each record: (R,) -> (R,)."""
+        shards: Ints = self._shard[rows]
+        return shards
+
+    def fetch(self, shard: int) -> None:
+        """Have a shard at hand before it is read; free where it lies on this disk."""
+        self.place.fetch(self.about["shards"][shard])
+
+    def verify(self) -> None:
+        """Compare every shard with its sha256. Raises DamagedShardsError naming the first that differs."""
+        for shard in self.about["shards"]:
+            with self.place.fetch(shard).open("rb") as file:
+                if hashlib.file_digest(file, "sha256").hexdigest() != shard["sha256"]:
+                    raise DamagedShardsError(f"{self.place}/{shard['name']}: its content is not what was written")
+
+    def _check(self) -> None:
+        """Raises DamagedShardsError where the index contradicts itself or the files."""
+        shards: Sequence[Mapping[str, Any]] = self.about["shards"]
+        sizes, found = np.array([shard["bytes"] for shard in shards], dtype=np.int64), self.place.sizes()
+        for number, (shard, size) in enumerate(zip(shards, sizes, strict=True)):
+            name = shard["name"]
+            # Another name could lead out of the folder, or to a device.
+            if name != shard_name(number) or not re.fullmatch(r"[0-9a-f]{64}", shard["sha256"]):
+                raise DamagedShardsError(f"{self.place}: {INDEX} names a shard {name!r}")
+            if name not in found:
+                raise DamagedShardsError(f"{self.place}/{name}: is missing, {size} bytes were written")
+            if found[name] != size:
+                raise DamagedShardsError(f"{self.place}/{name}: {found[name]} bytes, {size} were written")
+        if not len(self.names) == len(self._shard) == len(self._offset) == len(self.lengths) == len(self._kind):
+            raise DamagedShardsError(f"{self.place}: the columns of {INDEX} differ in length")
+        filled = self.lengths > 0  # an empty record may point behind the last shard
+        low = min(column.min(initial=0) for column in (self._shard, self._offset, self.lengths, self._kind))
+        ends = self._offset + self.lengths
+        if low < 0 or (ends[filled] < 0).any() or (ends[filled] > sizes[self._shard[filled]]).any():
+            raise DamagedShardsError(f"{self.place}: {INDEX} names bytes beyond the end of a shard")
+        kinds = [kind["format"] for kind in self.about["kinds"]]
+        named = all(isinstance(name, str) for name in self.names) and len(set(self.names)) == len(self.names)
+        plain = named and all(isinstance(kind, dict) for kind in kinds)
+        if self._kind.max(initial=-1) >= len(kinds) or not plain or not _is_plain(self.about):
+            raise DamagedShardsError(f"{self.place}: {INDEX} says what cannot be of its records")
+
+    def _map(self, shard: int) -> Bytes:
+        if shard in self._maps:
+            if self.place.is_remote:
+                self._maps.move_to_end(shard)
+            return self._maps[shard]
+        while self.place.is_remote and len(self._maps) > OPEN_SHARDS:
+            self._maps.popitem(last=False)
+        self._maps[shard] = self._mapped(shard)
+        return self._maps[shard]
+
+    def _mapped(self, shard: int) -> Bytes:
+        for _ in range(_PATIENCE):
+            path = self._fetched(shard)
+            try:
+                # A plain array over the map: slicing the memmap class itself is several times slower.
+                return np.asarray(np.memmap(path, dtype=np.uint8, mode="r"))
+            except FileNotFoundError:
+                if not self.place.is_remote:
+                    raise  # else another process has just made room in the cache
+        raise OSError(f"{self.place}: shards leave the cache faster than they are read: make data.shard_cache larger")
+
+    def _fetched(self, shard: int) -> Path:
+        try:
+            return self.place.fetch(self.about["shards"][shard])
+        except ValueError as error:
+            raise DamagedShardsError(str(error)) from error

@@ -1,0 +1,1 @@
+"""The models that MEGABYTE is compared with: a byte Transformer and PerceiverAR."""

@@ -1,0 +1,134 @@
+"""The vanilla byte Transformer: the baseline that reads every byte by itself.
+
+Legend: B rows, T symbols, C symbols in a block, N = B * blocks, D model width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from megabyte_mm.alphabet import END
+from megabyte_mm.models.base import Decoder, prefill_unique
+from megabyte_mm.models.baselines.sequence import SequenceConfig, SequenceModel
+from megabyte_mm.models.decoding.execution import Execution
+from megabyte_mm.models.decoding.steps import stack_steps
+from megabyte_mm.models.flops import PartWork, stack_work, table_work
+from megabyte_mm.models.layers import Stack, init_weights
+
+
+@dataclass(frozen=True)
+class TransformerConfig(SequenceConfig):
+    """The architecture of a byte Transformer.
+
+    Args:
+        max_len: Longest sequence in symbols; on the command line, the data's window.
+        stack: The Transformer.
+        context: Cut the window into blocks of so many symbols, each of which sees only itself and the symbol before
+            it, as the paper does where a picture is longer than a Transformer can read; None for one block.
+        embedding_scale: Factor on a byte's vector where it is read, but not where the same table makes logits.
+            With small initial weights 5 or so lets bytes be heard from the start (Vaswani et al. 2017: the root of the
+            width).
+        block: What the Transformer blocks are made of.
+        conditions: How many starts are learned: one, or one more than there are classes.
+        dropout: Share of attention weights and of sublayer outputs dropped in training.
+        init_std: Standard deviation of the initial weights, truncated at two of them.
+    """
+
+    name: ClassVar[str] = "transformer"
+
+    def build(self) -> Transformer:
+        return Transformer(self)
+
+
+class Transformer(SequenceModel):
+    """A decoder-only Transformer over symbols; input and output share a table."""
+
+    config: TransformerConfig
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__(config)
+        self.stack = Stack(config.stack, config.block, config.dropout)
+        init_weights(self, config.init_std)
+
+    def hidden(self, ids_BT: Tensor, condition_B: Tensor | None = None) -> Tensor:
+        batch, length = ids_BT.shape
+        input_BTD = self.embedded(ids_BT, condition_B)
+        size = self.block_size(length)
+        # Causality keeps what fills the last block from reaching any position that is returned.
+        blocks_NCD = F.pad(input_BTD, (0, 0, 0, -length % size)).reshape(-1, size, input_BTD.shape[-1])
+        hidden_BTD: Tensor = self.stack(blocks_NCD).reshape(batch, -1, input_BTD.shape[-1])[:, :length]
+        return hidden_BTD
+
+    def block_size(self, length: int) -> int:
+        """Symbols that see each other in a sequence of that length."""
+        return min(length, self.config.context or length)
+
+    def new_decoder(self, condition_B: Tensor, capacity: int, execution: Execution) -> TransformerDecoder:
+        return TransformerDecoder(self, condition_B, capacity, execution)
+
+    def work(self) -> PartWork:
+        length = self.max_len
+        return {
+            "stack": (stack_work(self.stack, length, length * self.block_size(length)),),
+            "embedder.symbols": (table_work(self.embedder.symbols, length),),
+        }
+
+
+class TransformerDecoder(Decoder):
+    """Keeps the keys and values of the block that each row is writing."""
+
+    def __init__(self, model: Transformer, condition_B: Tensor, capacity: int, execution: Execution) -> None:
+        self._model = model
+        self.capacity = capacity
+        self._size = model.block_size(capacity)
+        self.alignment = self._size if self._size < capacity else 1  # a lone block may begin anywhere
+        self.conditions = condition_B
+        self._caches = model.stack.caches(len(condition_B), self._size)
+        self._step = stack_steps(model.stack, self._caches, execution, head_VD=model.embedder.symbols.weight)
+        self._oldest_B = torch.zeros_like(condition_B)
+
+    @torch.no_grad()
+    def start(self, prefixes: Sequence[Tensor], condition_B: Tensor | None = None) -> Tensor:
+        self.begin(prefixes, condition_B)
+        self._read_rows(dict(enumerate(prefixes)))
+        return self._next(torch.stack([ids_T[-1] if len(ids_T) else ids_T.new_tensor(END) for ids_T in prefixes]))
+
+    @torch.no_grad()
+    def step(self, ids_B: Tensor, anew: Mapping[int, Tensor] | None = None) -> Tensor:
+        anew = anew or {}
+        self.advance(ids_B, anew)
+        self._read_rows(anew)
+        return self._next(ids_B)
+
+    def _read_rows(self, prefixes: Mapping[int, Tensor]) -> None:
+        """All but the last symbol of each, which `_next` reads."""
+        if prefixes:
+            before = {row: ids_T[:-1] for row, ids_T in prefixes.items()}
+            prefill_unique(self._model, before, self.conditions.tolist(), self._read, self._copy)
+
+    def _copy(self, source: int, to: int) -> None:
+        assert self.lengths is not None
+        for cache in self._caches:
+            cache.copy_row(source, to, min(self.lengths[to], self._size))
+
+    def _next(self, ids_B: Tensor) -> Tensor:
+        """Logits after the last symbol of each row, which stands there as many are read: (B,) -> (B, V)."""
+        assert self.lengths is not None
+        rows, slots = len(ids_B), [length % self._size for length in self.lengths]
+        place_B, slot_B = torch.tensor([self.lengths, slots], device=ids_B.device)
+        read_BD = self._model.embedder.one(ids_B, place_B, self.conditions[:rows])
+        return self._step(read_BD, self._oldest_B[:rows], slot_B, max(slots) + 1)
+
+    def _read(self, row: int, ids_T: Tensor) -> None:
+        """Let a row hold what stands at the places of these symbols and the one after them, of the last block."""
+        length = len(ids_T)
+        caches = [cache.row(row) for cache in self._caches]
+        begin = length - length % self._size
+        input_BTD = self._model.embedder(ids_T[None], self.conditions[row : row + 1])
+        self._model.stack(input_BTD[:, begin:], caches)

@@ -1,0 +1,1 @@
+"""Decoding one symbol at a time: caches, steps of a stack, native code."""

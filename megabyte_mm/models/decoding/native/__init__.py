@@ -1,0 +1,6 @@
+"""Steps of a Transformer stack in C++, for CPUs: built by the machine's own compiler when they are first needed."""
+
+from megabyte_mm.models.decoding.native.library import NativeError, load
+from megabyte_mm.models.decoding.native.stack import NativeProjection, NativeStackSteps
+
+__all__ = ["NativeError", "NativeProjection", "NativeStackSteps", "load"]

@@ -1,0 +1,197 @@
+"""A Transformer stack one position at a time, each row at a place of its own: what decoders are made of.
+
+Legend: B rows, D model width, H heads, E head width, K inputs, N outputs, S positions seen, V what follows the last
+norm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from megabyte_mm.models.decoding.caches import LayerCache
+from megabyte_mm.models.decoding.execution import Execution, Precision, int8_weight
+from megabyte_mm.models.decoding.native import NativeError, NativeProjection, NativeStackSteps, load
+from megabyte_mm.models.layers import ACTIVATIONS, COMPILED_VARIANTS, Block, Stack
+from megabyte_mm.models.rotary import turn
+
+ROWS_AT_ONCE = {"cpu": (4, None), "cuda": (64, 64)}
+"""By kind of device, the fewest and the most rows that a product is given. Libraries choose their kernels, and with
+them the order of their sums, by the number of rows; between these two a row's numbers do not depend on it."""
+SMALLEST_VIEW = 256
+"""Compiled steps see so many positions, or twice as many, and so on: each number is compiled once."""
+
+StepFunction = Callable[[Tensor, Tensor, Tensor, int], Tensor]
+"""(B, D) inputs, (B,) int64 the oldest position that a row sees, (B,) the one that it is at, and how many positions the
+farthest row sees -> (B, D) or with a head (B, V)."""
+
+
+Sight = Tensor | list[tuple[int, int]]
+"""What rows see: (B, S) bool, or of each row the first and the last position."""
+
+
+def native_reason(like: Tensor) -> str | None:
+    """Why native steps cannot be had for such weights; None where they can."""
+    if like.device.type != "cpu" or like.dtype != torch.float32:
+        return f"native steps are for float32 models on a CPU, this one is {like.dtype} on {like.device.type}"
+    try:
+        load()
+    except NativeError as error:
+        return str(error)
+    return None
+
+
+def is_native(execution: Execution, like: Tensor) -> bool:
+    """Whether steps run natively. Raises ValueError where they are asked for and cannot."""
+    if execution.backend not in ("auto", "native"):
+        return False
+    reason = native_reason(like)
+    if reason and execution.backend == "native":
+        raise ValueError(f"backend native: {reason}")
+    return reason is None
+
+
+def stack_steps(
+    stack: Stack, caches: Sequence[LayerCache], execution: Execution, head_VD: Tensor | None = None
+) -> StepFunction:
+    """Steps of a stack that read and fill these caches; with a head, what that makes of the last norm."""
+    if is_native(execution, stack.norm.weight):
+        return NativeStackSteps(stack, caches, execution.precision, head_VD)
+    return StackSteps(stack, caches, execution, head_VD)
+
+
+def projection(weight_NK: Tensor, bias_N: Tensor | None, execution: Execution) -> Callable[[Tensor], Tensor]:
+    """A linear layer, (B, K) -> (B, N), in which rows do not change each other."""
+    if is_native(execution, weight_NK):
+        return NativeProjection(weight_NK, bias_N, execution.precision)
+    return Projection(weight_NK, bias_N, execution.precision)
+
+
+class Projection:
+    """A linear layer by torch's products, of so many rows at a time that none changes another's numbers."""
+
+    def __init__(self, weight_NK: Tensor, bias_N: Tensor | None, precision: Precision | None) -> None:
+        self._weight_NK, self._scale_N = weight_NK.detach(), None
+        self._bias_N = None if bias_N is None else bias_N.detach()
+        if precision == "int8":
+            self._weight_NK, self._scale_N = int8_weight(self._weight_NK)
+        elif precision == "bfloat16":
+            self._weight_NK = self._weight_NK.bfloat16()
+        self._least, self._most = ROWS_AT_ONCE.get(weight_NK.device.type, (1, None))
+
+    def __call__(self, x_BK: Tensor) -> Tensor:
+        rows = len(x_BK)
+        x_BK = F.pad(x_BK, (0, 0, 0, max(self._least - rows, 0)))
+        if self._most is None or len(x_BK) <= self._most:
+            return self._product(x_BK)[:rows]
+        parts = torch.split(x_BK, self._most)
+        return torch.cat([self(part) for part in parts])
+
+    def _product(self, x_BK: Tensor) -> Tensor:
+        if self._weight_NK.dtype == x_BK.dtype:
+            return F.linear(x_BK, self._weight_NK, self._bias_N)
+        # Widened where it is read; compiled, that happens inside the product.
+        y_BN = F.linear(x_BK, self._weight_NK.to(x_BK.dtype))
+        y_BN = y_BN if self._scale_N is None else y_BN * self._scale_N
+        return y_BN if self._bias_N is None else y_BN + self._bias_N
+
+
+class StackSteps:
+    """Steps by torch's operations, on any device, as they are or compiled."""
+
+    def __init__(
+        self, stack: Stack, caches: Sequence[LayerCache], execution: Execution, head_VD: Tensor | None = None
+    ) -> None:
+        self._blocks = [
+            _BlockSteps(block, cache, execution.precision)  # type: ignore[arg-type]
+            for block, cache in zip(stack.blocks, caches, strict=True)
+        ]
+        self._norm = stack.norm
+        self._head = None if head_VD is None else Projection(head_VD, None, execution.precision)
+        self._capacity = caches[0].capacity
+        self._run: Callable[..., Tensor] = self._all
+        self._compiled = execution.backend == "compile"
+        device = stack.norm.weight.device.type
+        self._apart = device == "cpu" and not self._compiled
+        """Whether rows attend one by one: torch's kernel for a CPU sums in an order that depends on how many keys are
+        masked behind the last."""
+        if self._compiled:
+            # Variants are counted over all stacks: their views of the cache, and last batches of fewer rows.
+            limit = torch._dynamo.config.recompile_limit
+            torch._dynamo.config.recompile_limit = max(limit, COMPILED_VARIANTS)
+            # A CUDA graph may write to what never moves.
+            for cache in caches:
+                torch._dynamo.mark_static_address(cache.keys)
+                torch._dynamo.mark_static_address(cache.values)
+            mode = "reduce-overhead" if device == "cuda" else None
+            self._run = torch.compile(self._all, dynamic=False, mode=mode)
+
+    def __call__(self, x_BD: Tensor, first_B: Tensor, slot_B: Tensor, seen: int) -> Tensor:
+        if not self._compiled:
+            return self._run(x_BD, first_B, slot_B, seen)
+        # A CUDA graph writes its next result over this one.
+        return self._run(x_BD, first_B, slot_B, self._view(seen)).clone()
+
+    def _view(self, seen: int) -> int:
+        view = SMALLEST_VIEW
+        while view < seen:
+            view *= 2
+        return min(view, self._capacity)
+
+    def _all(self, x_BD: Tensor, first_B: Tensor, slot_B: Tensor, seen: int) -> Tensor:
+        sight: Sight
+        if self._apart:
+            sight = list(zip(first_B.tolist(), slot_B.tolist(), strict=True))
+        else:
+            places_S = torch.arange(seen, device=x_BD.device)
+            sight = (places_S >= first_B[:, None]) & (places_S <= slot_B[:, None])
+        for block in self._blocks:
+            x_BD = block(x_BD, slot_B, sight)
+        normed_BD: Tensor = self._norm(x_BD)
+        return normed_BD if self._head is None else self._head(normed_BD)
+
+
+class _BlockSteps:
+    def __init__(self, block: Block, cache: LayerCache, precision: Precision | None) -> None:
+        attention, feedforward = block.attention, block.feedforward
+        self._block, self._cache = block, cache
+        self._qkv, self._out, self._up, self._down = (
+            Projection(part.weight, part.bias, precision)
+            for part in (attention.qkv, attention.out, feedforward.up, feedforward.down)
+        )
+        turns = attention.turns
+        self._turns_2Ce = None if turns is None else turns.between(0, cache.capacity, like=attention.out.weight)
+
+    def __call__(self, x_BD: Tensor, slot_B: Tensor, sight: Sight) -> Tensor:
+        x_BD = x_BD + self._out(self._mixed(self._block.attention_norm(x_BD), slot_B, sight))
+        return x_BD + self._down(self._hidden(self._up(self._block.feedforward_norm(x_BD))))
+
+    def _mixed(self, x_BD: Tensor, slot_B: Tensor, sight: Sight) -> Tensor:
+        attention, rows = self._block.attention, len(x_BD)
+        q_BHE, k_BHE, v_BHE = self._qkv(x_BD).view(rows, 3, attention.heads, -1).unbind(1)
+        q_BHE, k_BHE = attention.q_norm(q_BHE), attention.k_norm(k_BHE)
+        if self._turns_2Ce is not None:
+            turns_2B1e = self._turns_2Ce[:, slot_B].unsqueeze(2)
+            q_BHE, k_BHE = turn(q_BHE, turns_2B1e), turn(k_BHE, turns_2B1e)
+        self._cache.put(k_BHE, v_BHE, slot_B)
+        if isinstance(sight, list):
+            return torch.cat([self._mixed_row(row, q_BHE, *span) for row, span in enumerate(sight)])
+        seen = sight.shape[1]
+        keys_BHSE, values_BHSE = (x[:rows, :, :seen] for x in (self._cache.keys, self._cache.values))
+        mixed_BH1E = F.scaled_dot_product_attention(q_BHE.unsqueeze(2), keys_BHSE, values_BHSE, sight[:, None, None])
+        return mixed_BH1E.reshape(rows, -1)
+
+    def _mixed_row(self, row: int, q_BHE: Tensor, first: int, slot: int) -> Tensor:
+        keys_1HSE, values_1HSE = (x[row : row + 1, :, first : slot + 1] for x in (self._cache.keys, self._cache.values))
+        q_1H1E = q_BHE[row, None, :, None]
+        return F.scaled_dot_product_attention(q_1H1E, keys_1HSE, values_1HSE).flatten(1)
+
+    def _hidden(self, hidden_BF: Tensor) -> Tensor:
+        feedforward = self._block.feedforward
+        if not feedforward.gated:
+            return ACTIVATIONS[feedforward.activation](hidden_BF)
+        gate_BF, hidden_BF = hidden_BF.chunk(2, dim=-1)
+        return ACTIVATIONS[feedforward.activation](gate_BF) * hidden_BF

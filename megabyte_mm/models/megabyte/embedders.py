@@ -1,0 +1,80 @@
+"""From symbols to patch vectors: the first of MEGABYTE's three parts.
+
+Legend: B rows, T symbols (a multiple of P), C symbols before them, K patches, P symbols in a patch, E width of a
+symbol, G = P * E.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from megabyte_mm.alphabet import SYMBOLS
+
+
+class PatchEmbedder(nn.Module):
+    """Embeds symbols and positions, and lays a patch's P vectors side by side, unprojected (paper, section 2.2).
+
+    positions: how many have a learned vector; 0 where the global model knows positions otherwise. convolve: let the
+    vectors of symbols, before positions are added, look back by causal convolutions.
+    """
+
+    def __init__(self, patch_size: int, width: int, positions: int, convolve: bool = False) -> None:
+        super().__init__()
+        self.patch_size = patch_size
+        self.symbols = nn.Embedding(SYMBOLS, width // patch_size)
+        self.convolutions = CausalConvolutions(width // patch_size) if convolve else None
+        self.positions = nn.Embedding(positions, width // patch_size) if positions else None
+
+    @property
+    def reach(self) -> int:
+        """How many symbols before a patch its vector depends on."""
+        return CausalConvolutions.reach if self.convolutions is not None else 0
+
+    def forward(self, ids_BT: Tensor, first_patch: int = 0, before_BC: Tensor | None = None) -> Tensor:
+        """(B, T) int64 -> (B, K, G), where the symbols begin at patch number `first_patch` of their sequence.
+
+        before: what precedes them, all of it or at least `reach` symbols.
+        """
+        embedded_BTE: Tensor = self.symbols(ids_BT)
+        if self.convolutions is not None:
+            embedded_BTE = self.convolutions(embedded_BTE, None if before_BC is None else self.symbols(before_BC))
+        if self.positions is not None:
+            start = first_patch * self.patch_size
+            embedded_BTE = embedded_BTE + self.positions.weight[start : start + ids_BT.shape[1]]
+        return embedded_BTE.reshape(ids_BT.shape[0], -1, self.patch_size * embedded_BTE.shape[-1])
+
+    def one_patch(self, ids_BP: Tensor, patch_B: Tensor) -> Tensor:
+        """One patch of each row, where row b's is number `patch_B[b]`, without convolutions -> (B, G)."""
+        embedded_BPE: Tensor = self.symbols(ids_BP)
+        if self.positions is not None:
+            embedded_BPE = embedded_BPE + self.positions.weight.view(-1, *embedded_BPE.shape[1:])[patch_B]
+        return embedded_BPE.flatten(1)
+
+
+class CausalConvolutions(nn.Module):
+    """Convolutions over the last 3, 5 and 7 symbols, one after the other (paper, section 2.3.1).
+
+    They make what stands for a byte independent of its place in the patch. The paper gives the filter sizes alone; here
+    each has a ReLU and is added to its input.
+    """
+
+    SIZES = (3, 5, 7)
+    reach = sum(size - 1 for size in SIZES)
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Conv1d(width, width, size) for size in self.SIZES)
+
+    def forward(self, x_BTE: Tensor, before_BCE: Tensor | None = None) -> Tensor:
+        """(B, T, E) -> (B, T, E); before: (B, C, E), what precedes, of which only the last `reach` places matter."""
+        length = x_BTE.shape[1]
+        if not length:
+            return x_BTE
+        if before_BCE is not None:
+            x_BTE = torch.cat([before_BCE, x_BTE], dim=1)
+        x_BET = x_BTE.transpose(1, 2)
+        for layer, size in zip(self.layers, self.SIZES, strict=True):
+            x_BET = x_BET + F.relu(layer(F.pad(x_BET, (size - 1, 0))))
+        return x_BET.transpose(1, 2)[:, -length:]

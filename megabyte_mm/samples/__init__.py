@@ -1,5 +1,0 @@
-"""Small made-up pictures, melodies and texts to try everything on, made on the spot: nothing is downloaded."""
-
-from megabyte_mm.samples.making import make_samples
-
-__all__ = ["make_samples"]

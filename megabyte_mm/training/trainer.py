@@ -1,0 +1,64 @@
+"""How a trainer is set up: this project's defaults, precision, memory, and a folder that can be written to."""
+
+from __future__ import annotations
+
+import ctypes
+import platform
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+TRAINER_DEFAULTS: dict[str, Any] = {
+    "default_root_dir": "runs/megabyte",
+    "max_steps": 5000,
+    "val_check_interval": 500,
+    "check_val_every_n_epoch": None,
+    "gradient_clip_val": 1.0,
+    "log_every_n_steps": 20,
+    "num_sanity_val_steps": 0,
+    # ByteData shards its windows itself, and exactly.
+    "use_distributed_sampler": False,
+}
+
+
+def check_writable(root: Path) -> None:
+    """Raise ValueError, before any work, where a run's folder cannot be made or written to."""
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=root) as file:
+            file.write(bytes(2**12))
+    except OSError as error:
+        raise ValueError(f"trainer.default_root_dir {root}: cannot be written to: {error.strerror or error}") from error
+
+
+def best_precision(accelerator: Any) -> str:
+    """bf16-mixed where the hardware multiplies bfloat16 fast, else 32-true."""
+    if accelerator != "cpu" and torch.cuda.is_available():
+        return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
+    if accelerator != "cpu" and torch.backends.mps.is_available():
+        return "32-true"
+    return "bf16-mixed" if torch.backends.cpu.get_cpu_capability().startswith("AVX512") and _has_bf16() else "32-true"
+
+
+def _has_bf16() -> bool:
+    flags = Path("/proc/cpuinfo")
+    return flags.exists() and "avx512_bf16" in flags.read_text(encoding="utf-8", errors="replace")
+
+
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
+"""Parameter numbers of glibc's mallopt."""
+
+
+def keep_freed_memory() -> None:
+    """Ask glibc not to give large blocks back to the system; elsewhere, do nothing.
+
+    A training step allocates and frees the same activations over and over. By default each block is mapped anew and
+    every page of it faulted in, which cost up to an eighth of a step's time on two cores (benchmarks/memory.py).
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return
+    libc = ctypes.CDLL(None)
+    libc.mallopt(_M_MMAP_MAX, 0)
+    libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)

@@ -1,0 +1,497 @@
+"""`generate` from end to end, on untrained models of every modality."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from PIL import Image
+
+from data_adapters import AudioAdapter, FileAdapter, ImageAdapter, TextAdapter
+from megabyte_mm import load_model
+from megabyte_mm.alphabet import END
+from megabyte_mm.cli.generate import generate
+from megabyte_mm.generation import engine
+from megabyte_mm.generation.sampling import sampler
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(file.name for file in folder.iterdir())
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in folder.iterdir()}
+
+
+def save_image(path: Path, width: int, height: int, mode: str = "L") -> np.ndarray:
+    shape = (height, width) if mode == "L" else (height, width, 3)
+    pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+    return pixels
+
+
+def save_sound(path: Path, frames: int, rate: int = 8000, channels: int = 1) -> np.ndarray:
+    wave = np.random.default_rng(0).integers(-9000, 9000, (frames, channels)).astype(np.int16)
+    soundfile.write(path, wave, rate, subtype="PCM_16")
+    return wave
+
+
+def opened(path: Path) -> np.ndarray:
+    with Image.open(path) as image:
+        return np.asarray(image)
+
+
+@pytest.fixture
+def grey_model(save_checkpoint) -> str:
+    return str(save_checkpoint(ImageAdapter("L", (8, 4), scan="raster", patch=2), window=32))
+
+
+@pytest.fixture
+def sound_model(save_checkpoint) -> str:
+    return str(save_checkpoint(AudioAdapter(8000, 2), window=64, patch_size=8))
+
+
+@pytest.fixture
+def text_model(save_checkpoint) -> str:
+    return str(save_checkpoint(TextAdapter(), window=24))
+
+
+@pytest.fixture
+def no_end(monkeypatch):
+    """A model that never draws END by itself, for tests that count bytes."""
+    monkeypatch.setattr(engine, "sampler", lambda sampling: sampler(replace(sampling, allow_end=False)))
+
+
+# Pictures
+
+
+def test_pictures_from_nothing(grey_model, tmp_path, capsys):
+    generate(grey_model, str(tmp_path / "out"), num_samples=3)
+    expected = ["contact_sheet.png", "sample-000.png", "sample-001.png", "sample-002.png"]
+    assert names(tmp_path / "out") == expected
+    assert {opened(tmp_path / "out" / name).shape for name in expected[1:]} == {(4, 8)}
+    out, err = capsys.readouterr()
+    assert sorted(out.split()) == [str(tmp_path / "out" / name) for name in expected]
+    assert err.startswith("drew 96 bytes in ")
+
+
+def test_half_of_a_picture_is_kept_and_the_rest_drawn(grey_model, tmp_path):
+    pixels = save_image(tmp_path / "cat.png", 8, 4)
+    generate(grey_model, str(tmp_path / "out"), prefix=[str(tmp_path / "cat.png")], num_samples=2)
+    assert names(tmp_path / "out") == ["cat-000.png", "cat-001.png", "contact_sheet.png"]
+    first, second = (opened(tmp_path / "out" / f"cat-00{number}.png") for number in range(2))
+    np.testing.assert_array_equal(first[:2], pixels[:2])
+    np.testing.assert_array_equal(second[:2], pixels[:2])
+    assert not np.array_equal(first[2:], second[2:])
+    sheet = opened(tmp_path / "out" / "contact_sheet.png")
+    tile = (sheet.shape[1] - 5 * 2) // 4  # the prefix, two continuations, the original
+    np.testing.assert_array_equal(sheet[2:-2:14, 2 + 3 * (tile + 2) : -2 : 14, 0], pixels)
+
+
+def test_a_cut_falls_between_pixels(save_checkpoint, tmp_path):
+    model = save_checkpoint(ImageAdapter("RGB", (4, 4), scan="raster", patch=2), window=48, patch_size=12)
+    pixels = save_image(tmp_path / "cat.png", 4, 4, "RGB")
+    generate(str(model), str(tmp_path / "out"), prefix=[str(tmp_path / "cat.png")], keep=0.1, length=7, num_samples=1)
+    drawn = opened(tmp_path / "out" / "cat-000.png").reshape(-1, 3)
+    np.testing.assert_array_equal(drawn[:1], pixels.reshape(-1, 3)[:1])  # 0.1 * 48 = 4.8 bytes: one pixel
+    assert drawn[1:4].any(axis=1).all()  # 7 bytes asked: three pixels
+    assert not drawn[4:].any()
+
+
+def test_a_picture_of_another_size_is_converted_and_told(grey_model, tmp_path, capsys):
+    save_image(tmp_path / "wide.png", 20, 10, "RGB")
+    generate(grey_model, str(tmp_path / "out"), prefix=[str(tmp_path / "wide.png")], num_samples=1)
+    assert opened(tmp_path / "out" / "wide-000.png").shape == (4, 8)
+    err = capsys.readouterr().err
+    assert f"{tmp_path / 'wide.png'}: resized from 20x10 to 8x4\n" in err
+
+
+@pytest.fixture
+def native_model(save_checkpoint) -> str:
+    return str(save_checkpoint(ImageAdapter("L", patch=2), window=64))
+
+
+def test_a_continuation_has_the_size_of_its_own_prefix(native_model, tmp_path, monkeypatch):
+    bias = torch.zeros(257)
+    bias[END] = 20.0
+
+    def ending(sampling):
+        one = sampler(sampling)
+        return lambda logits, uniform: one(logits + bias, uniform)
+
+    monkeypatch.setattr(engine, "sampler", ending)
+    sizes = {"tall": (4, 8), "flat": (10, 2), "odd": (5, 3)}
+    prefixes = [tmp_path / f"{name}.png" for name in sizes]
+    for path, (width, height) in zip(prefixes, sizes.values(), strict=True):
+        save_image(path, width, height)
+    generate(native_model, str(tmp_path / "out"), prefix=[str(path) for path in prefixes], num_samples=2)
+    bundle = load_model(native_model)
+    for path, (width, height) in zip(prefixes, sizes.values(), strict=True):
+        before = bundle.adapter.read(path).data[: width * height // 2]
+        streams = [bundle.adapter.read(tmp_path / "out" / f"{path.stem}-00{number}.png") for number in range(2)]
+        for stream in streams:
+            assert (stream.format["width"], stream.format["height"]) == (width, height)
+            assert stream.data[: len(before)].tolist() == before.tolist()
+        # END is never drawn where the size is known: what is left out would be black in both.
+        assert streams[0].data.tolist() != streams[1].data.tolist()
+
+
+def test_a_model_of_native_sizes_needs_a_prefix_that_fits(native_model, tmp_path):
+    with pytest.raises(ValueError, match=r"an image that starts from nothing needs a size.*give a --prefix"):
+        generate(native_model, str(tmp_path / "out"))
+    save_image(tmp_path / "big.png", 9, 8)
+    with pytest.raises(ValueError, match="big: 72 bytes in all, and this model's window holds 64"):
+        generate(native_model, str(tmp_path / "out"), prefix=[str(tmp_path / "big.png")])
+
+
+def test_what_is_kept_must_leave_something_to_draw(grey_model, tmp_path):
+    save_image(tmp_path / "cat.png", 8, 4)
+    prefix = [str(tmp_path / "cat.png")]
+    with pytest.raises(ValueError, match="keep leaves nothing to draw of cat"):
+        generate(grey_model, str(tmp_path / "out"), prefix=prefix, keep=1.0)
+    with pytest.raises(ValueError, match="length 17: only 16 bytes are left to the end of cat"):
+        generate(grey_model, str(tmp_path / "out"), prefix=prefix, length=17)
+    for keep in (-0.1, 1.1, float("nan")):
+        with pytest.raises(ValueError, match=f"keep is {keep}"):
+            generate(grey_model, str(tmp_path / "out"), prefix=prefix, keep=keep)
+    with pytest.raises(ValueError, match="--keep says how much of a --prefix is kept"):
+        generate(grey_model, str(tmp_path / "out"), keep=0.5)
+
+
+def test_keeping_nothing_takes_name_and_format_only(native_model, tmp_path):
+    save_image(tmp_path / "cat.png", 6, 4)
+    generate(native_model, str(tmp_path / "out"), prefix=[str(tmp_path / "cat.png")], keep=0, num_samples=1)
+    assert names(tmp_path / "out") == ["cat-000.png", "contact_sheet.png"]
+    assert opened(tmp_path / "out" / "cat-000.png").shape == (4, 6)
+
+
+# Sound
+
+
+def test_sound_goes_on_after_all_of_its_prefix(sound_model, tmp_path, no_end):
+    wave = save_sound(tmp_path / "song.wav", 50, channels=2)
+    generate(sound_model, str(tmp_path / "out"), prefix=[str(tmp_path / "song.wav")], length=41, num_samples=1)
+    longer, rate = soundfile.read(tmp_path / "out" / "song-000.wav", dtype="int16")
+    assert (rate, longer.shape) == (8000, (50 + 11, 2))  # 41 bytes asked: 11 frames of 4
+    np.testing.assert_array_equal(longer[:50], wave)
+
+
+def test_a_cut_falls_between_frames(sound_model, tmp_path, no_end):
+    wave = save_sound(tmp_path / "song.wav", 10, channels=2)
+    generate(
+        sound_model, str(tmp_path / "out"), prefix=[str(tmp_path / "song.wav")], keep=0.37, length=4, num_samples=1
+    )
+    longer, _ = soundfile.read(tmp_path / "out" / "song-000.wav", dtype="int16")
+    assert longer.shape == (3 + 1, 2)  # 0.37 * 40 = 14.8 bytes: three frames
+    np.testing.assert_array_equal(longer[:3], wave[:3])
+
+
+def test_sound_of_channels_of_its_own_is_cut_between_its_frames(save_checkpoint, tmp_path, no_end):
+    model = str(save_checkpoint(AudioAdapter(), window=64, patch_size=8))
+    wave = save_sound(tmp_path / "song.wav", 10, channels=3)
+    generate(model, str(tmp_path / "out"), prefix=[str(tmp_path / "song.wav")], keep=0.5, length=7, num_samples=1)
+    longer, _ = soundfile.read(tmp_path / "out" / "song-000.wav", dtype="int16")
+    assert longer.shape == (5 + 2, 3)  # 7 bytes asked: two frames of 6
+    np.testing.assert_array_equal(longer[:5], wave[:5])
+    generate(model, str(tmp_path / "less"), prefix=[str(tmp_path / "song.wav")], keep=0.47, length=6, num_samples=1)
+    longer, _ = soundfile.read(tmp_path / "less" / "song-000.wav", dtype="int16")
+    assert longer.shape == (4 + 1, 3)  # 0.47 * 60 = 28.2 bytes: four frames
+
+
+def test_sound_of_another_rate_is_converted_and_told(sound_model, tmp_path, capsys, no_end):
+    save_sound(tmp_path / "fast.wav", 160, rate=16000)
+    generate(sound_model, str(tmp_path / "out"), prefix=[str(tmp_path / "fast.wav")], length=8, num_samples=1)
+    longer, rate = soundfile.read(tmp_path / "out" / "fast-000.wav")
+    assert (rate, longer.shape) == (8000, (80 + 2, 2))
+    err = capsys.readouterr().err
+    assert f"{tmp_path / 'fast.wav'}: resampled from 16000 to 8000 Hz\n" in err
+    assert f"{tmp_path / 'fast.wav'}: one channel copied to 2\n" in err
+
+
+def test_a_prefix_longer_than_the_window_is_told(sound_model, tmp_path, capsys, no_end):
+    save_sound(tmp_path / "long.wav", 50, channels=2)
+    generate(sound_model, str(tmp_path / "out"), prefix=[str(tmp_path / "long.wav")], length=4, num_samples=1)
+    assert "long.wav: only the last 32 of 200 bytes are seen" in capsys.readouterr().err
+    save_sound(tmp_path / "short.wav", 15, channels=2)
+    generate(sound_model, str(tmp_path / "out"), prefix=[str(tmp_path / "short.wav")], length=4, num_samples=1)
+    assert "only the last" not in capsys.readouterr().err
+
+
+def test_rotary_positions_let_more_than_the_window_of_training_be_seen(save_checkpoint, tmp_path, capsys, no_end):
+    (tmp_path / "in.txt").write_bytes(b"sixty letters" * 5)
+    rotary = str(save_checkpoint(TextAdapter(), window=24, positions="rotary"))
+    generate(rotary, str(tmp_path / "out"), prefix=[str(tmp_path / "in.txt")], length=4, num_samples=1, window=72)
+    assert "are seen" not in capsys.readouterr().err
+    learned = str(save_checkpoint(TextAdapter(), window=24))
+    with pytest.raises(ValueError, match="a sequence of 72 symbols; this model takes 1 to 24"):
+        generate(learned, str(tmp_path / "other"), prefix=[str(tmp_path / "in.txt")], window=72)
+
+
+def test_sound_from_nothing_fills_a_window(sound_model, tmp_path, no_end):
+    generate(sound_model, str(tmp_path / "out"), num_samples=1)
+    assert soundfile.info(tmp_path / "out" / "sample-000.wav").frames == 64 // 4
+
+
+# Text
+
+
+@pytest.fixture
+def say(monkeypatch):
+    """Lets every model say a text of one's choice, and then END."""
+
+    def force(text: bytes) -> None:
+        symbols = iter([*text, END])
+
+        monkeypatch.setattr(engine, "sampler", lambda _: lambda logits, _: torch.full((len(logits),), next(symbols)))
+
+    return force
+
+
+def test_text_that_is_no_utf8_is_written_as_it_is_and_shown_with_replacement(text_model, tmp_path, capsys, say):
+    said = b"\xc3\xa4\r\n\xff\x1b[31m\0\xe2\x82"
+    say(said)
+    generate(text_model, str(tmp_path / "out"), num_samples=1, length=40)
+    assert (tmp_path / "out" / "sample-000.txt").read_bytes() == said
+    shown, rest, file, _ = capsys.readouterr().out.split("\n")
+    assert (shown, file) == ("ä", str(tmp_path / "out" / "sample-000.txt"))
+    assert rest == "\ufffd\ufffd[31m\ufffd\ufffd"
+
+
+def test_of_a_text_what_is_new_is_shown(text_model, tmp_path, capsys, say):
+    say(b"x" * 600)
+    (tmp_path / "start.txt").write_text("seen before")
+    generate(text_model, str(tmp_path / "out"), prefix=[str(tmp_path / "start.txt")], num_samples=1, length=700)
+    assert capsys.readouterr().out.startswith("x" * 600 + "\n")
+    assert (tmp_path / "out" / "start-000.txt").read_text() == "seen before" + "x" * 600
+
+
+def test_what_a_terminal_cannot_show_is_replaced(text_model, tmp_path, monkeypatch, say):
+    import io
+
+    say("aäb".encode())
+    terminal = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr("sys.stdout", terminal)
+    generate(text_model, str(tmp_path / "out"), num_samples=1)
+    terminal.seek(0)
+    assert terminal.read().startswith("a?b\n")
+    assert (tmp_path / "out" / "sample-000.txt").read_bytes() == "aäb".encode()
+
+
+def test_a_cut_falls_between_characters(text_model, tmp_path, no_end):
+    (tmp_path / "a.md").write_bytes("€€".encode())
+    generate(text_model, str(tmp_path / "out"), prefix=[str(tmp_path / "a.md")], keep=0.8, length=2, num_samples=1)
+    written = (tmp_path / "out" / "a-000.md").read_bytes()
+    assert (len(written), written[:3]) == (5, "€".encode())
+
+
+def test_an_empty_file_may_be_continued(text_model, tmp_path):
+    (tmp_path / "empty.txt").touch()
+    generate(text_model, str(tmp_path / "out"), prefix=[str(tmp_path / "empty.txt")], num_samples=1)
+    assert names(tmp_path / "out") == ["empty-000.txt"]
+
+
+def test_files_of_another_modality_are_refused_and_unknown_endings_tried(text_model, save_checkpoint, tmp_path):
+    save_image(tmp_path / "cat.png", 8, 4)
+    with pytest.raises(ValueError, match=r"cat\.png: a file of image; this model reads text"):
+        generate(text_model, str(tmp_path / "out"), prefix=[str(tmp_path / "cat.png")])
+    (tmp_path / "LICENSE").write_text("MIT")
+    generate(text_model, str(tmp_path / "out"), prefix=[str(tmp_path / "LICENSE")], num_samples=1)
+    grey_model = str(save_checkpoint(ImageAdapter("L", (8, 4), patch=2), window=32, name="grey.ckpt"))
+    with pytest.raises(ValueError, match="LICENSE: "):
+        generate(grey_model, str(tmp_path / "out"), prefix=[str(tmp_path / "LICENSE")])
+
+
+# Any file
+
+
+def test_any_file_keeps_its_ending(save_checkpoint, tmp_path, capsys, no_end):
+    model = str(save_checkpoint(FileAdapter(".jpg"), window=24))
+    for name in ("a.jpg", "b.mp3", "c"):
+        (tmp_path / name).write_bytes(b"\0\xff" + name.encode())
+    generate(model, str(tmp_path / "out"), prefix=[str(tmp_path / name) for name in ("a.jpg", "b.mp3", "c")], length=2)
+    files = contents(tmp_path / "out")
+    endings = {"a": ".jpg", "b": ".mp3", "c": ""}
+    assert sorted(files) == [f"{stem}-00{i}{ending}" for stem, ending in endings.items() for i in range(4)]
+    assert files["b-001.mp3"][:7] == b"\0\xffb.mp3"
+    assert len(files["c-000"]) == 5
+    generate(model, str(tmp_path / "out"), num_samples=1)
+    assert len(contents(tmp_path / "out")["sample-000.jpg"]) == 24
+    assert len(capsys.readouterr().out.split()) == 13  # paths, and no preview
+
+
+# All of them
+
+
+def test_the_same_seed_makes_the_same_files(sound_model, tmp_path):
+    save_sound(tmp_path / "song.wav", 9, channels=2)
+    for folder, seed in (("one", 7), ("same", 7), ("other", 8)):
+        options: dict[str, Any] = {"prefix": [str(tmp_path / "song.wav")], "length": 24, "num_samples": 3}
+        generate(sound_model, str(tmp_path / folder), seed=seed, **options)
+    assert contents(tmp_path / "one") == contents(tmp_path / "same")
+    assert contents(tmp_path / "one") != contents(tmp_path / "other")
+
+
+def test_the_class_is_chosen_by_name(save_checkpoint, tmp_path):
+    model = str(save_checkpoint(TextAdapter(), window=24, classes=["cat", "7"]))
+    for name in ("cat", "7"):
+        generate(model, str(tmp_path / name), condition=name, temperature=0, num_samples=1)
+    assert contents(tmp_path / "cat") != contents(tmp_path / "7")
+    with pytest.raises(
+        ValueError, match="condition must be one of the classes that this model was trained with: cat, 7"
+    ):
+        generate(model, str(tmp_path / "out"))
+    with pytest.raises(ValueError, match="condition dog: unknown to this model; it knows cat, 7"):
+        generate(model, str(tmp_path / "out"), condition="dog")
+
+
+def test_a_model_without_classes_says_so(text_model, tmp_path):
+    with pytest.raises(ValueError, match="condition cat: unknown to this model; it was trained without classes"):
+        generate(text_model, str(tmp_path / "out"), condition="cat")
+
+
+def test_nothing_is_overwritten_unless_asked(grey_model, tmp_path):
+    out, there = tmp_path / "out", "sample-001.png"
+    out.mkdir()
+    (out / there).write_bytes(b"mine")
+    with pytest.raises(ValueError, match=f"{there} exists already; choose another --out, or add --overwrite"):
+        generate(grey_model, str(out), num_samples=2)
+    assert contents(out) == {there: b"mine"}
+    generate(grey_model, str(out), num_samples=2, overwrite=True)
+    assert len(names(out)) == 3
+    assert (out / there).read_bytes() != b"mine"
+
+
+def test_a_folder_takes_several_runs_and_shows_the_last_on_its_sheet(grey_model, tmp_path):
+    save_image(tmp_path / "cat.png", 8, 4)
+    generate(grey_model, str(tmp_path / "out"), num_samples=2)
+    before = contents(tmp_path / "out")
+    generate(grey_model, str(tmp_path / "out"), prefix=[str(tmp_path / "cat.png")], num_samples=1)
+    after = contents(tmp_path / "out")
+    assert {name for name in before if before[name] != after[name]} == {"contact_sheet.png"}
+    assert set(after) == {*before, "cat-000.png"}
+
+
+def test_a_file_in_the_way_of_the_folder_is_found_before_drawing(text_model, tmp_path, monkeypatch):
+    monkeypatch.setattr("megabyte_mm.cli.generate.generate_batch", lambda *_: pytest.fail("drew"))
+    (tmp_path / "out").touch()
+    for out in (tmp_path / "out", tmp_path / "out" / "deeper"):
+        with pytest.raises(ValueError, match=f"--out {out}: cannot be made a folder"):
+            generate(text_model, str(out))
+
+
+def test_an_interrupt_while_drawing_leaves_no_file(text_model, tmp_path, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("megabyte_mm.cli.generate.generate_batch", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        generate(text_model, str(tmp_path / "out"))
+    assert names(tmp_path / "out") == []
+
+
+def test_prefixes_of_equal_names_are_told_apart(text_model, tmp_path):
+    files = [tmp_path / "a" / "x.txt", tmp_path / "b" / "x.txt", tmp_path / "b" / "x.md", tmp_path / "y.txt"]
+    for file in files:
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(str(file))
+
+    def made(out: str, chosen: list[Path]) -> list[str]:
+        generate(text_model, str(tmp_path / out), prefix=[str(file) for file in chosen], length=1, num_samples=1)
+        return names(tmp_path / out)
+
+    (tmp_path / "link.txt").symlink_to(files[0])
+    assert made("zero", [files[0], tmp_path / "link.txt"]) == ["link-000.txt", "x-000.txt"]
+    assert made("one", [files[0], files[3]]) == ["x-000.txt", "y-000.txt"]
+    assert made("two", files[:2]) == ["a_x-000.txt", "b_x-000.txt"]
+    assert made("three", files[:3]) == ["a_x_txt-000.txt", "b_x_md-000.md", "b_x_txt-000.txt"]
+    with pytest.raises(ValueError, match="--prefix names a file twice"):
+        made("four", [files[0], files[0]])
+
+
+def test_each_of_many_prefixes_is_continued_as_if_alone(text_model, tmp_path, no_end):
+    files = [tmp_path / f"{name}.txt" for name in "abcde"]
+    for file, length in zip(files, (3, 9, 3, 0, 30), strict=True):
+        file.write_text(file.stem * length)
+    options: dict[str, Any] = {"prefix": [str(file) for file in files], "length": 5, "num_samples": 2}
+    generate(text_model, str(tmp_path / "many"), **options)
+    generate(text_model, str(tmp_path / "single"), batch_size=1, **options)
+    assert contents(tmp_path / "many") == contents(tmp_path / "single")
+    for file in files:
+        written = (tmp_path / "many" / f"{file.stem}-001.txt").read_bytes()
+        assert written.startswith(file.read_bytes())
+        assert len(written) == len(file.read_bytes()) + 5
+
+
+@pytest.mark.parametrize("option", ["num_samples", "batch_size", "length"])
+def test_counts_begin_at_one(text_model, tmp_path, option):
+    with pytest.raises(ValueError, match=f"{option} is 0; it must be at least 1"):
+        generate(text_model, str(tmp_path / "out"), **{str(option): 0})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "quantum"])
+def test_a_device_that_is_not_there_is_named(text_model, tmp_path, device):
+    with pytest.raises(ValueError, match=f"--device {device}: not available here"):
+        generate(text_model, str(tmp_path / "out"), device=device)
+
+
+# Ctrl-C
+
+
+@pytest.fixture
+def interrupt_after(monkeypatch):
+    """Lets Ctrl-C come after so many symbols were drawn."""
+
+    def arm(count: int) -> None:
+        sampler_of = vars(engine)["sampler"]
+
+        def interrupted(sampling):
+            one, calls = sampler_of(sampling), iter(range(count))
+
+            def draw(logits, uniform):
+                if next(calls, None) is None:
+                    raise KeyboardInterrupt
+                return one(logits, uniform)
+
+            return draw
+
+        monkeypatch.setattr(engine, "sampler", interrupted)
+
+    return arm
+
+
+def test_ctrl_c_writes_the_text_that_is_there(text_model, tmp_path, interrupt_after, capsys, no_end):
+    generate(text_model, str(tmp_path / "whole"), num_samples=2, length=30)
+    interrupt_after(12)
+    with pytest.raises(KeyboardInterrupt):
+        generate(text_model, str(tmp_path / "out"), num_samples=2, length=30)
+    for name in ("sample-000.txt", "sample-001.txt"):
+        written = (tmp_path / "out" / name).read_bytes()
+        assert 0 < len(written) <= 12
+        assert (tmp_path / "whole" / name).read_bytes().startswith(written)
+    assert "drew 24 bytes in" in capsys.readouterr().err
+
+
+def test_ctrl_c_leaves_out_what_had_not_begun(text_model, tmp_path, interrupt_after):
+    interrupt_after(3)
+    with pytest.raises(KeyboardInterrupt):
+        generate(text_model, str(tmp_path / "out"), num_samples=3, length=9, batch_size=1)
+    assert names(tmp_path / "out") == ["sample-000.txt"]
+
+
+def test_ctrl_c_writes_the_part_of_a_picture_that_is_there(grey_model, tmp_path, interrupt_after):
+    interrupt_after(10)
+    with pytest.raises(KeyboardInterrupt):
+        generate(grey_model, str(tmp_path / "out"), num_samples=2)
+    assert names(tmp_path / "out") == ["contact_sheet.png", "sample-000.png", "sample-001.png"]
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "int8"])
+def test_weights_of_lower_precision_draw(text_model, tmp_path, precision, no_end):
+    generate(text_model, str(tmp_path / "out"), num_samples=1, length=9, precision=precision)
+    assert len((tmp_path / "out" / "sample-000.txt").read_bytes()) == 9

@@ -1,0 +1,228 @@
+"""`info` on configs, packaged and own, and on checkpoints; and one line for each mistake."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from data_adapters import ImageAdapter
+from megabyte_mm import load_model
+from megabyte_mm.cli.config import read_settings
+from megabyte_mm.cli.export import export
+from megabyte_mm.cli.main import main
+from megabyte_mm.models import PerceiverARConfig, TransformerConfig
+
+
+def told(capsys, *arguments: str) -> str:
+    assert main(["info", *arguments]) == 0
+    out: str = capsys.readouterr().out
+    return out
+
+
+def write(path: Path, **sections: object) -> str:
+    path.write_text(yaml.safe_dump(sections), encoding="utf-8")
+    return str(path)
+
+
+def test_a_packaged_config_is_found_by_its_name(capsys):
+    out = told(capsys, "image")
+    assert out.startswith("megabyte, window of 3,072 bytes: 64 patches of 48\n\npart ")
+    assert "memory of a training step on 2 windows" in out  # data.batch_size of the config
+    assert "attention: 49.3 scores per byte and layer, of a Transformer 3,072: 62.3 times as many" in out
+    assert "generation: 3.06 layers one after the other per byte" in out
+
+
+def test_a_model_of_billions_is_laid_out_in_a_moment(capsys):
+    out = told(capsys, "paper/image64_megabyte_best", "--batch_size", "1")
+    [total] = [line for line in out.splitlines() if line.startswith("total ")]
+    assert total.split()[1:3] == ["2.82B", "100.0%"]
+
+
+def test_less_memory_for_activations_is_told_as_less(tmp_path, capsys):
+    held = []
+    for memory in (None, 0.001):
+        config = write(
+            tmp_path / "c.yaml", data={"window": 4096}, model={"net": {"patch_size": 8}, "activation_memory": memory}
+        )
+        told(capsys, config, "--json", str(tmp_path / "costs.json"))
+        held.append(json.loads((tmp_path / "costs.json").read_text())["activation_bytes"]["32-true"])
+    assert held[1] < held[0] / 4
+
+
+def test_an_activation_memory_that_is_none_is_refused(tmp_path, capsys):
+    assert main(["info", write(tmp_path / "c.yaml", data={"window": 64}, model={"activation_memory": 0})]) == 2
+    assert "c.yaml: model.activation_memory is 0; it must be a number above 0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["transformer", "perceiver_ar"])
+def test_the_other_architectures_are_told_too(name, capsys):
+    out = told(capsys, f"paper/audio_{name}")
+    assert out.startswith(f"{name}, window of ")
+    assert "patches of T^(1/3)" in out
+
+
+def test_the_figures_go_to_a_file(tmp_path, capsys):
+    file = tmp_path / "costs.json"
+    out = told(capsys, "text", "--batch_size", "3", "--json", str(file))
+    found = json.loads(file.read_text(encoding="utf-8"))
+    assert (found["model"], found["architecture"], found["window"], found["batch_size"]) == (
+        *("text", "megabyte", 1024),
+        3,
+    )
+    assert sum(part["parameters"] for part in found["parts"]) == found["parameters"]
+    assert sum(part["flops"] for part in found["parts"]) == pytest.approx(found["flops"])
+    assert set(found["activation_bytes"]) == {"32-true", "bf16-mixed"}
+    assert "on 3 windows" in out
+
+
+def test_memory_grows_with_the_batch_and_weights_do_not(tmp_path, capsys):
+    found = []
+    for batch in ("1", "10"):
+        told(capsys, "text", "--batch_size", batch, "--json", str(tmp_path / "costs.json"))
+        found.append(json.loads((tmp_path / "costs.json").read_text(encoding="utf-8")))
+    one, ten = found
+    assert ten["state_bytes"] == one["state_bytes"]
+    assert ten["activation_bytes"]["32-true"] == pytest.approx(10 * one["activation_bytes"]["32-true"])
+
+
+def test_a_checkpoint_tells_its_own_window(save_checkpoint, capsys, tmp_path):
+    path = save_checkpoint(ImageAdapter("L", (8, 8), patch=2), window=64)
+    told(capsys, str(path), "--json", str(tmp_path / "costs.json"))
+    found = json.loads((tmp_path / "costs.json").read_text(encoding="utf-8"))
+    assert (found["window"], found["patch_size"], found["batch_size"]) == (64, 4, 1)
+    assert found["parameters"] == sum(p.numel() for p in load_model(path).model.parameters())
+
+
+# Configs
+
+
+def test_an_export_tells_what_its_checkpoint_tells_and_a_folder_of_a_configs_name_hides_no_config(
+    save_checkpoint, capsys, tmp_path, monkeypatch
+):
+    checkpoint = str(save_checkpoint(ImageAdapter("L", (8, 8), patch=2), window=64))
+    monkeypatch.chdir(tmp_path)
+    export(checkpoint, "shared", samples=0)
+    capsys.readouterr()
+    assert told(capsys, "shared") == told(capsys, checkpoint)
+    before = told(capsys, "image")
+    Path("image").mkdir()
+    assert told(capsys, "image") == before
+
+
+def test_a_config_without_anything_on_the_model_is_the_default(tmp_path):
+    path = write(tmp_path / "own.yaml", data={"window": 96, "batch_size": 5}, model={"net": {"patch_size": 8}})
+    settings = read_settings(path)
+    assert (settings.net.max_len, settings.net.name, settings.batch_size) == (96, "megabyte", 5)
+
+
+def test_an_adapter_without_arguments_and_without_a_window_is_read_as_fit_does(tmp_path):
+    path = write(tmp_path / "own.yaml", data={"adapter": "data_adapters.TextAdapter"}, model={"net": {"patch_size": 8}})
+    settings = read_settings(path)
+    assert (settings.net.max_len, settings.batch_size) == (2048, 16)
+
+
+@pytest.mark.parametrize("prefix", ["", "megabyte_mm.models."])
+@pytest.mark.parametrize("kind", [TransformerConfig, PerceiverARConfig])
+def test_other_architectures_are_chosen_by_their_class(prefix, kind, tmp_path):
+    net = {"class_path": prefix + kind.__name__, "init_args": {"stack": {"dim": 32, "layers": 1, "heads": 2}}}
+    path = write(tmp_path / "own.yaml", data={"adapter": {"class_path": "TextAdapter"}}, model={"net": net})
+    settings = read_settings(path)
+    assert isinstance(settings.net, kind)
+    assert settings.net.max_len == 2048
+
+
+IMAGE = {"class_path": "data_adapters.ImageAdapter", "init_args": {"size": [8, 8], "patch": 2}}
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        ({"model": {"net": {"patch_size": 8}}}, "data.window is missing, and there is no data.adapter that fixes it"),
+        ({"data": {"window": 64}}, "patch_size is missing: this modality leaves the patch size to you"),
+        ({"data": {"window": "2 kB"}}, "data.window is '2 kB'; it must be a number of bytes"),
+        ({"data": 3}, "data is not a section of a config"),
+        ({"data": {"window": 64}, "model": {"net": {"colour": 1}}}, "model.net.colour is no field of MegabyteConfig"),
+        (
+            {"data": {"window": 64}, "model": {"net": {"local_stack": {"dim": 64}}}},
+            "model.net.local_stack.layers is missing",
+        ),
+        (
+            {"data": {"window": 64}, "model": {"net": {"local_stack": 64}}},
+            "model.net.local_stack is 64; it must hold dim",
+        ),
+        (
+            {"data": {"window": 64}, "model": {"net": {"block": None}}},
+            "model.net.block is None; it must hold norm, activ",
+        ),
+        (
+            {"data": {"window": 64}, "model": {"net": {"block": {"bias": 1}}}},
+            "model.net.block.bias is 1; it must be true",
+        ),
+        (
+            {"data": {"window": 64}, "model": {"net": {"block": {"norm": "no"}}}},
+            "model.net.block.norm is 'no'; known: layer",
+        ),
+        (
+            {"data": {"window": 64}, "model": {"net": {"conditions": True}}},
+            "model.net.conditions is True; it must be a whole",
+        ),
+        (
+            {"data": {"window": 64}, "model": {"net": {"init_std": "6e-3"}}},
+            "model.net.init_std is '6e-3'; it must be a num",
+        ),
+        (
+            {
+                "data": {"window": 64},
+                "model": {"net": {"class_path": "TransformerConfig", "init_args": {"stack": None}}},
+            },
+            "model.net.stack is None; it must hold dim, layers, heads, feedforward",
+        ),
+        ({"data": {"window": 64}, "model": {"net": 5}}, "model.net"),
+        ({"data": {"window": 64}, "model": {"net": "ModelConfig"}}, "ModelConfig is no config of"),
+        ({"data": {"window": 64, "batch_size": 0}}, "data.batch_size is 0; it must be a whole number from 1 up"),
+        ({"data": {"window": 64, "batch_size": "4"}}, "data.batch_size is '4'; it must be a whole number"),
+        ({"data": {"window": 64, "batch_size": None}}, "data.batch_size is None; it must be a whole number"),
+        ({"data": {"window": 64}, "model": {"net": {"patch_size": 0}}}, "patch_size is 0; it must be at least 1"),
+        ({"data": {"adapter": IMAGE}, "model": {"net": {"patch_size": 8}}}, "model.net.patch_size is 8, but the data"),
+        ({"data": {"adapter": IMAGE, "window": 64}}, "data.window 64: files of the image adapter"),
+        ({"data": {"adapter": "nope.Own"}}, "cannot import 'nope.Own'"),
+        ({"data": {"adapter": {"class_path": "TextAdapter", "init_args": {"colour": 1}}}}, "takes no arguments"),
+        ({"data": {"adapter": {"init_args": {}}}}, "class_path"),
+        ({"data": {"window": 8}, "model": {"net": {"class_path": "json.JSONDecoder"}}}, "is no config of"),
+        ({"data": {"window": 8}, "model": {"net": {"class_path": "nope.Config"}}}, "No module named 'nope'"),
+    ],
+)
+def test_a_config_that_does_not_say_enough_is_a_mistake_of_one_line(sections, message, tmp_path, capsys):
+    path = write(tmp_path / "own.yaml", **sections)
+    assert main(["info", path]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(f"megabyte-mm info: error: {path}: ")
+    assert message in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nonesuch"], "nonesuch: no such file, and no packaged config of that name; there are audio, image"),
+        (["x.ckpt"], "x.ckpt: no such file or directory"),
+        (["torn.ckpt"], "torn.ckpt: not a checkpoint, or a damaged one"),
+        (["torn.yaml"], "torn.yaml: not a config file"),
+        (["list.yaml"], "list.yaml: not a config file"),
+        (["image", "--batch_size", "0"], "--batch_size is 0; it must be at least 1"),
+        (["image", "--json", "nowhere/costs.json"], "nowhere/costs.json: cannot be written"),
+    ],
+)
+def test_a_mistake_is_told_in_one_line(arguments, message, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("torn.ckpt").write_text("no model")
+    Path("torn.yaml").write_text("data: {")
+    Path("list.yaml").write_text("- data")
+    assert main(["info", *arguments]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith(f"megabyte-mm info: error: {message}")
+    assert err.count("\n") == 1

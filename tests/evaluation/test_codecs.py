@@ -1,0 +1,115 @@
+"""Sizes of other coders: those of real files, and of nothing that does not decode again."""
+
+import lzma
+import sys
+
+import numpy as np
+import pytest
+import soundfile
+from PIL import Image
+
+from megabyte_mm.evaluation import codecs as coders
+from megabyte_mm.evaluation.codecs import (
+    CODERS,
+    Coder,
+    Content,
+    LossyError,
+    Sound,
+    UnfitError,
+    bits_per_byte,
+    joined_bits_per_byte,
+)
+
+BY_NAME = {coder.name: coder for coder in CODERS}
+PIXEL_CODERS = [coder.name for coder in CODERS if coder.takes == "pixels"]
+
+
+def noise(*shape, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+def picture(*shape):
+    pixels = noise(*shape)
+    return Content(pixels.reshape(-1), pixels=pixels)
+
+
+def test_a_picture_costs_the_file_that_pillow_writes_over_its_pixels_and_channels(tmp_path):
+    content = picture(32, 32, 3)
+    Image.fromarray(content.pixels).save(tmp_path / "noise.png", optimize=True)
+    assert bits_per_byte(BY_NAME["PNG"], [content]) == 8 * (tmp_path / "noise.png").stat().st_size / 3072
+
+
+@pytest.mark.parametrize("name", PIXEL_CODERS)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_noise_costs_a_coder_of_pixels_about_eight_bits(name, channels):
+    assert 7.5 < bits_per_byte(BY_NAME[name], [picture(32, 32, channels)]) < 12
+
+
+@pytest.mark.parametrize("name", PIXEL_CODERS)
+def test_colours_below_full_transparency_are_kept(name):
+    content = picture(32, 32, 4)
+    content.pixels[:, :, 3] = 0
+    assert bits_per_byte(BY_NAME[name], [content]) > 5.9
+
+
+@pytest.mark.parametrize("eight_bits", [True, False])
+def test_a_sound_costs_the_flac_file_that_is_written(tmp_path, eight_bits):
+    samples = noise(4000, 2).astype(np.int16) * 256 + (0 if eight_bits else 1)
+    content = Content(noise(8000 * (1 if eight_bits else 2)), sound=Sound(samples, 8000, eight_bits))
+    subtype = "PCM_S8" if eight_bits else "PCM_16"
+    soundfile.write(tmp_path / "a.flac", samples, 8000, subtype, compression_level=1.0)
+    expected = 8 * (tmp_path / "a.flac").stat().st_size / len(content.data)
+    assert bits_per_byte(BY_NAME["FLAC"], [content]) == pytest.approx(expected, rel=1e-3)
+
+
+def test_files_add_up_before_they_are_divided_and_joined_they_share_what_was_learned():
+    texts = [b"x = 1\n" * 500, bytes(range(256)), b"x = 1\n" * 400]
+    streams = [np.frombuffer(text, np.uint8) for text in texts]
+    coded = sum(len(lzma.compress(text, preset=9 | lzma.PRESET_EXTREME)) for text in texts)
+    total = sum(map(len, texts))
+    assert bits_per_byte(BY_NAME["xz"], map(Content, streams)) == 8 * coded / total
+    together = len(lzma.compress(b"".join(texts), preset=9 | lzma.PRESET_EXTREME))
+    assert joined_bits_per_byte(BY_NAME["xz"], streams) == 8 * together / total
+
+
+@pytest.mark.parametrize("name", [coder.name for coder in CODERS if coder.takes == "data"])
+def test_coders_of_bytes_take_any(name):
+    for data in (noise(1000), np.zeros(100_000, np.uint8)):
+        assert 0 < bits_per_byte(BY_NAME[name], [Content(data)]) < 8.6
+
+
+def test_a_coder_that_bends_pixels_samples_or_bytes_is_caught(monkeypatch):
+    content = picture(32, 32, 3)
+    lossy = Coder("JPEG", "pixels", "", lambda pixels: coders._picture_size(pixels, "JPEG", quality=95))
+    with pytest.raises(LossyError, match="JPEG: other pixels"):
+        lossy.coded_bytes(content)
+    with pytest.raises(LossyError, match="other samples"):  # which are no multiples of 256
+        BY_NAME["FLAC"].coded_bytes(
+            Content(content.data, sound=Sound(np.arange(99, dtype=np.int16)[:, None], 8000, True))
+        )
+    with pytest.raises(LossyError, match="other bytes"):
+        coders._bytes_size(content.data, lambda raw: raw[:-1], lambda coded: coded)
+
+
+def test_what_a_coder_cannot_take_is_told_with_the_reason(monkeypatch):
+    with pytest.raises(UnfitError, match="FLAC cannot take it: "):
+        BY_NAME["FLAC"].coded_bytes(Content(noise(90), sound=Sound(np.zeros((10, 9), np.int16), 8000, True)))
+    with pytest.raises(UnfitError, match="PNG takes pixels, and this file has none"):
+        BY_NAME["PNG"].coded_bytes(Content(noise(9)))
+    monkeypatch.setitem(sys.modules, "pillow_jxl", None)
+    monkeypatch.setitem(sys.modules, "brotli", None)
+    for name in ("JPEG XL", "brotli"):
+        with pytest.raises(UnfitError, match=rf"{name} is not installed: pip install 'megabyte-mm\[report\]'"):
+            BY_NAME[name].coded_bytes(picture(8, 8, 3))
+
+
+@pytest.mark.parametrize("coder", CODERS, ids=lambda coder: coder.name)
+def test_nothing_to_compress_is_an_error(coder):
+    with pytest.raises(ValueError, match=f"{coder.name}: no bytes"):
+        bits_per_byte(coder, [])
+
+
+def test_a_picture_wider_than_webp_takes_is_no_failure_of_the_program():
+    wide = np.zeros((1, 16384, 3), np.uint8)
+    with pytest.raises(UnfitError, match="WebP cannot take it"):
+        BY_NAME["WebP"].coded_bytes(Content(wide.reshape(-1), pixels=wide))

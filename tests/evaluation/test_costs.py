@@ -1,0 +1,218 @@
+"""What a model is said to cost is what it costs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from megabyte_mm import costs
+from megabyte_mm.evaluation.costs import binary, short
+from megabyte_mm.models import (
+    BlockConfig,
+    ByteModel,
+    MegabyteConfig,
+    ModelConfig,
+    PerceiverAR,
+    PerceiverARConfig,
+    StackConfig,
+    TransformerConfig,
+)
+
+WINDOW = 512
+LARGE, SMALL = StackConfig(128, 3, 4), StackConfig(64, 2, 2)
+MODERN = BlockConfig(norm="rms", activation="swiglu", positions="rotary", qk_norm=True, bias=False)
+BASE = MegabyteConfig(8, WINDOW, LARGE, SMALL)
+CONFIGS: dict[str, ModelConfig] = {
+    "megabyte": BASE,
+    "megabyte-extended": replace(BASE, cross_patch=4, conv_encoder=True, local_start="byte"),
+    "megabyte-modern": replace(BASE, cross_patch=8, block=MODERN),
+    "megabyte-gelu": replace(BASE, block=BlockConfig(activation="gelu")),
+    "without-local": replace(BASE, local_stack=None, conv_encoder=True),
+    "without-global": replace(BASE, global_stack=None, cross_patch=4),
+    "transformer": TransformerConfig(WINDOW, LARGE),
+    "transformer-blocks": TransformerConfig(WINDOW, LARGE, context=128, block=MODERN),
+    "perceiver-ar": PerceiverARConfig(WINDOW, LARGE, latents=128),
+    "perceiver-ar-context": PerceiverARConfig(WINDOW, LARGE, latents=32, context=64, block=MODERN),
+    "perceiver-ar-one-stretch": PerceiverARConfig(WINDOW, LARGE, latents=1024, block=MODERN),
+}
+every_model = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
+
+
+def empty(config: ModelConfig) -> ByteModel:
+    with torch.device("meta"):
+        return config.build()
+
+
+def held(model: ByteModel, name: str) -> int:
+    """The weights of the module, or of the parameter, of that name."""
+    modules = dict(model.named_modules())
+    found = modules[name].parameters() if name in modules else [model.get_parameter(name)]
+    return sum(parameter.numel() for parameter in found)
+
+
+@every_model
+def test_each_part_holds_what_the_module_of_its_name_holds(config: ModelConfig) -> None:
+    model = empty(config)
+    found = costs.parts(model)
+    assert {part.name: part.parameters for part in found} == {part.name: held(model, part.name) for part in found}
+
+
+@every_model
+def test_every_operation_belongs_to_a_part_that_is_told(config: ModelConfig) -> None:
+    model = empty(config)
+    found = costs.parts(model)
+    assert {part.name for part in found if part.flops} == set(model.work())
+    assert {part.name for part in found if part.training_flops} == set(model.training_work())
+    assert sum(part.flops for part in found) == pytest.approx(model.flops_per_byte())
+    assert sum(part.training_flops for part in found) == pytest.approx(model.training_flops_per_byte())
+
+
+def test_parts_bear_the_names_of_the_state_dict() -> None:
+    config = replace(BASE, conv_encoder=True)
+    found = {part.name: part for part in costs.parts(empty(config))}
+    assert list(found) == [
+        *("start_CG", "local_start_L", "embedder.symbols", "embedder.convolutions", "embedder.positions"),
+        *("global_stack", "to_local", "local_symbols", "local_positions", "local_stack"),
+    ]
+    assert found["embedder.positions"].parameters == WINDOW * 128 // 8
+    assert found["local_symbols"].parameters == 257 * 64
+    assert found["embedder.symbols"].flops == 0  # it is looked up, not multiplied
+
+
+def counted(config: ModelConfig, run: Callable[[ByteModel, torch.Tensor], object], window: int = 4096) -> float:
+    """What torch counts, per byte of a window so long that the last patch, which is not read, does not count."""
+    model = empty(replace(config, max_len=window))  # type: ignore[type-var] # all are dataclasses
+    ids = torch.zeros(1, window, dtype=torch.int64, device="meta")
+    with FlopCounterMode(display=False) as counter:
+        run(model, ids)
+    return counter.get_total_flops() / window
+
+
+@every_model
+def test_forward_operations_are_those_that_torch_counts(config: ModelConfig) -> None:
+    def forward(model: ByteModel, ids: torch.Tensor) -> None:
+        with torch.no_grad():
+            model(ids)
+
+    model = empty(replace(config, max_len=4096))  # type: ignore[type-var]
+    assert sum(part.flops for part in costs.parts(model)) == pytest.approx(counted(config, forward), rel=1e-3)
+
+
+@every_model
+def test_training_operations_are_those_that_torch_counts(config: ModelConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    # PerceiverAR draws the place that it learns from: the counts at all places have the mean that is told.
+    window = WINDOW if isinstance(config, PerceiverARConfig) else 4096
+    model = empty(replace(config, max_len=window))  # type: ignore[type-var]
+    stretches = model.training_stretches(window) if isinstance(model, PerceiverAR) else [None]
+
+    def train(model: ByteModel, ids: torch.Tensor) -> None:
+        nats, _ = model.training_nll(ids)
+        nats.sum().backward()
+
+    totals = []
+    for stretch in stretches:
+        monkeypatch.setattr(PerceiverAR, "draw_stretch", lambda self, ids, stretch=stretch: stretch)
+        totals.append(counted(config, train, window))
+    told = sum(part.training_flops for part in costs.parts(model))
+    # Logits are made twice, the second time in the backward pass.
+    told += sum(part.training_flops for part in costs.parts(model) if part.name.endswith("symbols")) / 3
+    # On the meta device attention is not fused. A fused backward pass computes the scores anew, a product more.
+    assert told == pytest.approx(sum(totals) / len(totals), rel=2e-3)
+
+
+def kept_for_backward(model: ByteModel, ids: torch.Tensor, mixed: bool) -> int:
+    """Bytes that autograd saves in a training step, each storage once, weights left out."""
+    weights = {parameter.untyped_storage()._cdata for parameter in model.parameters()}
+    found: dict[int, torch.Tensor] = {}
+
+    def remember(tensor: torch.Tensor) -> torch.Tensor:
+        found[tensor.untyped_storage()._cdata] = tensor  # held, so that no other takes its place
+        return tensor
+
+    with (
+        torch.autograd.graph.saved_tensors_hooks(remember, lambda tensor: tensor),
+        torch.autocast("cpu", torch.bfloat16, enabled=mixed),
+    ):
+        nats, _ = model.training_nll(ids)
+        total = nats.sum()
+    assert total.requires_grad
+    return sum(t.untyped_storage().nbytes() for key, t in found.items() if key not in weights)
+
+
+@pytest.mark.parametrize("mixed", [False, True], ids=["float32", "bfloat16"])
+@every_model
+# Torch takes its fused RMSNorm only where numbers and weights have one dtype.
+@pytest.mark.filterwarnings("ignore:Mismatch dtype between input and weight")
+def test_memory_is_what_autograd_keeps(config: ModelConfig, mixed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    # As on a GPU, attention that keeps no scores.
+    monkeypatch.setattr("megabyte_mm.models.attention.CPU_EXPLICIT_UP_TO", 0)
+    # PerceiverAR at the end of its window.
+    monkeypatch.setattr(torch, "randint", lambda high, *_, **__: torch.tensor(high - 1))
+    model = config.build()
+    told = costs.activation_bytes(model, batch=2, mixed=mixed)
+    ids = torch.arange(2 * WINDOW).reshape(2, WINDOW) % 256
+    of_the_paper = config in (BASE, CONFIGS["transformer"])
+    assert told == pytest.approx(kept_for_backward(model, ids, mixed), rel=0.01 if of_the_paper else 0.25)
+
+
+def test_dropout_keeps_which_numbers_it_dropped() -> None:
+    kept = [costs.activation_bytes(empty(replace(BASE, dropout=p)), batch=1, mixed=False) for p in (0.0, 0.1)]
+    assert kept[1] - kept[0] == 2 * (3 * 128 * WINDOW / 8 + 2 * 64 * WINDOW)
+
+
+def test_the_optimizer_holds_three_times_the_weights_beside_them() -> None:
+    model = empty(BASE)
+    assert costs.state_bytes(model) == 16 * sum(p.numel() for p in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("config", "scores", "layers"),
+    [
+        (BASE, WINDOW / 8**2 + 8, 3 / 8 + 2),
+        (replace(BASE, cross_patch=4), WINDOW / 8**2 + 8 + 4, 3 / 8 + 2),
+        (replace(BASE, local_stack=None), WINDOW / 8**2, 3 / 8),
+        (replace(BASE, global_stack=None), 8, 2),
+        (CONFIGS["transformer"], WINDOW, 3),
+        (CONFIGS["transformer-blocks"], 128, 3),
+        # Seven stretches of 128 latents, but for the first and the last, which are of 64 and 128.
+        (PerceiverARConfig(256, LARGE, latents=128), (64 * 64 * 2 + 3 * 128 * 128 + 128 * (128 + 192 + 256)) / 256, 4),
+    ],
+)
+def test_attention_and_generation_are_those_of_the_paper(config: ModelConfig, scores: float, layers: float) -> None:
+    model = empty(config)
+    found = costs.attention(model)
+    assert found.scores == pytest.approx(scores)
+    assert found.transformer == model.max_len
+    assert costs.serial_layers(model) == layers
+
+
+def test_patches_of_the_cube_root_cost_the_fourth_third_power() -> None:
+    found = costs.attention(empty(TransformerConfig(10**6, LARGE, block=BlockConfig(positions="rotary"))))
+    assert (found.best_patch, found.best) == (100, 200.0)  # T / P² + P = 2 T^(1/3), for each of T bytes
+
+
+def test_an_architecture_without_costs_is_named() -> None:
+    class Strange(ByteModel):
+        max_len = 4
+
+    Strange.__abstractmethods__ = frozenset()
+    strange: Any = Strange()  # type: ignore[abstract]
+    for function in (costs.attention, costs.parts, costs.serial_layers):
+        with pytest.raises(ValueError, match="no costs are known for Strange"):
+            function(strange)
+    with pytest.raises(ValueError, match="no costs are known for Strange"):
+        costs.activation_bytes(strange, batch=1, mixed=False)
+
+
+def test_figures_have_three_digits_and_a_unit() -> None:
+    assert [short(n) for n in (0, 7, 999, 1000, 65_792, 999_600, 758.3e6, 1.318e9, 4e12)] == [
+        *("0", "7", "999", "1.00k", "65.8k", "1.00M", "758M", "1.32B", "4.00T")
+    ]
+    assert [binary(n) for n in (12, 2048, 3.5 * 2**20, 14.25 * 2**30, 45 * 2**40)] == [
+        *("12 B", "2.00 KiB", "3.50 MiB", "14.2 GiB", "45.0 TiB")
+    ]
