@@ -2,31 +2,50 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from megabyte_mm.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from megabyte_mm.checkpoint import Bundle, load_model
+    from megabyte_mm.data.module import ByteData
+    from megabyte_mm.evaluation.files import score_files
     from megabyte_mm.export.hub import HubModel as HubModel
     from megabyte_mm.generation import generate
+    from megabyte_mm.generation.continuation import continue_file
     from megabyte_mm.models import Megabyte, MegabyteConfig, StackConfig
-
-_HOMES = {
-    "Bundle": "megabyte_mm.checkpoint",
-    "HubModel": "megabyte_mm.export.hub",
-    "Megabyte": "megabyte_mm.models",
-    "MegabyteConfig": "megabyte_mm.models",
-    "StackConfig": "megabyte_mm.models",
-    "generate": "megabyte_mm.generation",
-    "load_model": "megabyte_mm.checkpoint",
-}
+    from megabyte_mm.training.fitting import fit
+    from megabyte_mm.training.module import ByteLM
 
 # HubModel is left out: `import *` would need its extra.
-__all__ = ["Bundle", "Megabyte", "MegabyteConfig", "StackConfig", "generate", "load_model"]
+__all__ = [
+    "Bundle",
+    "ByteData",
+    "ByteLM",
+    "Megabyte",
+    "MegabyteConfig",
+    "StackConfig",
+    "continue_file",
+    "fit",
+    "generate",
+    "load_model",
+    "score_files",
+]
 
-
-def __getattr__(name: str) -> Any:
-    """Import a public name when it is first used: the command line's help should not wait for torch."""
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+__getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        "Bundle": "megabyte_mm.checkpoint",
+        "ByteData": "megabyte_mm.data.module",
+        "ByteLM": "megabyte_mm.training.module",
+        "HubModel": "megabyte_mm.export.hub",
+        "Megabyte": "megabyte_mm.models",
+        "MegabyteConfig": "megabyte_mm.models",
+        "StackConfig": "megabyte_mm.models",
+        "continue_file": "megabyte_mm.generation.continuation",
+        "fit": "megabyte_mm.training.fitting",
+        "generate": "megabyte_mm.generation",
+        "load_model": "megabyte_mm.checkpoint",
+        "score_files": "megabyte_mm.evaluation.files",
+    },
+)

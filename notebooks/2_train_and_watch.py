@@ -27,7 +27,7 @@ from megabyte_mm.notebook.live import LiveRun, sheets_over_time
 from megabyte_mm.notebook.show import show_pictures
 from megabyte_mm.training import ByteLM, OptimizerConfig
 from megabyte_mm.training.callbacks import SampleWriter
-from megabyte_mm.training.fit import Watch, fit
+from megabyte_mm.training.fitting import Watch, fit
 
 # The variable makes the notebooks short where they are only checked.
 STEPS = int(os.environ.get("MEGABYTE_MM_NOTEBOOK_STEPS", "600"))

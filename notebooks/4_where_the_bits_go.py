@@ -25,7 +25,7 @@ from IPython.display import display
 from megabyte_mm import load_model
 from megabyte_mm.demo_data import make_samples
 from megabyte_mm.evaluation.files import bits_by_place, score_files
-from megabyte_mm.evaluation.heatmap import heatmap
+from megabyte_mm.evaluation.heatmaps import heatmap
 from megabyte_mm.notebook.show import framed
 from megabyte_mm.notebook.small_models import small_model
 from megabyte_mm.plots.heatmaps.text_page import text_page

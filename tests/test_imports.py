@@ -16,7 +16,7 @@ LEVELS = [
     {"generation", "evaluation", "compression", "data"},
     {"checkpoint"},
     {"models", "plots", "demo_data", "metrics"},
-    {"alphabet", "windows", "errors", "progress"},
+    {"alphabet", "windows", "errors", "progress", "lazy"},
 ]
 """The rooms of megabyte_mm, top to bottom: a room may import those of every lower level."""
 

@@ -17,7 +17,7 @@ from megabyte_mm.cli.files import MediaFile, Skipped, by_modality, read_files, u
 from megabyte_mm.cli.options import at_least_one, check_output, pick_device
 from megabyte_mm.evaluation.curves import Curves
 from megabyte_mm.evaluation.files import common_unit
-from megabyte_mm.evaluation.heatmap import heatmap, split
+from megabyte_mm.evaluation.heatmaps import heatmap, split
 from megabyte_mm.evaluation.methods import METHODS, Method, check_method
 from megabyte_mm.evaluation.scoring import DIVERGED, Score, score_streams
 from megabyte_mm.evaluation.table import FileCost, as_values, table

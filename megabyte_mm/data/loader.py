@@ -1,8 +1,8 @@
 """Batches of windows in an order that is a pure function of (seed, epoch), and a loader that resumes inside an epoch.
 
-How a batch comes about: `WindowSampler` yields a `WindowRequest` for each batch of its rank, `WindowDataset` turns that
-into a `Batch`, here or in a worker process, and `ResumableLoader` counts the batches that it returned. A request carries
-its pass, because workers live for many epochs and are not notified of a new one.
+`WindowSampler` yields a `WindowRequest` for each batch of its rank, `WindowDataset` turns that into a `Batch`, in this
+process or in a worker, and `ResumableLoader` counts the batches that it returned. A request carries its pass, because
+workers live for many epochs and are not notified of a new one.
 """
 
 from __future__ import annotations

@@ -25,8 +25,10 @@ RENAMED_FIELDS = {"byte_scale": "embedding_scale"}
 """Fields of model configs in checkpoints and config files of older versions, and their present names."""
 
 
-def with_present_names(values: Mapping[str, Any]) -> dict[str, Any]:
+def with_present_names(values: Any) -> Any:
     """The fields of a model config, those with names of older versions under their present ones."""
+    if not isinstance(values, Mapping):
+        return values
     renamed = {old: new for old, new in RENAMED_FIELDS.items() if old in values and new not in values}
     return {renamed.get(name, name): value for name, value in values.items()}
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from data_adapters import Adapter, AudioAdapter, ImageAdapter, TextAdapter
 from megabyte_mm.data.module import ByteData
 from megabyte_mm.models import BlockConfig, MegabyteConfig, StackConfig
-from megabyte_mm.training.fit import fit
+from megabyte_mm.training.fitting import fit
 from megabyte_mm.training.module import ByteLM
 from megabyte_mm.training.optim import OptimizerConfig
 

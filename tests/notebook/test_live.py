@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from megabyte_mm.notebook.live import LiveRun, sheets_over_time, shown_files
-from megabyte_mm.training.fit import Progress
+from megabyte_mm.training.fitting import Progress
 
 
 class Handle:

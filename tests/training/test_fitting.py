@@ -10,7 +10,7 @@ from megabyte_mm import MegabyteConfig, StackConfig, load_model
 from megabyte_mm.data.module import ByteData
 from megabyte_mm.training import ByteLM, OptimizerConfig
 from megabyte_mm.training.callbacks import SampleWriter
-from megabyte_mm.training.fit import Watch, fit
+from megabyte_mm.training.fitting import Watch, fit
 from megabyte_mm.training.trainer import best_precision
 
 

@@ -10,7 +10,7 @@ from matplotlib.colors import to_rgba_array
 from PIL import Image
 
 from data_adapters import AudioAdapter, FileAdapter, ImageAdapter
-from megabyte_mm.evaluation.heatmap import heatmap
+from megabyte_mm.evaluation.heatmaps import heatmap
 
 
 @pytest.mark.parametrize("scan", ["patch", "raster"])
