@@ -1,17 +1,36 @@
-"""What is wrong with an argument, for whoever called a function and for whoever typed an option."""
+"""Errors about one value: a field of a config, or an argument of a function."""
 
 from __future__ import annotations
 
-
-class ArgumentValueError(ValueError):
-    """An argument that does not fit: its name as the function has it, and what is told of it; typed, it is --name."""
-
-    def __init__(self, name: str, told: str) -> None:
-        super().__init__(f"{name} {told}")
+from typing import Self
 
 
-def at_least_one(**counts: int | None) -> None:
-    """Raise ArgumentValueError for an argument that counts something and says 0 or less; None is fine."""
+class FieldError(ValueError):
+    """A value that is missing, not allowed, or at odds with another; its message is the field's name and the reason.
+
+    field: dotted, as "data.window"; empty for a message without one. reason: starts with ":" where no space follows the
+    name, as in "data.sources: ...". Pickles, so that processes can hand it over.
+    """
+
+    def __init__(self, field: str, reason: str = "") -> None:
+        super().__init__(field, reason)
+        self.field, self.reason = field, reason
+
+    def __str__(self) -> str:
+        space = " " if self.field and self.reason and not self.reason.startswith(":") else ""
+        return f"{self.field}{space}{self.reason}"
+
+    def inside(self, prefix: str) -> Self:
+        """The same error about the field `prefix.field`: that of an outer config, or of the section of a file."""
+        return type(self)(f"{prefix}.{self.field}", self.reason)
+
+
+class ArgumentValueError(FieldError):
+    """A value that does not fit an argument of a function; the command line shows its field as an option, `--field`."""
+
+
+def check_positive(**counts: int | None) -> None:
+    """Raise ArgumentValueError for an argument below 1; None is accepted."""
     for name, count in counts.items():
         if count is not None and count < 1:
             raise ArgumentValueError(name, f"is {count}; it must be at least 1")

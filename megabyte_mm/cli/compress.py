@@ -14,7 +14,7 @@ from data_adapters import load_class, printable, write_atomically
 from megabyte_mm.checkpoint import Bundle, load_model
 from megabyte_mm.checkpoint.load import condition_of
 from megabyte_mm.cli.files import class_of
-from megabyte_mm.cli.options import at_least_one, check_output, pick_device
+from megabyte_mm.cli.options import check_output, check_positive, pick_device
 from megabyte_mm.compression.container import MODEL, SUFFIX, CodingSettings, Container
 from megabyte_mm.compression.exact import is_whole_file
 from megabyte_mm.compression.packing import (
@@ -73,7 +73,7 @@ def compress(
         check: Decompress all at once and compare, before anything is written. It takes twice the time.
         overwrite: Replace files of the same names.
     """
-    at_least_one(batch_size=batch_size)
+    check_positive(batch_size=batch_size)
     bundle = load_model(checkpoint, pick_device(device), load_class(adapter) if adapter else None)
     sources = _sources(bundle, file, condition)
     target = Path(out)

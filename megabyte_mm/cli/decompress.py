@@ -8,7 +8,7 @@ from pathlib import Path, PurePath
 
 from data_adapters import load_class, printable, read_bytes
 from megabyte_mm.checkpoint import Bundle, load_model
-from megabyte_mm.cli.options import at_least_one, pick_device
+from megabyte_mm.cli.options import check_positive, pick_device
 from megabyte_mm.compression.container import MODEL, CodingSettings, Container, Entry, unpack
 from megabyte_mm.compression.exact import is_whole_file
 from megabyte_mm.compression.packing import execution_of, settings_of, unpack_files, write_content
@@ -41,7 +41,7 @@ def decompress(
             it, write that other file, of the same pixels or samples.
         overwrite: Replace files of the same names in `out`.
     """
-    at_least_one(batch_size=batch_size)
+    check_positive(batch_size=batch_size)
     bundle = load_model(checkpoint, pick_device(device), load_class(adapter) if adapter else None)
     containers = [_container(path) for path in file]
     targets = _targets(Path(out), file, containers, overwrite)

@@ -16,7 +16,7 @@ from megabyte_mm.checkpoint import Bundle, load_model
 from megabyte_mm.checkpoint.load import condition_of
 from megabyte_mm.cli.files import refuse_other_modality, unique_stems
 from megabyte_mm.cli.live_text import LiveText
-from megabyte_mm.cli.options import at_least_one, modality_of, pick_device
+from megabyte_mm.cli.options import check_positive, modality_of, pick_device
 from megabyte_mm.generation import (
     GenerationInterrupted,
     GenerationRequest,
@@ -84,7 +84,7 @@ def generate(
         adapter: Import path of your own adapter class, for a model that was trained with one.
         overwrite: Replace files of the same names in `out`.
     """
-    at_least_one(num_samples=num_samples, batch_size=batch_size, length=length, window=window)
+    check_positive(num_samples=num_samples, batch_size=batch_size, length=length, window=window)
     bundle = load_model(checkpoint, pick_device(device), load_class(adapter) if adapter else None)
     bundle = modality_of(bundle, prefix, condition)
     number = condition_of(bundle, condition)

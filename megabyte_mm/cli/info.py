@@ -14,7 +14,7 @@ from megabyte_mm.checkpoint import load_model
 from megabyte_mm.checkpoint.exported import is_exported
 from megabyte_mm.checkpoint.hub import hub_id
 from megabyte_mm.cli.config import read_settings
-from megabyte_mm.cli.options import at_least_one
+from megabyte_mm.cli.options import check_positive
 from megabyte_mm.cli.packaged import config_folder, config_path
 from megabyte_mm.evaluation.costs import costs_of, table
 from megabyte_mm.models import ByteModel
@@ -33,7 +33,7 @@ def info(model: str, batch_size: int | None = None, json: str | None = None, ada
         json: A file that receives all figures.
         adapter: Import path of your own adapter class, for a checkpoint that was trained with one.
     """
-    at_least_one(batch_size=batch_size)
+    check_positive(batch_size=batch_size)
     if _is_model(model):
         empty, default = _from_checkpoint(model, adapter), 1
     else:

@@ -9,7 +9,7 @@ from pathlib import Path
 from jsonargparse import DefaultHelpFormatter
 
 from megabyte_mm.checkpoint import Bundle
-from megabyte_mm.errors import at_least_one
+from megabyte_mm.errors import check_positive
 
 
 class ExamplesFormatter(DefaultHelpFormatter):
@@ -19,7 +19,7 @@ class ExamplesFormatter(DefaultHelpFormatter):
         return text if text.startswith("examples:") else super()._fill_text(text, width, indent)
 
 
-__all__ = ["at_least_one", "check_output", "modality_of", "pick_device", "reading"]
+__all__ = ["check_output", "check_positive", "modality_of", "pick_device", "reading"]
 
 
 def check_output(option: str, file: str | os.PathLike[str] | None) -> None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from data_adapters import load_class, printable
 from megabyte_mm.cli.config import read_sources
-from megabyte_mm.cli.options import at_least_one
+from megabyte_mm.cli.options import check_positive
 from megabyte_mm.cli.packaged import config_folder, config_path
 from megabyte_mm.data.encode import first_reasons, processors
 from megabyte_mm.data.files import find_files, is_url, local_path
@@ -44,7 +44,7 @@ def prepare(
         allow_skipped: Succeed even if some of the files cannot be read; they are left out either way.
         cache_dir: Where the files' checksums are remembered; $MEGABYTE_MM_CACHE or ~/.cache/megabyte-mm if left out.
     """
-    at_least_one(workers=workers, shard_mib=shard_mib)
+    check_positive(workers=workers, shard_mib=shard_mib)
     if config and adapter:
         raise ValueError("--adapter and --config both say how files are read: give one of them")
     if is_url(path):

@@ -14,7 +14,7 @@ import numpy as np
 from data_adapters import Adapter, TextAdapter, load_class, printable, write_atomically
 from megabyte_mm.checkpoint import Bundle, load_model
 from megabyte_mm.cli.files import MediaFile, Skipped, by_modality, read_files, unique_stems
-from megabyte_mm.cli.options import at_least_one, check_output, pick_device
+from megabyte_mm.cli.options import check_output, check_positive, pick_device
 from megabyte_mm.evaluation.curves import Curves
 from megabyte_mm.evaluation.files import common_unit
 from megabyte_mm.evaluation.heatmaps import heatmap, split
@@ -110,7 +110,7 @@ def score(
         device: auto, cpu, cuda, cuda:1, mps, ...
         adapter: Import path of your own adapter class, for a model that was trained with one.
     """
-    at_least_one(window=window, batch_size=batch_size)
+    check_positive(window=window, batch_size=batch_size)
     methods = _methods(method)
     _check_outputs(json, curves, heatmap)
     bundle = load_model(checkpoint, pick_device(device), load_class(adapter) if adapter else None)

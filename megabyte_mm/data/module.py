@@ -112,8 +112,8 @@ class ByteData(LightningDataModule):
         max_val_windows: int | None = None,
     ) -> None:
         super().__init__()
-        at_least_one = {"batch_size": batch_size, "val_batch_size": val_batch_size, "max_val_windows": max_val_windows}
-        for field, value in at_least_one.items():
+        counts = {"batch_size": batch_size, "val_batch_size": val_batch_size, "max_val_windows": max_val_windows}
+        for field, value in counts.items():
             if value is not None and value < 1:
                 raise ValueError(f"data.{field} {value} must be at least 1")
         if not 0 < val_share < 1:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from data_adapters import Adapter, ByteStream
 from megabyte_mm.checkpoint import Bundle
 from megabyte_mm.checkpoint.load import condition_of
-from megabyte_mm.errors import at_least_one
+from megabyte_mm.errors import check_positive
 from megabyte_mm.evaluation import scoring
 from megabyte_mm.evaluation.curves import Curves
 from megabyte_mm.evaluation.methods import Method
@@ -49,7 +49,7 @@ def score_files(
     bundle: of one modality (`Bundle.of` takes it out of a mix). condition: the name of the class of all files. Raises
     ValueError for a method or files that the model cannot take, MediaError for a file that cannot be read.
     """
-    at_least_one(batch_size=batch_size)
+    check_positive(batch_size=batch_size)
     adapter, number = bundle.adapter, condition_of(bundle, condition)
     streams = [adapter.read(file) for file in files]
     pairs, unit = [(stream.data, number) for stream in streams], common_unit(adapter, streams)

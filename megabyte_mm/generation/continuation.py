@@ -13,7 +13,7 @@ from PIL import Image
 from data_adapters import Adapter, Bytes, ByteStream, Format, ImageAdapter, contact_sheet, write_atomically
 from megabyte_mm.checkpoint import Bundle
 from megabyte_mm.checkpoint.load import condition_of
-from megabyte_mm.errors import ArgumentValueError, at_least_one
+from megabyte_mm.errors import ArgumentValueError, check_positive
 from megabyte_mm.generation import GenerationRequest, SamplingParams, generate_batch
 
 SHEET = "contact_sheet.png"
@@ -95,7 +95,7 @@ def continue_file(
     class. Raises ValueError for arguments that do not fit the file or the model, MediaError for a file that cannot be
     read.
     """
-    at_least_one(length=length, count=count)
+    check_positive(length=length, count=count)
     stream = bundle.adapter.read(file)
     start = beginning(bundle.adapter, stream, Path(file).stem, keep)
     number = condition_of(bundle, condition)

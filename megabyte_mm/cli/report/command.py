@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from data_adapters import ADAPTERS, Adapter, MediaError, printable, write_atomically
 from megabyte_mm.checkpoint import Bundle, load_model
 from megabyte_mm.cli.config import read_data, read_said, read_sources
-from megabyte_mm.cli.options import at_least_one, check_output, pick_device
+from megabyte_mm.cli.options import check_output, check_positive, pick_device
 from megabyte_mm.cli.report.run_page import Metrics, facts, kind_of, plots, samples
 from megabyte_mm.evaluation.methods import METHODS, Method
 from megabyte_mm.plots.html_elements import Budget, element
@@ -55,7 +55,7 @@ def report(
         batch_size: Windows read at the same time.
         device: auto, cpu, cuda, cuda:1, mps, ...
     """
-    at_least_one(files=files, batch_size=batch_size)
+    check_positive(files=files, batch_size=batch_size)
     if not megabytes > 0:
         raise ValueError(f"--megabytes is {megabytes}; it must be above 0")
     found = open_run(Path(run))
