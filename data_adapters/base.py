@@ -56,7 +56,7 @@ class Adapter(ABC):
     """Stable name, kept in checkpoints."""
     suffixes: ClassVar[tuple[str, ...]]
     """File name endings that the registry maps here: lower case, with the dot."""
-    whole: ClassVar[bool] = False
+    single_window: ClassVar[bool] = False
     """Whether a file must fit into one window of the model (images), or may be cut into several (sound, text)."""
 
     @abstractmethod
@@ -114,7 +114,7 @@ class Adapter(ABC):
         return length - length % self.unit
 
 
-def check_whole(**values: int | None) -> None:
+def check_int(**values: int | None) -> None:
     """Raise ValueError, naming the argument, where one that is given is no whole number: a checkpoint may hold any."""
     for name, value in values.items():
         if value is not None and (isinstance(value, bool) or not isinstance(value, int)):

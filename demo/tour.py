@@ -115,7 +115,7 @@ def run_demo(root: Path, minutes: float) -> None:
     """
     started = time.monotonic()
     _clear(root)
-    _run(root, "samples", "media")
+    _run(root, "demo-data", "media")
     sections = [_modality(root, modality, minutes) for modality in MODALITIES]
     page = root / "gallery" / "index.html"
     seconds = time.monotonic() - started

@@ -25,13 +25,13 @@ from data_adapters import AudioAdapter, ByteStream, ImageAdapter, TextAdapter
 from data_adapters.audio.encoding import decode, encode
 from data_adapters.image.scan import patch_scan, raster_scan
 from megabyte_mm.alphabet import END, to_ids
-from megabyte_mm.demo_data import make_samples
+from megabyte_mm.demo_data import make_demo_data
 from megabyte_mm.plots.continuations import picture_rows
 from megabyte_mm.plots.media import byte_counts, byte_grid, scan_distances, scan_orders, text_bytes
 from megabyte_mm.plots.sound import coding_errors, levels, sound_bytes
 
 MEDIA = Path("../media")
-make_samples(MEDIA)
+make_demo_data(MEDIA)
 
 # %% [markdown]
 # ## A picture

@@ -20,7 +20,7 @@ from pathlib import Path
 from data_adapters import ImageAdapter
 from megabyte_mm import MegabyteConfig, StackConfig, load_model
 from megabyte_mm.data.module import ByteData
-from megabyte_mm.demo_data import make_samples
+from megabyte_mm.demo_data import make_demo_data
 from megabyte_mm.generation.continuation import continue_file
 from megabyte_mm.models import BlockConfig
 from megabyte_mm.notebook.live import LiveRun, sheets_over_time
@@ -32,7 +32,7 @@ from megabyte_mm.training.fitting import Watch, fit
 # The variable makes the notebooks short where they are only checked.
 STEPS = int(os.environ.get("MEGABYTE_MM_NOTEBOOK_STEPS", "600"))
 MEDIA, RUN = Path("../media"), Path("../runs/notebooks/image")
-make_samples(MEDIA)
+make_demo_data(MEDIA)
 
 # %% [markdown]
 # ## The data

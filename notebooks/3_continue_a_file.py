@@ -21,15 +21,15 @@ import os
 from pathlib import Path
 
 from megabyte_mm import load_model
-from megabyte_mm.demo_data import make_samples
+from megabyte_mm.demo_data import make_demo_data
 from megabyte_mm.generation.continuation import continue_file
 from megabyte_mm.notebook.show import players, sampling_sliders, show_pictures, show_texts, show_waveforms
-from megabyte_mm.notebook.small_models import small_model
+from megabyte_mm.notebook.small_models import small_checkpoint
 
 # The variable makes the notebooks short where they are only checked.
 STEPS = int(os.environ.get("MEGABYTE_MM_NOTEBOOK_STEPS", "600"))
 MEDIA, RUNS = Path("../media"), Path("../runs/notebooks")
-make_samples(MEDIA)
+make_demo_data(MEDIA)
 
 IMAGE = None  # or a path, such as "../runs/demo-image/best.ckpt" after `make demo`
 AUDIO = None
@@ -42,7 +42,7 @@ MODULE = sorted((MEDIA / "text" / "val").glob("*.py"))[0]
 # ## A picture from its upper half
 
 # %%
-image = load_model(IMAGE or small_model("image", MEDIA, RUNS / "image", STEPS))
+image = load_model(IMAGE or small_checkpoint("image", MEDIA, RUNS / "image", STEPS))
 show_pictures(
     image.adapter,
     {f"T = {t}": continue_file(image, PICTURE, keep=0.5, count=5, temperature=t) for t in (0.3, 0.7, 1.0)},
@@ -69,7 +69,7 @@ sampling_sliders(
 # A melody of four seconds: a quarter is given, and a second is drawn after it. The same in players below.
 
 # %%
-audio = load_model(AUDIO or small_model("audio", MEDIA, RUNS / "audio", STEPS))
+audio = load_model(AUDIO or small_checkpoint("audio", MEDIA, RUNS / "audio", STEPS))
 song = continue_file(audio, SOUND, keep=0.25, length=8000, count=3, temperature=0.3)
 show_waveforms(audio.adapter, song)
 
@@ -91,7 +91,7 @@ sampling_sliders(
 # The end of what was given is faint, what was drawn is bold.
 
 # %%
-text = load_model(TEXT or small_model("text", MEDIA, RUNS / "text", STEPS))
+text = load_model(TEXT or small_checkpoint("text", MEDIA, RUNS / "text", STEPS))
 show_texts(text.adapter, continue_file(text, MODULE, keep=0.2, length=300, count=3, temperature=0.7))
 
 # %%

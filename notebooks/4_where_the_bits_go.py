@@ -23,18 +23,18 @@ from pathlib import Path
 from IPython.display import display
 
 from megabyte_mm import load_model
-from megabyte_mm.demo_data import make_samples
+from megabyte_mm.demo_data import make_demo_data
 from megabyte_mm.evaluation.files import bits_by_place, score_files
 from megabyte_mm.evaluation.heatmaps import heatmap
 from megabyte_mm.notebook.show import framed
-from megabyte_mm.notebook.small_models import small_model
+from megabyte_mm.notebook.small_models import small_checkpoint
 from megabyte_mm.plots.heatmaps.text_page import text_page
 from megabyte_mm.plots.scores import position_curves
 
 # The variable makes the notebooks short where they are only checked.
 STEPS = int(os.environ.get("MEGABYTE_MM_NOTEBOOK_STEPS", "600"))
 MEDIA, RUNS = Path("../media"), Path("../runs/notebooks")
-make_samples(MEDIA)
+make_demo_data(MEDIA)
 
 IMAGE = None  # or a path, such as "../runs/demo-image/best.ckpt" after `make demo`
 AUDIO = None
@@ -53,7 +53,7 @@ METHODS = ("plain", "strided")
 # Whether that helps depends on the model: the page on evaluation says how.
 
 # %%
-image = load_model(IMAGE or small_model("image", MEDIA, RUNS / "image", STEPS))
+image = load_model(IMAGE or small_checkpoint("image", MEDIA, RUNS / "image", STEPS))
 faces = {method: score_files(image, [FACE], method)[0] for method in METHODS}
 display(*(heatmap(image.adapter, face.stream, face.bits, method) for method, face in faces.items()))
 
@@ -63,7 +63,7 @@ display(*(heatmap(image.adapter, face.stream, face.bits, method) for method, fac
 # A melody of four seconds: the waveform in the colours of its bits, and the spectrogram under their mean over time.
 
 # %%
-audio = load_model(AUDIO or small_model("audio", MEDIA, RUNS / "audio", STEPS))
+audio = load_model(AUDIO or small_checkpoint("audio", MEDIA, RUNS / "audio", STEPS))
 (song,) = score_files(audio, [SOUND])
 heatmap(audio.adapter, song.stream, song.bits, SOUND.name)
 
@@ -74,7 +74,7 @@ heatmap(audio.adapter, song.stream, song.bits, SOUND.name)
 # cheap.
 
 # %%
-text = load_model(TEXT or small_model("text", MEDIA, RUNS / "text", STEPS))
+text = load_model(TEXT or small_checkpoint("text", MEDIA, RUNS / "text", STEPS))
 (module,) = score_files(text, MODULES[:1])
 framed(text_page(module.stream.data[:3000].tobytes(), module.bits[:3000], MODULES[0].name))
 

@@ -24,29 +24,29 @@ from pathlib import Path
 import numpy as np
 
 from megabyte_mm import load_model
-from megabyte_mm.demo_data import make_samples
+from megabyte_mm.demo_data import make_demo_data
 from megabyte_mm.evaluation.files import bits_by_place, bits_per_byte, score_files
 from megabyte_mm.generation.continuation import continue_file
 from megabyte_mm.notebook.show import show_pictures
-from megabyte_mm.notebook.small_models import small_model
-from megabyte_mm.plots.scores import bits_bars, file_scatter, position_curves
+from megabyte_mm.notebook.small_models import small_checkpoint
+from megabyte_mm.plots.scores import bits_per_byte_bars, file_scatter, position_curves
 
 # The variable makes the notebooks short where they are only checked.
 STEPS = int(os.environ.get("MEGABYTE_MM_NOTEBOOK_STEPS", "600"))
 MEDIA, RUNS = Path("../media"), Path("../runs/notebooks")
-make_samples(MEDIA)
+make_demo_data(MEDIA)
 
 CHECKPOINTS = {
-    "patch scan": small_model("image", MEDIA, RUNS / "image", STEPS),
-    "a third of the steps": small_model("image", MEDIA, RUNS / "image-short", STEPS // 3),
-    "raster scan": small_model("image", MEDIA, RUNS / "image-raster", STEPS, scan="raster"),
+    "patch scan": small_checkpoint("image", MEDIA, RUNS / "image", STEPS),
+    "a third of the steps": small_checkpoint("image", MEDIA, RUNS / "image-short", STEPS // 3),
+    "raster scan": small_checkpoint("image", MEDIA, RUNS / "image-raster", STEPS, scan="raster"),
 }
 FILES = sorted((MEDIA / "images" / "val").rglob("*.png"))
 
 # %%
 bundles = {name: load_model(path) for name, path in CHECKPOINTS.items()}
 scored = {name: score_files(bundle, FILES) for name, bundle in bundles.items()}
-bits_bars({name: bits_per_byte(files) for name, files in scored.items()})
+bits_per_byte_bars({name: bits_per_byte(files) for name, files in scored.items()})
 
 # %% [markdown]
 # A mean hides much. Each dot is a file: below the diagonal, the other model does better on it than the first.

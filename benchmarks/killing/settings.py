@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from megabyte_mm.demo_data import make_samples
+from megabyte_mm.demo_data import make_demo_data
 
 SETTINGS = ("text", "image")
 UPDATES_TO_VALIDATION = 7
@@ -32,7 +32,7 @@ def write_settings(name: str, folder: Path, steps: int) -> Path:
     Its model has some two million weights, so that a checkpoint takes a while to write.
     """
     data = folder / "data"
-    make_samples(folder / "samples", pictures=96, melodies=0)
+    make_demo_data(folder / "samples", pictures=96, melodies=0)
     (folder / "samples" / {"text": "text", "image": "images"}[name]).rename(data)
     _keep(data / "train", 96)
     config = {

@@ -28,7 +28,7 @@ from benchmarks.training import training_step
 from benchmarks.workloads import SHIPPED, shipped
 from megabyte_mm.data.dataset import Batch
 from megabyte_mm.data.module import ByteData
-from megabyte_mm.demo_data import make_samples
+from megabyte_mm.demo_data import make_demo_data
 from megabyte_mm.training.callbacks import Throughput
 from megabyte_mm.training.display import LOGGERS, tidy_output
 from megabyte_mm.training.loggers import loggers
@@ -74,7 +74,7 @@ def measure_input(conditions: Conditions, toy: bool) -> list[Table]:
     amounts = Amounts(batches=4, warm_up=1, steps=2) if toy else Amounts()
     with TemporaryDirectory() as folder:
         media = Path(folder, "media")
-        make_samples(media, **({"pictures": 16, "melodies": 2} if toy else {}))
+        make_demo_data(media, **({"pictures": 16, "melodies": 2} if toy else {}))
         for name in SHIPPED:
             start = partial(start_input, name, media / FOLDERS[name], Path(folder), amounts, conditions.device)
             with worker(f"input, {name}", start, conditions.threads) as found:

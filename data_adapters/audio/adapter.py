@@ -13,7 +13,7 @@ import soxr
 from data_adapters.audio.containers import empty_flac
 from data_adapters.audio.decoding import FREE_SAMPLES, SAMPLES_PER_BYTE, Sound, open_sound
 from data_adapters.audio.encoding import BYTES_PER_SAMPLE, Encoding, Samples, Steps, decode, encode, to_int16
-from data_adapters.base import Adapter, ByteStream, Format, MediaError, check_whole
+from data_adapters.base import Adapter, ByteStream, Format, MediaError, check_int
 from data_adapters.io import write_atomically
 
 Container = Literal["wav", "flac"]
@@ -44,7 +44,7 @@ class AudioAdapter(Adapter):
         encoding: Encoding = "pcm16",
         container: Container = "wav",
     ) -> None:
-        check_whole(rate=rate, channels=channels)
+        check_int(rate=rate, channels=channels)
         for field, number in (("rate", rate), ("channels", channels)):
             if number is not None and number < 1:
                 raise ValueError(f"{field} must be at least 1, not {number}")

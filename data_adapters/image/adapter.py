@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from data_adapters.base import Adapter, Bytes, ByteStream, Format, MediaError, check_whole
+from data_adapters.base import Adapter, Bytes, ByteStream, Format, MediaError, check_int
 from data_adapters.image.decoding import convert, decoding, open_image
 from data_adapters.image.scan import Value, patch_scan, patch_unscan, raster_scan, raster_unscan
 from data_adapters.io import write_atomically
@@ -44,7 +44,7 @@ class ImageAdapter(Adapter):
         *(".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".tga"),
         *(".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".avif"),
     )
-    whole = True
+    single_window = True
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class ImageAdapter(Adapter):
         for field, value, known in (("mode", mode, Mode), ("fit", fit, Fit), ("scan", scan, Scan)):
             if value not in get_args(known):
                 raise ValueError(f"{field} must be one of {', '.join(get_args(known))}, not {value!r}")
-        check_whole(patch=patch)
+        check_int(patch=patch)
         if patch < 1:
             raise ValueError(f"patch must be at least 1, not {patch}")
         if size is not None:
@@ -168,7 +168,7 @@ def _named(size: tuple[int, int]) -> str:
 def _check_size(size: Sequence[int], divisor: int) -> None:
     if len(size) != 2 or min(size) < 1:
         raise ValueError(f"size must be a width and a height of at least 1, not {size}")
-    check_whole(width=size[0], height=size[1])
+    check_int(width=size[0], height=size[1])
     if size[0] % divisor or size[1] % divisor:
         raise ValueError(
             f"size {size[0]}x{size[1]} cannot be cut into squares of patch {divisor}: it must divide both sides"

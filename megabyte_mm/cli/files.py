@@ -154,7 +154,7 @@ def class_of(bundle: Bundle, path: Path, named_by: Path) -> int:
 def _read(bundle: Bundle, path: Path, window: int) -> ByteStream:
     stream = bundle.adapter.read(path)
     size = len(stream.data)
-    if bundle.adapter.whole and not bundle.fixed_length and size > window:
+    if bundle.adapter.single_window and not bundle.fixed_length and size > window:
         raise MediaError(path, f"its {size} bytes do not fit into the window of {window}")
     return stream
 

@@ -149,7 +149,7 @@ def _read_prefixes(bundle: Bundle, files: Sequence[str], keep: float | None, win
         stream = bundle.adapter.read(file)
         found.append(start := beginning(bundle.adapter, stream, stem, keep))
         kept = start.prefix
-        left_out = 0 if bundle.adapter.whole else num_truncated(len(kept), sight)
+        left_out = 0 if bundle.adapter.single_window else num_truncated(len(kept), sight)
         seen = f"only the last {len(kept) - left_out} of {len(kept)} bytes are seen: the window holds {window}"
         for note in (*stream.notes, *([seen] if left_out else [])):
             print(f"{file}: {note}", file=sys.stderr)

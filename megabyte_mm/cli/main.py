@@ -46,8 +46,8 @@ TRAINING = {
 """Lightning's commands; megabyte_mm.cli.fit runs them."""
 
 OURS = {
-    "samples": Command(
-        "make small pictures, melodies and texts to try everything on", "megabyte-mm samples media/", {"folder": {}}
+    "demo-data": Command(
+        "make small images, melodies and texts to try everything on", "megabyte-mm demo-data media/", {"folder": {}}
     ),
     "prepare": Command(
         "encode files once, for training from any machine",
@@ -124,6 +124,9 @@ OURS = {
 }
 """The command NAME is the typed function NAME of the module megabyte_mm.cli.NAME."""
 
+ALIASES = {"samples": "demo-data"}
+"""Former names of commands, which still work."""
+
 IMPORT_HELP = "A module of your own, imported first: one that registers the model of the checkpoint."
 
 DEBUG = "MEGABYTE_MM_DEBUG"
@@ -140,7 +143,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault(*SHORT_WAIT)
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
         sys.stdout.reconfigure(errors="surrogateescape")  # file names that are no UTF-8, as they are
-    name = arguments[0] if arguments else "--help"
+    name = ALIASES.get(arguments[0], arguments[0]) if arguments else "--help"
     asks_for_help = name in ("-h", "--help", "--version")
     if not asks_for_help and name not in TRAINING | OURS:
         return _fail("", f"unknown command {name!r}; known: {', '.join(TRAINING | OURS)}")
@@ -204,7 +207,8 @@ def _run(name: str, arguments: list[str]) -> None:
 
 def find_function(name: str) -> Callable[..., None]:
     """The function behind one of our own commands."""
-    function: Callable[..., None] = getattr(importlib.import_module(f"megabyte_mm.cli.{name}"), name)
+    module = name.replace("-", "_")
+    function: Callable[..., None] = getattr(importlib.import_module(f"megabyte_mm.cli.{module}"), module)
     return function
 
 

@@ -104,7 +104,7 @@ def split_records(
 
 
 def _usable(reader: ShardReader, adapter: Adapter, window: int) -> tuple[Ints, Skipped]:
-    too_long = window if adapter.whole else math.inf
+    too_long = window if adapter.single_window else math.inf
     fits = (reader.lengths > 0) & (reader.lengths <= too_long)
     usable, others = np.flatnonzero(fits), np.flatnonzero(~fits).tolist()
     skipped: Skipped = [{"path": reader.names[i], "reason": _unusable(int(reader.lengths[i]), window)} for i in others]
@@ -131,7 +131,7 @@ def _whole(reader: ShardReader, rows: Ints, conditions: Ints) -> Records:
 
 def _split_by_position(only: Records, adapter: Adapter, val_share: float) -> tuple[Records, Records]:
     name, stream = only.name(0), only.stream(0)
-    if adapter.whole:
+    if adapter.single_window:
         raise ValueError(
             f"data.path: {name} is the only file to train on, and one {adapter.name} cannot both train and "
             "validate: give two files or more"

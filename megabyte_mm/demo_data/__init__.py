@@ -1,5 +1,5 @@
 """Small made-up pictures, melodies and texts to try everything on, made on the spot: nothing is downloaded."""
 
-from megabyte_mm.demo_data.make import make_samples
+from megabyte_mm.demo_data.make import make_demo_data
 
-__all__ = ["make_samples"]
+__all__ = ["make_demo_data"]

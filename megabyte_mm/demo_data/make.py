@@ -18,7 +18,7 @@ from megabyte_mm.demo_data.texts import choose_sources
 MARK = "samples.json"
 VERSION = 1  # of the recipe: raise it when the same arguments come to mean other files
 README = """\
-Made-up media to try megabyte-mm on, written by `megabyte-mm samples`. Delete the folder when you are done.
+Made-up media to try megabyte-mm on, written by `megabyte-mm demo-data`. Delete the folder when you are done.
 
 images/{train,val}/<class>/*.png   32 x 32 RGB: shapes, gradients and letters, drawn by the program
 audio/{train,val}/*.wav            melodies of 4 seconds, 8 kHz, 16 bit, mono, composed and synthesised by the program
@@ -31,7 +31,7 @@ samples.json records how the folder was made.
 """
 
 
-def make_samples(folder: Path, seed: int = 0, pictures: int = 640, melodies: int = 64) -> dict[str, int]:
+def make_demo_data(folder: Path, seed: int = 0, pictures: int = 640, melodies: int = 64) -> dict[str, int]:
     """Make a folder of small pictures, melodies and texts, and say how many files each "modality/split" has.
 
     pictures, melodies: how many to train on; an eighth as many, rounded up, are made to validate on. The same arguments

@@ -107,7 +107,7 @@ def continue_file(
 
 def beginning(adapter: Adapter, stream: ByteStream, stem: str, keep: float | None) -> Continuations:
     """What is kept of a stream, and nothing drawn yet; keep as of `continue_file`. Raises ValueError for a share."""
-    share = (0.5 if adapter.whole else 1.0) if keep is None else keep
+    share = (0.5 if adapter.single_window else 1.0) if keep is None else keep
     if not 0.0 <= share <= 1.0:
         raise ArgumentValueError("keep", f"is {share}; it must be between 0 and 1")
     kept = whole_units(adapter, stream.data, round(share * len(stream.data)), stream.format)
@@ -127,10 +127,10 @@ def length_after(adapter: Adapter, start: Continuations, asked: int | None, wind
     """
     kept, total, unit = len(start.prefix), adapter.length_in(start.format), adapter.unit_in(start.format)
     wanted = None if asked is None else -(-asked // unit) * unit
-    if total is None and not adapter.whole:
+    if total is None and not adapter.single_window:
         return wanted or max(window // unit, 1) * unit
     end = window if total is None else total
-    if adapter.whole and end > window:
+    if adapter.single_window and end > window:
         raise ValueError(f"{start.stem}: {end} bytes in all, and this model's window holds {window}")
     if end <= kept:
         raise ArgumentValueError("keep", f"leaves nothing to draw of {start.stem}; choose a smaller share")

@@ -14,7 +14,7 @@ CELL = "vertical-align: top; text-align: left; padding: 0 1em 0.5em 0; max-width
 PLAYER = "width: 13em"
 TAIL = 400
 """Characters that are shown of what a text's continuations were given."""
-GIVEN, DRAWN = "opacity: 0.55", "font-weight: bold"
+PREFIX_STYLE, GENERATED_STYLE = "opacity: 0.55", "font-weight: bold"
 
 
 def show_pictures(adapter: ImageAdapter, rows: Mapping[str, Continuations]) -> Any:
@@ -59,8 +59,8 @@ def show_texts(adapter: TextAdapter, made: Continuations) -> Any:
     given = escape(adapter.show(made.prefix)[-TAIL:])
     columns = {
         f"drawn {number}": (
-            f'<div style="white-space: pre-wrap; font-family: monospace"><span style="{GIVEN}">{given}</span>'
-            f'<span style="{DRAWN}">{escape(adapter.show(data[len(made.prefix) :]))}</span></div>'
+            f'<div style="white-space: pre-wrap; font-family: monospace"><span style="{PREFIX_STYLE}">{given}</span>'
+            f'<span style="{GENERATED_STYLE}">{escape(adapter.show(data[len(made.prefix) :]))}</span></div>'
         )
         for number, data in enumerate(made.drawn, start=1)
     }

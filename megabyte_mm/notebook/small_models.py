@@ -32,17 +32,17 @@ _SHAPES: dict[Kind, tuple[int | None, int, int]] = {
 """Patch size, and the widths of the global and the local model."""
 
 
-def small_model(kind: Kind, media: str | Path, folder: str | Path, steps: int, **settings: Any) -> Path:
-    """The checkpoint of a small model of one kind of `make_samples`' media.
+def small_checkpoint(kind: Kind, media: str | Path, folder: str | Path, steps: int, **settings: Any) -> Path:
+    """The checkpoint of a small model of one kind of `make_demo_data`' media.
 
     folder: holds best.ckpt of an earlier call, which is returned then, or receives it after so many steps of training.
     settings: of the adapter, where they are not to be the usual ones.
     """
     best = Path(folder, "best.ckpt")
-    return best if best.is_file() else fit(small_net(kind), small_data(kind, media, **settings), folder, steps)
+    return best if best.is_file() else fit(small_model(kind), small_data(kind, media, **settings), folder, steps)
 
 
-def small_net(kind: Kind) -> ByteLM:
+def small_model(kind: Kind) -> ByteLM:
     """The model, not yet trained."""
     patch, wide, narrow = _SHAPES[kind]
     net = MegabyteConfig(
@@ -58,7 +58,7 @@ def small_net(kind: Kind) -> ByteLM:
 
 
 def small_data(kind: Kind, media: str | Path, **settings: Any) -> ByteData:
-    """What it learns from: `media` is a folder that `make_samples` filled; settings as of `small_model`."""
+    """What it learns from: `media` is a folder that `make_demo_data` filled; settings as of `small_checkpoint`."""
     adapter, usual = _ADAPTERS[kind]
     data = {**_DATA[kind], "path": str(Path(media, _DATA[kind]["path"]))}
     return ByteData(**data, adapter=adapter(**{**usual, **settings}), val_batch_size=16)

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from megabyte_mm.plots.sound import FULL
+from megabyte_mm.plots.sound import FULL_SCALE
 
 Bytes = NDArray[np.uint8]
 Samples = NDArray[np.int16]
@@ -43,8 +43,8 @@ def waveforms(sounds: Mapping[str, Samples], rate: int, given: float) -> Figure:
     rows = figure.subplots(len(sounds), squeeze=False, sharex=True, sharey=True)[:, 0]
     for number, (axes, (name, samples)) in enumerate(zip(rows, sounds.items(), strict=True)):
         seconds, cut = np.arange(len(samples)) / rate, round(given * rate)
-        axes.plot(seconds[:cut], samples[:cut] / FULL, color="0.6", linewidth=0.6)
-        axes.plot(seconds[cut:], samples[cut:] / FULL, color=f"C{number}", linewidth=0.6)
+        axes.plot(seconds[:cut], samples[:cut] / FULL_SCALE, color="0.6", linewidth=0.6)
+        axes.plot(seconds[cut:], samples[cut:] / FULL_SCALE, color=f"C{number}", linewidth=0.6)
         axes.axvline(given, color="black", linewidth=1)
         axes.set_ylabel(name, rotation=0, ha="right", va="center")
         axes.set_yticks(())

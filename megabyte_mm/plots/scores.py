@@ -51,7 +51,7 @@ def _name(axes: Axes, position: str) -> None:
     axes.grid(alpha=0.3)
 
 
-def bits_bars(bits: Mapping[str, float]) -> Figure:
+def bits_per_byte_bars(bits: Mapping[str, float]) -> Figure:
     """Bits per byte of each model as bars, with the figures beside them; the first model on top."""
     figure = Figure(figsize=(8, 0.5 * len(bits) + 0.9), layout="constrained")
     axes = figure.subplots()

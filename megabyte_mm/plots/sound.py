@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 Bytes = NDArray[np.uint8]
 Samples = NDArray[np.int16]
 
-FULL = 32768
+FULL_SCALE = 32768
 """Full scale of 16-bit samples."""
 
 
@@ -24,7 +24,7 @@ def sound_bytes(samples_T: Samples, streams: Mapping[str, Bytes], rate: int) -> 
     figure = Figure(figsize=(10, 2 + 1.8 * len(streams)), layout="constrained")
     wave, *rows = figure.subplots(1 + len(streams), sharex=True)
     milliseconds = 1000 * np.arange(len(samples_T)) / rate
-    wave.plot(milliseconds, samples_T / FULL, color="black", linewidth=1)
+    wave.plot(milliseconds, samples_T / FULL_SCALE, color="black", linewidth=1)
     wave.set_title("the samples", loc="left", size=10)
     wave.set_ylabel("amplitude")
     for axes, (name, data) in zip(rows, streams.items(), strict=True):
@@ -50,9 +50,9 @@ def levels(codings: Mapping[str, Samples]) -> Figure:
     figure = Figure(figsize=(10, 3.6), layout="constrained")
     curve, steps = figure.subplots(1, 2)
     for name, decoded in codings.items():
-        curve.plot(np.arange(256), decoded / FULL, ".", markersize=3, label=name)
-        wide = np.diff(decoded.astype(float)) / FULL
-        steps.step(decoded[1:-1] / FULL, wide[1:], where="post", label=name)
+        curve.plot(np.arange(256), decoded / FULL_SCALE, ".", markersize=3, label=name)
+        wide = np.diff(decoded.astype(float)) / FULL_SCALE
+        steps.step(decoded[1:-1] / FULL_SCALE, wide[1:], where="post", label=name)
     curve.set_xlabel("byte")
     curve.set_ylabel("amplitude that it stands for")
     steps.set_xlabel("amplitude")

@@ -220,7 +220,7 @@ class SampleWriter(Callback):
             whole = records.read(record, 0, window)
             cut = adapter.cut(whole, round(self.keep * len(whole)))
             prefix = whole[: cut - cut % unit]
-            length = len(whole) - len(prefix) if adapter.whole else -(-self.length // unit) * unit
+            length = len(whole) - len(prefix) if adapter.single_window else -(-self.length // unit) * unit
             requests.append(GenerationRequest(prefix, length, condition=int(records.conditions[record])))
             originals.append(whole)
             formats.append(records.stream(record).format)

@@ -124,9 +124,13 @@ def test_a_mistake_beside_a_good_model_is_told_in_one_line(arguments, told, caps
 
 
 def test_what_is_missing_or_unknown_is_named(capsys):
-    assert re.search("error: .*folder.*", mistake(capsys, "samples"))
+    assert re.search("error: .*folder.*", mistake(capsys, "demo-data"))
     assert re.search("error: .*out.*required|error: .*required.*out", mistake(capsys, "generate", "x.ckpt"))
-    assert "recognized arguments: --colour red" in mistake(capsys, "samples", "a", "--colour", "red")
+    assert "recognized arguments: --colour red" in mistake(capsys, "demo-data", "a", "--colour", "red")
+
+
+def test_the_former_name_of_demo_data_still_works(capsys):
+    assert mistake(capsys, "samples").startswith("megabyte-mm demo-data: error: ")
 
 
 def test_a_picture_that_cannot_be_read_is_named(capsys, tmp_path, save_checkpoint):

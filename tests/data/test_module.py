@@ -21,7 +21,7 @@ class Whole(FileAdapter):
     """Files that must fit into a window; those that begin with "!" cannot be read."""
 
     name = "whole"
-    whole = True
+    single_window = True
 
     def read(self, path):
         stream = super().read(path)

@@ -25,9 +25,9 @@ parser.add_argument("--trainer.max_time", dest="max_time")
 arguments = parser.parse_known_args()[0]
 with open("calls.txt", "a") as calls:
     print(*sys.argv[1:], file=calls)
-if arguments.command == "samples":
-    from megabyte_mm.demo_data import make_samples
-    make_samples(Path(arguments.place), pictures=80, melodies=2)
+if arguments.command == "demo-data":
+    from megabyte_mm.demo_data import make_demo_data
+    make_demo_data(Path(arguments.place), pictures=80, melodies=2)
 elif arguments.command == "fit":
     if arguments.config == Path("broken").read_text():
         sys.exit(3)

@@ -11,7 +11,7 @@ import soundfile
 from PIL import Image
 
 from megabyte_mm.demo_data import make as making
-from megabyte_mm.demo_data import make_samples
+from megabyte_mm.demo_data import make_demo_data
 from megabyte_mm.demo_data.pictures import CLASSES
 
 
@@ -23,7 +23,7 @@ def contents(folder: Path) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def media(tmp_path_factory):
     folder = tmp_path_factory.mktemp("samples") / "new" / "media"
-    return folder, make_samples(folder)
+    return folder, make_demo_data(folder)
 
 
 def test_default_counts(media):
@@ -65,49 +65,49 @@ def test_every_file_decodes_as_announced(media):
 
 def test_the_seed_alone_decides_what_is_made(tmp_path):
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
-        make_samples(tmp_path / name, seed=seed, pictures=20, melodies=2)
+        make_demo_data(tmp_path / name, seed=seed, pictures=20, melodies=2)
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
     assert contents(tmp_path / "a") != contents(tmp_path / "c")
 
 
 def test_a_second_call_leaves_its_own_folder_as_it_is(tmp_path):
-    first = make_samples(tmp_path / "media", pictures=8, melodies=1)
+    first = make_demo_data(tmp_path / "media", pictures=8, melodies=1)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
-    assert make_samples(tmp_path / "media", pictures=8, melodies=1) == first
+    assert make_demo_data(tmp_path / "media", pictures=8, melodies=1) == first
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
 
 
 def test_an_empty_folder_is_filled(tmp_path):
-    assert make_samples(tmp_path, pictures=0, melodies=0)["images/train"] == 0
+    assert make_demo_data(tmp_path, pictures=0, melodies=0)["images/train"] == 0
     assert (tmp_path / "README.txt").is_file()
 
 
 def test_a_folder_with_other_content_is_refused_and_left_alone(tmp_path):
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(ValueError, match=f"{tmp_path}: not empty"):
-        make_samples(tmp_path)
+        make_demo_data(tmp_path)
     assert contents(tmp_path).keys() == {"mine.txt"}
 
 
 def test_a_folder_of_other_or_missing_samples_is_refused(tmp_path):
-    make_samples(tmp_path / "media", pictures=8, melodies=1)
+    make_demo_data(tmp_path / "media", pictures=8, melodies=1)
     with pytest.raises(ValueError, match="media: holds samples of"):
-        make_samples(tmp_path / "media", seed=1, pictures=8, melodies=1)
+        make_demo_data(tmp_path / "media", seed=1, pictures=8, melodies=1)
     (tmp_path / "media/audio/val/0000.wav").unlink()
     with pytest.raises(ValueError, match="media: samples were added or removed"):
-        make_samples(tmp_path / "media", pictures=8, melodies=1)
+        make_demo_data(tmp_path / "media", pictures=8, melodies=1)
 
 
 def test_a_run_that_breaks_off_leaves_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(making, "choose_sources", lambda seed: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        make_samples(tmp_path / "media", pictures=1, melodies=1)
+        make_demo_data(tmp_path / "media", pictures=1, melodies=1)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_negative_arguments_are_refused(tmp_path):
     with pytest.raises(ValueError, match="must not be negative"):
-        make_samples(tmp_path / "media", pictures=-1)
+        make_demo_data(tmp_path / "media", pictures=-1)
 
 
 def test_making_samples_does_not_load_torch():

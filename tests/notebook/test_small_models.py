@@ -4,16 +4,16 @@ import pytest
 
 from data_adapters import ImageAdapter
 from megabyte_mm import load_model
-from megabyte_mm.demo_data import make_samples
-from megabyte_mm.notebook.small_models import small_data, small_model, small_net
+from megabyte_mm.demo_data import make_demo_data
+from megabyte_mm.notebook.small_models import small_checkpoint, small_data, small_model
 
 
 def test_a_model_is_trained_once_and_found_afterwards(tmp_path):
     media = tmp_path / "media"
-    make_samples(media, pictures=20, melodies=1)
-    best = small_model("image", media, tmp_path / "run", steps=1, scan="raster")
+    make_demo_data(media, pictures=20, melodies=1)
+    best = small_checkpoint("image", media, tmp_path / "run", steps=1, scan="raster")
     written = best.stat().st_mtime_ns
-    assert small_model("image", media, tmp_path / "run", steps=1) == best
+    assert small_checkpoint("image", media, tmp_path / "run", steps=1) == best
     assert best.stat().st_mtime_ns == written
     adapter = load_model(best).adapter
     assert isinstance(adapter, ImageAdapter)
@@ -22,8 +22,8 @@ def test_a_model_is_trained_once_and_found_afterwards(tmp_path):
 
 @pytest.mark.parametrize("kind", ["image", "audio", "text"])
 def test_every_kind_has_a_model_that_fits_its_data(tmp_path, kind):
-    make_samples(tmp_path / "media", pictures=20, melodies=1)
+    make_demo_data(tmp_path / "media", pictures=20, melodies=1)
     data = small_data(kind, tmp_path / "media")
     data.setup()
-    net = small_net(kind).net.resolve(data.patch_size, data.window, len(data.conditions), data.unit)
+    net = small_model(kind).net.resolve(data.patch_size, data.window, len(data.conditions), data.unit)
     assert net.max_len == data.window

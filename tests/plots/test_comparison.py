@@ -4,11 +4,11 @@ from typing import Any
 
 import numpy as np
 
-from megabyte_mm.plots.scores import bits_bars, file_scatter
+from megabyte_mm.plots.scores import bits_per_byte_bars, file_scatter
 
 
 def test_the_first_model_is_the_bar_on_top():
-    figure: Any = bits_bars({"a": 1.5, "b": 0.25})
+    figure: Any = bits_per_byte_bars({"a": 1.5, "b": 0.25})
     (axes,) = figure.axes
     assert [bar.get_width() for bar in axes.patches] == [1.5, 0.25]
     assert axes.yaxis_inverted()

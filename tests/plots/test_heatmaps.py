@@ -7,7 +7,7 @@ from matplotlib.collections import LineCollection
 
 from megabyte_mm.plots.heatmaps.bytes import byte_rows, bytes_heatmap
 from megabyte_mm.plots.heatmaps.picture import picture_heatmap
-from megabyte_mm.plots.heatmaps.scale import drawable
+from megabyte_mm.plots.heatmaps.scale import renderable
 from megabyte_mm.plots.heatmaps.sound import COLUMNS, sound_heatmap, spectrogram, waveform_columns
 from megabyte_mm.plots.heatmaps.text import laid_out, text_heatmap
 
@@ -129,4 +129,4 @@ def test_longer_files_have_longer_rows_and_at_last_means():
 
 
 def test_what_the_font_lacks_is_a_square():
-    assert drawable("aé中\n") == "aé□□"
+    assert renderable("aé中\n") == "aé□□"

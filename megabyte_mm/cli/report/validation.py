@@ -72,12 +72,12 @@ def _chosen(
 ) -> ValidationFiles:
     filled = np.flatnonzero(records.lengths)
     count = min(files, len(filled))
-    if source.adapter.whole and count:
+    if source.adapter.single_window and count:
         count = min(count, max(1, most_bytes // int(records.lengths[filled].mean())))
     chosen = filled[np.arange(count) * len(filled) // max(count, 1)].tolist()
     most = max(most_bytes // max(count, 1), bundle.window)
     streams = [records.stream(record) for record in chosen]
-    kept = streams if source.adapter.whole else [_beginning(source, stream, most) for stream in streams]
+    kept = streams if source.adapter.single_window else [_beginning(source, stream, most) for stream in streams]
     numbers = [conditions[int(records.conditions[record])] for record in chosen]
     return ValidationFiles(
         source.name,
@@ -111,7 +111,7 @@ def score_validation_files(
 
 def pieces(files: ValidationFiles, scores: Sequence[Score], window: int) -> list[Piece]:
     """The files with what each cost, the cheapest first; where they are too few to compare, passages of a window."""
-    whole = files.adapter.whole or len(files.streams) >= FEW
+    whole = files.adapter.single_window or len(files.streams) >= FEW
     found = [
         Piece(name, stream, score.bits_per_byte)
         for name, stream, score in zip(files.names, files.streams, scores, strict=True)

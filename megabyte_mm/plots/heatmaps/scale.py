@@ -45,10 +45,10 @@ def heading(name: str, bits: Floats, end_bits: float, size: int) -> str:
     """A file's name, and below it what the file costs. size: its bytes."""
     end = f", END {end_bits:.1f} bits" if end_bits else ""
     total = f"{bits_per_byte(bits, end_bits, size):.3f} bits per byte ({size:,} bytes{end})" if size else "no bytes"
-    return f"{_shortened(drawable(name))}\n{total}"
+    return f"{_shortened(renderable(name))}\n{total}"
 
 
-def drawable(text: str, font: str = "DejaVu Sans") -> str:
+def renderable(text: str, font: str = "DejaVu Sans") -> str:
     """The text with a square for each character that the font lacks: matplotlib would warn, and draw one as well."""
     known = get_font(findfont(font)).get_char_index
     return "".join(c if c.isprintable() and known(ord(c)) else MISSING for c in text)

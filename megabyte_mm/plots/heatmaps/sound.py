@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from megabyte_mm.plots.heatmaps.scale import DPI, RAW, Floats, bits_bar, exact_axes, heading, put_title
-from megabyte_mm.plots.sound import FULL
+from megabyte_mm.plots.sound import FULL_SCALE
 
 Samples = NDArray[np.int16]
 
@@ -108,7 +108,7 @@ def spectrogram(samples_T: Floats, rate: int, places: int = COLUMNS) -> Floats:
     """
     size = 2 ** min(max(round(math.log2(rate * HEARD)), 5), 12)
     middles = np.linspace(0, len(samples_T) - 1, min(places, len(samples_T)), dtype=np.int64)
-    around = np.pad(samples_T / FULL, size // 2)
+    around = np.pad(samples_T / FULL_SCALE, size // 2)
     pieces_SN = around[middles[:, None] + np.arange(size)] * np.hanning(size)
     power_SF = np.abs(np.fft.rfft(pieces_SN, axis=1)) ** 2 / np.hanning(size).sum() ** 2 * 4
     loudness: Floats = 10 * np.log10(np.maximum(power_SF.T, 1e-12))

@@ -17,10 +17,10 @@ from megabyte_mm.plots.heatmaps.scale import (
     SHORTEST,
     Floats,
     bits_bar,
-    drawable,
     exact_axes,
     heading,
     put_title,
+    renderable,
 )
 from megabyte_mm.plots.heatmaps.text_page import characters
 
@@ -100,5 +100,5 @@ def _pieces(text: str, page: Page) -> list[tuple[int, int, str]]:
         if " " <= character <= "~":
             grid[row, column] = character
         else:
-            pieces.append((row, column, drawable(SHOWN.get(character, character), FONT)))
+            pieces.append((row, column, renderable(SHOWN.get(character, character), FONT)))
     return [(row, 0, "".join(line).rstrip()) for row, line in enumerate(grid) if line.any()] + pieces

@@ -169,7 +169,12 @@ def test_the_geometry_follows_from_the_settings():
     assert AudioAdapter(channels=2, encoding="pcm8").unit == AudioAdapter(channels=2, encoding="mulaw").unit == 2
     assert AudioAdapter(channels=2).unit_in(AudioAdapter(8000, 3, "pcm8").default_format()) == 3
     adapter = AudioAdapter(8000, 2)
-    assert (adapter.length, adapter.patch_size, adapter.whole, adapter.output_suffix) == (None, None, False, ".wav")
+    assert (adapter.length, adapter.patch_size, adapter.single_window, adapter.output_suffix) == (
+        None,
+        None,
+        False,
+        ".wav",
+    )
     assert adapter.cut(np.zeros(99, np.uint8), 50) == 48
     assert adapter.cut(np.zeros(9, np.uint8), 50) == 8
 
