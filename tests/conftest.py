@@ -1,4 +1,4 @@
-"""What every test runs under: few threads, repeatable examples, a cache folder of its own."""
+"""Settings of every test: one thread, repeatable examples, a cache folder of its own."""
 
 from __future__ import annotations
 
@@ -13,12 +13,9 @@ from hypothesis import settings
 if TYPE_CHECKING:
     from data_adapters import Adapter
 
-# Read by torch when it is first imported, here and in the processes that tests start. A worker of pytest-xdist keeps
-# to one thread, whatever it inherits, because its siblings keep the other cores busy.
-if "PYTEST_XDIST_WORKER" in os.environ:
-    os.environ["OMP_NUM_THREADS"] = "1"
-else:
-    os.environ.setdefault("OMP_NUM_THREADS", str(min(2, os.cpu_count() or 1)))
+# One thread for torch, here and in every process that a test starts: the models are tiny, so that more
+# threads would only wait for each other.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 settings.register_profile("local", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True, database=None, print_blob=True)

@@ -28,13 +28,5 @@ def model() -> ByteModel:
     return tiny()
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def stream(length: int) -> np.ndarray:
     return np.random.default_rng(length).integers(0, 256, length, dtype=np.uint8)

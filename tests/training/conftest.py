@@ -24,15 +24,13 @@ SMALL_NET = """
 
 @pytest.fixture(autouse=True)
 def surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A folder to work in, one thread, and nothing left changed that the program sets for a whole process."""
+    """A folder to work in, and nothing left changed that the program sets for a whole process."""
     monkeypatch.chdir(tmp_path)
     kept = {name: (log.handlers, log.level, log.propagate) for name in LOGGERS for log in [logging.getLogger(name)]}
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    threads, shown, hook = torch.get_num_threads(), warnings.formatwarning, threading.excepthook
-    torch.set_num_threads(1)
+    shown, hook = warnings.formatwarning, threading.excepthook
     signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background jobs start without
     yield
-    torch.set_num_threads(threads)
     warnings.formatwarning, threading.excepthook = shown, hook
     for number, handler in handlers.items():
         signal.signal(number, handler)
