@@ -16,7 +16,7 @@ import soundfile
 from gallery import Continuation, Section, write_page
 
 from megabyte_mm.evaluation.codecs import CODERS, bits_per_byte
-from megabyte_mm.training.run_folder import best, open_run, read_metrics
+from megabyte_mm.training.run_folder import best_point, open_run, read_metrics
 
 PROGRAM: tuple[str, ...] = (sys.executable, "-m", "megabyte_mm")
 FRESH = 8  # samples from nothing
@@ -171,7 +171,7 @@ def _modality(root: Path, modality: Modality, minutes: float) -> Section:
 def _measured(root: Path, modality: Modality, section: Section, seconds: float) -> Section:
     """The section with its curve, its facts and its bits per byte beside those of the codecs."""
     metrics = read_metrics(open_run(root / modality.run))
-    lowest = best(metrics.get("val/bpb", ()))
+    lowest = best_point(metrics.get("val/bpb", ()))
     if lowest is None:
         raise ValueError(f"{modality.run}: training logged no val/bpb")
     files = sorted(path for path in (root / "media" / modality.media).rglob("*") if path.is_file())

@@ -25,9 +25,7 @@ from megabyte_mm.generation.continuation import continue_file
 from megabyte_mm.models import BlockConfig
 from megabyte_mm.notebook.live import LiveRun, sheets_over_time
 from megabyte_mm.notebook.show import show_pictures
-from megabyte_mm.training import ByteLM, OptimizerConfig
-from megabyte_mm.training.callbacks import SampleWriter
-from megabyte_mm.training.fitting import Watch, fit
+from megabyte_mm.training import ByteLM, OptimizerConfig, ProgressCallback, SampleWriter, fit
 
 # The variable makes the notebooks short where they are only checked.
 STEPS = int(os.environ.get("MEGABYTE_MM_NOTEBOOK_STEPS", "600"))
@@ -74,7 +72,7 @@ checkpoint = fit(
     RUN,
     STEPS,
     val_every=STEPS // 4,
-    callbacks=[SampleWriter(count=4, temperature=0.7), Watch(LiveRun(), every=5)],
+    callbacks=[SampleWriter(count=4, temperature=0.7), ProgressCallback(LiveRun(), every=5)],
 )
 
 # %% [markdown]

@@ -10,7 +10,7 @@ from typing import Any, get_args, get_type_hints
 
 import yaml
 
-from megabyte_mm.cli.fit import refuse_duplicate_keys
+from megabyte_mm.cli.fit import check_duplicate_keys
 from megabyte_mm.models.config import KINDS, is_of
 
 Settings = dict[str, Any]
@@ -27,7 +27,7 @@ def read_settings(path: Path, asked_by: str = "") -> Settings:
         found = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: {' '.join(str(error).split())}") from error
-    refuse_duplicate_keys(str(path))
+    check_duplicate_keys(str(path))
     if not isinstance(found, dict):
         raise ValueError(f"{path} holds no settings")
     return found

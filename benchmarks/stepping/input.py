@@ -30,8 +30,8 @@ from megabyte_mm.data.dataset import Batch
 from megabyte_mm.data.module import ByteData
 from megabyte_mm.demo_data import make_demo_data
 from megabyte_mm.training.callbacks import Throughput
-from megabyte_mm.training.display import LOGGERS, tidy_output
-from megabyte_mm.training.loggers import loggers
+from megabyte_mm.training.console import LOGGERS, configure_output
+from megabyte_mm.training.loggers import make_loggers
 from megabyte_mm.training.module import ByteLM
 from megabyte_mm.training.trainer import TRAINER_DEFAULTS, best_precision, keep_freed_memory
 
@@ -95,7 +95,7 @@ def start_input(
     name: str, media: Path, folder: Path, amounts: Amounts, device: torch.device
 ) -> tuple[None, Callable[[None], Rates]]:
     """For a worker: a function that measures loader, steps and `fit` once, one after the other."""
-    tidy_output()
+    configure_output()
     for logger in LOGGERS:
         logging.getLogger(logger).setLevel(logging.WARNING)
     if device.type == "cpu":
@@ -176,7 +176,7 @@ def _fit(entry: Entry, media: str, folder: Path, amounts: Amounts, device: torch
         "enable_checkpointing": False,
         "enable_progress_bar": False,
         "enable_model_summary": False,
-        "logger": loggers(folder),
+        "logger": make_loggers(folder),
         "callbacks": [clock, Throughput(), LearningRateMonitor("step")],
         "profiler": profiler,
     }

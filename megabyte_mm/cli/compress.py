@@ -13,8 +13,8 @@ from typing import Literal
 from data_adapters import load_class, printable, write_atomically
 from megabyte_mm.checkpoint import Bundle, load_model
 from megabyte_mm.checkpoint.load import condition_of
+from megabyte_mm.cli.arguments import check_output, check_positive, pick_device
 from megabyte_mm.cli.files import class_of
-from megabyte_mm.cli.options import check_output, check_positive, pick_device
 from megabyte_mm.compression.container import MODEL, SUFFIX, CodingSettings, Container
 from megabyte_mm.compression.exact import is_whole_file
 from megabyte_mm.compression.packing import (

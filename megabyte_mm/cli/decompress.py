@@ -8,7 +8,7 @@ from pathlib import Path, PurePath
 
 from data_adapters import load_class, printable, read_bytes
 from megabyte_mm.checkpoint import Bundle, load_model
-from megabyte_mm.cli.options import check_positive, pick_device
+from megabyte_mm.cli.arguments import check_positive, pick_device
 from megabyte_mm.compression.container import MODEL, CodingSettings, Container, Entry, unpack
 from megabyte_mm.compression.exact import is_whole_file
 from megabyte_mm.compression.packing import execution_of, settings_of, unpack_files, write_content

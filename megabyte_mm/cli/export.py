@@ -10,8 +10,8 @@ import numpy as np
 
 from data_adapters import load_class
 from megabyte_mm.checkpoint import Bundle, load_model
+from megabyte_mm.cli.arguments import pick_device
 from megabyte_mm.cli.files import by_modality, read_files
-from megabyte_mm.cli.options import pick_device
 from megabyte_mm.evaluation.files import common_unit
 from megabyte_mm.evaluation.scoring import bits_per_byte, check_finite, score_streams
 from megabyte_mm.export.card import Card, Scored

@@ -11,7 +11,7 @@ from pathlib import Path
 from data_adapters import ADAPTERS, Adapter, ByteStream, MediaError
 from megabyte_mm.checkpoint import Bundle
 from megabyte_mm.checkpoint.load import condition_of
-from megabyte_mm.cli.options import modality_of, reading
+from megabyte_mm.cli.arguments import modality_of_file, select_modality
 from megabyte_mm.data.files import walk
 
 
@@ -65,10 +65,10 @@ def by_modality(bundle: Bundle, paths: Sequence[str], condition: str | None) -> 
     condition: the modality of all files of a mix; left out, their endings tell. Raises ValueError as `files_to_read`.
     """
     if len(bundle.modalities) == 1 or condition is not None:
-        chosen = modality_of(bundle, paths, condition)
+        chosen = select_modality(bundle, paths, condition)
         return [(chosen, files_to_read(chosen.adapter, paths))]
     files = [path for path in paths if not Path(path).is_dir()]
-    asked = {name: [path for path in files if reading(bundle, path) == name] for name in bundle.modalities}
+    asked = {name: [path for path in files if modality_of_file(bundle, path) == name] for name in bundle.modalities}
     found = []
     for folder in (path for path in paths if Path(path).is_dir()):
         readers = [name for name in bundle.modalities if _readable(bundle.of(name).adapter, folder)]

@@ -21,16 +21,18 @@ from lightning.pytorch.plugins import TorchCheckpointIO
 
 from megabyte_mm.checkpoint import last_beside
 from megabyte_mm.checkpoint.dcp import is_sharded_checkpoint, recover
-from megabyte_mm.cli.options import ExamplesFormatter
+from megabyte_mm.cli.arguments import ExamplesFormatter
+from megabyte_mm.cli.packaged import config_files
 from megabyte_mm.data.module import ByteData
 from megabyte_mm.models import CONFIGS, check_registered
-from megabyte_mm.training.callbacks import RunReport, SampleWriter, Throughput
+from megabyte_mm.training.callbacks import RunReport, Throughput
 from megabyte_mm.training.checkpointing import AtomicCheckpointIO, BestCheckpoint, LastCheckpoint
 from megabyte_mm.training.compatibility import check_agreement
-from megabyte_mm.training.display import RunBar, tidy_output
-from megabyte_mm.training.distributed import check_strategy, register
-from megabyte_mm.training.loggers import loggers
+from megabyte_mm.training.console import StepProgressBar, configure_output
+from megabyte_mm.training.distributed import check_strategy, register_strategies
+from megabyte_mm.training.loggers import make_loggers
 from megabyte_mm.training.module import ByteLM
+from megabyte_mm.training.samples import SampleWriter
 from megabyte_mm.training.signals import GracefulStop, RunInterrupted, raise_on_signal, requeue_job, was_requeued
 from megabyte_mm.training.trainer import TRAINER_DEFAULTS, best_precision, check_writable, keep_freed_memory
 
@@ -89,7 +91,7 @@ class TrainingCLI(LightningCLI):
         if config.precision is None:
             extra["precision"] = best_precision(config.accelerator)
         if config.logger in (None, True):
-            extra["logger"] = loggers(root) if training else False
+            extra["logger"] = make_loggers(root) if training else False
         if config.enable_model_summary is None:
             extra["enable_model_summary"] = False  # RunReport says it in a line
         if config.enable_progress_bar is None:
@@ -106,7 +108,7 @@ class TrainingCLI(LightningCLI):
         callbacks: list[Callback] = list(given) if isinstance(given, list) else [given]
         bar = config.enable_progress_bar or (config.enable_progress_bar is None and sys.stderr.isatty())
         if bar and not any(isinstance(callback, ProgressBar) for callback in callbacks):
-            callbacks.append(RunBar())
+            callbacks.append(StepProgressBar())
         callbacks.append(GracefulStop())
         if not training:
             return callbacks
@@ -156,11 +158,11 @@ def _missing(path: Any) -> NoReturn:
 
 def run(name: str, arguments: Sequence[str], commands: Mapping[str, Any]) -> None:
     """Run fit, validate or test. Raises ValueError for arguments that cannot be used, SystemExit after a signal."""
-    tidy_output()
-    register()
+    configure_output()
+    register_strategies()
     for path in config_files(arguments):
-        refuse_duplicate_keys(path)
-        refuse_unknown_sections(path)
+        check_duplicate_keys(path)
+        check_sections(path)
     try:
         with raise_on_signal():
             _run(name, arguments, commands[name])
@@ -173,7 +175,7 @@ def run(name: str, arguments: Sequence[str], commands: Mapping[str, Any]) -> Non
             requeue_job()
         raise SystemExit(stop.exit_code) from None
     except RuntimeError as error:
-        if not is_lost_peer(error):
+        if not is_peer_failure(error):
             raise
         log.error("another process of this run has ended, and says why")
         raise SystemExit(1) from None
@@ -181,7 +183,7 @@ def run(name: str, arguments: Sequence[str], commands: Mapping[str, Any]) -> Non
         raise SystemExit(130 if isinstance(stop.__context__, KeyboardInterrupt) else stop.code) from None
 
 
-def is_lost_peer(error: RuntimeError) -> bool:
+def is_peer_failure(error: RuntimeError) -> bool:
     """Whether a process could not go on because another one of the run had ended."""
     lost = getattr(torch.distributed, "DistBackendError", ()), getattr(torch.distributed, "DistNetworkError", ())
     return isinstance(error, lost) or "Connection closed by peer" in str(error)
@@ -215,20 +217,12 @@ def _skipped(name: str) -> dict[str, set[str]]:
     return {name: {"model", "datamodule", *loaders}}
 
 
-def config_files(arguments: Sequence[str]) -> list[str]:
-    """The values of --config and -c."""
-    pairs = [argument.split("=", 1) if "=" in argument else [argument, ""] for argument in arguments]
-    following = [*arguments[1:], ""]
-    flags = ("--config", "-c")
-    return [value or after for (flag, value), after in zip(pairs, following, strict=True) if flag in flags]
-
-
 SECTIONS = ("trainer", "model", "data", "samples")
 KEYS = (*SECTIONS, "seed_everything", "checkpoint_minutes", "ckpt_path", "weights_only")
 """What a config may hold at its top."""
 
 
-def refuse_unknown_sections(path: str) -> None:
+def check_sections(path: str) -> None:
     """Raise ValueError where a YAML file holds what the parser would pass over in silence."""
     found = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     if not isinstance(found, dict):
@@ -250,7 +244,7 @@ def explained(report: str) -> str:
     return report
 
 
-def refuse_duplicate_keys(path: str) -> None:
+def check_duplicate_keys(path: str) -> None:
     """Raise ValueError where a YAML file says one thing twice: YAML keeps the last and tells nobody."""
 
     def walk(node: yaml.Node | None) -> None:

@@ -14,9 +14,9 @@ import numpy as np
 from data_adapters import TextAdapter, load_class
 from megabyte_mm.checkpoint import Bundle, load_model
 from megabyte_mm.checkpoint.load import condition_of
+from megabyte_mm.cli.arguments import check_positive, pick_device, select_modality
 from megabyte_mm.cli.files import refuse_other_modality, unique_stems
 from megabyte_mm.cli.live_text import LiveText
-from megabyte_mm.cli.options import check_positive, modality_of, pick_device
 from megabyte_mm.generation import (
     GenerationInterrupted,
     GenerationRequest,
@@ -86,7 +86,7 @@ def generate(
     """
     check_positive(num_samples=num_samples, batch_size=batch_size, length=length, window=window)
     bundle = load_model(checkpoint, pick_device(device), load_class(adapter) if adapter else None)
-    bundle = modality_of(bundle, prefix, condition)
+    bundle = select_modality(bundle, prefix, condition)
     number = condition_of(bundle, condition)
     window = _window(bundle, window)
     starts = _read_prefixes(bundle, prefix, keep, window) if prefix else [_nothing(bundle, keep)]

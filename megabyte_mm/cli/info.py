@@ -13,9 +13,9 @@ from data_adapters import load_class, write_atomically
 from megabyte_mm.checkpoint import load_model
 from megabyte_mm.checkpoint.exported import is_exported
 from megabyte_mm.checkpoint.hub import hub_id
+from megabyte_mm.cli.arguments import check_positive
 from megabyte_mm.cli.config import read_settings
-from megabyte_mm.cli.options import check_positive
-from megabyte_mm.cli.packaged import config_folder, config_path
+from megabyte_mm.cli.packaged import config_folder, find_config
 from megabyte_mm.evaluation.costs import costs_of, table
 from megabyte_mm.models import ByteModel
 
@@ -37,7 +37,7 @@ def info(model: str, batch_size: int | None = None, json: str | None = None, ada
     if _is_model(model):
         empty, default = _from_checkpoint(model, adapter), 1
     else:
-        settings = read_settings(config_path(model, config_folder()))
+        settings = read_settings(find_config(model))
         default = settings.batch_size
         with torch.device("meta"):
             empty = settings.net.build()

@@ -9,8 +9,8 @@ from data_adapters import load_class
 from megabyte_mm.checkpoint import load_model
 from megabyte_mm.checkpoint.exported import is_exported, read_exported
 from megabyte_mm.checkpoint.hub import HubId, check_token, parse_id, upload
+from megabyte_mm.cli.arguments import pick_device
 from megabyte_mm.cli.export import write_export
-from megabyte_mm.cli.options import pick_device
 from megabyte_mm.export.folder import PATTERNS
 
 

@@ -13,8 +13,8 @@ import numpy as np
 
 from data_adapters import Adapter, TextAdapter, load_class, printable, write_atomically
 from megabyte_mm.checkpoint import Bundle, load_model
+from megabyte_mm.cli.arguments import check_output, check_positive, pick_device
 from megabyte_mm.cli.files import MediaFile, Skipped, by_modality, read_files, unique_stems
-from megabyte_mm.cli.options import check_output, check_positive, pick_device
 from megabyte_mm.evaluation.curves import Curves
 from megabyte_mm.evaluation.files import common_unit
 from megabyte_mm.evaluation.heatmaps import heatmap, split

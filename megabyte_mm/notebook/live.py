@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from megabyte_mm.generation.continuation import SHEET
 from megabyte_mm.plots.continuations import picture_rows
 from megabyte_mm.plots.runs import learning_curve
-from megabyte_mm.training.fitting import Progress
+from megabyte_mm.training.progress import TrainingProgress
 from megabyte_mm.training.run_folder import open_run
 
 SHOWN = 3
@@ -24,7 +24,7 @@ SHOWN = 3
 class LiveRun:
     """Draws a run's curve below the cell, and below it what the last validation drew; both are replaced as it goes on.
 
-    To be given to `megabyte_mm.training.fitting.Watch`.
+    To be given to `megabyte_mm.training.ProgressCallback`.
     """
 
     def __init__(self) -> None:
@@ -34,7 +34,7 @@ class LiveRun:
         self._begun = False
         self._drawn: list[Path] = []
 
-    def __call__(self, progress: Progress) -> None:
+    def __call__(self, progress: TrainingProgress) -> None:
         """Draw anew what has changed."""
         from IPython.display import HTML, Image
 

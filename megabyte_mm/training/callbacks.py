@@ -6,26 +6,16 @@ import logging
 import os
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
-from data_adapters import Adapter, AudioAdapter, ByteStream, ImageAdapter, MediaError, TextAdapter
 from megabyte_mm.checkpoint.provenance import data_name
 from megabyte_mm.data.dataset import Batch
 from megabyte_mm.data.records import Records
-from megabyte_mm.data.sources import OpenSource
-from megabyte_mm.generation import GenerationRequest, SamplingParams, generate_batch
-from megabyte_mm.generation.continuation import Continuations, picture_sheet, write_continuations
-from megabyte_mm.models import ByteModel
 from megabyte_mm.training.checkpointing import BestCheckpoint
-from megabyte_mm.training.display import step_of
-from megabyte_mm.training.distributed import whole
+from megabyte_mm.training.console import format_step
 from megabyte_mm.training.module import ByteLM
 
 log = logging.getLogger(__name__)
@@ -133,7 +123,7 @@ class RunReport(Callback):
         told = [f"{name} {figures[name]:.4f}" for name in shown if name in figures]
         if "train/bytes_per_s" in figures:
             told.append(f"{figures['train/bytes_per_s'] / 1e3:.1f} kB/s")
-        log.info("step %s: %s", step_of(trainer), ", ".join(told))
+        log.info("step %s: %s", format_step(trainer), ", ".join(told))
 
     @rank_zero_only
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -153,97 +143,3 @@ def count_bytes(sources: Sequence[Records]) -> str:
     """How much data there is, for people."""
     count = sum(int(records.lengths.sum()) for records in sources)
     return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:.1f} kB"
-
-
-class SampleWriter(Callback):
-    """Continues a few validation windows at every validation, as real files in the log folder and in TensorBoard.
-
-    Args:
-        count: Windows that are continued; 0 turns it off.
-        keep: The share of each window that is given as prefix.
-        length: Most bytes drawn for each; streams of fixed size are always drawn to their end.
-        temperature: Divides the logits in drawing.
-        top_k: Draw among the k likeliest bytes only.
-        top_p: Draw among the likeliest bytes that together hold this probability.
-    """
-
-    def __init__(
-        self,
-        count: int = 4,
-        keep: float = 0.5,
-        length: int = 1024,
-        temperature: float = 1.0,
-        top_k: int | None = None,
-        top_p: float | None = None,
-    ) -> None:
-        if count < 0 or not 0.0 <= keep <= 1.0 or length < 1:
-            raise ValueError(f"samples.count {count}, keep {keep}, length {length}: need 0 or more, 0 to 1, 1 or more")
-        SamplingParams(temperature, top_k, top_p)  # checks them before training begins
-        self.count, self.keep, self.length = count, keep, length
-        self.temperature, self.top_k, self.top_p = temperature, top_k, top_p
-
-    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draw and write. Only training validates over and over: elsewhere nothing is drawn."""
-        if trainer.state.fn != "fit" or trainer.sanity_checking or not self.count:
-            return
-        log_dir = trainer.log_dir or trainer.default_root_dir  # rank 0 tells it to the others: all must ask
-        assert isinstance(pl_module, ByteLM)
-        model = whole(pl_module.model, trainer.is_global_zero, pl_module.device)
-        if model is not None:
-            folder = Path(log_dir) / "samples" / f"step-{trainer.global_step:07d}"
-            try:
-                self._write(folder, trainer, model)
-            except (MediaError, OSError) as error:  # a full disk is no reason to stop training
-                log.warning("%s: no samples: %s", os.path.relpath(folder), error)
-
-    def _write(self, folder: Path, trainer: Trainer, model: ByteModel) -> None:
-        data = trainer.datamodule  # type: ignore[attr-defined] # set by a connector
-        for source, records in zip(data.sources, data.records("val"), strict=True):
-            made = self._continuations(source, records, data.window, model)
-            write_continuations(folder / source.name, source.adapter, made)
-            for logger in trainer.loggers:
-                if isinstance(logger, TensorBoardLogger):
-                    for item in made:
-                        tag = f"{source.name}/{item.stem}".strip("/")
-                        _show(logger.experiment, tag, source.adapter, item, trainer.global_step)
-
-    def _continuations(
-        self, source: OpenSource, records: Records, window: int, model: ByteModel
-    ) -> list[Continuations]:
-        adapter, unit = source.adapter, source.unit
-        filled = np.flatnonzero(records.lengths)
-        count = min(self.count, len(filled))
-        # Spread over the files, which may lie sorted by class.
-        chosen = filled[np.arange(count) * len(filled) // count]
-        requests, originals, formats = [], [], []
-        for record in chosen.tolist():
-            whole = records.read(record, 0, window)
-            cut = adapter.cut(whole, round(self.keep * len(whole)))
-            prefix = whole[: cut - cut % unit]
-            length = len(whole) - len(prefix) if adapter.single_window else -(-self.length // unit) * unit
-            requests.append(GenerationRequest(prefix, length, condition=int(records.conditions[record])))
-            originals.append(whole)
-            formats.append(records.stream(record).format)
-        sampling = SamplingParams(
-            self.temperature, self.top_k, self.top_p, allow_end=any(adapter.length_in(f) is None for f in formats)
-        )
-        drawn = generate_batch(model, requests, sampling)
-        parts = zip(requests, originals, formats, drawn, strict=True)
-        return [
-            Continuations(f"val-{number:02d}", format, request.prefix, streams, original)
-            for number, (request, original, format, streams) in enumerate(parts)
-        ]
-
-
-def _show(board: Any, tag: str, adapter: Adapter, item: Continuations, step: int) -> None:
-    """Put the first continuation where TensorBoard can show it."""
-    stream = ByteStream(item.drawn[0], item.format)
-    if isinstance(adapter, ImageAdapter):
-        board.add_image(tag, np.asarray(picture_sheet(adapter, [item])), step, dataformats="HWC")
-    elif isinstance(adapter, AudioAdapter):
-        loudness = adapter.frames(stream).mean(axis=1) / 2**15
-        board.add_audio(tag, torch.from_numpy(loudness)[None], step, int(item.format["rate"]))
-    elif isinstance(adapter, TextAdapter):
-        board.add_text(
-            tag, f"```\n{adapter.show(item.prefix)}|{adapter.show(stream.data[len(item.prefix) :])}\n```", step
-        )

@@ -23,7 +23,7 @@ from megabyte_mm.training.signals import RunInterrupted
 log = logging.getLogger(__name__)
 
 
-class KeptCheckpoint(ModelCheckpoint):
+class RunCheckpoint(ModelCheckpoint):
     """A checkpoint of a fixed name. Where it cannot be written, the former one stays, and the run hears of it.
 
     It holds Lightning's counters as they were after the last update or the validation that followed it, whenever it is
@@ -46,7 +46,7 @@ class KeptCheckpoint(ModelCheckpoint):
         return type(self).__name__
 
     @rank_zero_only
-    def tell_failure(self, again: str) -> None:
+    def warn_failure(self, again: str) -> None:
         """Say that training goes on without it. again: when it is tried again."""
         log.warning("%s; training goes on, and it is tried again %s", self.failure, again)
 
@@ -65,7 +65,7 @@ class KeptCheckpoint(ModelCheckpoint):
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """From here on, resuming begins with this validation."""
         if self._take(trainer):
-            validate_first(self._counters)
+            mark_validation_pending(self._counters)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """From here on, it does not."""
@@ -99,7 +99,7 @@ class KeptCheckpoint(ModelCheckpoint):
             self._last_global_step_saved = saved
 
 
-class BestCheckpoint(KeptCheckpoint):
+class BestCheckpoint(RunCheckpoint):
     """Keeps best.ckpt, the lowest val/bpb so far. After a resume it goes on from the best.ckpt in its own folder."""
 
     def __init__(self, folder: Path) -> None:
@@ -130,7 +130,7 @@ class BestCheckpoint(KeptCheckpoint):
             raise
         if self.failure is not None:
             self._go_back_to(before)
-            self.tell_failure("when a validation is better than the one that it holds")
+            self.warn_failure("when a validation is better than the one that it holds")
 
     def _go_back_to(self, score: float | None) -> None:
         """Compare later validations with what best.ckpt holds."""
@@ -143,7 +143,7 @@ class BestCheckpoint(KeptCheckpoint):
             self.kth_best_model_path, self.kth_value = path, held
 
 
-class LastCheckpoint(KeptCheckpoint):
+class LastCheckpoint(RunCheckpoint):
     """Keeps last.ckpt: every few minutes of training, at the end, and when GracefulStop ends the run.
 
     It is not written between an update and its validation: Lightning resumes from there without validating.
@@ -172,7 +172,7 @@ class LastCheckpoint(KeptCheckpoint):
             self.failure = None
             ModelCheckpoint.on_train_batch_end(self, trainer, pl_module, None, batch, batch_idx)
             if self.failure is not None:
-                self.tell_failure("after the next interval")
+                self.warn_failure("after the next interval")
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save what came after the last interval. Raises OSError where that fails."""
@@ -199,7 +199,7 @@ class LastCheckpoint(KeptCheckpoint):
             raise OSError(self.failure)
 
 
-def validate_first(loops: dict[str, Any]) -> None:
+def mark_validation_pending(loops: dict[str, Any]) -> None:
     """Let the counters of the fit loop say that a validation was begun and not ended, which Lightning then repeats."""
     progress = loops["epoch_loop.val_loop.batch_progress"]
     done = progress["total"]["completed"]

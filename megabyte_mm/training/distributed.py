@@ -43,7 +43,7 @@ IN_CHUNKS = "local_stack"
 to no block: as units of their own they would be gathered for each chunk, and once more for each chunk's gradients."""
 
 
-def shard(model: ByteModel, mesh: DeviceMesh) -> None:
+def shard_model(model: ByteModel, mesh: DeviceMesh) -> None:
     """Cut the weights over the devices of a mesh: each block is gathered when it runs, the rest for the whole step."""
     for name, part in model.named_modules():
         if isinstance(part, Stack) and name != IN_CHUNKS:
@@ -54,17 +54,17 @@ def shard(model: ByteModel, mesh: DeviceMesh) -> None:
         register_fsdp_forward_method(model, method)
 
 
-def has_sharded_weights(model: ByteModel) -> bool:
+def is_sharded_model(model: ByteModel) -> bool:
     """Whether its weights are cut over devices."""
     return isinstance(model, FSDPModule)
 
 
-def whole(model: ByteModel, first: bool, device: torch.device) -> ByteModel | None:
+def gather_model(model: ByteModel, first: bool, device: torch.device) -> ByteModel | None:
     """The model with all its weights on the `first` device, a copy where they are cut; None on the others.
 
     All devices must ask.
     """
-    if not has_sharded_weights(model):
+    if not is_sharded_model(model):
         return model if first else None
     weights = get_model_state_dict(model, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
     if not first:
@@ -75,7 +75,7 @@ def whole(model: ByteModel, first: bool, device: torch.device) -> ByteModel | No
     return copy
 
 
-class FullySharded(ModelParallelStrategy):
+class FSDP2Strategy(ModelParallelStrategy):
     """FSDP2 over all devices of all machines: each keeps its part of weights, gradients and moments.
 
     Args:
@@ -201,12 +201,12 @@ def _named(saved: Mapping[str, Any], groups: list[dict[str, Any]]) -> dict[str, 
     return {name: saved["state"][number] for number, name in zip(numbers, names, strict=True)}
 
 
-def register() -> None:
+def register_strategies() -> None:
     """Make fsdp2 and fsdp2_sharded known to `--trainer.strategy`."""
     if "fsdp2" not in StrategyRegistry:
-        StrategyRegistry.register("fsdp2", FullySharded, "FSDP2, with checkpoints of one file")
+        StrategyRegistry.register("fsdp2", FSDP2Strategy, "FSDP2, with checkpoints of one file")
         StrategyRegistry.register(
-            "fsdp2_sharded", FullySharded, "FSDP2, with checkpoints that are folders", sharded_checkpoints=True
+            "fsdp2_sharded", FSDP2Strategy, "FSDP2, with checkpoints that are folders", sharded_checkpoints=True
         )
 
 

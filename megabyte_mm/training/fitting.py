@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 
@@ -14,63 +12,11 @@ from megabyte_mm.checkpoint.dcp import remove
 from megabyte_mm.data.module import ByteData
 from megabyte_mm.training.callbacks import Throughput
 from megabyte_mm.training.checkpointing import AtomicCheckpointIO, BestCheckpoint, LastCheckpoint
-from megabyte_mm.training.display import tidy_output
-from megabyte_mm.training.loggers import loggers
+from megabyte_mm.training.console import configure_output
+from megabyte_mm.training.loggers import make_loggers
 from megabyte_mm.training.module import ByteLM
 from megabyte_mm.training.signals import GracefulStop, RunInterrupted
 from megabyte_mm.training.trainer import TRAINER_DEFAULTS, best_precision, check_writable
-
-Curve = list[tuple[int, float]]
-"""Steps and bits per byte."""
-
-
-@dataclass
-class Progress:
-    """How far a run is. samples: the files that its last validation drew; none without a SampleWriter."""
-
-    steps: int
-    train: Curve = field(default_factory=list)
-    val: Curve = field(default_factory=list)
-    samples: list[Path] = field(default_factory=list)
-
-
-class Watch(Callback):
-    """Tells a function how far the run is, every so many steps and after each validation.
-
-    show: is given the one Progress that the run goes on filling. It is called between steps, which wait for it.
-    """
-
-    def __init__(self, show: Callable[[Progress], object], every: int = 10) -> None:
-        if every < 1:
-            raise ValueError(f"every is {every}; it must be at least 1")
-        self._show, self._every = show, every
-        self.progress = Progress(0)
-        self._last = 0
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin anew."""
-        self.progress, self._last = Progress(int(trainer.max_steps)), trainer.global_step
-
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Tell the bits per byte of the step, if its turn has come."""
-        step = trainer.global_step
-        if step != self._last and step % self._every == 0 and "train/bpb" in trainer.callback_metrics:
-            self.progress.train.append((step, float(trainer.callback_metrics["train/bpb"])))
-            self._show(self.progress)
-        self._last = step
-
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Tell the bits per byte of the validation, and where its samples lie."""
-        if trainer.sanity_checking:
-            return
-        step = trainer.global_step
-        self.progress.val.append((step, float(trainer.callback_metrics["val/bpb"])))
-        drawn = Path(trainer.log_dir or trainer.default_root_dir, "samples", f"step-{step:07d}")
-        self.progress.samples = sorted(path for path in drawn.rglob("*") if path.is_file())
-        self._show(self.progress)
-
 
 log = logging.getLogger(__name__)
 
@@ -96,7 +42,7 @@ def fit(
     """
     folder = Path(folder)
     best, last = folder / "best.ckpt", folder / "last.ckpt"
-    tidy_output()
+    configure_output()
     check_writable(folder)
     seed_everything(seed)
     try:
@@ -126,7 +72,7 @@ def _trainer(folder: Path, steps: int, val_every: int, callbacks: Sequence[Callb
         "val_check_interval": val_every,
         "log_every_n_steps": min(TRAINER_DEFAULTS["log_every_n_steps"], val_every),
         "precision": best_precision("auto"),
-        "logger": loggers(folder),
+        "logger": make_loggers(folder),
         "enable_progress_bar": False,
         "enable_model_summary": False,
     }

@@ -17,10 +17,10 @@ from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 log = logging.getLogger(__name__)
 
 
-def loggers(root: Path) -> list[CSVLogger | TensorBoardLogger]:
+def make_loggers(root: Path) -> list[CSVLogger | TensorBoardLogger]:
     """CSV and TensorBoard logs in one new folder logs/version_N: a resumed run keeps what was logged before."""
-    csv_logger = CSVLog(root, name="logs")
-    return [csv_logger, TensorBoardLog(root, name="logs", version=csv_logger.version)]
+    csv_logger = DurableCSVLogger(root, name="logs")
+    return [csv_logger, DurableTensorBoardLogger(root, name="logs", version=csv_logger.version)]
 
 
 class MetricsFile(ExperimentWriter):
@@ -50,7 +50,7 @@ class MetricsFile(ExperimentWriter):
         self.failure = failure
 
 
-class CSVLog(CSVLogger):
+class DurableCSVLogger(CSVLogger):
     """Lightning's, with a MetricsFile."""
 
     @property
@@ -68,18 +68,18 @@ class CSVLog(CSVLogger):
             raise OSError(self._experiment.failure)
 
 
-class TensorBoardLog(TensorBoardLogger):
+class DurableTensorBoardLogger(TensorBoardLogger):
     """Lightning's, but for a disk that is full: it ends there, since its writer does, and metrics.csv has it all."""
 
     _ended = False
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Log, unless the log has ended."""
-        self._attempt(lambda: super(TensorBoardLog, self).log_metrics(metrics, step))
+        self._attempt(lambda: super(DurableTensorBoardLogger, self).log_metrics(metrics, step))
 
     def log_hyperparams(self, *arguments: Any, **named: Any) -> None:
         """The same."""
-        self._attempt(lambda: super(TensorBoardLog, self).log_hyperparams(*arguments, **named))
+        self._attempt(lambda: super(DurableTensorBoardLogger, self).log_hyperparams(*arguments, **named))
 
     def save(self) -> None:
         """Write what was logged."""
@@ -87,7 +87,7 @@ class TensorBoardLog(TensorBoardLogger):
 
     def finalize(self, status: str) -> None:
         """Write what was logged, and close."""
-        self._attempt(lambda: super(TensorBoardLog, self).finalize(status))
+        self._attempt(lambda: super(DurableTensorBoardLogger, self).finalize(status))
 
     def _attempt(self, write: Callable[[], None]) -> None:
         if self._ended:

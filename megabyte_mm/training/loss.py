@@ -11,7 +11,7 @@ from torch import Tensor
 from megabyte_mm.metrics import Totals
 
 
-class UpdateTotals:
+class AccumulatedLoss:
     """Adds up nats, symbols and bytes over the devices, and over the batches whose gradients are accumulated.
 
     Devices differ in how many of their symbols count, and so do batches, where files end inside windows. The mean of

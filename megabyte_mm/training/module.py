@@ -28,15 +28,15 @@ from megabyte_mm.evaluation.methods import Method, check_method, is_sliding, met
 from megabyte_mm.metrics import BitsPerByte, totals
 from megabyte_mm.models import ByteModel, CompileMode, MegabyteConfig, ModelConfig, config_of
 from megabyte_mm.training.compatibility import check_resumable, check_weights
-from megabyte_mm.training.distributed import FullySharded, check_strategy, shard
-from megabyte_mm.training.loss import UpdateTotals
+from megabyte_mm.training.distributed import FSDP2Strategy, check_strategy, shard_model
+from megabyte_mm.training.loss import AccumulatedLoss
 from megabyte_mm.training.optim import (
     OptimizerConfig,
     adamw,
+    apply_current_lr,
+    apply_current_settings,
     lr_factor,
     parameter_groups,
-    set_present_rate,
-    use_present_settings,
 )
 
 _OF = "of "
@@ -92,7 +92,7 @@ class ByteLM(LightningModule):
         if self.compile_mode is not None and stage == "fit":
             check_compiler(self.trainer.strategy.root_device)
             check_graphs(self.compile_mode, self.trainer.accumulate_grad_batches)
-            if isinstance(self.trainer.strategy, FullySharded):
+            if isinstance(self.trainer.strategy, FSDP2Strategy):
                 raise ValueError(
                     f"model.compile_mode {self.compile_mode} does not work with fsdp2: leave one of them out"
                 )
@@ -112,8 +112,8 @@ class ByteLM(LightningModule):
             check_method(self.method, self.model, data.unit)
         except ValueError as error:
             raise ValueError(f"model.method {self.method}: {error}") from error
-        if isinstance(self.trainer.strategy, FullySharded):
-            shard(self.model, self.trainer.strategy.device_mesh["data_parallel"])
+        if isinstance(self.trainer.strategy, FSDP2Strategy):
+            shard_model(self.model, self.trainer.strategy.device_mesh["data_parallel"])
 
     def on_train_start(self) -> None:
         """Note the run's seed and its memory, compile, and set the learning rate where the run resumes."""
@@ -124,10 +124,10 @@ class ByteLM(LightningModule):
             self.model.checkpoint_blocks()
         self._seed = torch.initial_seed()
         trainer = self.trainer
-        self._update = UpdateTotals(trainer.strategy, trainer.world_size, trainer.accumulate_grad_batches)
+        self._update = AccumulatedLoss(trainer.strategy, trainer.world_size, trainer.accumulate_grad_batches)
         for config in self.trainer.lr_scheduler_configs:
             assert isinstance(config.scheduler, LambdaLR)
-            set_present_rate(config.scheduler)
+            apply_current_lr(config.scheduler)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Look at the clock, which the learning rate may follow, and seed dropout by (seed, batch, rank) alone.
@@ -226,11 +226,11 @@ class ByteLM(LightningModule):
             self._check(checkpoint)
         except ValueError as error:
             raise ValueError(f"{self.trainer.ckpt_path}: a damaged checkpoint: {error}") from error
-        use_present_settings(checkpoint, self.optimizer)
+        apply_current_settings(checkpoint, self.optimizer)
 
     def _check(self, checkpoint: dict[str, Any]) -> None:
         strategy = self.trainer.strategy
-        in_shards = isinstance(strategy, FullySharded) and strategy.reads_shards
+        in_shards = isinstance(strategy, FSDP2Strategy) and strategy.reads_shards
         weights = None if in_shards else self.state_dict()
         if self.trainer.state.fn == TrainerFn.FITTING:
             check_resumable(checkpoint, self.trainer, parameter_groups(self.model), weights)

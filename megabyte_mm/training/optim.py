@@ -88,7 +88,7 @@ def lr_factor(
     return factor
 
 
-def use_present_settings(checkpoint: dict[str, Any], config: OptimizerConfig) -> None:
+def apply_current_settings(checkpoint: dict[str, Any], config: OptimizerConfig) -> None:
     """Let the settings of this run win over those of a checkpoint that it goes on from; moments and counts stay."""
     for optimizer in checkpoint.get("optimizer_states", []):
         decayed, undecayed = optimizer["param_groups"]
@@ -98,7 +98,7 @@ def use_present_settings(checkpoint: dict[str, Any], config: OptimizerConfig) ->
         scheduler["base_lrs"] = [config.lr for _ in scheduler["base_lrs"]]
 
 
-def set_present_rate(schedule: LambdaLR) -> None:
+def apply_current_lr(schedule: LambdaLR) -> None:
     """Give the next update the learning rate that the schedule says, not the one that a checkpoint was written with."""
     for group, peak, factor in zip(
         schedule.optimizer.param_groups, schedule.base_lrs, schedule.lr_lambdas, strict=True

@@ -91,13 +91,13 @@ def _rows(path: Path) -> Iterator[tuple[int, str, float]]:
             raise ValueError(f"{path}: line {line} is not of a metrics.csv") from error
 
 
-def best(points: Points) -> tuple[int, float] | None:
+def best_point(points: Points) -> tuple[int, float] | None:
     """The point of the lowest value, the first of several; None where there is none."""
     return min(points, key=lambda point: point[1], default=None)
 
 
-def spread(count: int, limit: int) -> list[int]:
-    """At most `limit` of the numbers 0 to count - 1, evenly spread, the first and the last among them."""
+def evenly_spaced(count: int, limit: int) -> list[int]:
+    """At most `limit` of the numbers 0 to count - 1, evenly spaced, the first and the last among them."""
     if count <= limit:
         return list(range(count))
     if limit == 1:
@@ -105,7 +105,7 @@ def spread(count: int, limit: int) -> list[int]:
     return [round(index * (count - 1) / (limit - 1)) for index in range(limit)]
 
 
-def common_start(files: Sequence[bytes]) -> int:
+def common_prefix_length(files: Sequence[bytes]) -> int:
     """How many bytes all of several files begin with alike; 0 for fewer than two."""
     if len(files) < 2:
         return 0

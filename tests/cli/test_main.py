@@ -13,9 +13,8 @@ from PIL import Image
 
 from data_adapters import ImageAdapter, TextAdapter
 from megabyte_mm.cli import main as cli
-from megabyte_mm.cli.main import OURS, TRAINING, find_config, find_function, main, with_packaged_configs
-
-COMMANDS = TRAINING | OURS
+from megabyte_mm.cli.main import COMMANDS, OWN_COMMANDS, find_function, main
+from megabyte_mm.cli.packaged import find_config, with_config_paths
 
 
 @pytest.fixture(autouse=True)
@@ -52,7 +51,7 @@ def test_every_command_has_help_with_its_examples(name, capsys):
     assert out.rstrip().endswith(f"examples:\n  {COMMANDS[name].example}")
 
 
-@pytest.mark.parametrize("name", OURS)
+@pytest.mark.parametrize("name", OWN_COMMANDS)
 def test_every_argument_is_explained(name):
     function = find_function(name)
     helps = cli._argument_helps(function)
@@ -266,7 +265,7 @@ def packaged(tmp_path, monkeypatch) -> Path:
     (folder / "paper").mkdir(parents=True)
     for name in ("image.yaml", "paper/image_1.3b.yaml"):
         (folder / name).touch()
-    monkeypatch.setattr(cli, "config_folder", lambda: folder)
+    monkeypatch.setattr("megabyte_mm.cli.packaged.config_folder", lambda: folder)
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     return folder
@@ -292,7 +291,7 @@ def test_a_file_of_ones_own_goes_first(packaged, name):
 @pytest.mark.parametrize("name", ["imag", "", "image.yml", "configs"])
 def test_an_unknown_config_is_answered_with_those_there_are(packaged, name):
     with pytest.raises(ValueError, match=rf"--config {name}: no such file.*there are image, paper/image_1\.3b$"):
-        find_config(name)
+        find_config(name, "--config")
 
 
 def test_every_config_on_the_command_line_is_looked_up(packaged):
@@ -300,8 +299,8 @@ def test_every_config_on_the_command_line_is_looked_up(packaged):
     image = str(packaged / "image.yaml")
     given = ["--config", "image", "--config=my.yaml", "-c", "image", "--data.path", "image", "--config=image"]
     expected = ["--config", image, "--config=my.yaml", "-c", image, "--data.path", "image", f"--config={image}"]
-    assert with_packaged_configs(given) == expected
-    assert with_packaged_configs(["--config"]) == ["--config"]
+    assert with_config_paths(given) == expected
+    assert with_config_paths(["--config"]) == ["--config"]
 
 
 def test_the_checkouts_own_configs_are_there():

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import data_adapters
-from megabyte_mm.cli.main import OURS, TRAINING
+from megabyte_mm.cli.main import COMMANDS, TRAINING_COMMANDS
 from megabyte_mm.data.sources import Source
 from megabyte_mm.models import CONFIGS, BlockConfig, StackConfig
 
@@ -86,7 +86,7 @@ def shortened(arguments):
         return [*arguments, "--length", "48", "--device", "cpu"]
     if name == "report":
         return [*arguments, "--files", "4", "--megabytes", "0.01", "--device", "cpu"]
-    if name not in TRAINING:
+    if name not in TRAINING_COMMANDS:
         return arguments
     steps = {"--trainer.max_steps": "4" if "last" in arguments else "2"}
     return [*arguments, *(word for option in (TINY | steps).items() for word in option)]
@@ -224,7 +224,7 @@ def known_options(tmp_path_factory):
     """The options of every command and of the benchmarks, and of every adapter as settings of data.adapter."""
     folder = tmp_path_factory.mktemp("help")
     scripts = [str(ROOT / "benchmarks" / name) for name in ("run", "train_step", "decode", "compare", "kills")]
-    found = set(re.findall(r"--[\w.-]+", run("-c", EVERY_HELP, *TRAINING, *OURS, *scripts, folder=folder)))
+    found = set(re.findall(r"--[\w.-]+", run("-c", EVERY_HELP, *COMMANDS, *scripts, folder=folder)))
     for adapter in data_adapters.ADAPTERS.values():
         found |= {f"--data.adapter.{name}" for name in inspect.signature(adapter).parameters}
     for config in CONFIGS.values():
@@ -243,8 +243,8 @@ def test_every_command_and_option_mentioned_exists(document, known_options):
     # NAME stands for a name of the reader's choice.
     options = {option.rstrip(".") for option in re.findall(r"(?<![\w-])--[a-z][\w.]*", shown) if "NAME" not in option}
     assert options <= known_options, f"{document.name} names {sorted(options - known_options)}"
-    named = set(re.findall(rf"(?<![\w/]){PROGRAM} ([a-z]\w*)", shown))
-    assert named <= set(TRAINING | OURS), f"{document.name} names {sorted(named - set(TRAINING | OURS))}"
+    named = set(re.findall(rf"(?<![\w/]){PROGRAM} ([a-z][\w-]*)", shown))
+    assert named <= set(COMMANDS), f"{document.name} names {sorted(named - set(COMMANDS))}"
 
 
 def test_every_knob_in_the_training_guide_exists(known_options):

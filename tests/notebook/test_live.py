@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from megabyte_mm.notebook.live import LiveRun, sheets_over_time, shown_files
-from megabyte_mm.training.fitting import Progress
+from megabyte_mm.training.progress import TrainingProgress
 
 
 class Handle:
@@ -34,7 +34,7 @@ def handles(monkeypatch):
 
 
 def test_the_curve_is_drawn_each_time_and_samples_when_there_are_new_ones(handles, tmp_path):
-    live, progress = LiveRun(), Progress(100)
+    live, progress = LiveRun(), TrainingProgress(100)
     curve, samples = handles
     live(progress)
     progress.train.append((10, 5.0))

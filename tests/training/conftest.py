@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from megabyte_mm.cli.main import main
-from megabyte_mm.training.display import LOGGERS
+from megabyte_mm.training.console import LOGGERS
 
 Fit = Callable[..., int]
 

@@ -9,8 +9,9 @@ import torch
 from megabyte_mm import MegabyteConfig, StackConfig, load_model
 from megabyte_mm.data.module import ByteData
 from megabyte_mm.training import ByteLM, OptimizerConfig
-from megabyte_mm.training.callbacks import SampleWriter
-from megabyte_mm.training.fitting import Watch, fit
+from megabyte_mm.training.fitting import fit
+from megabyte_mm.training.progress import ProgressCallback
+from megabyte_mm.training.samples import SampleWriter
 from megabyte_mm.training.trainer import best_precision
 
 
@@ -58,7 +59,7 @@ def test_a_watcher_hears_of_steps_and_validations_and_where_the_samples_lie(trai
     def show(progress):
         heard.append((progress.steps, len(progress.train), len(progress.val), len(progress.samples)))
 
-    watch = Watch(show, every=3)
+    watch = ProgressCallback(show, every=3)
     train(tmp_path / "run", steps=8, val_every=4, callbacks=[SampleWriter(count=1, length=4), watch])
     assert heard == [(8, 1, 0, 0), (8, 1, 1, 1), (8, 2, 1, 1), (8, 2, 2, 1)]
     assert [step for step, _ in watch.progress.train] == [3, 6]
@@ -67,13 +68,13 @@ def test_a_watcher_hears_of_steps_and_validations_and_where_the_samples_lie(trai
     (sample,) = watch.progress.samples
     assert sample.parent.name == "step-0000008"
     with pytest.raises(ValueError, match="every is 0; it must be at least 1"):
-        Watch(show, every=0)
+        ProgressCallback(show, every=0)
 
 
 def test_an_interrupt_ends_the_run_after_the_step_and_leaves_what_was_learned(train, tmp_path):
     folder = tmp_path / "run"
     train(folder, steps=1)
-    stop = Watch(lambda progress: signal.raise_signal(signal.SIGINT), every=2)
+    stop = ProgressCallback(lambda progress: signal.raise_signal(signal.SIGINT), every=2)
     last = train(folder, steps=100, callbacks=[stop])
     assert last == folder / "last.ckpt"
     assert torch.load(last, weights_only=True)["global_step"] == 2

@@ -2,7 +2,7 @@
 
 import pytest
 
-from megabyte_mm.training.run_folder import best, common_start, open_run, read_metrics, spread
+from megabyte_mm.training.run_folder import best_point, common_prefix_length, evenly_spaced, open_run, read_metrics
 
 FIRST = """epoch,step,train/bpb,val/bpb,train/bytes
 0,9,7.5,,1000
@@ -29,8 +29,8 @@ def test_each_metric_keeps_its_own_rows_by_updates_done_and_what_is_not_finite_i
     metrics = read_metrics(open_run(tmp_path))
     assert metrics["train/bpb"] == ((10, 7.5), (20, 5.25), (40, 4.5))
     assert metrics["val/bpb"] == ((20, 5.5), (40, 6.0))
-    assert best(metrics["val/bpb"]) == (20, 5.5)
-    assert best(()) is None
+    assert best_point(metrics["val/bpb"]) == (20, 5.5)
+    assert best_point(()) is None
 
 
 def test_a_later_start_takes_the_place_of_what_came_after_its_checkpoint(tmp_path):
@@ -77,10 +77,10 @@ def test_what_is_no_run_is_named(tmp_path):
 
 
 def test_a_selection_is_even_and_has_both_ends():
-    assert spread(3, 6) == [0, 1, 2]
-    assert spread(101, 6) == [0, 20, 40, 60, 80, 100]
-    assert spread(5, 1) == [4]
-    assert spread(0, 6) == []
+    assert evenly_spaced(3, 6) == [0, 1, 2]
+    assert evenly_spaced(101, 6) == [0, 20, 40, 60, 80, 100]
+    assert evenly_spaced(5, 1) == [4]
+    assert evenly_spaced(0, 6) == []
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_a_selection_is_even_and_has_both_ends():
     ],
 )
 def test_what_several_files_begin_with(files, expected):
-    assert common_start(files) == expected
+    assert common_prefix_length(files) == expected
 
 
 @pytest.mark.parametrize("row", ["ten,5.0", "9,five", '9,"' + "5" * 2**18])

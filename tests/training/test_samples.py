@@ -6,7 +6,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 
 from data_adapters import AudioAdapter, ByteStream
-from megabyte_mm.training.callbacks import SampleWriter
+from megabyte_mm.training.samples import SampleWriter
 
 
 def write_pictures(folder):

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from data_adapters import ADAPTERS, Adapter, MediaError, printable, write_atomically
 from megabyte_mm.checkpoint import Bundle, load_model
+from megabyte_mm.cli.arguments import check_output, check_positive, pick_device
 from megabyte_mm.cli.config import read_data, read_said, read_sources
-from megabyte_mm.cli.options import check_output, check_positive, pick_device
 from megabyte_mm.cli.report.run_page import Metrics, facts, kind_of, plots, samples
 from megabyte_mm.evaluation.methods import METHODS, Method
 from megabyte_mm.plots.html_elements import Budget, element

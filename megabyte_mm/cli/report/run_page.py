@@ -10,7 +10,7 @@ from megabyte_mm.checkpoint import Bundle
 from megabyte_mm.generation.continuation import SHEET
 from megabyte_mm.plots.html_elements import PICTURES, SOUNDS, Budget, element
 from megabyte_mm.plots.report_page import Plot, Samples, Shown
-from megabyte_mm.training.run_folder import Points, Run, best, common_start, spread
+from megabyte_mm.training.run_folder import Points, Run, best_point, common_prefix_length, evenly_spaced
 
 Metrics = Mapping[str, Points]
 
@@ -22,7 +22,7 @@ PART = "val/bpb/"
 def facts(run: Run, metrics: Metrics, bundle: Bundle | None, data_path: str) -> list[tuple[str, str]]:
     """What the page begins with, as name and value; what is not known is left out."""
     told: dict[str, str] = {}
-    if lowest := best(metrics.get("val/bpb", ())):
+    if lowest := best_point(metrics.get("val/bpb", ())):
         told |= {"best val/bpb": f"{lowest[1]:.4f}", "reached at update": f"{lowest[0]:,}"}
     if metrics:
         told["updates"] = f"{max(points[-1][0] for points in metrics.values()):,}"
@@ -70,7 +70,7 @@ def plots(metrics: Metrics) -> list[Plot]:
 def samples(run: Run, metrics: Metrics, budget: Budget) -> tuple[list[Samples], list[str]]:
     """The samples of an even selection of validations, and what a reader should know of them."""
     steps = list(run.samples)
-    chosen = [steps[index] for index in spread(len(steps), STEPS)]
+    chosen = [steps[index] for index in evenly_spaced(len(steps), STEPS)]
     if not chosen:
         return [], []
     val = dict(metrics.get("val/bpb", ()))
@@ -112,7 +112,7 @@ def _given(groups: Sequence[Sequence[Path]]) -> dict[str, int]:
     versions: dict[str, list[bytes]] = {}
     for path in (path for files in groups for path in files if _kind(path) == "text"):
         versions.setdefault(_key(path), []).append(path.read_bytes())
-    return {key: common_start(its) for key, its in versions.items()}
+    return {key: common_prefix_length(its) for key, its in versions.items()}
 
 
 def _key(path: Path) -> str:

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from data_adapters import TextAdapter
-from megabyte_mm.cli.fit import is_lost_peer
-from megabyte_mm.training.callbacks import SampleWriter
+from megabyte_mm.cli.fit import is_peer_failure
+from megabyte_mm.training.samples import SampleWriter
 from tests.training.conftest import same, weights
 from tests.training.resilience.test_interrupting import Events
 
@@ -142,6 +142,6 @@ def test_sigterm_that_a_launcher_passes_on_once_more_still_ends_between_two_step
 
 
 def test_what_the_end_of_another_process_looks_like_is_told_from_other_errors():
-    assert is_lost_peer(RuntimeError("[gloo/transport/tcp/pair.cc:553] Connection closed by peer [::1]:4711"))
-    assert is_lost_peer(torch.distributed.DistNetworkError("lost"))
-    assert not is_lost_peer(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+    assert is_peer_failure(RuntimeError("[gloo/transport/tcp/pair.cc:553] Connection closed by peer [::1]:4711"))
+    assert is_peer_failure(torch.distributed.DistNetworkError("lost"))
+    assert not is_peer_failure(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))

@@ -7,9 +7,9 @@ import pytest
 import torch
 from lightning.pytorch import Trainer
 
-from megabyte_mm.cli.fit import config_files
+from megabyte_mm.cli.packaged import config_files
 from megabyte_mm.data.module import ByteData
-from megabyte_mm.training.display import RunBar, step_of, tidy_output
+from megabyte_mm.training.console import StepProgressBar, configure_output, format_step
 
 
 def quiet(**settings) -> Trainer:
@@ -18,7 +18,7 @@ def quiet(**settings) -> Trainer:
 
 
 def test_lines_go_where_stderr_is_now_and_noise_goes_nowhere(capsys):
-    tidy_output()
+    configure_output()
     logging.getLogger("lightning.pytorch.utilities.rank_zero").info("💡 Tip: buy something")
     logging.getLogger("megabyte_mm.training").info("step 3")
     with contextlib.redirect_stderr(io.StringIO()) as bar:
@@ -32,11 +32,11 @@ def test_lines_go_where_stderr_is_now_and_noise_goes_nowhere(capsys):
     [({"max_steps": 9}, "Epoch 3", "0/9"), ({"max_epochs": 5}, "Epoch 3/4", "0"), ({"max_epochs": -1}, "Epoch 3", "0")],
 )
 def test_the_bar_names_the_epoch_and_the_step(limits, told, step):
-    trainer, bar = quiet(**limits), RunBar()
+    trainer, bar = quiet(**limits), StepProgressBar()
     trainer.fit_loop.max_epochs = limits.get("max_epochs", -1)
     bar._trainer = trainer
     assert bar._get_train_description(3).strip() == told
-    assert step_of(trainer) == step
+    assert format_step(trainer) == step
 
 
 def test_config_files_are_found_however_they_are_given():

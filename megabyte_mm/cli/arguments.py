@@ -19,7 +19,7 @@ class ExamplesFormatter(DefaultHelpFormatter):
         return text if text.startswith("examples:") else super()._fill_text(text, width, indent)
 
 
-__all__ = ["check_output", "check_positive", "modality_of", "pick_device", "reading"]
+__all__ = ["check_output", "check_positive", "modality_of_file", "pick_device", "select_modality"]
 
 
 def check_output(option: str, file: str | os.PathLike[str] | None) -> None:
@@ -42,7 +42,7 @@ def pick_device(name: str) -> str:
     return name
 
 
-def modality_of(bundle: Bundle, files: Sequence[str], condition: str | None) -> Bundle:
+def select_modality(bundle: Bundle, files: Sequence[str], condition: str | None) -> Bundle:
     """The model for one modality: its only one, or of a mix that which --condition names, or which reads the files.
 
     Raises ValueError where neither tells.
@@ -56,14 +56,14 @@ def modality_of(bundle: Bundle, files: Sequence[str], condition: str | None) -> 
         return bundle.of(condition)
     if not files:
         raise ValueError(f"this model was trained on several modalities; choose one with --condition: {known}")
-    names = {file: reading(bundle, file) for file in files}
+    names = {file: modality_of_file(bundle, file) for file in files}
     if len(set(names.values())) > 1:
         told = "; ".join(f"{name} reads {file}" for file, name in names.items())
         raise ValueError(f"these are files of several modalities: {told}; take those of one at a time")
     return bundle.of(next(iter(names.values())))
 
 
-def reading(bundle: Bundle, file: str) -> str:
+def modality_of_file(bundle: Bundle, file: str) -> str:
     """The name of the modality of a mix that reads a file. Raises ValueError where none does, or several do."""
     suffix = Path(file).suffix.lower()
     names = [name for name, its in bundle.modalities.items() if suffix in its.adapter.suffixes]

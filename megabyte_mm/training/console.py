@@ -59,7 +59,7 @@ class StderrHandler(logging.StreamHandler[TextIO]):
         """Ignored."""
 
 
-class RunBar(RichProgressBar):
+class StepProgressBar(RichProgressBar):
     """Lightning's bar on stderr, which counts the run's steps where the run has no set number of epochs."""
 
     def __init__(self) -> None:
@@ -69,7 +69,7 @@ class RunBar(RichProgressBar):
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
         """The step, then what was logged; the number of the log folder is no metric."""
         metrics = {name: value for name, value in super().get_metrics(trainer, pl_module).items() if name != "v_num"}
-        return {"step": step_of(trainer), **metrics}
+        return {"step": format_step(trainer), **metrics}
 
     def configure_columns(self, trainer: Trainer) -> list[Any]:
         """A short bar and no batches a second, so that the figures find room beside it."""
@@ -85,12 +85,12 @@ class RunBar(RichProgressBar):
         return super()._get_train_description(current_epoch).replace("/-2", "")
 
 
-def step_of(trainer: Trainer) -> str:
+def format_step(trainer: Trainer) -> str:
     """How far the run is, as in 40/300."""
     return f"{trainer.global_step}/{trainer.max_steps}" if trainer.max_steps > 0 else f"{trainer.global_step}"
 
 
-def tidy_output() -> None:
+def configure_output() -> None:
     """Send the program's and Lightning's lines to stderr, one handler for all, without what tells a user nothing."""
     handler = StderrHandler()
     handler.addFilter(_tells_something)
