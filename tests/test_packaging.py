@@ -13,6 +13,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
+from yaml import safe_load
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -114,3 +115,15 @@ def test_no_file_names_a_registry():
 
 def test_the_changelog_has_room_for_what_is_unreleased():
     assert "\n## [Unreleased]\n" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_the_workflow_runs_the_projects_own_commands_on_every_python_that_it_supports():
+    workflow = safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8"))
+    jobs = workflow["jobs"]
+    commands = {name: [step["run"] for step in job["steps"] if "run" in step] for name, job in jobs.items()}
+    assert commands == {"all": [".ci/run"], "oldest": ["make oldest"]}
+    pythons = [line.rpartition(" ")[2] for line in PROJECT["classifiers"] if re.search(r"Python :: 3\.\d", line)]
+    assert jobs["all"]["strategy"]["matrix"] == {"python": pythons}
+    assert workflow["permissions"] == {"contents": "read"}
+    for job in jobs.values():
+        assert all(re.search(r"@v\d+$", step["uses"]) for step in job["steps"] if "uses" in step)
