@@ -51,7 +51,7 @@ def fit_loss(model: ByteModel) -> Loss:
     """The loss that `fit` takes of a batch: (B, T) int64 -> scalar."""
 
     def loss(ids_BT: Tensor) -> Tensor:
-        nats_Bt, stretch = model.training_nll(ids_BT)
-        return mean_nats(nats_Bt, ids_BT, stretch)
+        nats_Bt, span = model.training_nll(ids_BT)
+        return mean_nats(nats_Bt, ids_BT, span)
 
     return loss

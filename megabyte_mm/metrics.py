@@ -15,12 +15,12 @@ from megabyte_mm.alphabet import END, scored
 ALL = slice(None)
 
 
-def mean_nats(nats_Bt: Tensor, ids_BT: Tensor, stretch: slice = ALL) -> Tensor:
+def mean_nats(nats_Bt: Tensor, ids_BT: Tensor, span: slice = ALL) -> Tensor:
     """The mean over the symbols that count, the loss of training, in nats per symbol.
 
-    nats: (B, t) of the symbols `ids[:, stretch]`, as of `ByteModel.training_nll`; ids: (B, T) int64 -> scalar.
+    nats: (B, t) of the symbols `ids[:, span]`, as of `ByteModel.training_nll`; ids: (B, T) int64 -> scalar.
     """
-    found = totals(nats_Bt, ids_BT, stretch)
+    found = totals(nats_Bt, ids_BT, span)
     return found.nats / found.symbols.clamp(min=1)
 
 
@@ -32,9 +32,9 @@ class Totals(NamedTuple):
     bytes: Tensor
 
 
-def totals(nats_Bt: Tensor, ids_BT: Tensor, stretch: slice = ALL) -> Totals:
+def totals(nats_Bt: Tensor, ids_BT: Tensor, span: slice = ALL) -> Totals:
     """One batch's totals, arguments as of `mean_nats`."""
-    return _totals(nats_Bt, ids_BT[:, stretch], scored(ids_BT)[:, stretch])
+    return _totals(nats_Bt, ids_BT[:, span], scored(ids_BT)[:, span])
 
 
 def _totals(nats_Bt: Tensor, ids_Bt: Tensor, scored_Bt: Tensor) -> Totals:

@@ -141,8 +141,8 @@ class Run:
         """Leave the gradient of a batch's loss with the weights."""
         self._optimizer.zero_grad()
         with self._machine.autocast():
-            nats_Bt, stretch = self.model.training_nll(batch.ids, batch.condition)
-            loss = mean_nats(nats_Bt, batch.ids, stretch)
+            nats_Bt, span = self.model.training_nll(batch.ids, batch.condition)
+            loss = mean_nats(nats_Bt, batch.ids, span)
         loss.backward()  # type: ignore[no-untyped-call]
 
     def _moved(self, batch: Batch) -> Batch:

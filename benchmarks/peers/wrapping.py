@@ -70,7 +70,7 @@ class Peer(ByteModel):
         return installed_version(cls.package)
 
     @property
-    def longest(self) -> int | None:
+    def max_positions(self) -> int | None:
         patches, patch_size = sizes(self.config)
         return patches * patch_size
 

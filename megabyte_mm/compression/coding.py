@@ -155,11 +155,11 @@ def _walk(
     nothing = torch.empty(0, dtype=torch.long, device=device)
     running = len(windows)
     with evaluating(model), repeatable(execution):
-        logits_BV = decoder.start([nothing] * len(windows), conditions_B)
+        logits_BV = decoder.prefill_rows([nothing] * len(windows), conditions_B)
         for t in range(windows[0].length):
             while windows[running - 1].length <= t:
                 running -= 1
-                decoder.retire(running)
+                decoder.finish_row(running)
             symbols = told(t, probabilities(logits_BV[:running]))
             on_bytes(running)
             if t + 1 < windows[0].length:

@@ -37,7 +37,7 @@ def numbers_fingerprint(model: ByteModel, execution: Execution) -> str:
     symbols = torch.randint(BYTES, (STEPS,), generator=torch.Generator().manual_seed(0)).to(device)
     decoder = model.decoder(1, capacity=model.max_len, execution=execution)
     with evaluating(model), repeatable(execution):
-        logits_BV = decoder.start([symbols[:0]])
+        logits_BV = decoder.prefill_rows([symbols[:0]])
         for symbol_1 in symbols[: model.max_len - 1, None]:
             told.update(probabilities(logits_BV).data)
             logits_BV = decoder.step(symbol_1)

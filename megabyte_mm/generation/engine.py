@@ -129,7 +129,7 @@ def continuations(
     Where a row has no room left, the last half of what it has seen becomes a fresh context, and drawing goes on.
     """
     kept = [ids_T[num_truncated(len(ids_T), decoder) :] for ids_T in prefixes]
-    logits_BV = _finite(decoder.start(kept, condition_B))
+    logits_BV = _finite(decoder.prefill_rows(kept, condition_B))
     rows = _Rows(decoder, kept, lengths)
     numbers = _uniforms(seeds, rows.waits, logits_BV.device)
     draw = sampler(sampling)
@@ -172,7 +172,7 @@ class _Rows:
         self._any_rest = min(lengths) < 1
         self._live = {row for row, length in enumerate(lengths) if length > 0}
         for row in set(range(len(lengths))) - self._live:
-            decoder.retire(row)
+            decoder.finish_row(row)
         self._step = 0
         self._look_every = sync_interval(device)
 
@@ -220,7 +220,7 @@ class _Rows:
     def _rest(self, row: int) -> None:
         if row in self._live:
             self._live.remove(row)
-            self._decoder.retire(row)
+            self._decoder.finish_row(row)
 
     def without_room(self) -> dict[int, Tensor]:
         """A fresh context, which ends with the newest symbol, for each row that has no room for it."""

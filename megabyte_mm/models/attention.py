@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from megabyte_mm.models.decoding.caches import LayerCache
-from megabyte_mm.models.rotary import RotaryEmbedding, turn
+from megabyte_mm.models.rotary import RotaryEmbedding, apply_rotary
 
 CPU_EXPLICIT_UP_TO = 512
 """Sequences up to this length are attended explicitly on a CPU: forward and backward, its fused kernel
@@ -98,24 +98,24 @@ class HeadNorm(nn.RMSNorm):
 
 
 class MultiHeadAttention(nn.Module):
-    """What self-attention and cross-attention share: heads, the norms and turns of queries and keys, the way out."""
+    """What self-attention and cross-attention share: heads, the norms and rotation of queries and keys, the way out."""
 
     out: nn.Linear
     q_norm: nn.Module
     k_norm: nn.Module
-    turns: RotaryEmbedding | None
+    rotary: RotaryEmbedding | None
 
     def __init__(self, heads: int, dropout: float) -> None:
         super().__init__()
         self.heads = heads
         self.weight_dropout = dropout
 
-    def _add_heads(self, dim: int, bias: bool, normalise: bool, rotary: bool) -> None:
+    def _add_heads(self, dim: int, bias: bool, qk_norm: bool, rotary: bool) -> None:
         """The parts behind the projections, which come first in a state_dict."""
         self.out = nn.Linear(dim, dim, bias=bias)
-        self.q_norm = HeadNorm(dim // self.heads) if normalise else nn.Identity()
-        self.k_norm = HeadNorm(dim // self.heads) if normalise else nn.Identity()
-        self.turns = RotaryEmbedding(dim // self.heads) if rotary else None
+        self.q_norm = HeadNorm(dim // self.heads) if qk_norm else nn.Identity()
+        self.k_norm = HeadNorm(dim // self.heads) if qk_norm else nn.Identity()
+        self.rotary = RotaryEmbedding(dim // self.heads) if rotary else None
 
     @property
     def _dropped(self) -> float:
@@ -127,11 +127,11 @@ class MultiHeadAttention(nn.Module):
         projected_NTXHE = projected_NTX.view(batch, length, parts, self.heads, width // parts // self.heads)
         return projected_NTXHE.permute(2, 0, 3, 1, 4).unbind(0)
 
-    def _placed(self, x_NHTE: Tensor, start: int) -> Tensor:
+    def _rotate(self, x_NHTE: Tensor, start: int) -> Tensor:
         """Queries or keys of positions from `start` on, turned if positions are rotary."""
-        if self.turns is None:
+        if self.rotary is None:
             return x_NHTE
-        return turn(x_NHTE, self.turns.between(start, start + x_NHTE.shape[2], like=x_NHTE))
+        return apply_rotary(x_NHTE, self.rotary.between(start, start + x_NHTE.shape[2], like=x_NHTE))
 
     def _merge(self, mixed_NHTE: Tensor) -> Tensor:
         out_NTD: Tensor = self.out(mixed_NHTE.transpose(1, 2).flatten(2))
@@ -141,7 +141,7 @@ class MultiHeadAttention(nn.Module):
 class Attention(MultiHeadAttention):
     """Causal multi-head self-attention, whole sequences at once or after what a cache holds.
 
-    rotary: turn queries and keys by their positions, where these are not known otherwise. normalise: give each head's
+    rotary: rotate queries and keys by their positions, where these are not known otherwise. qk_norm: give each head's
     queries and keys a root mean square of 1 and a learned scale, so that their products stay small (Henry et al. 2020).
     """
 
@@ -151,12 +151,12 @@ class Attention(MultiHeadAttention):
         heads: int,
         dropout: float = 0.0,
         bias: bool = True,
-        normalise: bool = False,
+        qk_norm: bool = False,
         rotary: bool = False,
     ) -> None:
         super().__init__(heads, dropout)
         self.qkv = nn.Linear(dim, 3 * dim, bias=bias)
-        self._add_heads(dim, bias, normalise, rotary)
+        self._add_heads(dim, bias, qk_norm, rotary)
 
     def forward(self, x_NTD: Tensor, cache: LayerCache | None = None, patches: int | None = None) -> Tensor:
         """(N, T, D) -> (N, T, D). With a cache, the T positions follow the ones held there, and are added to them.
@@ -165,7 +165,7 @@ class Attention(MultiHeadAttention):
         """
         q_NHTE, k_NHTE, v_NHTE = self._project(x_NTD)
         start = 0 if cache is None else cache.length
-        q_NHTE, k_NHTE = self._placed(q_NHTE, start), self._placed(k_NHTE, start)
+        q_NHTE, k_NHTE = self._rotate(q_NHTE, start), self._rotate(k_NHTE, start)
         if cache is not None:
             k_NHTE, v_NHTE = cache.append(k_NHTE, v_NHTE)
         return self._merge(attend(q_NHTE, k_NHTE, v_NHTE, self._dropped))
@@ -196,24 +196,24 @@ class CrossPatchAttention(Attention):
             return super().forward(x_NTD, cache)
         q_NHPE, k_NHPE, v_NHPE = self._project(x_NTD)
         before_NHrE, values_NHrE = (self._before(x_NHPE, patches) for x_NHPE in (k_NHPE, v_NHPE))
-        keys_NHSE = torch.cat([self._placed(before_NHrE, 0), self._placed(k_NHPE, self.previous)], dim=2)
+        keys_NHSE = torch.cat([self._rotate(before_NHrE, 0), self._rotate(k_NHPE, self.previous)], dim=2)
         values_NHSE = torch.cat([values_NHrE, v_NHPE], dim=2)
         if cache is not None:
             self._keep(cache, k_NHPE[patches - 1 :: patches], v_NHPE[patches - 1 :: patches])
-        q_NHPE = self._placed(q_NHPE, self.previous)
+        q_NHPE = self._rotate(q_NHPE, self.previous)
         return self._merge(attend_across(q_NHPE, keys_NHSE, values_NHSE, patches, self.previous, self._dropped))
 
     def close_patch(self, cache: LayerCache, patch_size: int) -> None:
         """Put the last r of the positions r to r + P - 1, an open patch's, where those of the previous one are."""
         last = slice(patch_size, patch_size + self.previous)
-        assert self.turns is not None
-        back_21e = self.turns.between(-patch_size, 1 - patch_size, like=cache.keys)
-        cache.keys[:, :, : self.previous] = turn(cache.keys[:, :, last], back_21e)
+        assert self.rotary is not None
+        back_21e = self.rotary.between(-patch_size, 1 - patch_size, like=cache.keys)
+        cache.keys[:, :, : self.previous] = apply_rotary(cache.keys[:, :, last], back_21e)
         cache.values[:, :, : self.previous] = cache.values[:, :, last].clone()
 
     def _keep(self, cache: LayerCache, k_BHPE: Tensor, v_BHPE: Tensor) -> None:
         cache.clear()
-        cache.append(self._placed(k_BHPE[:, :, -self.previous :], 0), v_BHPE[:, :, -self.previous :])
+        cache.append(self._rotate(k_BHPE[:, :, -self.previous :], 0), v_BHPE[:, :, -self.previous :])
 
     def _before(self, x_NHPE: Tensor, patches: int) -> Tensor:
         """The last r positions of the patch before each: (N, H, P, E) -> (N, H, r, E), zeros before a row's first."""

@@ -93,19 +93,19 @@ class Decoder(ABC):
     """Gives the distribution of one symbol after the other, for rows that may be at different places.
 
     Its numbers are those of the model's `forward` at every position, and those of a row do not depend on the others. It
-    holds at most `capacity` symbols of each row. `start` or `prefill` comes first, be it of no symbols.
+    holds at most `capacity` symbols of each row. `prefill_rows` or `prefill` comes first, even with empty prefixes.
     """
 
     capacity: int
     alignment: int
     """A long context is best cut at multiples of this many symbols."""
     lengths: list[int] | None = None
-    """Symbols of each row that were read so far; None before `start`."""
+    """Symbols of each row that were read so far; None before `prefill_rows`."""
     conditions: Tensor
     """The condition of each row, (B,) int64."""
 
     @abstractmethod
-    def start(self, prefixes: Sequence[Tensor], condition_B: Tensor | None = None) -> Tensor:
+    def prefill_rows(self, prefixes: Sequence[Tensor], condition_B: Tensor | None = None) -> Tensor:
         """Forget everything, read the rows' prefixes as far as that goes in parallel, and return the next logits.
 
         prefixes: (t,) int64, 0..256, t < capacity, one for each row; condition: (B,) int64, by default those that the
@@ -114,12 +114,12 @@ class Decoder(ABC):
         """
 
     @abstractmethod
-    def step(self, ids_B: Tensor, anew: Mapping[int, Tensor] | None = None) -> Tensor:
+    def step(self, ids_B: Tensor, new_contexts: Mapping[int, Tensor] | None = None) -> Tensor:
         """Read one more symbol of each row and return the next logits: (B,) int64 -> (B, 257).
 
-        anew: rows that go on from a fresh context, (t,) int64, which ends with this symbol: all that they held but for
-        a multiple of `alignment` in front. Raises ValueError where a row's symbol would be the last that fits, since
-        nothing can follow it, and RuntimeError before `start`.
+        new_contexts: by row, a context to restart from, (t,) int64, which ends with this symbol: what the row held
+        without a multiple of `alignment` at its front. Raises ValueError where a row's symbol would be the last that
+        fits, since nothing can follow it, and RuntimeError before `prefill_rows`.
         """
 
     def prefill(self, ids_BT: Tensor) -> Tensor:
@@ -127,17 +127,17 @@ class Decoder(ABC):
 
         ids: (B, T) int64, 0..256, T < capacity -> (B, 257). Raises ValueError where T is too long.
         """
-        logits_BV = self.start(ids_BT.unbind(0))
+        logits_BV = self.prefill_rows(ids_BT.unbind(0))
         assert self.lengths is not None
         for t in range(self.lengths[0], ids_BT.shape[1]):
             logits_BV = self.step(ids_BT[:, t])
         return logits_BV
 
-    def retire(self, row: int) -> None:
+    def finish_row(self, row: int) -> None:
         """A row that has come to its end: what is read of it from now on is of no interest, and may be any number."""
-        self._retired.add(row)
+        self._finished.add(row)
 
-    def begin(self, prefixes: Sequence[Tensor], condition_B: Tensor | None) -> None:
+    def _reset_lengths(self, prefixes: Sequence[Tensor], condition_B: Tensor | None) -> None:
         """Note that these are read. Raises ValueError where nothing can follow one, or where they are too many."""
         if not 1 <= len(prefixes) <= len(self.conditions):
             raise ValueError(f"{len(prefixes)} rows; this decoder takes 1 to {len(self.conditions)}")
@@ -146,9 +146,9 @@ class Decoder(ABC):
         if condition_B is not None:
             self.conditions[: len(prefixes)] = condition_B
         self.lengths = [len(prefix) for prefix in prefixes]
-        self._retired: set[int] = set()
+        self._finished: set[int] = set()
 
-    def advance(self, ids_B: Tensor, anew: Mapping[int, Tensor]) -> list[int]:
+    def _advance_lengths(self, ids_B: Tensor, new_contexts: Mapping[int, Tensor]) -> list[int]:
         """Note that one more symbol of each row is read, and return how many that makes. Raises as `step` does."""
         if self.lengths is None:
             raise RuntimeError("a decoder's prefill comes before its first step")
@@ -156,8 +156,8 @@ class Decoder(ABC):
             raise ValueError(f"symbols of shape {tuple(ids_B.shape)}; {len(self.lengths)} rows were begun")
         lengths = list(self.lengths)
         for row, length in enumerate(lengths):
-            if row not in self._retired:
-                lengths[row] = len(anew[row]) if row in anew else length + 1
+            if row not in self._finished:
+                lengths[row] = len(new_contexts[row]) if row in new_contexts else length + 1
                 self._check_room(lengths[row])
         self.lengths = lengths
         return lengths
@@ -175,7 +175,7 @@ class ByteModel(nn.Module, ABC):
     patch_size: int = 1
     """Symbols in a patch; 1 for models without patches."""
     max_len: int
-    """The longest sequence that training shows: the window."""
+    """The longest sequence seen in training: the window."""
     activation_budget: float = 2**31
     """Bytes: where the activations of a training step would take more, they are kept in part and computed anew."""
     common_random: torch.Generator | None = None
@@ -185,14 +185,14 @@ class ByteModel(nn.Module, ABC):
 
     @property
     @abstractmethod
-    def longest(self) -> int | None:
-        """The longest sequence that the model has positions for; None where there is no limit."""
+    def max_positions(self) -> int | None:
+        """The longest sequence that the model has positions for; None if there is no limit."""
 
     @abstractmethod
     def forward(self, ids_BT: Tensor, condition_B: Tensor | None = None) -> Tensor:
         """Logits of every symbol given the ones before it.
 
-        ids: (B, T) int64, 0..256, 1 <= T <= longest; condition: (B,) int64, default 0 -> (B, T, 257).
+        ids: (B, T) int64, 0..256, 1 <= T <= max_positions; condition: (B,) int64, default 0 -> (B, T, 257).
         """
 
     def decoder(
@@ -204,8 +204,8 @@ class ByteModel(nn.Module, ABC):
     ) -> Decoder:
         """A decoder for at most `batch` rows, each of at most `capacity` symbols, by default max_len.
 
-        condition: (batch,) int64, default 0. Raises ValueError for a capacity above `longest`, and for an execution
-        that this model or machine has not.
+        condition: (batch,) int64, default 0. Raises ValueError for a capacity above `max_positions`, and for an
+        execution that this model or machine does not support.
         """
         conditions_B = condition_ids(condition_B, batch, next(self.parameters()).device)
         return self.new_decoder(conditions_B.clone(), self.check_length(capacity), execution)
@@ -222,10 +222,10 @@ class ByteModel(nn.Module, ABC):
     def check_length(self, length: int | None) -> int:
         """The length, max_len if None. Raises ValueError for a sequence that the model cannot read."""
         length = self.max_len if length is None else length
-        if length < 1 or length > (self.longest or length):
-            reason = ", the places that it has learned" if self.longest else ""
+        if length < 1 or length > (self.max_positions or length):
+            reason = ", the places that it has learned" if self.max_positions else ""
             raise ValueError(
-                f"a sequence of {length} symbols; this model takes 1 to {self.longest or 'any number'}{reason}"
+                f"a sequence of {length} symbols; this model takes 1 to {self.max_positions or 'any number'}{reason}"
             )
         return length
 
@@ -254,9 +254,9 @@ class ByteModel(nn.Module, ABC):
         return F.cross_entropy(logits_BVT, ids_BT, reduction="none")
 
     def training_nll(self, ids_BT: Tensor, condition_B: Tensor | None = None) -> tuple[Tensor, slice]:
-        """What a training step learns from: the nats of a stretch of the symbols, and which stretch that is.
+        """What a training step learns from: the nats of a span of the symbols, and which span that is.
 
-        (B, T) int64 -> (B, t) float32, where `ids_BT[:, stretch]` has shape (B, t). All symbols, unless a model is
+        (B, T) int64 -> (B, t) float32, where `ids_BT[:, span]` has shape (B, t). All symbols, unless a model is
         trained on a few positions of a window at a time.
         """
         return self.nll(ids_BT, condition_B), slice(None)

@@ -131,10 +131,10 @@ class Block(nn.Module):
 def _attention(config: StackConfig, block: BlockConfig, dropout: float, previous: int) -> Attention:
     if previous:
         return CrossPatchAttention(
-            config.dim, config.heads, previous, dropout=dropout, bias=block.bias, normalise=block.qk_norm
+            config.dim, config.heads, previous, dropout=dropout, bias=block.bias, qk_norm=block.qk_norm
         )
     rotary = block.positions == "rotary"
-    return Attention(config.dim, config.heads, dropout, block.bias, normalise=block.qk_norm, rotary=rotary)
+    return Attention(config.dim, config.heads, dropout, block.bias, qk_norm=block.qk_norm, rotary=rotary)
 
 
 class Stack(nn.Module):

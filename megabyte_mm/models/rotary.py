@@ -21,7 +21,7 @@ class RotaryEmbedding:
     def between(self, start: int, stop: int, like: Tensor) -> Tensor:
         """Cosines and sines of positions start..stop - 1, (2, stop - start, E / 2), on the device of `like`.
 
-        In float64 for a `like` of that kind, else in float32. A negative start gives the turns back.
+        In float64 for a `like` of that kind, else in float32. A negative start gives the inverse rotation.
         """
         dtype = torch.float64 if like.dtype == torch.float64 else torch.float32
         if start < 0:
@@ -44,9 +44,9 @@ class RotaryEmbedding:
         return torch.stack([angles_Se.cos(), angles_Se.sin()])
 
 
-def turn(x_NHTE: Tensor, turns_2Te: Tensor) -> Tensor:
+def apply_rotary(x_NHTE: Tensor, cos_sin_2Te: Tensor) -> Tensor:
     """Turn the pairs (i, i + E / 2) of each position's numbers: (N, H, T, E), (2, T, E / 2) -> (N, H, T, E)."""
-    cos_Te, sin_Te = turns_2Te
-    first_NHTe, second_NHTe = x_NHTE.to(turns_2Te.dtype).chunk(2, dim=-1)
+    cos_Te, sin_Te = cos_sin_2Te
+    first_NHTe, second_NHTe = x_NHTE.to(cos_sin_2Te.dtype).chunk(2, dim=-1)
     turned = first_NHTe * cos_Te - second_NHTe * sin_Te, second_NHTe * cos_Te + first_NHTe * sin_Te
     return torch.cat(turned, dim=-1).to(x_NHTE.dtype)  # rounded once

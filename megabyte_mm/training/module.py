@@ -146,8 +146,8 @@ class ByteLM(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The mean loss in nats over the symbols of an update, of all its batches on all devices."""
-        nats_Bt, stretch = self.model.training_nll(batch.ids, batch.condition)
-        loss = self._update.add(totals(nats_Bt, batch.ids, stretch))
+        nats_Bt, span = self.model.training_nll(batch.ids, batch.condition)
+        loss = self._update.add(totals(nats_Bt, batch.ids, span))
         self.log("train/loss", self._update.nats_per_symbol)
         self.log("train/bpb", self._update.bits_per_byte, prog_bar=True)
         return loss

@@ -56,14 +56,14 @@ def test_a_hollow_prefix_leaves_a_decoder_where_reading_it_does(config, place):
     model = config.build().eval()
     prefixes = [candidates.random_bytes(place, CPU)] * 2
     decoders = [model.decoder(2, None, None, EAGER) for _ in range(2)]
-    decoders[0].start(prefixes)
+    decoders[0].prefill_rows(prefixes)
     with hollow_reading(model):
-        decoders[1].start(prefixes)
+        decoders[1].prefill_rows(prefixes)
     assert decoders[1].lengths == decoders[0].lengths
     ids_B = torch.tensor([1, 2])
     logits_BV = [decoder.step(ids_B) for decoder in decoders]
     assert logits_BV[1].isfinite().all()
-    decoders[1].start(prefixes)
+    decoders[1].prefill_rows(prefixes)
     assert torch.equal(decoders[1].step(ids_B), logits_BV[0])
 
 

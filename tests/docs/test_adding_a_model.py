@@ -77,7 +77,7 @@ def test_a_name_is_given_once():
     class Taken(TransformerConfig):
         name: ClassVar[str] = "transformer"
 
-    with pytest.raises(ValueError, match=r"'transformer' is taken by megabyte_mm\.models\.transformer"):
+    with pytest.raises(ValueError, match=r"'transformer' is taken by megabyte_mm\.models\.baselines\.transformer"):
         register(Taken)
 
     @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from megabyte_mm import costs
+from megabyte_mm.evaluation import costs, memory
 from megabyte_mm.evaluation.costs import binary, short
 from megabyte_mm.models import (
     BlockConfig,
@@ -38,7 +38,7 @@ CONFIGS: dict[str, ModelConfig] = {
     "transformer-blocks": TransformerConfig(WINDOW, LARGE, context=128, block=MODERN),
     "perceiver-ar": PerceiverARConfig(WINDOW, LARGE, latents=128),
     "perceiver-ar-context": PerceiverARConfig(WINDOW, LARGE, latents=32, context=64, block=MODERN),
-    "perceiver-ar-one-stretch": PerceiverARConfig(WINDOW, LARGE, latents=1024, block=MODERN),
+    "perceiver-ar-one-span": PerceiverARConfig(WINDOW, LARGE, latents=1024, block=MODERN),
 }
 every_model = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 
@@ -108,15 +108,15 @@ def test_training_operations_are_those_that_torch_counts(config: ModelConfig, mo
     # PerceiverAR draws the place that it learns from: the counts at all places have the mean that is told.
     window = WINDOW if isinstance(config, PerceiverARConfig) else 4096
     model = empty(replace(config, max_len=window))  # type: ignore[type-var]
-    stretches = model.training_stretches(window) if isinstance(model, PerceiverAR) else [None]
+    spans = model.training_spans(window) if isinstance(model, PerceiverAR) else [None]
 
     def train(model: ByteModel, ids: torch.Tensor) -> None:
         nats, _ = model.training_nll(ids)
         nats.sum().backward()
 
     totals = []
-    for stretch in stretches:
-        monkeypatch.setattr(PerceiverAR, "draw_stretch", lambda self, ids, stretch=stretch: stretch)
+    for span in spans:
+        monkeypatch.setattr(PerceiverAR, "sample_span", lambda self, ids, span=span: span)
         totals.append(counted(config, train, window))
     told = sum(part.training_flops for part in costs.parts(model))
     # Logits are made twice, the second time in the backward pass.
@@ -154,20 +154,20 @@ def test_memory_is_what_autograd_keeps(config: ModelConfig, mixed: bool, monkeyp
     # PerceiverAR at the end of its window.
     monkeypatch.setattr(torch, "randint", lambda high, *_, **__: torch.tensor(high - 1))
     model = config.build()
-    told = costs.activation_bytes(model, batch=2, mixed=mixed)
+    told = memory.activation_bytes(model, batch=2, mixed=mixed)
     ids = torch.arange(2 * WINDOW).reshape(2, WINDOW) % 256
     of_the_paper = config in (BASE, CONFIGS["transformer"])
     assert told == pytest.approx(kept_for_backward(model, ids, mixed), rel=0.01 if of_the_paper else 0.25)
 
 
 def test_dropout_keeps_which_numbers_it_dropped() -> None:
-    kept = [costs.activation_bytes(empty(replace(BASE, dropout=p)), batch=1, mixed=False) for p in (0.0, 0.1)]
+    kept = [memory.activation_bytes(empty(replace(BASE, dropout=p)), batch=1, mixed=False) for p in (0.0, 0.1)]
     assert kept[1] - kept[0] == 2 * (3 * 128 * WINDOW / 8 + 2 * 64 * WINDOW)
 
 
 def test_the_optimizer_holds_three_times_the_weights_beside_them() -> None:
     model = empty(BASE)
-    assert costs.state_bytes(model) == 16 * sum(p.numel() for p in model.parameters())
+    assert memory.state_bytes(model) == 16 * sum(p.numel() for p in model.parameters())
 
 
 @pytest.mark.parametrize(
@@ -179,7 +179,7 @@ def test_the_optimizer_holds_three_times_the_weights_beside_them() -> None:
         (replace(BASE, global_stack=None), 8, 2),
         (CONFIGS["transformer"], WINDOW, 3),
         (CONFIGS["transformer-blocks"], 128, 3),
-        # Seven stretches of 128 latents, but for the first and the last, which are of 64 and 128.
+        # Seven spans of 128 latents, but for the first and the last, which are of 64 and 128.
         (PerceiverARConfig(256, LARGE, latents=128), (64 * 64 * 2 + 3 * 128 * 128 + 128 * (128 + 192 + 256)) / 256, 4),
     ],
 )
@@ -206,7 +206,7 @@ def test_an_architecture_without_costs_is_named() -> None:
         with pytest.raises(ValueError, match="no costs are known for Strange"):
             function(strange)
     with pytest.raises(ValueError, match="no costs are known for Strange"):
-        costs.activation_bytes(strange, batch=1, mixed=False)
+        memory.activation_bytes(strange, batch=1, mixed=False)
 
 
 def test_figures_have_three_digits_and_a_unit() -> None:

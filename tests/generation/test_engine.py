@@ -155,10 +155,10 @@ def test_only_the_last_half_window_of_a_long_prefix_matters(model: Megabyte) -> 
 @pytest.mark.parametrize(("capacity", "patch"), [(1, 1), (2, 1), (4, 8), (8, 8), (10, 8), (22, 4), (4096, 12)])
 def test_what_is_left_out_is_whole_patches_and_leaves_room(capacity: int, patch: int) -> None:
     class Fake(Decoder):
-        def start(self, prefixes: Sequence[Tensor], condition_B: Tensor | None = None) -> Tensor:
+        def prefill_rows(self, prefixes: Sequence[Tensor], condition_B: Tensor | None = None) -> Tensor:
             raise NotImplementedError
 
-        def step(self, ids_B: Tensor, anew: Mapping[int, Tensor] | None = None) -> Tensor:
+        def step(self, ids_B: Tensor, new_contexts: Mapping[int, Tensor] | None = None) -> Tensor:
             raise NotImplementedError
 
     decoder = Fake()

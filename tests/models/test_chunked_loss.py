@@ -38,7 +38,7 @@ def test_random_numbers_are_drawn_again_and_what_several_chunks_read_gets_all_th
     def compute(chunk: Chunk, part: Tensor | None) -> Tensor:
         assert part is not None
         sums = F.dropout((part * weight).sum(-1), 0.5).sum(1, keepdim=True)
-        return sums.expand(-1, chunk.gives.stop - chunk.gives.start)
+        return sums.expand(-1, chunk.outputs.stop - chunk.outputs.start)
 
     slopes, found = torch.randn(2, 10), []
     for chunked in (True, False):
@@ -46,7 +46,7 @@ def test_random_numbers_are_drawn_again_and_what_several_chunks_read_gets_all_th
         if chunked:
             results = in_chunks(compute, CHUNKS, read, lambda: [weight], slopes)
         else:
-            results = torch.cat([compute(chunk, read[:, chunk.reads]) for chunk in CHUNKS], dim=1)
+            results = torch.cat([compute(chunk, read[:, chunk.inputs]) for chunk in CHUNKS], dim=1)
         state = torch.get_rng_state()
         found.append((results, *torch.autograd.grad(results, (read, weight), slopes)))
         assert torch.equal(torch.get_rng_state(), state)  # the backward pass leaves them where they were

@@ -218,13 +218,13 @@ def test_what_training_learns_from_are_nats_of_forward(config: ModelConfig) -> N
     with torch.no_grad():
         expected = model.nll(ids, condition)
         for _ in range(8):
-            nats, stretch = model.training_nll(ids, condition)
-            assert nats.shape == ids[:, stretch].shape
+            nats, span = model.training_nll(ids, condition)
+            assert nats.shape == ids[:, span].shape
             # The first half of PerceiverAR's latents have fewer others before them than in evaluation.
             late = nats.shape[1]
             if isinstance(config, PerceiverARConfig):
-                late = (stretch.stop - 1) % (config.latents // 2) + 1
-            torch.testing.assert_close(nats[:, -late:], expected[:, stretch][:, -late:])
+                late = (span.stop - 1) % (config.latents // 2) + 1
+            torch.testing.assert_close(nats[:, -late:], expected[:, span][:, -late:])
 
 
 @every_model
@@ -307,8 +307,8 @@ def test_dropout_acts_in_training_only(config: ModelConfig) -> None:
 def test_positions_end_where_the_model_says(config: ModelConfig) -> None:
     model = make(config)
     ids = symbols(1, 2 * WINDOW + 3)
-    if model.longest is not None:
-        with pytest.raises(ValueError, match=f"a sequence of 39 symbols; this model takes 1 to {model.longest}"):
+    if model.max_positions is not None:
+        with pytest.raises(ValueError, match=f"a sequence of 39 symbols; this model takes 1 to {model.max_positions}"):
             model(ids)
         with pytest.raises(ValueError, match="takes 1 to"):
             model.decoder(1, capacity=39)

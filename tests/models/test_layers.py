@@ -12,7 +12,7 @@ from torch import nn
 from megabyte_mm.models import BlockConfig, MegabyteConfig, ModelConfig, PerceiverARConfig, StackConfig
 from megabyte_mm.models.attention import FUSED_ROWS, MultiHeadAttention, attend
 from megabyte_mm.models.layers import FeedForward
-from megabyte_mm.models.rotary import RotaryEmbedding, turn
+from megabyte_mm.models.rotary import RotaryEmbedding, apply_rotary
 
 STACK = StackConfig(dim=8, layers=2, heads=2, feedforward=3)
 INPUT = torch.linspace(-2, 2, 24).view(3, 8)
@@ -49,7 +49,7 @@ def test_a_gated_feedforward_layer_has_as_many_weights() -> None:
 
 def test_rotary_positions_turn_pairs_by_their_angles() -> None:
     x = torch.ones(1, 1, 3, 4, dtype=torch.float64)
-    turned = turn(x, RotaryEmbedding(4).between(5, 8, like=x))
+    turned = apply_rotary(x, RotaryEmbedding(4).between(5, 8, like=x))
     for place, position in enumerate((5, 6, 7)):
         for pair, rate in enumerate((1.0, 0.01)):  # 10,000 to the power of 0 and of -1/2
             angle = math.pi / 4 + position * rate  # (1, 1) stands at 45 degrees
@@ -59,12 +59,12 @@ def test_rotary_positions_turn_pairs_by_their_angles() -> None:
 
 def test_rotary_positions_show_how_far_apart_two_places_are() -> None:
     query, key = torch.randn(2, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    turns = RotaryEmbedding(8).between(0, 50, like=query)
+    cos_sin = RotaryEmbedding(8).between(0, 50, like=query)
 
     def product(at: int, of: int) -> float:
         return float(
-            turn(query.view(1, 1, 1, 8), turns[:, [at]]).flatten()
-            @ turn(key.view(1, 1, 1, 8), turns[:, [of]]).flatten()
+            apply_rotary(query.view(1, 1, 1, 8), cos_sin[:, [at]]).flatten()
+            @ apply_rotary(key.view(1, 1, 1, 8), cos_sin[:, [of]]).flatten()
         )
 
     assert product(30, 23) == pytest.approx(product(9, 2))
@@ -93,7 +93,7 @@ def test_dropout_acts_behind_every_sublayer_and_nowhere_else(config: ModelConfig
     model(torch.arange(240).view(20, 12))
     blocks = {name for name, module in model.named_modules() if hasattr(module, "feedforward")}
     assert set(calls) == {f"{name}.dropout" for name in blocks}
-    times = 6 if isinstance(config, PerceiverARConfig) else 1  # stretches of its window
+    times = 6 if isinstance(config, PerceiverARConfig) else 1  # spans of its window
     assert {len(shares) for shares in calls.values()} == {2 * times}
     assert all(0.2 < share < 0.8 for shares in calls.values() for share in shares)
 

@@ -14,10 +14,10 @@ CONFIG = PerceiverARConfig(max_len=64, stack=StackConfig(dim=16, layers=1, heads
 
 def test_a_step_learns_from_the_latents_of_a_place_that_evaluation_comes_by() -> None:
     model = PerceiverAR(CONFIG)
-    places = {(stretch.first, stretch.end) for stretch in model.stretches(64)[1:]}
+    places = {(span.first, span.end) for span in model.spans(64)[1:]}
     torch.manual_seed(0)
     drawn = [model.training_nll(torch.zeros(1, 64, dtype=torch.int64))[1] for _ in range(200)]
-    assert {(stretch.start, stretch.stop) for stretch in drawn} == places
+    assert {(span.start, span.stop) for span in drawn} == places
     assert all(end - first == CONFIG.latents for first, end in places)
 
 
@@ -26,8 +26,8 @@ def test_no_step_is_spent_where_every_row_has_ended() -> None:
     ids = torch.full((2, 64), END)
     ids[0, :10], ids[1, :3] = 65, 66
     for _ in range(50):
-        nats, stretch = model.training_nll(ids)
-        assert mean_nats(nats, ids, stretch) > 0
+        nats, span = model.training_nll(ids)
+        assert mean_nats(nats, ids, span) > 0
 
 
 def test_the_context_holds_the_latents() -> None:

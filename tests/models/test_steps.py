@@ -94,7 +94,7 @@ PREFIXES = [symbols(1, length, seed=length)[0] for length in (0, 21, 8, 33, 7, 4
 def logits_of(decoder: Decoder, rows: list[int], steps: int) -> dict[int, list[Tensor]]:
     """What each row is told at its own places, by its number: after the rest of its prefix, and then of 0, 1, 2..."""
     prefixes, condition = [PREFIXES[row] for row in rows], torch.tensor([row % 3 for row in rows])
-    logits = decoder.start(prefixes, condition)
+    logits = decoder.prefill_rows(prefixes, condition)
     found: dict[int, list[Tensor]] = {row: [logits[i]] for i, row in enumerate(rows)}
     assert decoder.lengths is not None
     rests = [prefix[length:] for prefix, length in zip(prefixes, decoder.lengths, strict=True)]
@@ -127,7 +127,7 @@ def test_rows_at_different_places_have_the_numbers_of_forward(config: ModelConfi
         pytest.skip("PerceiverAR has eager steps alone")
     model = built(config)
     decoder = model.decoder(8, None, None, Execution(backend))  # type: ignore[arg-type]
-    logits = decoder.start(PREFIXES, torch.tensor([row % 3 for row in range(8)]))
+    logits = decoder.prefill_rows(PREFIXES, torch.tensor([row % 3 for row in range(8)]))
     assert decoder.lengths is not None
     seen = [prefix[:length] for prefix, length in zip(PREFIXES, decoder.lengths, strict=True)]
     for step in range(12):
@@ -285,7 +285,7 @@ def test_rows_of_one_prefix_read_it_once(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(model.embedder, "forward", read)
     decoder = model.decoder(4)
     prefix = symbols(1, 24)[0]
-    logits = decoder.start([prefix] * 4)
+    logits = decoder.prefill_rows([prefix] * 4)
     assert len(reads) == 1
     assert torch.equal(logits[0], logits[3])
 
@@ -329,10 +329,10 @@ def test_rows_that_were_not_begun_are_refused(name: str, backend: str) -> None:
     model = built(KINDS[name])
     decoder = model.decoder(2, execution=Execution("eager" if name == "perceiver_ar" else backend))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="3 rows; this decoder takes 1 to 2"):
-        decoder.start([symbols(1, 3)[0]] * 3)
+        decoder.prefill_rows([symbols(1, 3)[0]] * 3)
     with pytest.raises(ValueError, match="0 rows; this decoder takes 1 to 2"):
-        decoder.start([])
-    decoder.start([symbols(1, 3)[0]])
+        decoder.prefill_rows([])
+    decoder.prefill_rows([symbols(1, 3)[0]])
     with pytest.raises(ValueError, match=r"symbols of shape \(2,\); 1 rows were begun"):
         decoder.step(torch.tensor([1, 2]))
 
@@ -354,9 +354,9 @@ def test_steps_under_autocast_are_steps(config: ModelConfig, backend: str) -> No
 def test_a_decoder_keeps_the_weights_that_it_was_made_with() -> None:
     model, ids = built(KINDS["megabyte-extended"]), symbols(1, 5)
     decoder = model.decoder(1, execution=Execution("native"))
-    decoder.start([ids[0, :0]])
+    decoder.prefill_rows([ids[0, :0]])
     before = decoder.step(ids[:, 0])
-    decoder.start([ids[0, :0]])
+    decoder.prefill_rows([ids[0, :0]])
     assert isinstance(model, Megabyte)
     assert model.local_stack is not None
     with torch.no_grad():

@@ -30,28 +30,28 @@ class PerceiverARDecoder(Decoder):
         if execution.backend in ("native", "compile") or execution.precision:
             raise ValueError("PerceiverAR has eager steps alone, with its weights as they are")
         self.capacity = capacity
-        self.alignment = model.stride if model.stride < capacity else 1  # a lone stretch may begin anywhere
+        self.alignment = model.stride if model.stride < capacity else 1  # a lone span may begin anywhere
         self._model, self.conditions = model, condition_B
         self._rows = [_Row(model, capacity) for _ in condition_B]
 
-    def start(self, prefixes: Sequence[Tensor], condition_B: Tensor | None = None) -> Tensor:
-        self.begin(prefixes, condition_B)
+    def prefill_rows(self, prefixes: Sequence[Tensor], condition_B: Tensor | None = None) -> Tensor:
+        self._reset_lengths(prefixes, condition_B)
         with evaluating(self._model):
             return torch.cat(
                 [self._rows[i].read(ids_T[None], self.conditions[i : i + 1]) for i, ids_T in enumerate(prefixes)]
             )
 
-    def step(self, ids_B: Tensor, anew: Mapping[int, Tensor] | None = None) -> Tensor:
-        anew = anew or {}
-        self.advance(ids_B, anew)
+    def step(self, ids_B: Tensor, new_contexts: Mapping[int, Tensor] | None = None) -> Tensor:
+        new_contexts = new_contexts or {}
+        self._advance_lengths(ids_B, new_contexts)
         with evaluating(self._model):
-            return torch.cat([self._row_step(i, ids_B[i : i + 1], anew.get(i)) for i in range(len(ids_B))])
+            return torch.cat([self._row_step(i, ids_B[i : i + 1], new_contexts.get(i)) for i in range(len(ids_B))])
 
-    def _row_step(self, i: int, ids_1: Tensor, anew_T: Tensor | None) -> Tensor:
+    def _row_step(self, i: int, ids_1: Tensor, context_T: Tensor | None) -> Tensor:
         row = self._rows[i]
-        if i in self._retired:
+        if i in self._finished:
             return row.logits
-        return row.step(ids_1) if anew_T is None else row.read(anew_T[None], self.conditions[i : i + 1])
+        return row.step(ids_1) if context_T is None else row.read(context_T[None], self.conditions[i : i + 1])
 
 
 class _Row:
@@ -106,7 +106,7 @@ class _Row:
         """
         first = length + 1 - input_BMD.shape[1]
         begin = length - length % self._model.stride
-        oldest = self._model.stretch_at(begin, self._capacity).oldest
+        oldest = self._model.span_at(begin, self._capacity).oldest
         keys_BHSE, values_BHSE = (held_BHSE[:, :, oldest:] for held_BHSE in self._read.held())
         read_BMD = self._model.reader(input_BMD, first, keys_BHSE, values_BHSE)
         self.logits = self._model.embedder.to_logits(self._model.stack(read_BMD, self._caches)[:, -1])
@@ -147,7 +147,7 @@ class PerceiverARConfig(SequenceConfig):
         return PerceiverAR(self)
 
 
-class Stretch(NamedTuple):
+class LatentSpan(NamedTuple):
     """The latents at the positions first..end - 1 read the positions from `oldest` on, and predict begin..end - 1."""
 
     oldest: int
@@ -160,7 +160,7 @@ class PerceiverAR(SequenceModel):
     """One cross-attention from the latents to the whole window, then causal self-attention among them.
 
     `forward` slides over the window by half of the latents: a position is predicted by latents of which at least half
-    lie before its own stretch, but for the first. What a position sees depends on its place alone, so that decoding
+    lie before its own span, but for the first. What a position sees depends on its place alone, so that decoding
     can give the same numbers.
     """
 
@@ -173,7 +173,7 @@ class PerceiverAR(SequenceModel):
                 f"latents is {config.latents}; a window of {self.max_len} symbols never fills half of them"
             )
         self.stride = config.latents // 2
-        self.reader = Reader(config.stack, config.block, config.dropout)
+        self.reader = CrossAttentionBlock(config.stack, config.block, config.dropout)
         self.stack = Stack(config.stack, config.block, config.dropout)
         init_weights(self, config.init_std)
 
@@ -181,7 +181,7 @@ class PerceiverAR(SequenceModel):
         input_BTD = self.embedded(ids_BT, condition_B)
         keys_BHTE, values_BHTE = self.reader.keys_and_values(input_BTD, 0)
         hidden = []
-        for oldest, first, begin, end in self.stretches(ids_BT.shape[1]):
+        for oldest, first, begin, end in self.spans(ids_BT.shape[1]):
             seen = keys_BHTE[:, :, oldest:end], values_BHTE[:, :, oldest:end]
             latents_BMD = self.stack(self.reader(input_BTD[:, first:end], first, *seen))
             hidden.append(latents_BMD[:, begin - first :])
@@ -189,52 +189,52 @@ class PerceiverAR(SequenceModel):
 
     def training_nll(self, ids_BT: Tensor, condition_B: Tensor | None = None) -> tuple[Tensor, slice]:
         """The nats of the latents at one place of the window, at random one of those that `forward` goes through."""
-        oldest, first, _, end = self.draw_stretch(ids_BT)
+        oldest, first, _, end = self.sample_span(ids_BT)
         input_BTD = self.embedded(ids_BT[:, :end], condition_B)
         seen = self.reader.keys_and_values(input_BTD[:, oldest:], oldest)
         latents_BMD = self.stack(self.reader(input_BTD[:, first:], first, *seen))
         return self.nats(latents_BMD, ids_BT[:, first:end]), slice(first, end)
 
-    def draw_stretch(self, ids_BT: Tensor) -> Stretch:
-        """One of the training stretches at random, but none where every row has ended: it would teach nothing."""
+    def sample_span(self, ids_BT: Tensor) -> LatentSpan:
+        """One of the training spans at random, but none where every row has ended: it would teach nothing."""
         filled = self.largest(int((ids_BT != END).any(0).sum()))
-        stretches = self.training_stretches(min(filled + 1, ids_BT.shape[1]))
-        return stretches[int(torch.randint(len(stretches), (), generator=self.common_random))]
+        spans = self.training_spans(min(filled + 1, ids_BT.shape[1]))
+        return spans[int(torch.randint(len(spans), (), generator=self.common_random))]
 
-    def stretches(self, length: int) -> list[Stretch]:
+    def spans(self, length: int) -> list[LatentSpan]:
         """Where `forward` puts the latents, one time after the other, in a sequence of that length."""
-        return [self.stretch_at(begin, length) for begin in range(0, length, self.stride)]
+        return [self.span_at(begin, length) for begin in range(0, length, self.stride)]
 
-    def training_stretches(self, length: int) -> list[Stretch]:
+    def training_spans(self, length: int) -> list[LatentSpan]:
         """Those of them that a training step chooses from: all latents are used, but for the end of a sequence."""
-        stretches = self.stretches(length)
-        return stretches[1:] or stretches
+        spans = self.spans(length)
+        return spans[1:] or spans
 
-    def stretch_at(self, begin: int, length: int) -> Stretch:
-        """The stretch that predicts the positions from `begin` on, a multiple of the stride."""
+    def span_at(self, begin: int, length: int) -> LatentSpan:
+        """The span that predicts the positions from `begin` on, a multiple of the stride."""
         oldest = 0 if self.config.context is None else max(begin + self.stride - self.config.context, 0)
-        return Stretch(oldest, max(begin - self.stride, 0), begin, min(begin + self.stride, length))
+        return LatentSpan(oldest, max(begin - self.stride, 0), begin, min(begin + self.stride, length))
 
     def new_decoder(self, condition_B: Tensor, capacity: int, execution: Execution) -> PerceiverARDecoder:
         return PerceiverARDecoder(self, condition_B, capacity, execution)
 
     def work(self) -> PartWork:
-        """Keys of every position, and all latents of every stretch."""
-        return self._work(self.max_len, self.max_len, self.stretches(self.max_len))
+        """Keys of every position, and all latents of every span."""
+        return self._work(self.max_len, self.max_len, self.spans(self.max_len))
 
     def training_work(self) -> PartWork:
         """A step makes keys of what its latents see, and predicts where they stand."""
         return mean_work(
             [
-                self._work(stretch.end - stretch.oldest, stretch.end - stretch.first, [stretch])
-                for stretch in self.training_stretches(self.max_len)
+                self._work(span.end - span.oldest, span.end - span.first, [span])
+                for span in self.training_spans(self.max_len)
             ]
         )
 
-    def _work(self, read: int, predicted: int, stretches: list[Stretch]) -> PartWork:
+    def _work(self, read: int, predicted: int, spans: list[LatentSpan]) -> PartWork:
         """read: positions whose keys are made. predicted: positions whose logits are."""
-        latents = [stretch.end - stretch.first for stretch in stretches]
-        seen = [stretch.end - stretch.oldest for stretch in stretches]
+        latents = [span.end - span.first for span in spans]
+        seen = [span.end - span.oldest for span in spans]
         keys, pairs = matmul_parameters(self.reader.kv), sum(map(mul, latents, seen))
         crossing = Work(matmul_parameters(self.reader) - keys, sum(latents), self.config.stack.dim, pairs)
         return {
@@ -244,7 +244,7 @@ class PerceiverAR(SequenceModel):
         }
 
 
-class Reader(MultiHeadAttention):
+class CrossAttentionBlock(MultiHeadAttention):
     """The cross-attention block: each latent gathers from all positions up to its own."""
 
     def __init__(self, config: StackConfig, block: BlockConfig, dropout: float) -> None:
@@ -261,12 +261,12 @@ class Reader(MultiHeadAttention):
     def keys_and_values(self, input_BTD: Tensor, start: int) -> tuple[Tensor, Tensor]:
         """Of positions from `start` on: (B, T, D) -> twice (B, H, T, E)."""
         keys_BHTE, values_BHTE = self._split(self.kv(self.norm(input_BTD)), 2)
-        return self._placed(self.k_norm(keys_BHTE), start), values_BHTE
+        return self._rotate(self.k_norm(keys_BHTE), start), values_BHTE
 
     def forward(self, input_BMD: Tensor, first: int, keys_BHSE: Tensor, values_BHSE: Tensor) -> Tensor:
         """The latents at the positions `first` to S - 1, which are the last of S: (B, M, D) -> (B, M, D)."""
         [q_BHME] = self._split(self.q(self.norm(input_BMD)), 1)
-        q_BHME = self._placed(self.q_norm(q_BHME), first)
+        q_BHME = self._rotate(self.q_norm(q_BHME), first)
         x_BMD = input_BMD + self.dropout(self._merge(attend(q_BHME, keys_BHSE, values_BHSE, self._dropped)))
         read_BMD: Tensor = x_BMD + self.dropout(self.feedforward(self.feedforward_norm(x_BMD)))
         return read_BMD

@@ -71,8 +71,8 @@ class SequenceModel(ByteModel):
         return ("embedder.symbols.weight",)
 
     @property
-    def longest(self) -> int | None:
-        """The longest sequence that has positions; None where any has."""
+    def max_positions(self) -> int | None:
+        """Longest sequence that the model has positions for; None with rotary positions."""
         return None if self.config.block.positions == "rotary" else self.max_len
 
     def embedded(self, ids_BT: Tensor, condition_B: Tensor | None) -> Tensor:
@@ -115,12 +115,12 @@ class SequenceEmbedder(nn.Module):
 
     def forward(self, ids_BT: Tensor, condition_B: Tensor) -> Tensor:
         """What stands at places 0 to T: (B, T) int64, (B,) int64 -> (B, T + 1, E)."""
-        start_B1E = self._placed(F.embedding(condition_B, self.start_CE).unsqueeze(1), 0)
+        start_B1E = self._add_positions(F.embedding(condition_B, self.start_CE).unsqueeze(1), 0)
         return torch.cat([start_B1E, self.after(ids_BT, 1)], dim=1)
 
     def after(self, ids_BT: Tensor, place: int) -> Tensor:
         """What the symbols put at the places that follow them, the first of them at `place`: (B, T) -> (B, T, E)."""
-        return self._placed(self.symbols(ids_BT) * self.scale, place)
+        return self._add_positions(self.symbols(ids_BT) * self.scale, place)
 
     def one(self, ids_B: Tensor, place_B: Tensor, condition_B: Tensor) -> Tensor:
         """One symbol of each row, which stands before `place_B`, or what stands at place 0: (B,) -> (B, E)."""
@@ -132,7 +132,7 @@ class SequenceEmbedder(nn.Module):
         """Logits by the table of symbols, which input and output share: (B, T, E) -> (B, T, 257)."""
         return F.linear(hidden_BTE, self.symbols.weight)
 
-    def _placed(self, x_BTE: Tensor, place: int) -> Tensor:
+    def _add_positions(self, x_BTE: Tensor, place: int) -> Tensor:
         if self.positions is None:
             return x_BTE
         placed_BTE: Tensor = x_BTE + self.positions.weight[place : place + x_BTE.shape[1]]

@@ -91,19 +91,19 @@ class TransformerDecoder(Decoder):
         self.conditions = condition_B
         self._caches = model.stack.caches(len(condition_B), self._size)
         self._step = stack_steps(model.stack, self._caches, execution, head_VD=model.embedder.symbols.weight)
-        self._oldest_B = torch.zeros_like(condition_B)
+        self._start_B = torch.zeros_like(condition_B)
 
     @torch.no_grad()
-    def start(self, prefixes: Sequence[Tensor], condition_B: Tensor | None = None) -> Tensor:
-        self.begin(prefixes, condition_B)
+    def prefill_rows(self, prefixes: Sequence[Tensor], condition_B: Tensor | None = None) -> Tensor:
+        self._reset_lengths(prefixes, condition_B)
         self._read_rows(dict(enumerate(prefixes)))
         return self._next(torch.stack([ids_T[-1] if len(ids_T) else ids_T.new_tensor(END) for ids_T in prefixes]))
 
     @torch.no_grad()
-    def step(self, ids_B: Tensor, anew: Mapping[int, Tensor] | None = None) -> Tensor:
-        anew = anew or {}
-        self.advance(ids_B, anew)
-        self._read_rows(anew)
+    def step(self, ids_B: Tensor, new_contexts: Mapping[int, Tensor] | None = None) -> Tensor:
+        new_contexts = new_contexts or {}
+        self._advance_lengths(ids_B, new_contexts)
+        self._read_rows(new_contexts)
         return self._next(ids_B)
 
     def _read_rows(self, prefixes: Mapping[int, Tensor]) -> None:
@@ -123,7 +123,7 @@ class TransformerDecoder(Decoder):
         rows, slots = len(ids_B), [length % self._size for length in self.lengths]
         place_B, slot_B = torch.tensor([self.lengths, slots], device=ids_B.device)
         read_BD = self._model.embedder.one(ids_B, place_B, self.conditions[:rows])
-        return self._step(read_BD, self._oldest_B[:rows], slot_B, max(slots) + 1)
+        return self._step(read_BD, self._start_B[:rows], slot_B, max(slots) + 1)
 
     def _read(self, row: int, ids_T: Tensor) -> None:
         """Let a row hold what stands at the places of these symbols and the one after them, of the last block."""

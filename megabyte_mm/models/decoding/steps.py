@@ -16,7 +16,7 @@ from megabyte_mm.models.decoding.caches import LayerCache
 from megabyte_mm.models.decoding.execution import Execution, Precision, int8_weight
 from megabyte_mm.models.decoding.native import NativeError, NativeProjection, NativeStackSteps, load
 from megabyte_mm.models.layers import ACTIVATIONS, COMPILED_VARIANTS, Block, Stack
-from megabyte_mm.models.rotary import turn
+from megabyte_mm.models.rotary import apply_rotary
 
 ROWS_AT_ONCE = {"cpu": (4, None), "cuda": (64, 64)}
 """By kind of device, the fewest and the most rows that a product is given. Libraries choose their kernels, and with
@@ -29,7 +29,7 @@ StepFunction = Callable[[Tensor, Tensor, Tensor, int], Tensor]
 farthest row sees -> (B, D) or with a head (B, V)."""
 
 
-Sight = Tensor | list[tuple[int, int]]
+AttentionMask = Tensor | list[tuple[int, int]]
 """What rows see: (B, S) bool, or of each row the first and the last position."""
 
 
@@ -115,7 +115,7 @@ class StackSteps:
         self._run: Callable[..., Tensor] = self._all
         self._compiled = execution.backend == "compile"
         device = stack.norm.weight.device.type
-        self._apart = device == "cpu" and not self._compiled
+        self._attend_per_row = device == "cpu" and not self._compiled
         """Whether rows attend one by one: torch's kernel for a CPU sums in an order that depends on how many keys are
         masked behind the last."""
         if self._compiled:
@@ -142,14 +142,14 @@ class StackSteps:
         return min(view, self._capacity)
 
     def _all(self, x_BD: Tensor, first_B: Tensor, slot_B: Tensor, seen: int) -> Tensor:
-        sight: Sight
-        if self._apart:
-            sight = list(zip(first_B.tolist(), slot_B.tolist(), strict=True))
+        mask: AttentionMask
+        if self._attend_per_row:
+            mask = list(zip(first_B.tolist(), slot_B.tolist(), strict=True))
         else:
             places_S = torch.arange(seen, device=x_BD.device)
-            sight = (places_S >= first_B[:, None]) & (places_S <= slot_B[:, None])
+            mask = (places_S >= first_B[:, None]) & (places_S <= slot_B[:, None])
         for block in self._blocks:
-            x_BD = block(x_BD, slot_B, sight)
+            x_BD = block(x_BD, slot_B, mask)
         normed_BD: Tensor = self._norm(x_BD)
         return normed_BD if self._head is None else self._head(normed_BD)
 
@@ -162,26 +162,26 @@ class _BlockSteps:
             Projection(part.weight, part.bias, precision)
             for part in (attention.qkv, attention.out, feedforward.up, feedforward.down)
         )
-        turns = attention.turns
-        self._turns_2Ce = None if turns is None else turns.between(0, cache.capacity, like=attention.out.weight)
+        rotary = attention.rotary
+        self._cos_sin_2Ce = None if rotary is None else rotary.between(0, cache.capacity, like=attention.out.weight)
 
-    def __call__(self, x_BD: Tensor, slot_B: Tensor, sight: Sight) -> Tensor:
-        x_BD = x_BD + self._out(self._mixed(self._block.attention_norm(x_BD), slot_B, sight))
+    def __call__(self, x_BD: Tensor, slot_B: Tensor, mask: AttentionMask) -> Tensor:
+        x_BD = x_BD + self._out(self._mixed(self._block.attention_norm(x_BD), slot_B, mask))
         return x_BD + self._down(self._hidden(self._up(self._block.feedforward_norm(x_BD))))
 
-    def _mixed(self, x_BD: Tensor, slot_B: Tensor, sight: Sight) -> Tensor:
+    def _mixed(self, x_BD: Tensor, slot_B: Tensor, mask: AttentionMask) -> Tensor:
         attention, rows = self._block.attention, len(x_BD)
         q_BHE, k_BHE, v_BHE = self._qkv(x_BD).view(rows, 3, attention.heads, -1).unbind(1)
         q_BHE, k_BHE = attention.q_norm(q_BHE), attention.k_norm(k_BHE)
-        if self._turns_2Ce is not None:
-            turns_2B1e = self._turns_2Ce[:, slot_B].unsqueeze(2)
-            q_BHE, k_BHE = turn(q_BHE, turns_2B1e), turn(k_BHE, turns_2B1e)
+        if self._cos_sin_2Ce is not None:
+            cos_sin_2B1e = self._cos_sin_2Ce[:, slot_B].unsqueeze(2)
+            q_BHE, k_BHE = apply_rotary(q_BHE, cos_sin_2B1e), apply_rotary(k_BHE, cos_sin_2B1e)
         self._cache.put(k_BHE, v_BHE, slot_B)
-        if isinstance(sight, list):
-            return torch.cat([self._mixed_row(row, q_BHE, *span) for row, span in enumerate(sight)])
-        seen = sight.shape[1]
+        if isinstance(mask, list):
+            return torch.cat([self._mixed_row(row, q_BHE, *span) for row, span in enumerate(mask)])
+        seen = mask.shape[1]
         keys_BHSE, values_BHSE = (x[:rows, :, :seen] for x in (self._cache.keys, self._cache.values))
-        mixed_BH1E = F.scaled_dot_product_attention(q_BHE.unsqueeze(2), keys_BHSE, values_BHSE, sight[:, None, None])
+        mixed_BH1E = F.scaled_dot_product_attention(q_BHE.unsqueeze(2), keys_BHSE, values_BHSE, mask[:, None, None])
         return mixed_BH1E.reshape(rows, -1)
 
     def _mixed_row(self, row: int, q_BHE: Tensor, first: int, slot: int) -> Tensor:

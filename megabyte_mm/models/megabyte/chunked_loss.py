@@ -22,8 +22,8 @@ from torch.autograd.function import once_differentiable
 class Chunk:
     """Which places of what all chunks read from it needs, and which results it gives."""
 
-    reads: slice
-    gives: slice
+    inputs: slice
+    outputs: slice
 
 
 Compute = Callable[[Chunk, Tensor | None], Tensor]
@@ -56,13 +56,13 @@ class _InChunks(torch.autograd.Function):
         read_BSx: Tensor | None,
         *used: Tensor,
     ) -> Tensor:
-        ctx.compute, ctx.chunks, ctx.weights, ctx.surroundings = compute, chunks, weights, _Surroundings(like_BT.device)
+        ctx.compute, ctx.chunks, ctx.weights, ctx.state = compute, chunks, weights, _RngAndAutocastState(like_BT.device)
         ctx.save_for_backward(read_BSx, *used)
         results_BT = torch.empty(like_BT.shape, dtype=torch.float32, device=like_BT.device)
         for chunk in chunks:
             # As in the backward pass: without gradients attention would take another way, and draw otherwise.
             with torch.enable_grad():
-                results_BT[:, chunk.gives] = compute(chunk, _part(read_BSx, chunk)).detach()
+                results_BT[:, chunk.outputs] = compute(chunk, _part(read_BSx, chunk)).detach()
         return results_BT
 
     @staticmethod
@@ -72,24 +72,24 @@ class _InChunks(torch.autograd.Function):
         weights = list(ctx.weights())
         grad_read_BSx = None if read_BSx is None else torch.zeros_like(read_BSx)
         grads: list[Tensor | None] = [None] * len(weights)
-        with ctx.surroundings.restored():
+        with ctx.state.restored():
             for chunk in ctx.chunks:
                 part = _part(read_BSx, chunk)
                 wanted = weights if part is None else [part, *weights]
                 with torch.enable_grad():
                     results_BC = ctx.compute(chunk, part)
-                found = list(torch.autograd.grad(results_BC, wanted, grad_BT[:, chunk.gives], allow_unused=True))
+                found = list(torch.autograd.grad(results_BC, wanted, grad_BT[:, chunk.outputs], allow_unused=True))
                 if part is not None:
                     grad_part = found.pop(0)
                     if grad_part is not None and grad_read_BSx is not None:
-                        grad_read_BSx[:, chunk.reads] += grad_part
+                        grad_read_BSx[:, chunk.inputs] += grad_part
                 grads = [_sum(total, more) for total, more in zip(grads, found, strict=True)]
         return None, None, None, None, grad_read_BSx, *grads
 
 
 def _part(read_BSx: Tensor | None, chunk: Chunk) -> Tensor | None:
     """What a chunk reads, as the beginning of a graph of its own."""
-    return None if read_BSx is None else read_BSx[:, chunk.reads].detach().requires_grad_()
+    return None if read_BSx is None else read_BSx[:, chunk.inputs].detach().requires_grad_()
 
 
 def _sum(total: Tensor | None, more: Tensor | None) -> Tensor | None:
@@ -99,7 +99,7 @@ def _sum(total: Tensor | None, more: Tensor | None) -> Tensor | None:
     return more.clone() if total is None else total.add_(more)
 
 
-class _Surroundings:
+class _RngAndAutocastState:
     """Random numbers and autocast as they are now, to be had again later."""
 
     def __init__(self, device: torch.device) -> None:

@@ -28,14 +28,14 @@ class PatchEmbedder(nn.Module):
         self.positions = nn.Embedding(positions, width // patch_size) if positions else None
 
     @property
-    def reach(self) -> int:
+    def receptive_field(self) -> int:
         """How many symbols before a patch its vector depends on."""
-        return CausalConvolutions.reach if self.convolutions is not None else 0
+        return CausalConvolutions.receptive_field if self.convolutions is not None else 0
 
     def forward(self, ids_BT: Tensor, first_patch: int = 0, before_BC: Tensor | None = None) -> Tensor:
         """(B, T) int64 -> (B, K, G), where the symbols begin at patch number `first_patch` of their sequence.
 
-        before: what precedes them, all of it or at least `reach` symbols.
+        before: what precedes them, all of it or at least `receptive_field` symbols.
         """
         embedded_BTE: Tensor = self.symbols(ids_BT)
         if self.convolutions is not None:
@@ -61,14 +61,14 @@ class CausalConvolutions(nn.Module):
     """
 
     SIZES = (3, 5, 7)
-    reach = sum(size - 1 for size in SIZES)
+    receptive_field = sum(size - 1 for size in SIZES)
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.layers = nn.ModuleList(nn.Conv1d(width, width, size) for size in self.SIZES)
 
     def forward(self, x_BTE: Tensor, before_BCE: Tensor | None = None) -> Tensor:
-        """(B, T, E) -> (B, T, E); before: (B, C, E), what precedes, of which only the last `reach` places matter."""
+        """(B, T, E) -> (B, T, E); before: (B, C, E), what precedes, of which the last `receptive_field` matter."""
         length = x_BTE.shape[1]
         if not length:
             return x_BTE

@@ -176,8 +176,8 @@ class Megabyte(ByteModel):
                 )
 
     @property
-    def longest(self) -> int | None:
-        """The longest sequence that has positions; None where any has."""
+    def max_positions(self) -> int | None:
+        """Longest sequence that the model has positions for; None with rotary positions."""
         rotary = self.global_stack is None or self.config.block.positions == "rotary"
         return None if rotary else self.max_len
 
@@ -198,15 +198,15 @@ class Megabyte(ByteModel):
         padded_BT, condition_B, global_BKG = self._read_patches(ids_BT, condition_B)
         chunks = list(self._chunks(*padded_BT.shape))
 
-        def nats(chunk: Chunk, told_BkG: Tensor | None) -> Tensor:
-            return self._chunk_nll(told_BkG, padded_BT, condition_B, chunk)
+        def nats(chunk: Chunk, global_output_BkG: Tensor | None) -> Tensor:
+            return self._chunk_nll(global_output_BkG, padded_BT, condition_B, chunk)
 
         if len(chunks) == 1:
             nats_BT = nats(chunks[0], global_BKG)
         elif torch.is_grad_enabled():
             nats_BT = in_chunks(nats, chunks, global_BKG, self._local_weights, padded_BT)
         else:
-            told = (None if global_BKG is None else global_BKG[:, chunk.reads] for chunk in chunks)
+            told = (None if global_BKG is None else global_BKG[:, chunk.inputs] for chunk in chunks)
             nats_BT = torch.cat([nats(*each) for each in zip(chunks, told, strict=True)], dim=1)
         return nats_BT[:, : ids_BT.shape[1]].float()
 
@@ -225,12 +225,12 @@ class Megabyte(ByteModel):
         seen = self.patch_size + self.config.cross_patch
         held = 3 * 4 * SYMBOLS if local is None else stack_activations(local, seen)
         # At least so many that what is read twice at their borders is little.
-        least = MIN_CHUNK_RATIO * self._reach
+        least = MIN_CHUNK_RATIO * self._receptive_field
         fitting = min(self.activation_budget / (held * batch * self.patch_size), self.max_patches)
         return max(int(fitting), least, 1)
 
     @property
-    def _reach(self) -> int:
+    def _receptive_field(self) -> int:
         """How many patches before its own a place hears of in the local model: one more with each layer."""
         local = self.config.local_stack
         return local.layers if local is not None and self.config.cross_patch else 0
@@ -241,26 +241,27 @@ class Megabyte(ByteModel):
         for first in range(0, patches, size):
             last = min(first + size, patches)
             # Across patches, some of those before are read once more, for what these see of them.
-            reads = slice(max(first - self._reach, 0), last)
-            yield Chunk(reads, gives=slice(first * self.patch_size, last * self.patch_size))
+            reads = slice(max(first - self._receptive_field, 0), last)
+            yield Chunk(reads, outputs=slice(first * self.patch_size, last * self.patch_size))
 
     def _local_weights(self) -> list[Tensor]:
         """All that a chunk is computed with, but for what the global model says."""
         found = (attrgetter(name)(self) for name in self._local_names)
         return [weight for weight in found if weight.requires_grad]
 
-    def _chunk_nll(self, told_BkG: Tensor | None, ids_BT: Tensor, condition_B: Tensor, chunk: Chunk) -> Tensor:
+    def _chunk_nll(self, global_output_BkG: Tensor | None, ids_BT: Tensor, condition_B: Tensor, chunk: Chunk) -> Tensor:
         """The nats of the symbols that a chunk gives, from what the global model says of the patches that it reads."""
-        wanted_BC = ids_BT[:, chunk.gives]
+        wanted_BC = ids_BT[:, chunk.outputs]
         if self.local_stack is None:
-            logits_BKPV = self.heads(told_BkG)
+            logits_BKPV = self.heads(global_output_BkG)
             return F.cross_entropy(
                 logits_BKPV.view(-1, SYMBOLS).float(), wanted_BC.flatten(), reduction="none"
             ).view_as(wanted_BC)
-        begin = chunk.reads.start * self.patch_size
-        ids_BC = ids_BT[:, begin : chunk.gives.stop]
+        begin = chunk.inputs.start * self.patch_size
+        ids_BC = ids_BT[:, begin : chunk.outputs.stop]
         before_B1 = ids_BT[:, begin - 1 :][:, :1] if begin else None
-        hidden_BCL = self.local_output(told_BkG, ids_BC, condition_B, before_B1)[:, chunk.gives.start - begin :]
+        hidden_BCL = self.local_output(global_output_BkG, ids_BC, condition_B, before_B1)
+        hidden_BCL = hidden_BCL[:, chunk.outputs.start - begin :]
         nats_N = chunked_cross_entropy(hidden_BCL.flatten(0, 1), self.local_symbols.weight, wanted_BC.flatten())
         return nats_N.view_as(wanted_BC)
 
@@ -307,13 +308,13 @@ class Megabyte(ByteModel):
 
     def local_context(self, global_BKG: Tensor | None, condition_B: Tensor, patches: int) -> Tensor:
         """What the local model is told of each place of a patch, with its position: (B, K, G) -> (N, P, L)."""
-        told_NQL: Tensor
+        global_NQL: Tensor
         if global_BKG is None:
-            told_BL = F.embedding(condition_B, self.condition_CL)
-            told_NQL = told_BL.repeat_interleave(patches, 0).unsqueeze(1)
+            condition_BL = F.embedding(condition_B, self.condition_CL)
+            global_NQL = condition_BL.repeat_interleave(patches, 0).unsqueeze(1)
         else:
-            told_NQL = self.to_local(global_BKG.reshape(-1, self.patch_size, global_BKG.shape[-1] // self.patch_size))
-        context_NPL: Tensor = told_NQL + self.local_positions.weight
+            global_NQL = self.to_local(global_BKG.reshape(-1, self.patch_size, global_BKG.shape[-1] // self.patch_size))
+        context_NPL: Tensor = global_NQL + self.local_positions.weight
         return context_NPL
 
     def local_starts(self, ids_BT: Tensor, before_B1: Tensor | None = None) -> Tensor:

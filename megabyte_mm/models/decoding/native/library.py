@@ -56,7 +56,7 @@ class Stack(ctypes.Structure):
 
     _fields_ = (
         ("layers", ctypes.POINTER(Layer)),
-        *((name, address) for name in ("norm", "norm_bias", "turns")),
+        *((name, address) for name in ("norm", "norm_bias", "rotary")),
         ("head", ctypes.POINTER(Linear)),
         *((name, count) for name in ("layer_count", "dim", "heads", "hidden", "capacity", "positions")),
         *((name, ctypes.c_float) for name in ("epsilon", "head_epsilon")),

@@ -87,9 +87,9 @@ class NativeStackSteps:
         described.head_epsilon = torch.finfo(torch.float32).eps
         described.activation = ACTIVATIONS[first.feedforward.activation]
         described.gated = first.feedforward.gated
-        if first.attention.turns is not None:
-            turns_2Se = first.attention.turns.between(0, described.capacity, like=stack.norm.weight).contiguous()
-            described.turns, described.positions = self._kept(turns_2Se), described.capacity
+        if first.attention.rotary is not None:
+            cos_sin_2Se = first.attention.rotary.between(0, described.capacity, like=stack.norm.weight).contiguous()
+            described.rotary, described.positions = self._kept(cos_sin_2Se), described.capacity
 
     def _layer(self, block: Block, cache: LayerCache, precision: Precision | None) -> library.Layer:
         attention, feedforward = block.attention, block.feedforward

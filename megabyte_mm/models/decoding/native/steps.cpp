@@ -44,7 +44,7 @@ struct Layer {
 struct Stack {
     const Layer *layers;
     const float *norm, *norm_bias;  // (D)
-    const float *turns;             // cosines, then sines: (2, positions, E / 2), or null
+    const float *rotary;            // cosines, then sines: (2, positions, E / 2), or null
     const Linear *head;             // what follows the last norm, or null
     int64_t count, dim, heads, hidden, capacity, positions;
     float epsilon, head_epsilon;
@@ -181,7 +181,7 @@ float dot(const float *x, const float *y, int64_t count) {
     return sum;
 }
 
-void normalise(const float *x, const float *weight, const float *bias, int64_t count, int32_t kind, float epsilon, float *y) {
+void normalize(const float *x, const float *weight, const float *bias, int64_t count, int32_t kind, float epsilon, float *y) {
     const float mean = kind == LAYER_NORM ? sum_of(x, count) / count : 0.0f;
 #pragma omp simd
     for (int64_t i = 0; i < count; i++) y[i] = x[i] - mean;
@@ -190,9 +190,9 @@ void normalise(const float *x, const float *weight, const float *bias, int64_t c
 }
 
 // The pairs (i, i + E / 2) of a head, by the angles of a position.
-void turn(float *x, const Stack &stack, int64_t position, int64_t head_dim) {
+void apply_rotary(float *x, const Stack &stack, int64_t position, int64_t head_dim) {
     const int64_t half = head_dim / 2;
-    const float *cosines = stack.turns + position * half, *sines = cosines + stack.positions * half;
+    const float *cosines = stack.rotary + position * half, *sines = cosines + stack.positions * half;
     for (int64_t i = 0; i < half; i++) {
         const float first = x[i], second = x[i + half];
         x[i] = first * cosines[i] - second * sines[i];
@@ -206,12 +206,12 @@ void attend(const Stack &stack, const Layer &layer, float *qkv, int64_t cell, in
     const int64_t dim = stack.dim, width = dim / stack.heads;
     float *query = qkv, *key = qkv + dim, *value = qkv + 2 * dim;
     if (layer.query_norm) {
-        normalise(query, layer.query_norm, nullptr, width, RMS_NORM, stack.head_epsilon, query);
-        normalise(key, layer.key_norm, nullptr, width, RMS_NORM, stack.head_epsilon, key);
+        normalize(query, layer.query_norm, nullptr, width, RMS_NORM, stack.head_epsilon, query);
+        normalize(key, layer.key_norm, nullptr, width, RMS_NORM, stack.head_epsilon, key);
     }
-    if (stack.turns) {
-        turn(query, stack, slot, width);
-        turn(key, stack, slot, width);
+    if (stack.rotary) {
+        apply_rotary(query, stack, slot, width);
+        apply_rotary(key, stack, slot, width);
     }
     float *keys = layer.keys + cell * stack.capacity * width, *values = layer.values + cell * stack.capacity * width;
     std::memcpy(keys + slot * width, key, width * sizeof(float));
@@ -270,7 +270,7 @@ void step(const Stack &stack, const Buffers &at, int64_t rows, const int64_t *fi
     const Share mine = share_of(rows, thread, threads), heads = share_of(rows * stack.heads, thread, threads);
     const auto normed = [&](const float *weight, const float *bias, float *to) {
         for (int64_t row = mine.begin; row < mine.end; row++)
-            normalise(at.x + row * dim, weight, bias, dim, stack.norm_kind, stack.epsilon, to + row * dim);
+            normalize(at.x + row * dim, weight, bias, dim, stack.norm_kind, stack.epsilon, to + row * dim);
         barrier();
     };
     for (int64_t i = 0; i < stack.count; i++) {
