@@ -1,0 +1,152 @@
+"""What the documents name exists: links, pictures, configs, files of the packages, commands, options and settings."""
+
+import dataclasses
+import inspect
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import data_adapters
+from megabyte_mm.cli.main import COMMANDS
+from megabyte_mm.data.sources import Source
+from megabyte_mm.models import CONFIGS, BlockConfig, StackConfig
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted((ROOT / "docs").rglob("*.md"))
+DOCUMENTS = {path: path.read_text(encoding="utf-8") for path in [ROOT / "README.md", *PAGES]}
+ARCHITECTURE = DOCUMENTS[ROOT / "docs" / "architecture.md"]
+
+PROGRAM = "megabyte-mm"
+
+
+def headings(text):
+    lines = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", line.lower()).replace(" ", "-") for line in lines}
+
+
+def broken_links(document, text):
+    anchors = {path: headings(content) for path, content in DOCUMENTS.items()}
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        file, _, anchor = target.partition("#")
+        path = (document.parent / file).resolve() if file else document
+        if "://" not in target and not (path.exists() and (not anchor or anchor in anchors[path])):
+            yield target
+
+
+def test_links_and_pictures_lead_somewhere():
+    broken = {path.name: list(broken_links(path, text)) for path, text in DOCUMENTS.items()}
+    assert {name: targets for name, targets in broken.items() if targets} == {}
+
+
+def test_every_page_is_in_the_navigation_once():
+    nav = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").split("\nnav:\n")[1]
+    named = re.findall(r"(\S+\.md)$", nav, re.MULTILINE)
+    assert sorted(named) == sorted(page.relative_to(ROOT / "docs").as_posix() for page in PAGES)
+
+
+def test_every_packaged_config_mentioned_exists():
+    for document, text in DOCUMENTS.items():
+        named = set(re.findall(r"--config (?!my\.yaml)([\w./]+)", text))
+        named |= set(re.findall(rf"{PROGRAM} info (\w[\w/]*)[\s`]", text))
+        named -= {"takes", *re.findall(rf"{PROGRAM} export \S+ (\S+)", text)}
+        missing = [n for n in named if not (ROOT / "configs" / f"{Path(n).with_suffix('')}.yaml").is_file()]
+        assert not missing, f"{document.name} names the configs {missing}"
+
+
+def test_the_map_has_every_room_and_every_file_once():
+    tree = ARCHITECTURE.split("\n## Layout\n")[1].split("```")[1]
+    stack, named = [], []
+    for indent, names in re.findall(r"^( *)((?:[\w.]+/? ?)+?)(?:  |$)", tree, re.MULTILINE):
+        del stack[len(indent) // 2 :]
+        for name in names.split():
+            named.append("/".join([*stack, name.rstrip("/")]))
+        if names.endswith("/"):
+            stack.append(names.rstrip("/"))
+    assert [name for name in named if not (ROOT / name).exists()] == []
+    assert len(named) == len(set(named))
+    packages = [p for top in ("data_adapters", "megabyte_mm") for p in (ROOT / top).rglob("*.py")]
+    present = {p.relative_to(ROOT).as_posix() for p in packages if not p.name.startswith("__")}
+    assert sorted(present - set(named)) == [], "docs/architecture.md lacks these in its layout"
+
+
+@pytest.mark.parametrize("walk", ["A PNG to a training step", "A WAV to a longer WAV"])
+def test_a_walk_names_at_most_15_existing_files_each_once(walk):
+    section = ARCHITECTURE.split(f"\n### {walk}\n")[1].split("\n#")[0]
+    files = re.findall(r"^\d+\. `([\w/.]+)`", section, re.MULTILINE)
+    assert 5 < len(files) <= 15
+    assert len(files) == len(set(files))
+    assert [file for file in files if not (ROOT / file).is_file()] == []
+
+
+def test_every_python_file_mentioned_exists():
+    tops = "data_adapters|megabyte_mm|configs|benchmarks|tests|fuzz|demo"
+    for document, text in DOCUMENTS.items():
+        named = set(re.findall(rf"`((?:{tops})/[\w/]+\.(?:py|yaml|cpp))`", text))
+        missing = [name for name in named if not (ROOT / name).is_file()]
+        assert not missing, f"{document.name} names {missing}"
+
+
+EVERY_HELP = """
+import contextlib, os, runpy, sys
+from megabyte_mm.cli.main import main
+names = sys.argv[1:]
+for name in names:
+    if not os.path.isabs(name):
+        assert main([name, "--help"]) == 0
+        continue
+    sys.argv, sys.path[0] = [name, "--help"], os.path.dirname(name)
+    with contextlib.suppress(SystemExit):
+        runpy.run_path(name + ".py", run_name="__main__")
+"""
+"""In one process, since each imports torch and Lightning."""
+
+
+def fields_of(config, path):
+    """Fields of an architecture as options, with those of the configs that it holds."""
+    options = set()
+    for field in dataclasses.fields(config):
+        options.add(f"{path}.{field.name}")
+        kind = next((k for k in (BlockConfig, StackConfig) if k.__name__ in str(field.type)), None)
+        options |= fields_of(kind, f"{path}.{field.name}") if kind else set()
+    return options
+
+
+@pytest.fixture(scope="module")
+def known_options(tmp_path_factory):
+    """The options of every command and of the benchmarks, and of every adapter as settings of data.adapter."""
+    scripts = [str(ROOT / "benchmarks" / name) for name in ("run", "train_step", "decode", "compare", "kills")]
+    command = [sys.executable, "-c", EVERY_HELP, *COMMANDS, *scripts]
+    done = subprocess.run(command, cwd=tmp_path_factory.mktemp("help"), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-4000:]
+    options = set(re.findall(r"--[\w.-]+", done.stdout))
+    for adapter in data_adapters.ADAPTERS.values():
+        options |= {f"--data.adapter.{name}" for name in inspect.signature(adapter).parameters}
+    for config in CONFIGS.values():
+        options |= fields_of(config, "--model.net")
+    for name in ("image", "audio", "text"):
+        options |= fields_of(Source, f"--data.sources.{name}")
+    return options | {"--version", "--logdir"}
+
+
+def test_every_command_and_option_mentioned_exists(known_options):
+    for document, text in DOCUMENTS.items():
+        code = re.findall(r"^```(?:bash|sh|)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+        shown = "\n".join([*code, *re.findall(r"`([^`\n]+)`", text)])
+        shown = re.sub(r"^#SBATCH .*", "", shown, flags=re.MULTILINE)  # SLURM's own options
+        options = {option.rstrip(".") for option in re.findall(r"(?<![\w-])--[a-z][\w.]*", shown)}
+        options = {option for option in options if "NAME" not in option}  # a name of the reader's choice
+        assert options <= known_options, f"{document.name} names {sorted(options - known_options)}"
+        named = set(re.findall(rf"(?<![\w/]){PROGRAM} ([a-z][\w-]*)", shown))
+        assert named <= set(COMMANDS), f"{document.name} names {sorted(named - set(COMMANDS))}"
+
+
+def test_every_setting_in_the_training_guide_exists(known_options):
+    table = DOCUMENTS[ROOT / "docs" / "training.md"].split("| knob |")[1].split("\n\n")[0]
+    for row in table.splitlines()[2:]:
+        first, *others = re.findall(r"`([\w.]+)`", row.split("|")[1])
+        prefix = first.rpartition(".")[0]
+        for knob in (first, *(other if "." in other else f"{prefix}.{other}" for other in others)):
+            assert f"--{knob}" in known_options, f"docs/training.md explains {knob}"
