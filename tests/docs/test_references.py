@@ -56,29 +56,11 @@ def test_every_packaged_config_mentioned_exists():
         assert not missing, f"{document.name} names the configs {missing}"
 
 
-def test_the_map_has_every_room_and_every_file_once():
-    tree = ARCHITECTURE.split("\n## Layout\n")[1].split("```")[1]
-    stack, named = [], []
-    for indent, names in re.findall(r"^( *)((?:[\w.]+/? ?)+?)(?:  |$)", tree, re.MULTILINE):
-        del stack[len(indent) // 2 :]
-        for name in names.split():
-            named.append("/".join([*stack, name.rstrip("/")]))
-        if names.endswith("/"):
-            stack.append(names.rstrip("/"))
-    assert [name for name in named if not (ROOT / name).exists()] == []
-    assert len(named) == len(set(named))
-    packages = [p for top in ("data_adapters", "megabyte_mm") for p in (ROOT / top).rglob("*.py")]
-    present = {p.relative_to(ROOT).as_posix() for p in packages if not p.name.startswith("__")}
-    assert sorted(present - set(named)) == [], "docs/architecture.md lacks these in its layout"
-
-
-@pytest.mark.parametrize("walk", ["A PNG to a training step", "A WAV to a longer WAV"])
-def test_a_walk_names_at_most_15_existing_files_each_once(walk):
-    section = ARCHITECTURE.split(f"\n### {walk}\n")[1].split("\n#")[0]
-    files = re.findall(r"^\d+\. `([\w/.]+)`", section, re.MULTILINE)
-    assert 5 < len(files) <= 15
-    assert len(files) == len(set(files))
-    assert [file for file in files if not (ROOT / file).is_file()] == []
+def test_the_architecture_names_every_room():
+    rooms = [p for package in ("data_adapters", "megabyte_mm") for p in (ROOT / package).iterdir()]
+    modules = [f"{p.name}/" if p.is_dir() else p.name for p in rooms if p.suffix == ".py" or p.is_dir()]
+    unnamed = [name for name in modules if not name.startswith("__") and name not in ARCHITECTURE]
+    assert not unnamed, f"docs/architecture.md lacks {unnamed}"
 
 
 def test_every_python_file_mentioned_exists():
