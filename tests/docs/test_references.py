@@ -17,7 +17,6 @@ from megabyte_mm.models import CONFIGS, BlockConfig, StackConfig
 ROOT = Path(__file__).parents[2]
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
 DOCUMENTS = {path: path.read_text(encoding="utf-8") for path in [ROOT / "README.md", *PAGES]}
-ARCHITECTURE = DOCUMENTS[ROOT / "docs" / "architecture.md"]
 
 PROGRAM = "megabyte-mm"
 
@@ -54,13 +53,6 @@ def test_every_packaged_config_mentioned_exists():
         named -= {"takes", *re.findall(rf"{PROGRAM} export \S+ (\S+)", text)}
         missing = [n for n in named if not (ROOT / "configs" / f"{Path(n).with_suffix('')}.yaml").is_file()]
         assert not missing, f"{document.name} names the configs {missing}"
-
-
-def test_the_architecture_names_every_room():
-    rooms = [p for package in ("data_adapters", "megabyte_mm") for p in (ROOT / package).iterdir()]
-    modules = [f"{p.name}/" if p.is_dir() else p.name for p in rooms if p.suffix == ".py" or p.is_dir()]
-    unnamed = [name for name in modules if not name.startswith("__") and name not in ARCHITECTURE]
-    assert not unnamed, f"docs/architecture.md lacks {unnamed}"
 
 
 def test_every_python_file_mentioned_exists():
