@@ -15,7 +15,7 @@ from pathlib import Path
 import soundfile
 from gallery import Continuation, Section, write_page
 
-from megabyte_mm.evaluation.codecs import CODERS, bits_per_byte
+from megabyte_mm.evaluation.codecs import CODECS, bits_per_byte
 from megabyte_mm.training.run_folder import best_point, open_run, read_metrics
 
 PROGRAM: tuple[str, ...] = (sys.executable, "-m", "megabyte_mm")
@@ -29,7 +29,7 @@ class Modality:
 
     share: of the training time; they sum to 3, and pictures take longest to take shape. temperature: of what
     continues a file, after two minutes rather low; fresh_temperature: of what comes from nothing.
-    media: folder of validation files below media/. codecs: names in `evaluation.codecs.CODERS`. prefixes: how many
+    media: folder of validation files below media/. codecs: names in `evaluation.codecs.CODECS`. prefixes: how many
     validation files to continue, each `takes` times. excerpt: samples or bytes of such a file to show, None for all of
     it. length: bytes to draw, None where the format fixes it.
     """
@@ -193,7 +193,7 @@ def _coded(modality: Modality, files: Sequence[Path]) -> list[tuple[str, float]]
     adapter = read_sources(str(Path(__file__).with_name(f"{modality.name}.yaml")))[""].adapter
     assert adapter is not None
     contents = [content_of(adapter, adapter.read(path)) for path in files]
-    return [(coder.name, bits_per_byte(coder, contents)) for coder in CODERS if coder.name in modality.codecs]
+    return [(coder.name, bits_per_byte(coder, contents)) for coder in CODECS if coder.name in modality.codecs]
 
 
 def _max_time(minutes: float) -> str:

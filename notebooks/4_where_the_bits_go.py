@@ -24,7 +24,7 @@ from IPython.display import display
 
 from megabyte_mm import load_model
 from megabyte_mm.demo_data import make_demo_data
-from megabyte_mm.evaluation.files import bits_by_place, score_files
+from megabyte_mm.evaluation.files import bits_by_position, score_files
 from megabyte_mm.evaluation.heatmaps import heatmap
 from megabyte_mm.notebook.show import framed
 from megabyte_mm.notebook.small_models import small_checkpoint
@@ -85,7 +85,7 @@ framed(text_page(module.stream.data[:3000].tobytes(), module.bits[:3000], MODULE
 # of it to go by, so the first bytes are dear. Strided reading takes no byte from the second half of a patch.
 
 # %%
-position_curves({method: bits_by_place(image, score_files(image, PICTURES, method)) for method in METHODS})
+position_curves({method: bits_by_position(image, score_files(image, PICTURES, method)) for method in METHODS})
 
 # %%
-position_curves({method: bits_by_place(text, score_files(text, MODULES[:2], method)) for method in METHODS})
+position_curves({method: bits_by_position(text, score_files(text, MODULES[:2], method)) for method in METHODS})

@@ -25,7 +25,7 @@ import numpy as np
 
 from megabyte_mm import load_model
 from megabyte_mm.demo_data import make_demo_data
-from megabyte_mm.evaluation.files import bits_by_place, bits_per_byte, score_files
+from megabyte_mm.evaluation.files import bits_by_position, bits_per_byte, score_files
 from megabyte_mm.generation.continuation import continue_file
 from megabyte_mm.notebook.show import show_pictures
 from megabyte_mm.notebook.small_models import small_checkpoint
@@ -60,7 +60,7 @@ file_scatter(per_file)
 # seen more; the first bytes of a patch are the hardest, since the local model has seen nothing of it yet.
 
 # %%
-position_curves({name: bits_by_place(bundles[name], files) for name, files in scored.items()})
+position_curves({name: bits_by_position(bundles[name], files) for name, files in scored.items()})
 
 # %% [markdown]
 # The files on which the first two differ most, with what each model draws below the upper half:

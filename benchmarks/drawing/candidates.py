@@ -14,7 +14,7 @@ from benchmarks.peers import build_peer
 from benchmarks.timing import timed
 from megabyte_mm.alphabet import BYTES
 from megabyte_mm.generation import SamplingParams, row_seeds
-from megabyte_mm.generation.engine import continuations
+from megabyte_mm.generation.engine import generate_rows
 from megabyte_mm.models import ByteModel, Execution, MegabyteConfig, ModelConfig, with_rounded_weights
 
 DRAWN = SamplingParams(allow_end=False)
@@ -96,7 +96,7 @@ def start_drawing(candidate: Candidate, device: torch.device) -> tuple[int, Call
         prefixes = [random_bytes(place, device)] * candidate.rows
         # A window that slides is cut and read again by the way: as many bytes as are asked for are drawn.
         lengths = [stretches.length + 1] * candidate.rows
-        return continuations(decoder, prefixes, lengths, DRAWN, row_seeds(0, candidate.rows))
+        return generate_rows(decoder, prefixes, lengths, DRAWN, row_seeds(0, candidate.rows))
 
     def take(_: None) -> float:
         seconds = [_seconds_of(begin(place), model, stretches, device) for place in stretches.places]

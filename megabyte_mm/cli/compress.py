@@ -13,8 +13,8 @@ from typing import Literal
 from data_adapters import load_class, printable, write_atomically
 from megabyte_mm.checkpoint import Bundle, load_model
 from megabyte_mm.checkpoint.load import condition_of
-from megabyte_mm.cli.arguments import check_output, check_positive, pick_device
-from megabyte_mm.cli.files import class_of
+from megabyte_mm.cli.arguments import check_positive, pick_device
+from megabyte_mm.cli.files import check_output, condition_from_folder
 from megabyte_mm.compression.container import MODEL, SUFFIX, CodingSettings, Container
 from megabyte_mm.compression.exact import is_whole_file
 from megabyte_mm.compression.packing import (
@@ -141,7 +141,7 @@ def _source(bundle: Bundle, path: Path, folder: Path, name: str, condition: str 
         readers = [one for one, its in bundle.modalities.items() if suffix in its.adapter.suffixes]
         modality = condition or next(iter([*readers, *bundle.modalities]))
         return PackSource(path, name, modality, condition_of(bundle.of(modality), None))
-    number = class_of(bundle, path, folder) if condition is None else condition_of(bundle, condition)
+    number = condition_from_folder(bundle, path, folder) if condition is None else condition_of(bundle, condition)
     return PackSource(path, name, next(iter(bundle.modalities)), number)
 
 

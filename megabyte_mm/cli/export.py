@@ -11,7 +11,7 @@ import numpy as np
 from data_adapters import load_class
 from megabyte_mm.checkpoint import Bundle, load_model
 from megabyte_mm.cli.arguments import pick_device
-from megabyte_mm.cli.files import by_modality, read_files
+from megabyte_mm.cli.files import group_by_modality, read_files
 from megabyte_mm.evaluation.files import common_unit
 from megabyte_mm.evaluation.scoring import bits_per_byte, check_finite, score_streams
 from megabyte_mm.export.card import Card, Scored
@@ -107,7 +107,7 @@ def _draw(bundle: Bundle, count: int, classes: Sequence[str]) -> Continuations |
 def _score(bundle: Bundle, data: str) -> dict[str, Scored]:
     """Bits per byte of the files, by modality. Raises ValueError where there is none to read."""
     found: dict[str, Scored] = {}
-    for one, paths in by_modality(bundle, [data], None):
+    for one, paths in group_by_modality(bundle, [data], None):
         files, _ = read_files(one, paths, bundle.window)
         streams = [(file.stream.data, file.condition) for file in files]
         unit = common_unit(one.adapter, [file.stream for file in files])

@@ -11,7 +11,6 @@ from pathlib import Path
 from data_adapters import ADAPTERS, Adapter, ByteStream, MediaError
 from megabyte_mm.checkpoint import Bundle
 from megabyte_mm.checkpoint.load import condition_of
-from megabyte_mm.cli.arguments import modality_of_file, select_modality
 from megabyte_mm.data.files import walk
 
 
@@ -48,7 +47,7 @@ class MediaFile:
     condition: int
 
 
-def refuse_other_modality(adapter: Adapter, file: str) -> None:
+def check_modality(adapter: Adapter, file: str) -> None:
     """Raise ValueError for a file that another adapter reads; one whose ending nobody knows may be tried."""
     suffix = Path(file).suffix.lower()
     if not adapter.suffixes or suffix in adapter.suffixes:
@@ -59,14 +58,16 @@ def refuse_other_modality(adapter: Adapter, file: str) -> None:
             raise ValueError(f"{file}: a file of {other.name}; this model reads {adapter.name} ({known})")
 
 
-def by_modality(bundle: Bundle, paths: Sequence[str], condition: str | None) -> list[tuple[Bundle, dict[Path, Path]]]:
-    """The files of each of a model's modalities, as `files_to_read` gives them, with the model for that modality.
+def group_by_modality(
+    bundle: Bundle, paths: Sequence[str], condition: str | None
+) -> list[tuple[Bundle, dict[Path, Path]]]:
+    """The files of each of a model's modalities, as `find_files` gives them, with the model for that modality.
 
-    condition: the modality of all files of a mix; left out, their endings tell. Raises ValueError as `files_to_read`.
+    condition: the modality of all files of a mix; left out, their endings tell. Raises ValueError as `find_files`.
     """
     if len(bundle.modalities) == 1 or condition is not None:
         chosen = select_modality(bundle, paths, condition)
-        return [(chosen, files_to_read(chosen.adapter, paths))]
+        return [(chosen, find_files(chosen.adapter, paths))]
     files = [path for path in paths if not Path(path).is_dir()]
     asked = {name: [path for path in files if modality_of_file(bundle, path) == name] for name in bundle.modalities}
     found = []
@@ -78,11 +79,11 @@ def by_modality(bundle: Bundle, paths: Sequence[str], condition: str | None) -> 
             asked[name].append(folder)
     for name, its in asked.items():
         if its:
-            found.append((bundle.of(name), files_to_read(bundle.of(name).adapter, its)))
+            found.append((bundle.of(name), find_files(bundle.of(name).adapter, its)))
     return found
 
 
-def files_to_read(adapter: Adapter, paths: Sequence[str]) -> dict[Path, Path]:
+def find_files(adapter: Adapter, paths: Sequence[str]) -> dict[Path, Path]:
     """The files among `paths`, and of the folders among them all files below that the adapter reads; each file once.
 
     With each file comes the folder by which it was named: the given one, or that of a file that was given itself.
@@ -93,7 +94,7 @@ def files_to_read(adapter: Adapter, paths: Sequence[str]) -> dict[Path, Path]:
         if Path(path).is_dir():
             found |= dict.fromkeys(_below(adapter, path), Path(path))
         elif Path(path).exists():
-            refuse_other_modality(adapter, path)
+            check_modality(adapter, path)
             found[Path(path)] = Path(path).parent
         else:
             raise ValueError(f"{path}: no such file or folder")
@@ -117,7 +118,7 @@ def read_files(
 ) -> tuple[list[MediaFile], Skipped]:
     """The files that can be read, and the others as {"path", "reason"}; what a user should hear is said on stderr.
 
-    paths: as `files_to_read` gives them. condition: the class of all files; left out, each has that of the nearest
+    paths: as `find_files` gives them. condition: the class of all files; left out, each has that of the nearest
     folder that bears a class's name. Raises ValueError for a class that the model does not know.
     """
     every = None if condition is None else condition_of(bundle, condition)
@@ -131,14 +132,14 @@ def read_files(
             print(error, file=sys.stderr)
             skipped.append({"path": str(path), "reason": error.reason})
             continue
-        files.append(MediaFile(path, stream, class_of(bundle, path, named_by) if every is None else every))
+        files.append(MediaFile(path, stream, condition_from_folder(bundle, path, named_by) if every is None else every))
     _tell_converted(files)
     if every is None and len(bundle.conditions) > 1:
         _tell_without_class(bundle, files)
     return files, skipped
 
 
-def class_of(bundle: Bundle, path: Path, named_by: Path) -> int:
+def condition_from_folder(bundle: Bundle, path: Path, named_by: Path) -> int:
     """The number of the class of the nearest folder above the file that bears its name, or 0 where none does.
 
     No folder above `named_by` counts: where a user keeps his files says nothing of what is in them.
@@ -172,3 +173,40 @@ def _tell_without_class(bundle: Bundle, files: Sequence[MediaFile]) -> None:
         which = f"{len(without)} of {len(files)} files, such as {without[0].path}"
         classes = ", ".join(bundle.conditions[1:])
         print(f"{which}: in no folder of a class ({classes}), and read without one", file=sys.stderr)
+
+
+def check_output(option: str, file: str | os.PathLike[str] | None) -> None:
+    """Raise ValueError, before minutes of work end in vain, for a file that could not be written; None is fine."""
+    if file is not None and (Path(file).is_dir() or not Path(file).absolute().parent.is_dir()):
+        raise ValueError(f"--{option} {file}: no file can be written there; name one in a folder that exists")
+
+
+def select_modality(bundle: Bundle, files: Sequence[str], condition: str | None) -> Bundle:
+    """The model for one modality: its only one, or of a mix that which --condition names, or which reads the files.
+
+    Raises ValueError where neither tells.
+    """
+    if len(bundle.modalities) == 1:
+        return bundle
+    known = ", ".join(bundle.modalities)
+    if condition is not None:
+        if condition not in bundle.modalities:
+            raise ValueError(f"--condition {condition}: unknown to this model; it knows {known}")
+        return bundle.of(condition)
+    if not files:
+        raise ValueError(f"this model was trained on several modalities; choose one with --condition: {known}")
+    names = {file: modality_of_file(bundle, file) for file in files}
+    if len(set(names.values())) > 1:
+        told = "; ".join(f"{name} reads {file}" for file, name in names.items())
+        raise ValueError(f"these are files of several modalities: {told}; take those of one at a time")
+    return bundle.of(next(iter(names.values())))
+
+
+def modality_of_file(bundle: Bundle, file: str) -> str:
+    """The name of the modality of a mix that reads a file. Raises ValueError where none does, or several do."""
+    suffix = Path(file).suffix.lower()
+    names = [name for name, its in bundle.modalities.items() if suffix in its.adapter.suffixes]
+    if len(names) != 1:
+        told = f"{' and '.join(names)} read it" if names else "none reads it"
+        raise ValueError(f"{file}: of this model's modalities, {', '.join(bundle.modalities)}, {told}; add --condition")
+    return names[0]

@@ -14,8 +14,8 @@ import numpy as np
 from data_adapters import TextAdapter, load_class
 from megabyte_mm.checkpoint import Bundle, load_model
 from megabyte_mm.checkpoint.load import condition_of
-from megabyte_mm.cli.arguments import check_positive, pick_device, select_modality
-from megabyte_mm.cli.files import refuse_other_modality, unique_stems
+from megabyte_mm.cli.arguments import check_positive, pick_device
+from megabyte_mm.cli.files import check_modality, select_modality, unique_stems
 from megabyte_mm.cli.live_text import LiveText
 from megabyte_mm.generation import (
     GenerationInterrupted,
@@ -26,10 +26,10 @@ from megabyte_mm.generation import (
 )
 from megabyte_mm.generation.continuation import (
     Continuations,
-    beginning,
+    choose_length,
+    cut_prefix,
+    cut_to_units,
     file_names,
-    length_after,
-    whole_units,
     write_continuations,
 )
 from megabyte_mm.models import Backend, Execution
@@ -90,7 +90,7 @@ def generate(
     number = condition_of(bundle, condition)
     window = _window(bundle, window)
     starts = _read_prefixes(bundle, prefix, keep, window) if prefix else [_nothing(bundle, keep)]
-    lengths = [length_after(bundle.adapter, start, length, window) for start in starts]
+    lengths = [choose_length(bundle.adapter, start, length, window) for start in starts]
     requests = [
         GenerationRequest(start.prefix, its, num_samples, number) for start, its in zip(starts, lengths, strict=True)
     ]
@@ -108,9 +108,9 @@ def generate(
             drawn = generate_batch(*arguments, execution, watch)
     except GenerationInterrupted as stop:
         drawn, interrupted = stop.results, True
-    made = [replace(start, drawn=rows) for start, rows in zip(starts, drawn, strict=True)]
+    made = [replace(start, continuations=rows) for start, rows in zip(starts, drawn, strict=True)]
     if interrupted:
-        made = [found for start in made if (found := _what_there_is(bundle, start)).drawn]
+        made = [found for start in made if (found := _what_there_is(bundle, start)).continuations]
     for file in write_continuations(Path(out), bundle.adapter, made) if made else []:
         print(file)
     if interrupted:
@@ -131,7 +131,7 @@ def _nothing(bundle: Bundle, keep: float | None) -> Continuations:
         format = dict(bundle.adapter.default_format())
     except ValueError as error:
         raise ValueError(f"nothing says what a file from nothing looks like: {error}; give a --prefix") from error
-    return Continuations("sample", format, np.empty(0, np.uint8), drawn=())
+    return Continuations("sample", format, np.empty(0, np.uint8), continuations=())
 
 
 def _read_prefixes(bundle: Bundle, files: Sequence[str], keep: float | None, window: int) -> list[Continuations]:
@@ -145,9 +145,9 @@ def _read_prefixes(bundle: Bundle, files: Sequence[str], keep: float | None, win
     for file, stem in zip(files, stems, strict=True):
         if Path(file).is_dir():
             raise ValueError(f"{file}: is a folder; --prefix takes files")
-        refuse_other_modality(bundle.adapter, file)
+        check_modality(bundle.adapter, file)
         stream = bundle.adapter.read(file)
-        found.append(start := beginning(bundle.adapter, stream, stem, keep))
+        found.append(start := cut_prefix(bundle.adapter, stream, stem, keep))
         kept = start.prefix
         left_out = 0 if bundle.adapter.single_window else num_truncated(len(kept), sight)
         seen = f"only the last {len(kept) - left_out} of {len(kept)} bytes are seen: the window holds {window}"
@@ -169,8 +169,8 @@ def _prepare(folder: Path, names: Sequence[str], overwrite: bool) -> None:
 
 def _what_there_is(bundle: Bundle, made: Continuations) -> Continuations:
     """Of continuations that Ctrl-C cut short, those that have something new, in whole units."""
-    whole = [whole_units(bundle.adapter, data, len(data), made.format) for data in made.drawn]
-    return replace(made, drawn=[data for data in whole if len(data) > len(made.prefix)])
+    whole = [cut_to_units(bundle.adapter, data, len(data), made.format) for data in made.continuations]
+    return replace(made, continuations=[data for data in whole if len(data) > len(made.prefix)])
 
 
 def _ignore(_: object) -> None:

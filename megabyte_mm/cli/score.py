@@ -13,14 +13,14 @@ import numpy as np
 
 from data_adapters import Adapter, TextAdapter, load_class, printable, write_atomically
 from megabyte_mm.checkpoint import Bundle, load_model
-from megabyte_mm.cli.arguments import check_output, check_positive, pick_device
-from megabyte_mm.cli.files import MediaFile, Skipped, by_modality, read_files, unique_stems
+from megabyte_mm.cli.arguments import check_positive, pick_device
+from megabyte_mm.cli.files import MediaFile, Skipped, check_output, group_by_modality, read_files, unique_stems
 from megabyte_mm.evaluation.curves import Curves
 from megabyte_mm.evaluation.files import common_unit
 from megabyte_mm.evaluation.heatmaps import heatmap, split
 from megabyte_mm.evaluation.methods import METHODS, Method, check_method
 from megabyte_mm.evaluation.scoring import DIVERGED, Score, score_streams
-from megabyte_mm.evaluation.table import FileCost, as_values, table
+from megabyte_mm.evaluation.table import FileResult, table, to_json
 from megabyte_mm.progress import speedometer
 
 
@@ -116,10 +116,10 @@ def score(
     bundle = load_model(checkpoint, pick_device(device), load_class(adapter) if adapter else None)
     window = window or bundle.window
     places: dict[str, Curves] = {name: Curves(bundle.model.patch_size, window) for name in methods} if curves else {}
-    costs: list[FileCost] = []
-    parts: dict[str, list[FileCost]] = {}
+    costs: list[FileResult] = []
+    parts: dict[str, list[FileResult]] = {}
     skipped: Skipped = []
-    found = by_modality(bundle, path, condition)
+    found = group_by_modality(bundle, path, condition)
     readers = {file: one.adapter for one, paths in found for file in paths}
     heatmaps = prepare_heatmaps(heatmap, readers, overwrite) if heatmap else None
 
@@ -141,7 +141,7 @@ def score(
         print("\n".join(table(costs, methods, parts if len(bundle.modalities) > 1 else {})))
     if json:
         about = {"checkpoint": checkpoint, "window": window, "skipped": skipped}
-        figures = as_values(costs, methods, places or None, parts if len(bundle.modalities) > 1 else None)
+        figures = to_json(costs, methods, places or None, parts if len(bundle.modalities) > 1 else None)
         text = json_text.dumps(about | figures, indent=1, allow_nan=False) + "\n"
         write_atomically(json, lambda temporary: temporary.write_text(text, encoding="utf-8"))
     if curves:
@@ -159,7 +159,7 @@ def _methods(asked: Sequence[str]) -> tuple[Method, ...]:
     return cast("tuple[Method, ...]", tuple(dict.fromkeys(asked)))
 
 
-def _refuse_gaps(costs: Sequence[FileCost], skipped: Skipped) -> None:
+def _refuse_gaps(costs: Sequence[FileResult], skipped: Skipped) -> None:
     """Raise ValueError where a file has no figure."""
     if lost := [cost.path for cost in costs if not all(map(math.isfinite, cost.nats.values()))]:
         raise ValueError(f"{lost[0]}: {DIVERGED}")
@@ -195,7 +195,7 @@ def _measure(
     unit: int,
     batch_size: int,
     on_score: OnScore,
-) -> list[FileCost]:
+) -> list[FileResult]:
     """What each file costs by every method, with a progress bar. on_score: hears each score; nobody keeps them."""
     streams = [(file.stream.data, file.condition) for file in files]
     nats: dict[str, list[float]] = {method: [] for method in methods}
@@ -206,7 +206,7 @@ def _measure(
                 nats[method].append(score.total_nats)
                 on_score(method, file, score)
     return [
-        FileCost(str(file.path), len(file.stream.data), {method: nats[method][i] for method in methods})
+        FileResult(str(file.path), len(file.stream.data), {method: nats[method][i] for method in methods})
         for i, file in enumerate(files)
     ]
 
@@ -215,5 +215,5 @@ def _draw(file: str, curves: Mapping[str, Curves]) -> None:
     # Matplotlib takes its time to import.
     from megabyte_mm.plots.scores import position_curves
 
-    figure = position_curves({method: its.drawn for method, its in curves.items()})
+    figure = position_curves({method: its.plottable for method, its in curves.items()})
     write_atomically(file, lambda temporary: figure.savefig(temporary, dpi=150))

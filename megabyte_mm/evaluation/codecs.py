@@ -43,7 +43,7 @@ class Content:
 
 
 @dataclass(frozen=True)
-class Coder:
+class Codec:
     """A lossless coder. takes: the view that it is given. how: its settings, for people.
 
     size: the view -> bytes of the coded file. It raises LossyError where these do not decode to the view again.
@@ -54,23 +54,23 @@ class Coder:
     how: str
     size: Callable[[Any], int]
 
-    def coded_bytes(self, content: Content) -> int:
-        """The size of a file in this coder. Raises UnfitError where it cannot take the file, LossyError as `size`."""
+    def encoded_size(self, content: Content) -> int:
+        """Return the size of the encoded file. Raises UnsupportedError, and LossyError as `size` does."""
         view = getattr(content, self.takes)
         if view is None:
-            raise UnfitError(f"{self.name} takes {self.takes}, and this file has none")
+            raise UnsupportedError(f"{self.name} takes {self.takes}, and this file has none")
         try:
             return self.size(view)
         except LossyError:
             raise
         except ImportError as error:
-            raise UnfitError(f"{self.name} {MISSING}") from error
+            raise UnsupportedError(f"{self.name} {MISSING}") from error
         except (OSError, ValueError, RuntimeError, SystemError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise UnfitError(f"{self.name} cannot take it: {reason}") from error
+            raise UnsupportedError(f"{self.name} cannot take it: {reason}") from error
 
 
-class UnfitError(ValueError):
+class UnsupportedError(ValueError):
     """A file that a coder cannot take, or a coder that is not installed."""
 
 
@@ -78,19 +78,19 @@ class LossyError(ValueError):
     """What came out of a coder is not what went in."""
 
 
-def bits_per_byte(coder: Coder, files: Iterable[Content]) -> float:
+def bits_per_byte(coder: Codec, files: Iterable[Content]) -> float:
     """Bits that a coder spends on all files, each coded by itself, over the number of their bytes.
 
-    Raises ValueError for no bytes, and as `Coder.coded_bytes` does.
+    Raises ValueError for no bytes, and as `Codec.encoded_size` does.
     """
-    sizes = [(coder.coded_bytes(content), len(content.data)) for content in files]
+    sizes = [(coder.encoded_size(content), len(content.data)) for content in files]
     total = sum(size for _, size in sizes)
     if not total:
         raise ValueError(f"{coder.name}: no bytes to compress")
     return 8 * sum(coded for coded, _ in sizes) / total
 
 
-def joined_bits_per_byte(coder: Coder, streams: Sequence[Bytes]) -> float:
+def joined_bits_per_byte(coder: Codec, streams: Sequence[Bytes]) -> float:
     """The same for a coder of bytes, with all streams end to end as one file."""
     return bits_per_byte(coder, [Content(np.concatenate(streams))] if streams else [])
 
@@ -158,12 +158,12 @@ def _bytes_size(data: Bytes, encode: Callable[[bytes], bytes], decode: Callable[
     return len(coded)
 
 
-CODERS = (
-    Coder("PNG", "pixels", "Pillow, optimize", _png),
-    Coder("WebP", "pixels", "lossless, exact, method 6, quality 100", _webp),
-    Coder("JPEG XL", "pixels", "lossless, effort 9", _jpeg_xl),
-    Coder("FLAC", "sound", "highest compression level", _flac),
-    Coder("xz", "data", "-9e", _xz),
-    Coder("zstd", "data", "-19, no checksum", _zstd),
-    Coder("brotli", "data", "quality 11", _brotli),
+CODECS = (
+    Codec("PNG", "pixels", "Pillow, optimize", _png),
+    Codec("WebP", "pixels", "lossless, exact, method 6, quality 100", _webp),
+    Codec("JPEG XL", "pixels", "lossless, effort 9", _jpeg_xl),
+    Codec("FLAC", "sound", "highest compression level", _flac),
+    Codec("xz", "data", "-9e", _xz),
+    Codec("zstd", "data", "-19, no checksum", _zstd),
+    Codec("brotli", "data", "quality 11", _brotli),
 )

@@ -25,7 +25,7 @@ class Curves:
 
     def add(self, score: Score) -> None:
         """Count the symbols of one more stream."""
-        for sums, places in ((self._patch, score.patch_place), (self._window, score.window_place)):
+        for sums, places in ((self._patch, score.patch_position), (self._window, score.window_position)):
             sums[0] += np.bincount(places, weights=score.nats, minlength=sums.shape[1])
             sums[1] += np.bincount(places, minlength=sums.shape[1])
 
@@ -40,7 +40,7 @@ class Curves:
         return _means(self._window)
 
     @property
-    def drawn(self) -> tuple[Floats, Floats]:
+    def plottable(self) -> tuple[Floats, Floats]:
         """Both, without the places where so few symbols stood that their mean is noise: nan there too."""
         return _means(self._patch, FEW), _means(self._window, FEW)
 

@@ -58,12 +58,12 @@ def score_files(
     return [ScoredFile(Path(file), stream, score) for file, stream, score in parts]
 
 
-def bits_by_place(bundle: Bundle, scored: Sequence[ScoredFile]) -> tuple[Floats, Floats]:
+def bits_by_position(bundle: Bundle, scored: Sequence[ScoredFile]) -> tuple[Floats, Floats]:
     """Mean bits at each position in the patch (P,) and in the window (W,), nan where too few symbols stood."""
     curves = Curves(bundle.model.patch_size, bundle.window)
     for file in scored:
         curves.add(file.score)
-    return curves.drawn
+    return curves.plottable
 
 
 def bits_per_byte(scored: Sequence[ScoredFile]) -> float:

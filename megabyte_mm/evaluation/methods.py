@@ -34,10 +34,10 @@ def check_method(method: str, model: ByteModel, unit: int = 1) -> None:
     if method not in METHODS:
         raise ValueError(f"unknown method {method!r}; known: {', '.join(METHODS)}")
     if method.endswith("strided"):
-        shift(model.patch_size, unit)
+        stride_offset(model.patch_size, unit)
 
 
-def shift(patch_size: int, unit: int = 1) -> int:
+def stride_offset(patch_size: int, unit: int = 1) -> int:
     """By how many symbols the second pass is shifted: half a patch, down to whole units.
 
     Raises ValueError where a patch holds less than two units.
@@ -61,27 +61,27 @@ def strided_nll(model: ByteModel, ids_BT: Tensor, condition_B: Tensor | None = N
     """The nats of every symbol, from the second patch on each predicted in the first part of a patch.
 
     Each distribution knows only symbols before its own, so the sum is a code length like any other.
-    ids: (B, T) int64, 0..256; unit: bytes that stay together -> (B, T) float32. Raises ValueError as `shift` does.
+    ids: (B, T) int64, 0..256; unit: bytes that stay together -> (B, T) float32. Raises ValueError as `stride_offset`.
     """
-    offset = shift(model.patch_size, unit)
+    offset = stride_offset(model.patch_size, unit)
     nats_BT = model.nll(ids_BT, condition_B)
     if ids_BT.shape[1] <= model.patch_size:
         return nats_BT
     shifted_BT = torch.cat([nats_BT[:, :offset], model.nll(ids_BT[:, offset:], condition_B)], dim=1)
-    return nats_BT.where(~by_second_pass(ids_BT.shape[1], model.patch_size, offset).to(ids_BT.device), shifted_BT)
+    return nats_BT.where(~in_shifted_pass(ids_BT.shape[1], model.patch_size, offset).to(ids_BT.device), shifted_BT)
 
 
-def by_second_pass(length: int, patch_size: int, offset: int) -> Tensor:
+def in_shifted_pass(length: int, patch_size: int, offset: int) -> Tensor:
     """Which symbols of a window the shifted pass scores: (T,) bool."""
     places_T = torch.arange(length)
     return (places_T >= patch_size) & (places_T % patch_size >= offset)
 
 
-def patch_places(method: Method, length: int, patch_size: int, unit: int = 1) -> Tensor:
+def patch_positions(method: Method, length: int, patch_size: int, unit: int = 1) -> Tensor:
     """Where in its patch, in the pass that scores it, each symbol of a window stands: (T,) int64."""
     places_T = torch.arange(length)
     if not is_strided(method):
         return places_T % patch_size
-    offset = shift(patch_size, unit)
-    shifted_T = by_second_pass(length, patch_size, offset) * offset
+    offset = stride_offset(patch_size, unit)
+    shifted_T = in_shifted_pass(length, patch_size, offset) * offset
     return (places_T - shifted_T) % patch_size

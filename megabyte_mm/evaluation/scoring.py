@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from megabyte_mm.alphabet import fill_window
-from megabyte_mm.evaluation.methods import Method, check_method, is_sliding, method_nll, patch_places
+from megabyte_mm.evaluation.methods import Method, check_method, is_sliding, method_nll, patch_positions
 from megabyte_mm.models.base import ByteModel
 from megabyte_mm.windows import Views
 
@@ -27,13 +27,13 @@ DIVERGED = "the model's output is not finite: its training has diverged; take an
 class Score:
     """What the m symbols of a stream cost: its bytes and, where it ends inside a window, the first END.
 
-    nats: (m,) float32. patch_place: (m,) int32, where in its patch each symbol stood in the pass that scored it.
-    window_place: (m,) int32, where in the window that scored it. bytes: of the stream, END not counted.
+    nats: (m,) float32. patch_position: (m,) int32, where in its patch each symbol stood in the pass that scored it.
+    window_position: (m,) int32, where in the window that scored it. bytes: of the stream, END not counted.
     """
 
     nats: NDArray[np.float32]
-    patch_place: NDArray[np.int32]
-    window_place: NDArray[np.int32]
+    patch_position: NDArray[np.int32]
+    window_position: NDArray[np.int32]
     bytes: int
 
     @property
@@ -98,7 +98,7 @@ def score_streams(
     """
     check_method(method, model, unit)
     views = Views(window, unit, is_sliding(method), fixed_length)
-    places = patch_places(method, window, model.patch_size, unit).numpy().astype(np.int32)
+    places = patch_positions(method, window, model.patch_size, unit).numpy().astype(np.int32)
     waiting: deque[_Stream] = deque()
     to_read, read = _views(streams, views, waiting), 0
     while batch := list(islice(to_read, batch_size)):
@@ -140,6 +140,6 @@ def _keep(view: _View, nats_T: NDArray[np.float32], patch_place_T: NDArray[np.in
     stop = min(view.start + window, len(score.nats))
     inside = slice(view.seen, stop - view.start)
     score.nats[first:stop] = nats_T[inside]
-    score.patch_place[first:stop] = patch_place_T[inside]
-    score.window_place[first:stop] = np.arange(window, dtype=np.int32)[inside]
+    score.patch_position[first:stop] = patch_place_T[inside]
+    score.window_position[first:stop] = np.arange(window, dtype=np.int32)[inside]
     return min(stop, score.bytes) - first

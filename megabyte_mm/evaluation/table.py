@@ -14,7 +14,7 @@ DIGITS = 4
 
 
 @dataclass(frozen=True)
-class FileCost:
+class FileResult:
     """One file, or many together. path: as it was named. bytes: of its stream. nats: of all its symbols, by method."""
 
     path: str
@@ -32,14 +32,16 @@ class FileCost:
         return {"path": self.path, "bytes": self.bytes, "nats": nats, "bits_per_byte": bits}
 
 
-def total(files: Sequence[FileCost], methods: Sequence[str]) -> FileCost:
+def total(files: Sequence[FileResult], methods: Sequence[str]) -> FileResult:
     """All files as if they were one: nats and bytes are added up, and divided once."""
     nats = {method: math.fsum(file.nats[method] for file in files) for method in methods}
-    return FileCost(f"total of {len(files)}", sum(file.bytes for file in files), nats)
+    return FileResult(f"total of {len(files)}", sum(file.bytes for file in files), nats)
 
 
 def table(
-    files: Sequence[FileCost], methods: Sequence[str], parts: Mapping[str, Sequence[FileCost]] = MappingProxyType({})
+    files: Sequence[FileResult],
+    methods: Sequence[str],
+    parts: Mapping[str, Sequence[FileResult]] = MappingProxyType({}),
 ) -> list[str]:
     """Aligned lines: a heading, one line for each file, the total of each part by its name, and that of all."""
     totals = [replace(total(its, methods), path=f"{name}: total of {len(its)}") for name, its in parts.items()]
@@ -49,18 +51,18 @@ def table(
     return ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows]
 
 
-def _cells(file: FileCost, methods: Sequence[str]) -> list[str]:
+def _cells(file: FileResult, methods: Sequence[str]) -> list[str]:
     bits = [file.bits_per_byte(method) for method in methods]
     told = ["-" if value is None else f"{value:.{DIGITS}f}" for value in bits]
     path = "".join(c if ord(c) >= ord(" ") else repr(c)[1:-1] for c in file.path)  # a line end would break the table
     return [path, f"{file.bytes:,}", *told]
 
 
-def as_values(
-    files: Sequence[FileCost],
+def to_json(
+    files: Sequence[FileResult],
     methods: Sequence[str],
     curves: Mapping[str, Curves] | None = None,
-    parts: Mapping[str, Sequence[FileCost]] | None = None,
+    parts: Mapping[str, Sequence[FileResult]] | None = None,
 ) -> dict[str, Any]:
     """All figures as JSON has them: methods, files, total, and curves and the totals of parts where they are given.
 

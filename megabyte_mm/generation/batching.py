@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from megabyte_mm.alphabet import END, to_ids
-from megabyte_mm.generation.engine import NO_SYMBOL, continuations, decoder_for, row_seeds, sync_interval
+from megabyte_mm.generation.engine import NO_SYMBOL, generate_rows, make_decoder, row_seeds, sync_interval
 from megabyte_mm.generation.sampling import SamplingParams
 from megabyte_mm.models import DEFAULT_EXECUTION, ByteModel, Decoder, Execution
 
@@ -66,7 +66,7 @@ def generate_batch(
     results = [[request.prefix for _ in range(request.count)] for request in requests]
     if not rows:
         return results
-    decoder = decoder_for(model, min(batch_size, len(rows)), window, execution)
+    decoder = make_decoder(model, min(batch_size, len(rows)), window, execution)
     for start in range(0, len(rows), batch_size):
         batch = rows[start : start + batch_size]
         parts: list[NDArray[np.int64]] = []
@@ -95,7 +95,7 @@ def _drawn(
     prefixes = [to_ids(request.prefix).to(device) for request in requests]
     condition_B = torch.tensor([request.condition for request in requests], device=device)
     lengths, seeds = [request.length for request in requests], [row.seed for row in rows]
-    columns = continuations(decoder, prefixes, lengths, sampling, seeds, condition_B)
+    columns = generate_rows(decoder, prefixes, lengths, sampling, seeds, condition_B)
     return _gathered(columns, sync_interval(device))
 
 

@@ -1,4 +1,4 @@
-"""A file's beginning, what a model generates after it, and these continuations as files."""
+"""A file's cut_prefix, what a model generates after it, and these continuations as files."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ class Continuations:
     """What was drawn after one prefix.
 
     stem: begins the files' names. format: of the prefix, and so of its continuations. prefix: (t,) uint8, t >= 0.
-    drawn: whole streams, the prefix included. original: the stream that the prefix was cut from, where there is one.
+    continuations: whole streams, the prefix included. original: the stream that the prefix was cut from, if any.
     """
 
     stem: str
     format: Format
     prefix: Bytes
-    drawn: Sequence[Bytes]
+    continuations: Sequence[Bytes]
     original: Bytes | None = None
 
 
@@ -50,7 +50,9 @@ def write_continuations(folder: Path, adapter: Adapter, made: Sequence[Continuat
     folder.mkdir(parents=True, exist_ok=True)
     files = []
     for item in made:
-        for name, data in zip(file_names(item.stem, len(item.drawn), adapter, item.format), item.drawn, strict=True):
+        for name, data in zip(
+            file_names(item.stem, len(item.continuations), adapter, item.format), item.continuations, strict=True
+        ):
             adapter.write(ByteStream(data, item.format), folder / name)
             files.append(folder / name)
     if isinstance(adapter, ImageAdapter):
@@ -64,7 +66,7 @@ def picture_sheet(adapter: ImageAdapter, made: Sequence[Continuations]) -> Image
     """The contact sheet of `write_continuations`. Samples without a prefix are laid out as a square."""
     rows = []
     for item in made:
-        tiles = [adapter.pixels(ByteStream(data, item.format), fill=UNKNOWN) for data in item.drawn]
+        tiles = [adapter.pixels(ByteStream(data, item.format), fill=UNKNOWN) for data in item.continuations]
         if not len(item.prefix):
             side = int(np.ceil(len(tiles) ** 0.5))
             rows += [tiles[start : start + side] for start in range(0, len(tiles), side)]
@@ -97,30 +99,32 @@ def continue_file(
     """
     check_positive(length=length, count=count)
     stream = bundle.adapter.read(file)
-    start = beginning(bundle.adapter, stream, Path(file).stem, keep)
+    start = cut_prefix(bundle.adapter, stream, Path(file).stem, keep)
     number = condition_of(bundle, condition)
-    request = GenerationRequest(start.prefix, length_after(bundle.adapter, start, length, bundle.window), count, number)
+    request = GenerationRequest(
+        start.prefix, choose_length(bundle.adapter, start, length, bundle.window), count, number
+    )
     ends = bundle.adapter.length_in(start.format) is None
     (drawn,) = generate_batch(bundle.model, [request], SamplingParams(temperature, top_k, top_p, allow_end=ends), seed)
-    return replace(start, drawn=drawn)
+    return replace(start, continuations=drawn)
 
 
-def beginning(adapter: Adapter, stream: ByteStream, stem: str, keep: float | None) -> Continuations:
+def cut_prefix(adapter: Adapter, stream: ByteStream, stem: str, keep: float | None) -> Continuations:
     """What is kept of a stream, and nothing drawn yet; keep as of `continue_file`. Raises ValueError for a share."""
     share = (0.5 if adapter.single_window else 1.0) if keep is None else keep
     if not 0.0 <= share <= 1.0:
         raise ArgumentValueError("keep", f"is {share}; it must be between 0 and 1")
-    kept = whole_units(adapter, stream.data, round(share * len(stream.data)), stream.format)
-    return Continuations(stem, stream.format, kept, drawn=(), original=stream.data)
+    kept = cut_to_units(adapter, stream.data, round(share * len(stream.data)), stream.format)
+    return Continuations(stem, stream.format, kept, continuations=(), original=stream.data)
 
 
-def whole_units(adapter: Adapter, data: Bytes, length: int, format: Format) -> Bytes:
-    """The beginning of a stream, of at most so many bytes, that ends with a whole character, pixel or frame."""
+def cut_to_units(adapter: Adapter, data: Bytes, length: int, format: Format) -> Bytes:
+    """The cut_prefix of a stream, of at most so many bytes, that ends with a whole character, pixel or frame."""
     cut = adapter.cut(data, length)
     return data[: cut - cut % adapter.unit_in(format)]
 
 
-def length_after(adapter: Adapter, start: Continuations, asked: int | None, window: int) -> int:
+def choose_length(adapter: Adapter, start: Continuations, asked: int | None, window: int) -> int:
     """How many bytes to draw: what was asked for in whole units, else to the stream's end, else a window.
 
     Raises ValueError where there is no room for them.

@@ -24,11 +24,11 @@ def show_pictures(adapter: ImageAdapter, rows: Mapping[str, Continuations]) -> A
         return adapter.pixels(ByteStream(data, made.format), fill=UNKNOWN)
 
     lines = {
-        name: [pixels(data, made) for data in (made.prefix, *made.drawn, *_original(made))]
+        name: [pixels(data, made) for data in (made.prefix, *made.continuations, *_original(made))]
         for name, made in rows.items()
     }
     first = next(iter(rows.values()))
-    titles = ["given", *(f"drawn {number}" for number in range(1, 1 + len(first.drawn)))]
+    titles = ["given", *(f"drawn {number}" for number in range(1, 1 + len(first.continuations)))]
     return picture_rows(lines, [*titles, *(["original"] if first.original is not None else [])])
 
 
@@ -62,7 +62,7 @@ def show_texts(adapter: TextAdapter, made: Continuations) -> Any:
             f'<div style="white-space: pre-wrap; font-family: monospace"><span style="{PREFIX_STYLE}">{given}</span>'
             f'<span style="{GENERATED_STYLE}">{escape(adapter.show(data[len(made.prefix) :]))}</span></div>'
         )
-        for number, data in enumerate(made.drawn, start=1)
+        for number, data in enumerate(made.continuations, start=1)
     }
     return HTML(_columns(columns))
 
@@ -93,9 +93,9 @@ def _original(made: Continuations) -> Sequence[Bytes]:
 
 def _streams(made: Continuations) -> dict[str, ByteStream]:
     """The original, as long as the longest continuation, and the continuations."""
-    longest = max((len(data) for data in made.drawn), default=len(made.prefix))
+    longest = max((len(data) for data in made.continuations), default=len(made.prefix))
     named = {} if made.original is None else {"original": made.original[:longest]}
-    named |= {f"drawn {number}": data for number, data in enumerate(made.drawn, start=1)}
+    named |= {f"drawn {number}": data for number, data in enumerate(made.continuations, start=1)}
     return {name: ByteStream(data, made.format) for name, data in named.items()}
 
 

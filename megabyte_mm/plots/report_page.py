@@ -35,7 +35,7 @@ class Shown:
 
 
 @dataclass(frozen=True)
-class CoderRow:
+class CodecRow:
     """What a coder spends in bits per byte; None where it was not measured.
 
     each: every file by itself. joined: all files as one. note: its settings, or why it was left out. own: whether it is
@@ -55,7 +55,7 @@ class Files:
 
     source: str
     told: str
-    rows: Sequence[CoderRow]
+    rows: Sequence[CodecRow]
     best: Sequence[Shown]
     worst: Sequence[Shown]
     what: str = "files"
@@ -137,7 +137,7 @@ def _source_files(files: Files) -> str:
     return f'<article>{heading}<p class="soft">{html.escape(files.told)}</p>{_table(files.rows)}{shown}</article>'
 
 
-def _table(rows: Sequence[CoderRow]) -> str:
+def _table(rows: Sequence[CodecRow]) -> str:
     """Each value has a bar, the highest all across."""
     measured = [row for row in rows if row.each is not None]
     longest = max((row.each or 0 for row in measured), default=0) or 1
@@ -149,7 +149,7 @@ def _table(rows: Sequence[CoderRow]) -> str:
 <thead><tr>{head}<th scope="col" class="note">settings</th></tr></thead><tbody>{body}</tbody></table></div>"""
 
 
-def _row(row: CoderRow, longest: float, joined: bool) -> str:
+def _row(row: CodecRow, longest: float, joined: bool) -> str:
     bar = f'<i style="width:{100 * row.each / longest:.1f}%"></i>' if row.each is not None else ""
     cells = f'<td class="number">{_bits(row.each)}</td><td class="bar" aria-hidden="true">{bar}</td>'
     cells += f'<td class="number">{_bits(row.joined)}</td>' if joined else ""

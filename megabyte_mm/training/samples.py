@@ -106,7 +106,7 @@ class SampleWriter(Callback):
 
 def _show(board: Any, tag: str, adapter: Adapter, item: Continuations, step: int) -> None:
     """Put the first continuation where TensorBoard can show it."""
-    stream = ByteStream(item.drawn[0], item.format)
+    stream = ByteStream(item.continuations[0], item.format)
     if isinstance(adapter, ImageAdapter):
         board.add_image(tag, np.asarray(picture_sheet(adapter, [item])), step, dataformats="HWC")
     elif isinstance(adapter, AudioAdapter):

@@ -17,7 +17,7 @@ from megabyte_mm import load_model
 from megabyte_mm.alphabet import END
 from megabyte_mm.cli.generate import generate
 from megabyte_mm.generation import engine
-from megabyte_mm.generation.sampling import sampler
+from megabyte_mm.generation.sampling import sample
 
 
 def names(folder: Path) -> list[str]:
@@ -64,8 +64,12 @@ def text_model(save_checkpoint) -> str:
 
 @pytest.fixture
 def no_end(monkeypatch):
-    """A model that never draws END by itself, for tests that count bytes."""
-    monkeypatch.setattr(engine, "sampler", lambda sampling: sampler(replace(sampling, allow_end=False)))
+    """A model that never ends by itself, for tests that count bytes."""
+
+    def without_end(logits, uniform, sampling):
+        return sample(logits, uniform, replace(sampling, allow_end=False))
+
+    monkeypatch.setattr(engine, "sample", without_end)
 
 
 # Pictures
@@ -121,11 +125,7 @@ def test_a_continuation_has_the_size_of_its_own_prefix(native_model, tmp_path, m
     bias = torch.zeros(257)
     bias[END] = 20.0
 
-    def ending(sampling):
-        one = sampler(sampling)
-        return lambda logits, uniform: one(logits + bias, uniform)
-
-    monkeypatch.setattr(engine, "sampler", ending)
+    monkeypatch.setattr(engine, "sample", lambda logits, *arguments: sample(logits + bias, *arguments))
     sizes = {"tall": (4, 8), "flat": (10, 2), "odd": (5, 3)}
     prefixes = [tmp_path / f"{name}.png" for name in sizes]
     for path, (width, height) in zip(prefixes, sizes.values(), strict=True):
@@ -248,7 +248,7 @@ def say(monkeypatch):
     def force(text: bytes) -> None:
         symbols = iter([*text, END])
 
-        monkeypatch.setattr(engine, "sampler", lambda _: lambda logits, _: torch.full((len(logits),), next(symbols)))
+        monkeypatch.setattr(engine, "sample", lambda logits, *_: torch.full((len(logits),), next(symbols)))
 
     return force
 
@@ -448,19 +448,14 @@ def interrupt_after(monkeypatch):
     """Lets Ctrl-C come after so many symbols were drawn."""
 
     def arm(count: int) -> None:
-        sampler_of = vars(engine)["sampler"]
+        sample_one, calls = vars(engine)["sample"], iter(range(count))
 
-        def interrupted(sampling):
-            one, calls = sampler_of(sampling), iter(range(count))
+        def interrupted(*arguments):
+            if next(calls, None) is None:
+                raise KeyboardInterrupt
+            return sample_one(*arguments)
 
-            def draw(logits, uniform):
-                if next(calls, None) is None:
-                    raise KeyboardInterrupt
-                return one(logits, uniform)
-
-            return draw
-
-        monkeypatch.setattr(engine, "sampler", interrupted)
+        monkeypatch.setattr(engine, "sample", interrupted)
 
     return arm
 

@@ -51,7 +51,7 @@ class Parsed(HTMLParser):
         return [float(value) for value in re.findall(r"<figcaption><b>([\d.]+)</b>", part)]
 
     def table(self) -> dict[str, list[str]]:
-        """Coder -> the figures of its row."""
+        """Codec -> the figures of its row."""
         rows = re.findall(r'<tr.*?><th scope="row">(.*?)</th>(.*?)</tr>', self.text)
         return {name: re.findall(r'<td class="number">(.*?)</td>', cells) for name, cells in rows}
 

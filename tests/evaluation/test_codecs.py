@@ -10,18 +10,18 @@ from PIL import Image
 
 from megabyte_mm.evaluation import codecs as coders
 from megabyte_mm.evaluation.codecs import (
-    CODERS,
-    Coder,
+    CODECS,
+    Codec,
     Content,
     LossyError,
     Sound,
-    UnfitError,
+    UnsupportedError,
     bits_per_byte,
     joined_bits_per_byte,
 )
 
-BY_NAME = {coder.name: coder for coder in CODERS}
-PIXEL_CODERS = [coder.name for coder in CODERS if coder.takes == "pixels"]
+BY_NAME = {coder.name: coder for coder in CODECS}
+PIXEL_CODERS = [coder.name for coder in CODECS if coder.takes == "pixels"]
 
 
 def noise(*shape, seed=0):
@@ -72,7 +72,7 @@ def test_files_add_up_before_they_are_divided_and_joined_they_share_what_was_lea
     assert joined_bits_per_byte(BY_NAME["xz"], streams) == 8 * together / total
 
 
-@pytest.mark.parametrize("name", [coder.name for coder in CODERS if coder.takes == "data"])
+@pytest.mark.parametrize("name", [coder.name for coder in CODECS if coder.takes == "data"])
 def test_coders_of_bytes_take_any(name):
     for data in (noise(1000), np.zeros(100_000, np.uint8)):
         assert 0 < bits_per_byte(BY_NAME[name], [Content(data)]) < 8.6
@@ -80,11 +80,11 @@ def test_coders_of_bytes_take_any(name):
 
 def test_a_coder_that_bends_pixels_samples_or_bytes_is_caught(monkeypatch):
     content = picture(32, 32, 3)
-    lossy = Coder("JPEG", "pixels", "", lambda pixels: coders._picture_size(pixels, "JPEG", quality=95))
+    lossy = Codec("JPEG", "pixels", "", lambda pixels: coders._picture_size(pixels, "JPEG", quality=95))
     with pytest.raises(LossyError, match="JPEG: other pixels"):
-        lossy.coded_bytes(content)
+        lossy.encoded_size(content)
     with pytest.raises(LossyError, match="other samples"):  # which are no multiples of 256
-        BY_NAME["FLAC"].coded_bytes(
+        BY_NAME["FLAC"].encoded_size(
             Content(content.data, sound=Sound(np.arange(99, dtype=np.int16)[:, None], 8000, True))
         )
     with pytest.raises(LossyError, match="other bytes"):
@@ -92,18 +92,18 @@ def test_a_coder_that_bends_pixels_samples_or_bytes_is_caught(monkeypatch):
 
 
 def test_what_a_coder_cannot_take_is_told_with_the_reason(monkeypatch):
-    with pytest.raises(UnfitError, match="FLAC cannot take it: "):
-        BY_NAME["FLAC"].coded_bytes(Content(noise(90), sound=Sound(np.zeros((10, 9), np.int16), 8000, True)))
-    with pytest.raises(UnfitError, match="PNG takes pixels, and this file has none"):
-        BY_NAME["PNG"].coded_bytes(Content(noise(9)))
+    with pytest.raises(UnsupportedError, match="FLAC cannot take it: "):
+        BY_NAME["FLAC"].encoded_size(Content(noise(90), sound=Sound(np.zeros((10, 9), np.int16), 8000, True)))
+    with pytest.raises(UnsupportedError, match="PNG takes pixels, and this file has none"):
+        BY_NAME["PNG"].encoded_size(Content(noise(9)))
     monkeypatch.setitem(sys.modules, "pillow_jxl", None)
     monkeypatch.setitem(sys.modules, "brotli", None)
     for name in ("JPEG XL", "brotli"):
-        with pytest.raises(UnfitError, match=rf"{name} is not installed: pip install 'megabyte-mm\[report\]'"):
-            BY_NAME[name].coded_bytes(picture(8, 8, 3))
+        with pytest.raises(UnsupportedError, match=rf"{name} is not installed: pip install 'megabyte-mm\[report\]'"):
+            BY_NAME[name].encoded_size(picture(8, 8, 3))
 
 
-@pytest.mark.parametrize("coder", CODERS, ids=lambda coder: coder.name)
+@pytest.mark.parametrize("coder", CODECS, ids=lambda coder: coder.name)
 def test_nothing_to_compress_is_an_error(coder):
     with pytest.raises(ValueError, match=f"{coder.name}: no bytes"):
         bits_per_byte(coder, [])
@@ -111,5 +111,5 @@ def test_nothing_to_compress_is_an_error(coder):
 
 def test_a_picture_wider_than_webp_takes_is_no_failure_of_the_program():
     wide = np.zeros((1, 16384, 3), np.uint8)
-    with pytest.raises(UnfitError, match="WebP cannot take it"):
-        BY_NAME["WebP"].coded_bytes(Content(wide.reshape(-1), pixels=wide))
+    with pytest.raises(UnsupportedError, match="WebP cannot take it"):
+        BY_NAME["WebP"].encoded_size(Content(wide.reshape(-1), pixels=wide))

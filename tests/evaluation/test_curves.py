@@ -28,9 +28,9 @@ def test_the_curves_hold_all_bits(model, method):
     for score in scores:
         curves.add(score)
     every = np.concatenate([score.nats for score in scores]) / math.log(2)
-    counts = np.bincount(np.concatenate([score.patch_place for score in scores]), minlength=4)
+    counts = np.bincount(np.concatenate([score.patch_position for score in scores]), minlength=4)
     assert np.nansum(curves.patch * counts) == pytest.approx(every.sum(), rel=1e-5)
-    in_window = np.bincount(np.concatenate([score.window_place for score in scores]), minlength=16)
+    in_window = np.bincount(np.concatenate([score.window_position for score in scores]), minlength=16)
     assert np.nansum(curves.window * in_window) == pytest.approx(every.sum(), rel=1e-5)
 
 
@@ -39,7 +39,7 @@ def test_places_of_a_few_symbols_are_not_drawn():
     nats, patch, window = np.ones(100, np.float32), np.zeros(100, np.int32), np.full(100, 3, np.int32)
     patch[:4], window[:5] = 1, 0
     curves.add(Score(nats, patch, window, 100))
-    drawn_patch, drawn_window = curves.drawn
+    drawn_patch, drawn_window = curves.plottable
     assert np.isnan(drawn_patch).tolist() == [False, True]
     assert np.isnan(drawn_window).tolist() == [False, True, True, False]
     assert not np.isnan(curves.patch).any()

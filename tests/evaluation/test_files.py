@@ -8,7 +8,7 @@ import pytest
 from data_adapters import TextAdapter
 from megabyte_mm import load_model
 from megabyte_mm.cli.score import score
-from megabyte_mm.evaluation.files import bits_by_place, bits_per_byte, score_files
+from megabyte_mm.evaluation.files import bits_by_position, bits_per_byte, score_files
 
 
 def test_the_figures_are_those_of_score(save_checkpoint, tmp_path):
@@ -29,7 +29,7 @@ def test_bits_are_of_all_symbols_and_places_of_the_patch_and_the_window(save_che
     (file,) = scored = score_files(bundle, [tmp_path / "a.txt"])
     assert (file.path, file.bits.shape, len(file.stream.data)) == (tmp_path / "a.txt", (22,), 21)
     np.testing.assert_allclose(file.bits, file.score.nats / np.log(2), rtol=1e-6)
-    in_patch, in_window = bits_by_place(bundle, scored)
+    in_patch, in_window = bits_by_position(bundle, scored)
     assert (in_patch.shape, in_window.shape) == ((4,), (16,))
     np.testing.assert_allclose(in_patch[3], (file.score.nats / np.log(2))[3::4].mean(), rtol=1e-5)
 

@@ -4,7 +4,14 @@ import pytest
 import torch
 
 from megabyte_mm.alphabet import END
-from megabyte_mm.evaluation.methods import METHODS, check_method, method_nll, patch_places, shift, strided_nll
+from megabyte_mm.evaluation.methods import (
+    METHODS,
+    check_method,
+    method_nll,
+    patch_positions,
+    stride_offset,
+    strided_nll,
+)
 from tests.evaluation.conftest import tiny
 
 
@@ -33,7 +40,7 @@ def one_by_one(model, ids, condition, offset):
 @pytest.mark.parametrize(("patch_size", "unit", "offset"), [(4, 1, 2), (5, 1, 2), (6, 2, 2), (4, 2, 2), (6, 3, 3)])
 def test_strided_is_what_a_run_on_each_prefix_gives(patch_size, unit, offset, length):
     model, ids, condition = tiny(patch_size), symbols(3, length), torch.tensor([0, 1, 0])
-    assert shift(patch_size, unit) == offset
+    assert stride_offset(patch_size, unit) == offset
     nats = strided_nll(model, ids, condition, unit)
     assert nats.dtype == torch.float32
     torch.testing.assert_close(nats, one_by_one(model, ids, condition, offset), rtol=1e-4, atol=1e-4)
@@ -41,10 +48,10 @@ def test_strided_is_what_a_run_on_each_prefix_gives(patch_size, unit, offset, le
 
 @torch.no_grad()
 def test_from_the_second_patch_on_every_place_is_in_the_first_half(model):
-    places = patch_places("strided", 16, 4)
+    places = patch_positions("strided", 16, 4)
     assert places.tolist() == [0, 1, 2, 3, *([0, 1] * 6)]
-    assert patch_places("plain", 6, 4).tolist() == [0, 1, 2, 3, 0, 1]
-    assert patch_places("strided", 14, 6, unit=2).tolist() == [0, 1, 2, 3, 4, 5, 0, 1, 0, 1, 2, 3, 0, 1]
+    assert patch_positions("plain", 6, 4).tolist() == [0, 1, 2, 3, 0, 1]
+    assert patch_positions("strided", 14, 6, unit=2).tolist() == [0, 1, 2, 3, 4, 5, 0, 1, 0, 1, 2, 3, 0, 1]
 
 
 @torch.no_grad()

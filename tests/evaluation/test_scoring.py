@@ -32,8 +32,8 @@ def test_plain_scores_are_the_models_numbers_in_order(model, batch_size):
     assert [score.bytes for score in scores] == LENGTHS
     for (data, condition), score in zip(streams(), scores, strict=True):
         np.testing.assert_allclose(score.nats, plainly(model, data, condition), rtol=1e-5)
-        assert score.window_place.tolist() == [place % 16 for place in range(len(score.nats))]
-        assert score.patch_place.tolist() == [place % 4 for place in range(len(score.nats))]
+        assert score.window_position.tolist() == [place % 16 for place in range(len(score.nats))]
+        assert score.patch_position.tolist() == [place % 4 for place in range(len(score.nats))]
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -45,14 +45,14 @@ def test_every_method_scores_the_same_symbols_whatever_the_batches(model, method
         assert len(ours.nats) == length + (length % 16 != 0)
         assert ours.nats.dtype == np.float32
         assert np.isfinite(ours.nats).all()
-        assert (ours.patch_place < 4).all()
+        assert (ours.patch_position < 4).all()
 
 
 @torch.no_grad()
 def test_sliding_gives_every_symbol_at_least_half_a_window_of_context(model):
     data = stream(30)
     [score] = score_streams(model, [(data, 0)], 16, method="sliding")
-    assert score.window_place.tolist() == [*range(16), *([*range(8, 16)] * 2)][:31]
+    assert score.window_position.tolist() == [*range(16), *([*range(8, 16)] * 2)][:31]
     last = torch.from_numpy(fill_window(data[16:], 16))[None]
     np.testing.assert_allclose(score.nats[24:], model.nll(last)[0, 8:15].numpy(), rtol=1e-5)
     assert int(last[0, 14]) == END
@@ -98,7 +98,7 @@ def test_the_bytes_that_are_told_add_up(model, method):
 
 def test_a_window_of_another_length_is_the_models_affair(model):
     [score] = score_streams(model, [(stream(20), 0)], 8)
-    assert score.window_place.max() == 7
+    assert score.window_position.max() == 7
     with pytest.raises(ValueError, match="a sequence of 24 symbols; this model takes 1 to 16"):
         list(score_streams(model, [(stream(20), 0)], 24))
 

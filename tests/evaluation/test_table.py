@@ -8,13 +8,13 @@ import pytest
 
 from megabyte_mm.evaluation.curves import Curves
 from megabyte_mm.evaluation.scoring import Score
-from megabyte_mm.evaluation.table import FileCost, as_values, table, total
+from megabyte_mm.evaluation.table import FileResult, table, to_json, total
 
 BIT = math.log(2)
 FILES = [
-    FileCost("a.txt", 1500, {"plain": 3000 * BIT, "strided": 1500 * BIT}),
-    FileCost("folder/empty.txt", 0, {"plain": 0.0, "strided": 0.0}),
-    FileCost("b.txt", 500, {"plain": 4000 * BIT, "strided": 100 * BIT}),
+    FileResult("a.txt", 1500, {"plain": 3000 * BIT, "strided": 1500 * BIT}),
+    FileResult("folder/empty.txt", 0, {"plain": 0.0, "strided": 0.0}),
+    FileResult("b.txt", 500, {"plain": 4000 * BIT, "strided": 100 * BIT}),
 ]
 
 
@@ -36,7 +36,7 @@ def test_the_total_divides_once():
 def test_the_values_are_json():
     curves = Curves(2, 3)
     curves.add(Score(np.array([BIT], np.float32), np.array([1], np.int32), np.array([0], np.int32), 1))
-    values = json.loads(json.dumps(as_values(FILES, ["plain"], {"plain": curves}), allow_nan=False))
+    values = json.loads(json.dumps(to_json(FILES, ["plain"], {"plain": curves}), allow_nan=False))
     assert values["methods"] == ["plain"]
     assert values["files"][1]["bits_per_byte"] == {"plain": None, "strided": None}
     assert values["files"][0]["path"] == "a.txt"
@@ -44,4 +44,4 @@ def test_the_values_are_json():
     assert values["total"]["nats"]["plain"] == pytest.approx(7000 * BIT)
     assert values["curves"]["plain"]["patch"] == [None, pytest.approx(1)]
     assert values["curves"]["plain"]["window"] == [pytest.approx(1), None, None]
-    assert "curves" not in as_values(FILES, ["plain"])
+    assert "curves" not in to_json(FILES, ["plain"])

@@ -17,12 +17,12 @@ def test_the_bytes_are_those_that_generate_writes(save_checkpoint, tmp_path):
     bundle = load_model(checkpoint)
     made = continue_file(bundle, tmp_path / "cat.png", count=2, temperature=0.8, top_p=0.9, seed=3)
     assert made.original is not None
-    assert (len(made.prefix), [len(data) for data in made.drawn], len(made.original)) == (8, [16, 16], 16)
-    assert all((data[:8] == made.original[:8]).all() for data in made.drawn)
+    assert (len(made.prefix), [len(data) for data in made.continuations], len(made.original)) == (8, [16, 16], 16)
+    assert all((data[:8] == made.original[:8]).all() for data in made.continuations)
     out, files = tmp_path / "out", [str(tmp_path / "cat.png")]
     generate(str(checkpoint), str(out), prefix=files, num_samples=2, temperature=0.8, top_p=0.9, seed=3)
     written = [bundle.adapter.read(out / f"cat-00{number}.png").data for number in range(2)]
-    np.testing.assert_array_equal(made.drawn, written)
+    np.testing.assert_array_equal(made.continuations, written)
 
 
 def test_a_text_is_cut_between_characters_and_continued_by_so_many_bytes(save_checkpoint, tmp_path):
@@ -30,8 +30,8 @@ def test_a_text_is_cut_between_characters_and_continued_by_so_many_bytes(save_ch
     bundle = load_model(save_checkpoint(TextAdapter(), window=16))
     made = continue_file(bundle, tmp_path / "a.txt", keep=0.5, length=5, count=3, temperature=2.0)
     assert made.prefix.tobytes() == b"ab"
-    assert {len(data) for data in made.drawn} <= set(range(2, 8))
-    assert len({data.tobytes() for data in made.drawn}) > 1
+    assert {len(data) for data in made.continuations} <= set(range(2, 8))
+    assert len({data.tobytes() for data in made.continuations}) > 1
     with pytest.raises(ValueError, match="keep is 2; it must be between 0 and 1"):
         continue_file(bundle, tmp_path / "a.txt", keep=2)
     with pytest.raises(ValueError, match="length is 0; it must be at least 1"):
@@ -44,7 +44,7 @@ def test_a_class_is_taken_by_name_and_has_to_be_named(save_checkpoint, tmp_path)
     (tmp_path / "a.txt").write_text("abcd")
     bundle = load_model(save_checkpoint(TextAdapter(), window=64, classes=["cat", "dog"]))
     drawn = [
-        continue_file(bundle, tmp_path / "a.txt", keep=0, length=40, count=1, condition=name).drawn[0].tobytes()
+        continue_file(bundle, tmp_path / "a.txt", keep=0, length=40, count=1, condition=name).continuations[0].tobytes()
         for name in ("cat", "dog")
     ]
     assert drawn[0] != drawn[1]

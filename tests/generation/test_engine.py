@@ -11,8 +11,8 @@ from torch import Tensor
 from megabyte_mm import generate
 from megabyte_mm.alphabet import END
 from megabyte_mm.generation import SamplingParams, num_truncated, row_seeds, stream_symbols
-from megabyte_mm.generation.engine import continuations
-from megabyte_mm.generation.sampling import distribution, draw
+from megabyte_mm.generation.engine import generate_rows
+from megabyte_mm.generation.sampling import distribution, inverse_cdf
 from megabyte_mm.models import (
     BlockConfig,
     ByteModel,
@@ -81,7 +81,7 @@ def chooser(sampling: SamplingParams, seed: int, rows: int) -> Callable[[Tensor]
 
     def choose(logits: Tensor) -> Tensor:
         uniform = torch.cat([torch.rand(1, generator=g, dtype=torch.float64) for g in generators])
-        return draw(distribution(logits, sampling), uniform)
+        return inverse_cdf(distribution(logits, sampling), uniform)
 
     return choose
 
@@ -318,7 +318,7 @@ def frequencies(model: ByteModel, prefix: Tensor, rows: int, execution: Executio
     drawn = [
         ids_B
         for start in range(4)
-        for ids_B in continuations(
+        for ids_B in generate_rows(
             decoder, [prefix] * rows, [1] * rows, sampling, row_seeds(11, rows, first=start * rows)
         )
     ]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from megabyte_mm.alphabet import END, SYMBOLS
-from megabyte_mm.generation.sampling import SamplingParams, distribution, draw, keep_top_k, keep_top_p
+from megabyte_mm.generation.sampling import SamplingParams, distribution, inverse_cdf, keep_top_k, keep_top_p
 
 
 def logits(weights: dict[int, float]) -> Tensor:
@@ -112,7 +112,7 @@ def test_settings_out_of_range_are_named(field: str, value: float) -> None:
 
 def drawn(probabilities: Sequence[float], uniform: float) -> int:
     rows = torch.tensor([probabilities], dtype=torch.float64)
-    return int(draw(rows, torch.tensor([uniform], dtype=torch.float64)))
+    return int(inverse_cdf(rows, torch.tensor([uniform], dtype=torch.float64)))
 
 
 ALMOST_ONE = 1 - 2**-53
@@ -136,7 +136,7 @@ def test_draws_follow_the_distribution() -> None:
     probabilities = torch.tensor([0.5, 0.0, 0.3, 0.15, 0.05], dtype=torch.float64)
     count = 40_000
     uniform = torch.rand(count, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    counts = torch.bincount(draw(probabilities.expand(count, -1), uniform), minlength=5)
+    counts = torch.bincount(inverse_cdf(probabilities.expand(count, -1), uniform), minlength=5)
     deviations = (counts - count * probabilities).abs() / (count * probabilities * (1 - probabilities)).sqrt()
     assert counts[1] == 0
     assert float(deviations[probabilities > 0].max()) < 4

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from data_adapters import ADAPTERS, Adapter, MediaError, printable, write_atomically
 from megabyte_mm.checkpoint import Bundle, load_model
-from megabyte_mm.cli.arguments import check_output, check_positive, pick_device
+from megabyte_mm.cli.arguments import check_positive, pick_device
 from megabyte_mm.cli.config import read_data, read_said, read_sources
+from megabyte_mm.cli.files import check_output
 from megabyte_mm.cli.report.run_page import Metrics, facts, kind_of, plots, samples
 from megabyte_mm.evaluation.methods import METHODS, Method
 from megabyte_mm.plots.html_elements import Budget, element
-from megabyte_mm.plots.report_page import CoderRow, Files, Page, Shown, render
+from megabyte_mm.plots.report_page import CodecRow, Files, Page, Shown, render
 from megabyte_mm.progress import speedometer
 from megabyte_mm.training.run_folder import Run, open_run, read_metrics
 
@@ -182,11 +183,11 @@ def _measure(bundle: Bundle, data: ByteData, limits: Limits, budget: Budget, not
 
 
 def _compared(files: ValidationFiles, scores: Sequence[Score], window: int, budget: Budget) -> Files:
-    from megabyte_mm.cli.report.validation import coder_rows, pieces
+    from megabyte_mm.cli.report.validation import codec_rows, pieces
     from megabyte_mm.evaluation.scoring import bits_per_byte
 
-    model = CoderRow("this model", "its weights not counted", bits_per_byte(scores), own=True)
-    rows = sorted([model, *coder_rows(files)], key=lambda row: (row.each is None, row.each or 0))
+    model = CodecRow("this model", "its weights not counted", bits_per_byte(scores), own=True)
+    rows = sorted([model, *codec_rows(files)], key=lambda row: (row.each is None, row.each or 0))
     found = pieces(files, scores, window)
     count = min(ENDS[kind_of(files.adapter.output_suffix)], len(found) // 2)
     best, worst = (

@@ -15,10 +15,18 @@ from megabyte_mm.checkpoint import Bundle
 from megabyte_mm.data.module import ByteData
 from megabyte_mm.data.records import Records
 from megabyte_mm.data.sources import OpenSource
-from megabyte_mm.evaluation.codecs import CODERS, Coder, Content, Sound, UnfitError, bits_per_byte, joined_bits_per_byte
+from megabyte_mm.evaluation.codecs import (
+    CODECS,
+    Codec,
+    Content,
+    Sound,
+    UnsupportedError,
+    bits_per_byte,
+    joined_bits_per_byte,
+)
 from megabyte_mm.evaluation.methods import Method
 from megabyte_mm.evaluation.scoring import Score, check_finite, score_streams
-from megabyte_mm.plots.report_page import CoderRow
+from megabyte_mm.plots.report_page import CodecRow
 from megabyte_mm.progress import progress
 
 
@@ -145,21 +153,21 @@ def content_of(adapter: Adapter, stream: ByteStream) -> Content:
     return Content(stream.data)
 
 
-def coder_rows(files: ValidationFiles, coders: Sequence[Coder] = CODERS) -> list[CoderRow]:
+def codec_rows(files: ValidationFiles, coders: Sequence[Codec] = CODECS) -> list[CodecRow]:
     """What each coder that can take such files spends on them; no figure where it failed, and why."""
     contents = [content_of(files.adapter, stream) for stream in files.streams]
     fitting = [coder for coder in coders if getattr(contents[0], coder.takes) is not None]
     return [_measured(coder, contents, joined=len(contents) > 1) for coder in progress(fitting, "measuring coders")]
 
 
-def _measured(coder: Coder, contents: Sequence[Content], joined: bool) -> CoderRow:
+def _measured(coder: Codec, contents: Sequence[Content], joined: bool) -> CodecRow:
     try:
         each = bits_per_byte(coder, contents)
         if not joined or coder.takes != "data":
-            return CoderRow(coder.name, coder.how, each)
-        return CoderRow(coder.name, coder.how, each, joined_bits_per_byte(coder, [its.data for its in contents]))
-    except UnfitError as error:
-        return CoderRow(coder.name, f"left out: {error}", None)
+            return CodecRow(coder.name, coder.how, each)
+        return CodecRow(coder.name, coder.how, each, joined_bits_per_byte(coder, [its.data for its in contents]))
+    except UnsupportedError as error:
+        return CodecRow(coder.name, f"left out: {error}", None)
 
 
 def file_of(adapter: Adapter, stream: ByteStream) -> tuple[bytes, str]:
