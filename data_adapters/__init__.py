@@ -1,12 +1,11 @@
-"""Media files as flat byte streams, and back: text, images, sound, any file, and whatever a user adds.
+"""Media files as flat byte streams and back: text, images, sound, any file, and adapters that users add.
 
 base.py             ByteStream, Adapter, MediaError: the contract
-text.py             UTF-8
-image.py            pixels; image_file.py opens the files, bit_depth.py finds deep samples, scan.py orders the bytes
-audio.py            samples; sound_file.py opens the files, sound_container.py checks them, sound_samples.py encodes
-file.py             any file as its own bytes
-registry.py         by name, by suffix, by import path
-sheet.py            contact sheets of pictures
+registry.py         adapters by name, by suffix, by import path
+io.py               reading whole files, atomic writing
+text.py, file.py    text as UTF-8; any file as its own bytes
+image/              pixels: the adapter, decoding, scan orders, contact sheets
+audio/              samples: the adapter, decoding, container checks, sample encodings
 """
 
 from data_adapters.audio import AudioAdapter
@@ -14,7 +13,7 @@ from data_adapters.base import Adapter, Bytes, ByteStream, Format, MediaError, p
 from data_adapters.file import FileAdapter
 from data_adapters.image import ImageAdapter
 from data_adapters.image.contact_sheet import contact_sheet
-from data_adapters.io import read_bytes, write_atomically
+from data_adapters.io import UnavailableError, read_bytes, write_atomically
 from data_adapters.registry import ADAPTERS, adapter_for, build, load_class, register, spec
 from data_adapters.text import TextAdapter
 
@@ -29,6 +28,7 @@ __all__ = [
     "ImageAdapter",
     "MediaError",
     "TextAdapter",
+    "UnavailableError",
     "adapter_for",
     "build",
     "contact_sheet",

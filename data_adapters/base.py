@@ -1,4 +1,4 @@
-"""What every adapter promises: a media file becomes a flat byte stream, and the stream becomes the file again."""
+"""The contract of adapters: a media file becomes a flat byte stream, and the stream becomes a file again."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Format = Mapping[str, int | str]
 
 
 class MediaError(ValueError):
-    """A file that cannot be read or written as asked; the message names the file and says why in one line."""
+    """A file that cannot be read or written; the message, one line, names the file and the reason."""
 
     def __init__(self, path: str | os.PathLike[str], reason: str) -> None:
         self.path = Path(path)
@@ -30,11 +30,11 @@ class MediaError(ValueError):
 
 @dataclass(frozen=True)
 class ByteStream:
-    """A media file as bytes, with what is needed to write it again.
+    """A media file as bytes, with the format that is needed to write it again.
 
     data: (n,) uint8, often read-only. format: plain numbers and strings (mode and size, rate and width, ...), the same
-    for a whole stream and for any prefix of it. notes: one line for each conversion that reading did and a
-    user should hear of ("resized from 640x480 to 32x32"); empty when the stream is the file's content untouched.
+    for a whole stream and for any prefix of it. notes: one line for each lossy conversion made while reading
+    ("resized from 640x480 to 32x32"); empty where the stream is the file's exact content.
     """
 
     data: Bytes
@@ -43,84 +43,100 @@ class ByteStream:
 
     def __post_init__(self) -> None:
         if self.data.dtype != np.uint8 or self.data.ndim != 1:
-            raise TypeError(f"a stream is (n,) uint8, not {self.data.shape} {self.data.dtype}")
+            raise TypeError(f"a stream must be (n,) uint8, not {self.data.shape} {self.data.dtype}")
 
 
 class Adapter(ABC):
-    """Reads the files of one modality as byte streams, writes streams as files, and describes the bytes' geometry.
+    """Reads the files of one modality as byte streams, writes streams as files, and describes the layout of the bytes.
 
-    `write(read(path))` gives back the same pixels, samples or bytes, and `write` accepts any prefix of a stream.
+    A subclass keeps these promises:
+
+    - `write(read(path))` gives back the same pixels, samples or bytes. A file whose content cannot be kept exactly is
+      refused with MediaError, or converted with a note in the stream.
+    - `write` accepts any prefix of a stream and takes the format from the stream, never from its own settings, so that
+      a continuation is written in the format of its prefix.
+    - `settings` rebuilds the adapter: `type(self)(**self.settings())`. Checkpoints store it with `name`.
+    - Layout: `unit` bytes stay together; `length` and `patch_size` follow from the settings or are None; the
+      methods with a format argument answer for one stream where the settings leave a value to each file.
     """
 
     name: ClassVar[str]
-    """Stable name, kept in checkpoints."""
+    """Stable name, stored in checkpoints."""
     suffixes: ClassVar[tuple[str, ...]]
-    """File name endings that the registry maps here: lower case, with the dot."""
+    """File name suffixes that the registry maps to this adapter: lower case, with the dot."""
     single_window: ClassVar[bool] = False
-    """Whether a file must fit into one window of the model (images), or may be cut into several (sound, text)."""
+    """True where a file must fit into one window of the model (images); False where it may be split (sound, text)."""
 
     @abstractmethod
     def settings(self) -> dict[str, Any]:
-        """The arguments that build this adapter again: `type(self)(**self.settings())`. Plain JSON values."""
+        """Return the arguments that build this adapter again, as plain JSON values."""
 
     @abstractmethod
     def read(self, path: str | os.PathLike[str]) -> ByteStream:
-        """The file as a stream. Raises MediaError where it cannot be read, or not without bending its data."""
+        """Return the file as a stream. Raises MediaError where it cannot be read, or not without altering its data."""
 
     @abstractmethod
     def write(self, stream: ByteStream, path: str | os.PathLike[str]) -> None:
-        """Write a stream, or a prefix of one, in the stream's own format. The file appears whole or not at all."""
+        """Write a stream, or a prefix of one, in the stream's own format. A partial file is never left behind."""
 
     @property
     @abstractmethod
     def output_suffix(self) -> str:
-        """The file name ending of what `write` makes, where the stream's format has no "suffix" of its own."""
+        """File name suffix of written files, for streams whose format has no "suffix" of its own."""
 
     @abstractmethod
     def default_format(self) -> Format:
-        """The format of a stream that starts from nothing. Raises ValueError where the settings do not fix one."""
+        """Format of a stream generated without a prefix. Raises ValueError where the settings do not determine one."""
 
     @property
     def unit(self) -> int:
-        """Bytes in the smallest piece that must stay together: a pixel, a frame of sound, one byte."""
+        """Number of bytes that must stay together: a pixel, a frame of sound, one byte."""
         return 1
 
     def unit_in(self, format: Format) -> int:
-        """The same in a stream of that format, where the settings leave it to each file."""
+        """`unit` in a stream of this format, where the settings leave it to each file."""
         return self.unit
 
     @property
     def length(self) -> int | None:
-        """Bytes in every stream, where the settings fix it; such streams never hold an END."""
+        """Number of bytes of every stream, where the settings fix it; such streams have no END."""
         return None
 
     def length_in(self, format: Format) -> int | None:
-        """Bytes in a whole stream of that format, where the format fixes it; then drawing one needs no END."""
+        """`length` of a stream of this format, where the format fixes it; generating one then needs no END."""
         return self.length
 
     @property
     def patch_size(self) -> int | None:
-        """The patch size in bytes that follows from the byte layout, or None where any multiple of `unit` will do."""
+        """Patch size in bytes that the layout requires, or None where any multiple of `unit` will do."""
         return None
 
     def check_modality(self, stream: ByteStream) -> None:
-        """Raises ValueError where the stream was read by an adapter of another name."""
+        """Raise ValueError for a stream of another adapter."""
         if stream.format.get("modality") != self.name:
             raise ValueError(f"the {self.name} adapter cannot write a stream of format {dict(stream.format)}")
 
-    def cut(self, data: Bytes, length: int) -> int:
-        """The last boundary between units at or before `length` bytes of `data`."""
+    def last_boundary(self, data: Bytes, length: int) -> int:
+        """Return the position of the last boundary between units at or before `length` bytes of `data`."""
         length = min(length, len(data))
         return length - length % self.unit
 
+    def cut_to_units(self, data: Bytes, length: int, unit: int) -> Bytes:
+        """Return at most the first `length` bytes, ending at a boundary (`last_boundary`) and in whole `unit`s.
+
+        unit: `unit_in` of the stream's format, or a common multiple of several streams' units.
+        """
+        end = self.last_boundary(data, length)
+        return data[: end - end % unit]
+
 
 def check_int(**values: int | None) -> None:
-    """Raise ValueError, naming the argument, where one that is given is no whole number: a checkpoint may hold any."""
+    """Raise ValueError, naming the argument, unless each value is an int or None: checkpoints may hold anything."""
     for name, value in values.items():
         if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
             raise ValueError(f"{name} must be a whole number, not {value!r}")
 
 
 def printable(text: str) -> str:
-    """The text on one line that every terminal can show: line ends, control codes and raw bytes as escapes."""
+    """Return the text as one line for any terminal: line breaks, control codes and surrogates become escapes."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

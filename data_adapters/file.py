@@ -13,10 +13,10 @@ from data_adapters.io import read_bytes, write_atomically
 
 
 class FileAdapter(Adapter):
-    """A file of any kind as it lies on the disk (raw JPEG bytes, say). Never chosen by suffix, only when asked for.
+    """A file of any kind as its own bytes (the bytes of a JPEG file, say). Never chosen by suffix, only by name.
 
     Args:
-        suffix: File name ending of what is written from nothing; a continuation keeps the ending of its prefix.
+        suffix: Suffix of files generated without a prefix; a continuation keeps the suffix of its prefix.
     """
 
     name = "file"
@@ -24,7 +24,7 @@ class FileAdapter(Adapter):
 
     def __init__(self, suffix: str = ".bin") -> None:
         if suffix and (not suffix.startswith(".") or set(suffix) & {"/", "\\", "\0"}):
-            raise ValueError(f"suffix must be a file name ending such as '.jpg', not {suffix!r}")
+            raise ValueError(f"suffix must be a file name suffix such as '.jpg', not {suffix!r}")
         self.suffix = suffix
 
     def settings(self) -> dict[str, Any]:
@@ -32,20 +32,20 @@ class FileAdapter(Adapter):
         return {"suffix": self.suffix}
 
     def read(self, path: str | os.PathLike[str]) -> ByteStream:
-        """The file's bytes as they are. Raises MediaError where there is no file to read."""
+        """Return the file's bytes unchanged. Raises MediaError where the file cannot be read."""
         data = np.frombuffer(read_bytes(path), np.uint8)
         return ByteStream(data, {"modality": self.name, "suffix": Path(path).suffix})
 
     def write(self, stream: ByteStream, path: str | os.PathLike[str]) -> None:
-        """Write the bytes as they are."""
+        """Write the bytes unchanged."""
         self.check_modality(stream)
         write_atomically(path, lambda temporary: temporary.write_bytes(stream.data.tobytes()))
 
     @property
     def output_suffix(self) -> str:
-        """The suffix that was set; a stream that was read from a file has that file's in its format."""
+        """The `suffix` setting. The format of a stream that was read from a file holds the suffix of that file."""
         return self.suffix
 
     def default_format(self) -> Format:
-        """A file with the suffix that was set."""
+        """A file with the suffix of the settings."""
         return {"modality": self.name, "suffix": self.suffix}

@@ -1,4 +1,4 @@
-"""Reading whole files and writing them atomically; errors that lie with the machine and not with the file."""
+"""Read whole files and write them atomically; separate transient read errors from permanent ones."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from data_adapters.base import MediaError
 
 
 class UnavailableError(MediaError):
-    """A file that could not be read just now, for a reason that is not in it: the same file may be read later."""
+    """A file that the machine could not read this time (memory, disk, network): a later attempt may succeed."""
 
 
-_PASSING = {
+_TRANSIENT_ERRNOS = {
     getattr(errno, name)
     for name in (
         *("EIO", "EMFILE", "ENFILE", "ENOMEM", "EAGAIN", "EINTR", "EBUSY", "ESTALE", "ETIMEDOUT", "EREMOTEIO"),
@@ -25,28 +25,28 @@ _PASSING = {
     )
     if hasattr(errno, name)
 }
-"""What a system says of a disk, a network or itself, and not of a file."""
+"""Errors of a disk, a network or the system, as opposed to errors of one file."""
 
 
 def is_transient(error: OSError) -> bool:
-    """Whether an error of reading lies with the machine, and not with the file."""
-    return error.errno in _PASSING
+    """True for a read error caused by the machine rather than by the file: trying again may help."""
+    return error.errno in _TRANSIENT_ERRNOS
 
 
-_SPECIAL = {
+_SPECIAL_FILES = {
     stat.S_IFIFO: "a pipe",
     stat.S_IFSOCK: "a socket",
     stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",
 }
-"""What can be read without end, or waits for somebody who writes."""
+"""Kinds that may never end, or block until another process writes."""
 
 
 def read_bytes(path: str | os.PathLike[str]) -> bytes:
-    """The file's content; links are followed.
+    """Return the file's content, following links.
 
-    Raises MediaError where there is none to read: missing, a folder, a pipe or a device, not permitted;
-    UnavailableError where the machine could not: beyond its memory, too many open files, a disk or network that fails.
+    Raises MediaError for a file that cannot be read: missing, a folder, a pipe or a device, not permitted.
+    Raises UnavailableError where the machine fails: out of memory, too many open files, a disk or network error.
     """
     path = Path(path)
     try:
@@ -58,21 +58,21 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
         if is_transient(error):
             raise UnavailableError(path, f"cannot be read: {error.strerror}") from error
         if isinstance(error, FileNotFoundError) and path.is_symlink():
-            raise MediaError(path, "is a link to what does not exist") from error
+            raise MediaError(path, "is a broken link") from error
         raise MediaError(path, f"cannot be read: {error.strerror or error}") from error
 
 
 def refuse_special(path: Path) -> None:
-    """Raises MediaError for a pipe, a socket or a device; what is not there at all passes."""
+    """Raise MediaError for a pipe, a socket or a device; a missing file passes."""
     with suppress(OSError):
-        if special := _SPECIAL.get(stat.S_IFMT(path.stat().st_mode)):
+        if special := _SPECIAL_FILES.get(stat.S_IFMT(path.stat().st_mode)):
             raise MediaError(path, f"is {special}, not a file")
 
 
 def write_atomically(path: str | os.PathLike[str], write: Callable[[Path], object]) -> None:
-    """Let `write` make a temporary file beside `path`, then put it in place in one step; nothing is left on failure.
+    """Call `write` with the path of a temporary file beside `path`, then rename that file to `path` in one step.
 
-    Raises MediaError where the folder is missing, not permitted or full.
+    On failure no file is left behind. Raises MediaError where the folder is missing, not permitted or full.
     """
     path = Path(path)
     temporary = path.parent / f".{secrets.token_hex(8)}{path.suffix}"

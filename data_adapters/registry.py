@@ -1,4 +1,4 @@
-"""Which adapter reads which file, by name and by suffix, and how a user's own adapter joins them."""
+"""Adapters by name and by suffix; registration of user adapters."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from data_adapters.text import TextAdapter
 AdapterClass = TypeVar("AdapterClass", bound=type[Adapter])
 
 ADAPTERS: dict[str, type[Adapter]] = {}
-"""Name -> adapter class, as kept in checkpoints. Filled by `register`."""
+"""Name, as stored in checkpoints -> adapter class. Filled by `register`."""
 
 
 def register(adapter: AdapterClass) -> AdapterClass:
-    """Make an adapter class known by its name and its suffixes; returns the class, so that it serves as a decorator.
+    """Register an adapter class under its name and its suffixes. Returns the class; also usable as a decorator.
 
-    Raises ValueError where another class has the name or one of the suffixes. Registering a class again, also after
-    its definition was run anew (in a notebook), replaces it.
+    Raises ValueError where another class has the name or one of the suffixes. Registering a class again replaces it,
+    also after its definition was executed again (in a notebook).
     """
     for name, other in ADAPTERS.items():
         if _is_same(adapter, other):
@@ -38,33 +38,33 @@ def register(adapter: AdapterClass) -> AdapterClass:
 
 
 def check_name(adapter: type[Adapter]) -> None:
-    """Raises ValueError where another class is registered under the adapter's name, which checkpoints would mean."""
+    """Raise ValueError where the adapter's name is registered for another class: a checkpoint would load that one."""
     other = ADAPTERS.get(adapter.name)
     if other is not None and not _is_same(adapter, other):
         raise ValueError(
-            f"the adapter {_path_of(adapter)} has the name {adapter.name!r} of {_path_of(other)}, and a checkpoint "
-            "keeps the name alone: give it a `name` of its own"
+            f"the adapter {_path_of(adapter)} has the name {adapter.name!r} of {_path_of(other)}, and checkpoints "
+            "store only the name: give it a `name` of its own"
         )
 
 
 def adapter_for(path: str | os.PathLike[str]) -> Adapter:
-    """The adapter for a file's suffix, with default settings. Raises MediaError where no adapter knows the suffix."""
+    """Return the adapter for a file's suffix, with default settings. Raises MediaError for an unknown suffix."""
     suffix = Path(path).suffix.lower()
     for adapter in ADAPTERS.values():
         if suffix in adapter.suffixes:
             return adapter()
     known = " ".join(sorted(suffix for adapter in ADAPTERS.values() for suffix in adapter.suffixes))
-    raise MediaError(path, f"no adapter knows the suffix {suffix!r}, only {known}; the file adapter takes any file")
+    raise MediaError(path, f"unknown suffix {suffix!r}; known: {known}; the file adapter reads any file")
 
 
 def build(name: str, settings: Mapping[str, Any]) -> Adapter:
-    """The adapter of that name with those settings: the inverse of `spec`.
+    """Build the adapter with this name and these settings: the inverse of `spec`.
 
-    Raises ValueError for a name that is not registered, and for settings which its adapter does not take.
+    Raises ValueError for an unregistered name, and for settings that the adapter does not have.
     """
     if name not in ADAPTERS:
         raise ValueError(
-            f"unknown adapter {name!r}; known: {', '.join(ADAPTERS)}. Make your own known with "
+            f"unknown adapter {name!r}; known: {', '.join(ADAPTERS)}. Register your own with "
             "data_adapters.register, or pass its import path"
         )
     try:
@@ -74,31 +74,31 @@ def build(name: str, settings: Mapping[str, Any]) -> Adapter:
 
 
 def spec(adapter: Adapter) -> dict[str, Any]:
-    """Name and settings, all plain values: what a checkpoint keeps of an adapter."""
+    """Return name and settings as plain values, which checkpoints store."""
     return {"name": adapter.name, "settings": adapter.settings()}
 
 
 def load_class(import_path: str) -> type[Adapter]:
-    """The adapter class at "package.module.Class", imported but not registered.
+    """Import the adapter class "package.module.Class" without registering it.
 
-    Raises ValueError where there is no such module or class, and where the class is no finished Adapter.
+    Raises ValueError for a missing module or class, and for a class that is not a complete Adapter.
     """
     module_name, _, class_name = import_path.rpartition(".")
     if not all(part.isidentifier() for part in import_path.split(".")) or not module_name:
         raise ValueError(f"{import_path!r} is not an import path such as my_adapters.MyAdapter")
     try:
-        found = getattr(importlib.import_module(module_name), class_name)
+        loaded = getattr(importlib.import_module(module_name), class_name)
     except (ImportError, AttributeError) as error:
         raise ValueError(f"cannot import {import_path!r}: {error}") from error
-    if not (isinstance(found, type) and issubclass(found, Adapter)):
+    if not (isinstance(loaded, type) and issubclass(loaded, Adapter)):
         raise ValueError(f"{import_path!r} is not a subclass of data_adapters.Adapter")
-    if missing := sorted(found.__abstractmethods__) + [f for f in ("name", "suffixes") if not hasattr(found, f)]:
+    if missing := sorted(loaded.__abstractmethods__) + [f for f in ("name", "suffixes") if not hasattr(loaded, f)]:
         raise ValueError(f"{import_path!r} does not define {', '.join(missing)}")
-    return found
+    return loaded
 
 
 def _is_same(one: type[Adapter], other: type[Adapter]) -> bool:
-    """Also where the definition was run anew, as in a notebook."""
+    """True also for a class whose definition was executed again, as in a notebook."""
     return (one.__module__, one.__qualname__) == (other.__module__, other.__qualname__)
 
 

@@ -1,4 +1,4 @@
-"""Text files as their UTF-8 bytes, untouched."""
+"""Text files as their UTF-8 bytes, unchanged."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from data_adapters.io import read_bytes, write_atomically
 
 
 class TextAdapter(Adapter):
-    """A text file as it lies on the disk: line ends, a byte order mark, NULs and even invalid UTF-8 all survive."""
+    """A text file as its own bytes: line ends, a byte order mark, NULs and invalid UTF-8 are all preserved."""
 
     name = "text"
     suffixes: ClassVar[tuple[str, ...]] = (
@@ -23,44 +23,44 @@ class TextAdapter(Adapter):
     )
 
     def settings(self) -> dict[str, Any]:
-        """None: there is nothing to set."""
+        """Empty: there are no settings."""
         return {}
 
     def read(self, path: str | os.PathLike[str]) -> ByteStream:
-        """The file's bytes as they are. Raises MediaError where there is no file to read."""
+        """Return the file's bytes unchanged. Raises MediaError where the file cannot be read."""
         data = np.frombuffer(read_bytes(path), np.uint8)
         return ByteStream(data, {**self.default_format(), "suffix": Path(path).suffix})
 
     def write(self, stream: ByteStream, path: str | os.PathLike[str]) -> None:
-        """Write the bytes as they are; a prefix that ends inside a character is written so."""
+        """Write the bytes unchanged, also those of a prefix that ends inside a character."""
         self.check_modality(stream)
         write_atomically(path, lambda temporary: temporary.write_bytes(stream.data.tobytes()))
 
     @property
     def output_suffix(self) -> str:
-        """For text from nothing ".txt"; a continuation keeps the ending of its prefix's file."""
+        """ ".txt" without a prefix; a continuation keeps the suffix of its prefix."""
         return ".txt"
 
     def default_format(self) -> Format:
-        """Text from nothing: of this modality, with the ending ".txt"."""
+        """Text with the suffix ".txt"."""
         return {"modality": self.name, "suffix": self.output_suffix}
 
-    def cut(self, data: Bytes, length: int) -> int:
-        """The last place at or before `length` bytes which is not inside a UTF-8 character.
+    def last_boundary(self, data: Bytes, length: int) -> int:
+        """Return the last position at or before `length` that is not inside a UTF-8 character.
 
-        A character that the end of `data` cuts short is left out too. Where the bytes are not UTF-8, `length` itself.
+        A character that is cut off by the end of `data` is left out too. For bytes that are not UTF-8: `length` itself.
         """
         length = min(length, len(data))
         for back in range(1, min(length, 3) + 1):
             byte = int(data[length - back])
             if not _is_continuation(byte):
                 missing = _character_length(byte) - back
-                whole = all(_is_continuation(int(b)) for b in data[length : length + max(missing, 0)])
-                return length - back if missing > 0 and whole else length
+                is_utf8 = all(_is_continuation(int(b)) for b in data[length : length + max(missing, 0)])
+                return length - back if missing > 0 and is_utf8 else length
         return length
 
-    def show(self, data: Bytes) -> str:
-        """The bytes as text to look at, with a replacement character for whatever is not UTF-8."""
+    def decode(self, data: Bytes) -> str:
+        """Return the bytes as text, with U+FFFD (the replacement character) for bytes that are not UTF-8."""
         return data.tobytes().decode("utf-8", errors="replace")
 
 
@@ -69,7 +69,7 @@ def _is_continuation(byte: int) -> bool:
 
 
 def _character_length(lead: int) -> int:
-    """Bytes in the UTF-8 character that starts with `lead`; 1 where no character does."""
+    """Number of bytes in the UTF-8 character that starts with `lead`; 1 for a byte that starts none."""
     if 0xC2 <= lead <= 0xDF:
         return 2
     if 0xE0 <= lead <= 0xEF:

@@ -145,7 +145,7 @@ text_bytes(list("Größe: 3 €, naïve π ≈ 3.14 ♪ Привет 😀\n"))
 # %%
 text = TextAdapter()
 data = np.frombuffer("3 € 😀".encode(), np.uint8)
-[(length, text.show(data[: text.cut(data, length)])) for length in range(len(data) + 1)]
+[(length, text.decode(data[: text.last_boundary(data, length)])) for length in range(len(data) + 1)]
 
 # %%
 module = sorted((MEDIA / "text" / "val").glob("*.py"))[0]

@@ -30,6 +30,12 @@ def cache_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.M
     return folder
 
 
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One folder for all examples of a property: hypothesis accepts no fixture that is new for each example."""
+    return tmp_path_factory.mktemp("media")
+
+
 @pytest.fixture
 def save_checkpoint(tmp_path: Path) -> Callable[..., Path]:
     """Saves an untrained model as a training run would: adapter, window, ... -> the checkpoint's path."""

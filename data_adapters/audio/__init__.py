@@ -1,4 +1,4 @@
-"""Sounds as the bytes of their samples: adapter, decoding, containers, sample encodings."""
+"""Sound as the bytes of its samples: adapter, decoding, container checks, sample encodings."""
 
 from data_adapters.audio.adapter import AudioAdapter
 

@@ -11,7 +11,7 @@ import soundfile
 import soxr
 
 from data_adapters.audio.containers import empty_flac
-from data_adapters.audio.decoding import FREE_SAMPLES, SAMPLES_PER_BYTE, Sound, open_sound
+from data_adapters.audio.decoding import MAX_SAMPLES_PER_BYTE, MIN_SAMPLE_LIMIT, Sound, open_sound
 from data_adapters.audio.encoding import BYTES_PER_SAMPLE, Encoding, Samples, Steps, decode, encode, to_int16
 from data_adapters.base import Adapter, ByteStream, Format, MediaError, check_int
 from data_adapters.io import write_atomically
@@ -22,16 +22,17 @@ Container = Literal["wav", "flac"]
 class AudioAdapter(Adapter):
     """Sound as its interleaved samples: frame by frame, in each frame channel by channel.
 
-    16-bit files pass through "pcm16" and 8-bit files through "pcm8" bit for bit, unless they must be resampled or
-    mixed. Finer samples are rounded to the nearest 16-bit step (ties to even), those beyond the range are clipped;
-    rounding, clipping, mixing and resampling are noted. A patch of the model should hold whole frames.
+    16-bit files survive "pcm16" and 8-bit files "pcm8" bit for bit, unless they must be resampled or mixed. Finer
+    samples are rounded to the nearest 16-bit step (ties to even), those beyond the range are clipped; the stream's
+    notes report rounding, clipping, mixing and resampling. The model's patch size should be a multiple of a frame.
 
     Args:
-        rate: Frames a second that every sound is resampled to (soxr, very high quality); each file's own where not set.
-        channels: Channels that every sound is brought to: mixed down to 1 by their mean, or 1 copied to all. Each
-            file's own where not set.
+        rate: Frames a second that every sound is resampled to (soxr, very high quality). By default each file keeps its
+            own.
+        channels: Channels that every sound is converted to: mixed down to 1 by their mean, or 1 copied to all. By
+            default each file keeps its own.
         encoding: "pcm16" takes two bytes a sample (exact), "pcm8" one (linear), "mulaw" one (finer for soft sounds).
-        container: What is written: "wav" or "flac" files.
+        container: Format of written files: "wav" or "flac".
     """
 
     name = "audio"
@@ -45,12 +46,12 @@ class AudioAdapter(Adapter):
         container: Container = "wav",
     ) -> None:
         check_int(rate=rate, channels=channels)
-        for field, number in (("rate", rate), ("channels", channels)):
-            if number is not None and number < 1:
-                raise ValueError(f"{field} must be at least 1, not {number}")
-        for field, value, known in (("encoding", encoding, Encoding), ("container", container, Container)):
-            if value not in get_args(known):
-                raise ValueError(f"{field} must be one of {', '.join(get_args(known))}, not {value!r}")
+        for field, count in (("rate", rate), ("channels", channels)):
+            if count is not None and count < 1:
+                raise ValueError(f"{field} must be at least 1, not {count}")
+        for field, value, options in (("encoding", encoding, Encoding), ("container", container, Container)):
+            if value not in get_args(options):
+                raise ValueError(f"{field} must be one of {', '.join(get_args(options))}, not {value!r}")
         self.rate, self.channels, self.encoding, self.container = rate, channels, encoding, container
 
     def settings(self) -> dict[str, Any]:
@@ -63,54 +64,55 @@ class AudioAdapter(Adapter):
         }
 
     def read(self, path: str | os.PathLike[str]) -> ByteStream:
-        """The sound's samples, (frames * channels * bytes per sample,) uint8; empty for a sound of no length.
+        """Return the sound's samples, (frames * channels * bytes per sample,) uint8; empty for a sound of length 0.
 
-        Raises MediaError for what is no sound, damaged, cut short, holds NaN, or has channels that cannot be mixed.
+        Raises MediaError for a file that is no sound, is damaged or truncated, has NaN samples, or has channels that
+        cannot be mixed to the setting.
         """
         sound = open_sound(path)
         try:
-            sound = _resampled(_mixed(sound, self.channels), self.rate)
+            sound = _resample(_mix(sound, self.channels), self.rate)
         except ValueError as error:
             raise MediaError(path, str(error)) from error
-        samples, notes = _in_16_bits(sound)
+        samples, notes = _round_to_int16(sound)
         data = encode(samples, self.encoding)
         if not np.array_equal(decode(data, self.encoding), samples.reshape(-1)):
             notes.append(f"samples rounded to the 256 levels of {self.encoding}")
         return ByteStream(data, self._format(sound.rate, samples.shape[1]), (*sound.notes, *notes))
 
     def write(self, stream: ByteStream, path: str | os.PathLike[str]) -> None:
-        """Write a WAV or FLAC file of 8 bits (pcm8) or 16; a frame that a prefix holds in part is dropped.
+        """Write a WAV or FLAC file of 8 bits (pcm8) or 16 bits; an incomplete last frame is dropped.
 
         Raises MediaError where the container cannot hold the stream's rate or channels.
         """
         self.check_modality(stream)
         try:
-            content = _contained(self.frames(stream), stream, self.container)
+            content = _encode_file(self.frames(stream), stream, self.container)
         except soundfile.LibsndfileError as error:
-            what = f"{stream.format['channels']} channels at {stream.format['rate']} Hz"
-            raise MediaError(path, f"cannot be written: a {self.container} file does not take {what}") from error
+            shape = f"{stream.format['channels']} channels at {stream.format['rate']} Hz"
+            raise MediaError(path, f"cannot be written: {self.container} files do not support {shape}") from error
         write_atomically(path, lambda temporary: temporary.write_bytes(content))
 
     def frames(self, stream: ByteStream) -> Samples:
-        """The stream's whole frames as (T, C) int16."""
+        """Return the stream's complete frames as (T, C) int16."""
         channels, encoding = int(stream.format["channels"]), _encoding(stream)
-        whole = len(stream.data) - len(stream.data) % (channels * BYTES_PER_SAMPLE[encoding])
-        return decode(stream.data[:whole], encoding).reshape(-1, channels)
+        end = len(stream.data) - len(stream.data) % (channels * BYTES_PER_SAMPLE[encoding])
+        return decode(stream.data[:end], encoding).reshape(-1, channels)
 
     @property
     def output_suffix(self) -> str:
-        """The container's."""
+        """ ".wav" or ".flac", by the container."""
         return f".{self.container}"
 
     def default_format(self) -> Format:
-        """Sound of the rate and channels that were set. Raises ValueError where they were not."""
+        """Sound of the `rate` and `channels` settings. Raises ValueError where one of them is None."""
         if self.rate is None or self.channels is None:
-            raise ValueError("sound that starts from nothing needs a rate and channels; the audio adapter has not both")
+            raise ValueError("sound without a prefix needs a rate and channels; set both in the audio adapter")
         return self._format(self.rate, self.channels)
 
     @property
     def unit(self) -> int:
-        """A frame: one sample of every channel. A single sample where the channels are not set."""
+        """A frame, that is one sample of every channel; a single sample where `channels` is None."""
         return BYTES_PER_SAMPLE[self.encoding] * (self.channels or 1)
 
     def unit_in(self, format: Format) -> int:
@@ -121,42 +123,44 @@ class AudioAdapter(Adapter):
         return {"modality": self.name, "rate": rate, "channels": channels, "encoding": self.encoding}
 
 
-def _mixed(sound: Sound, channels: int | None) -> Sound:
-    """Raises ValueError where there is no obvious way from the one number of channels to the other."""
-    given = sound.samples.shape[1]
-    if channels is None or channels == given:
+def _mix(sound: Sound, channels: int | None) -> Sound:
+    """Convert the number of channels. Raises ValueError except from 1 or to 1."""
+    count = sound.samples.shape[1]
+    if channels is None or channels == count:
         return sound
     mixed: Samples | Steps
     if channels == 1:
-        mixed, note = sound.samples.mean(axis=1, keepdims=True), f"{given} channels mixed down to their mean"
-    elif given == 1:
+        mixed, note = sound.samples.mean(axis=1, keepdims=True), f"{count} channels mixed down to their mean"
+    elif count == 1:
         mixed, note = sound.samples.repeat(channels, axis=1), f"one channel copied to {channels}"
     else:
-        raise ValueError(f"has {given} channels, which can be mixed down to 1 but not to {channels}")
+        raise ValueError(f"has {count} channels, which can be mixed down to 1 but not to {channels}")
     return Sound(mixed, sound.rate, sound.coding, (*sound.notes, note))
 
 
-def _resampled(sound: Sound, rate: int | None) -> Sound:
+def _resample(sound: Sound, rate: int | None) -> Sound:
     if rate is None or rate == sound.rate:
         return sound
-    if rate > SAMPLES_PER_BYTE * sound.rate and sound.samples.size * rate > FREE_SAMPLES * sound.rate:
-        raise ValueError(f"says that it has {sound.rate} frames a second: too much would come of it at {rate}")
+    if rate > MAX_SAMPLES_PER_BYTE * sound.rate and sound.samples.size * rate > MIN_SAMPLE_LIMIT * sound.rate:
+        raise ValueError(f"states a rate of {sound.rate} Hz; resampled to {rate} Hz it would be too large")
     samples = soxr.resample(sound.samples.astype(np.float64), sound.rate, rate, quality="VHQ")
     return Sound(samples, rate, sound.coding, (*sound.notes, f"resampled from {sound.rate} to {rate} Hz"))
 
 
-def _in_16_bits(sound: Sound) -> tuple[Samples, list[str]]:
-    """(T, C) int16, and notes of what that cost."""
+def _round_to_int16(sound: Sound) -> tuple[Samples, list[str]]:
+    """Return (T, C) int16 samples, with notes of rounding and clipping."""
     if sound.samples.dtype == np.int16:
         return sound.samples.astype(np.int16, copy=False), []
     samples, clipped = to_int16(sound.samples.astype(np.float64, copy=False))
     rounded = sound.is_finer and not np.array_equal(samples, sound.samples)
     notes = [f"{sound.coding} samples rounded to 16 bits"] if rounded else []
-    return samples, notes + ([f"{clipped} of {samples.size} samples clipped"] if clipped else [])
+    if clipped:
+        notes.append(f"{clipped} of {samples.size} samples clipped")
+    return samples, notes
 
 
-def _contained(samples: Samples, stream: ByteStream, container: Container) -> bytes:
-    """A whole sound file as bytes."""
+def _encode_file(samples: Samples, stream: ByteStream, container: Container) -> bytes:
+    """Return the content of a sound file."""
     rate, eight_bits = int(stream.format["rate"]), _encoding(stream) == "pcm8"
     subtype = {"wav": "PCM_U8", "flac": "PCM_S8"}[container] if eight_bits else "PCM_16"
     file = io.BytesIO()

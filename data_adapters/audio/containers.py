@@ -1,12 +1,12 @@
-"""What libsndfile lets pass in sound files: a missing end, a size never filled in, FLAC without a single sample."""
+"""Defects of sound files that libsndfile ignores: a missing end, a size never filled in, FLAC without any sample."""
 
 from __future__ import annotations
 
 import struct
 from typing import Literal
 
-_OPEN_SIZE = 0x7FFF0000
-"""Chunk sizes from here on are what streaming programs write instead (0xFFFFFFFF by ffmpeg, 0x7FFFF000 by sox)."""
+_UNKNOWN_SIZE = 0x7FFF0000
+"""Chunk sizes from here up mean "unknown" (streaming programs write them: 0xFFFFFFFF by ffmpeg, 0x7FFFF000 by sox)."""
 
 _Order = Literal["little", "big"]
 _SAMPLES_CHUNK: dict[bytes, tuple[bytes, _Order]] = {
@@ -15,23 +15,23 @@ _SAMPLES_CHUNK: dict[bytes, tuple[bytes, _Order]] = {
     b"RIFX": (b"data", "big"),
     b"FORM": (b"SSND", "big"),
 }
-"""How a file begins that is made of chunks -> the chunk that holds its samples, and the byte order of sizes."""
+"""First bytes of a file made of chunks -> name of the chunk with the samples, and the byte order of sizes."""
 
 _EMPTY_FLAC = b"fLaC" + bytes([0x80, 0, 0, 34]) + struct.pack(">HH", 4096, 4096) + bytes(6)
 
 
-def is_cut_short(content: bytes) -> bool:
-    """Whether a WAV, AIFF or Ogg file lacks its end. Of FLAC the decoder tells, of MP3 the number of frames decoded."""
+def is_truncated(content: bytes) -> bool:
+    """True for a WAV, AIFF or Ogg file without its end. (For FLAC and MP3, decoding shows that.)"""
     if content[:4] == b"OggS":
-        return _ogg_is_cut_short(content)
-    return content[:4] in _SAMPLES_CHUNK and _chunk_is_cut_short(content, *_SAMPLES_CHUNK[content[:4]])
+        return _ogg_is_truncated(content)
+    return content[:4] in _SAMPLES_CHUNK and _chunk_is_truncated(content, *_SAMPLES_CHUNK[content[:4]])
 
 
-def has_more(content: bytes) -> bool:
-    """Whether what follows the samples of a WAV or AIFF file is no further chunk: its sizes are wrong then."""
+def has_trailing_data(content: bytes) -> bool:
+    """True where something other than chunks follows the samples of a WAV or AIFF file: its sizes are wrong."""
     name, order = _SAMPLES_CHUNK.get(content[:4], (b"data", "little"))
     chunk = _find_chunk(content, name, order) if content[:4] in _SAMPLES_CHUNK else None
-    if chunk is None or chunk[1] >= _OPEN_SIZE:
+    if chunk is None or chunk[1] >= _UNKNOWN_SIZE:
         return False
     at, end = sum(chunk) + chunk[1] % 2, len(content.rstrip(b"\0"))
     while at + 8 <= end:
@@ -43,9 +43,10 @@ def has_more(content: bytes) -> bool:
 
 
 def close_wav(content: bytes) -> bytes:
-    """The content, where it is a WAV whose writer never came to fill in its size of 0, with the size of what is there.
+    """Fill in the data size of a WAV whose writer left it at 0; other content is returned unchanged.
 
-    libsndfile would read no sample at all. A finished file without samples is left alone: its outer size is right.
+    libsndfile would read no samples otherwise. A finished file without samples has the right outer size and is not
+    changed.
     """
     chunk = _find_chunk(content, b"data", "little") if content[:4] == b"RIFF" else None
     if chunk is None or chunk[1] or int.from_bytes(content[4:8], "little") + 8 == len(content):
@@ -55,7 +56,7 @@ def close_wav(content: bytes) -> bytes:
 
 
 def states_length(content: bytes) -> bool:
-    """Whether an MP3 file has the header (Xing, Info) that says how long it is; else decoders can only estimate it."""
+    """True for an MP3 file whose header (Xing, Info) states its length; otherwise decoders can only estimate it."""
     start = 0
     if content[:3] == b"ID3":
         start = 10 + sum((byte & 0x7F) << shift for byte, shift in zip(content[6:10], (21, 14, 7, 0), strict=True))
@@ -64,13 +65,13 @@ def states_length(content: bytes) -> bool:
 
 
 def empty_flac(rate: int, channels: int, bits: int) -> bytes:
-    """A FLAC file without a sample, which libsndfile leaves with no header at all."""
+    """Return a FLAC file without samples, for which libsndfile writes no header at all."""
     packed = rate << 44 | channels - 1 << 41 | bits - 1 << 36
     return _EMPTY_FLAC + packed.to_bytes(8, "big") + bytes(16)
 
 
 def read_empty_flac(content: bytes) -> tuple[int, int] | None:
-    """Rate and channels of a FLAC file that ends with its metadata; None for every other file."""
+    """Rate and channels of a FLAC file that ends after its metadata; None for any other file."""
     if content[:4] != b"fLaC" or len(content) < 42:
         return None
     at, last = 4, False
@@ -78,12 +79,12 @@ def read_empty_flac(content: bytes) -> tuple[int, int] | None:
         last = bool(content[at] & 0x80)
         at += 4 + int.from_bytes(content[at + 1 : at + 4], "big")
     packed = int.from_bytes(content[18:26], "big")
-    promised = packed & 2**36 - 1
-    return (packed >> 44, (packed >> 41 & 7) + 1) if last and at == len(content) and not promised else None
+    num_samples = packed & 2**36 - 1
+    return (packed >> 44, (packed >> 41 & 7) + 1) if last and at == len(content) and not num_samples else None
 
 
 def _find_chunk(content: bytes, name: bytes, order: _Order) -> tuple[int, int] | None:
-    """Where the chunk's content starts, and the size that its header states."""
+    """Position of the chunk's content, and the size that its header states."""
     at = 12
     while at + 8 <= len(content):
         size = int.from_bytes(content[at + 4 : at + 8], order)
@@ -93,20 +94,20 @@ def _find_chunk(content: bytes, name: bytes, order: _Order) -> tuple[int, int] |
     return None
 
 
-def _chunk_is_cut_short(content: bytes, name: bytes, order: _Order) -> bool:
+def _chunk_is_truncated(content: bytes, name: bytes, order: _Order) -> bool:
     chunk = _find_chunk(content, name, order)
     if chunk is None:
         return int.from_bytes(content[4:8], order) + 8 > len(content)
     start, size = chunk
-    if content[:4] == b"RF64":  # sizes of more than 32 bits stand in the chunk that comes first
+    if content[:4] == b"RF64":  # sizes above 32 bits are in the first chunk
         size = int.from_bytes(content[28:36], "little")
-    elif size >= _OPEN_SIZE:
+    elif size >= _UNKNOWN_SIZE:
         return False
     return start + size > len(content)
 
 
-def _ogg_is_cut_short(content: bytes) -> bool:
-    """The last page must be there to its end, and be marked as the last."""
+def _ogg_is_truncated(content: bytes) -> bool:
+    """An Ogg file must end with a complete page that is marked as the last."""
     at = content.rfind(b"OggS")
     header = content[at : at + 27]
     if len(header) < 27:

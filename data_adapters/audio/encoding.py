@@ -1,4 +1,4 @@
-"""Samples of sound at 16 bits, and the three byte encodings of them.
+"""Sound samples of 16 bits, and three encodings of them as bytes.
 
 Shapes: T frames, C channels. Samples are int16, or float64 in the same unit (steps of 16-bit sound, full scale 32768).
 
@@ -7,7 +7,7 @@ pcm8    one byte, 128 is silence: steps of 256, the nearest one, halves upward. 
 mulaw   one byte, 128 is silence, louder is further from it: the nearest of 256 levels which grow by the mu-law with
         mu = 255. Unlike G.711's codes these rise with the sample and have one zero; the 256th level is -32768.
 
-Every code decodes to the sample which encodes to that code.
+Every code decodes to a sample that encodes to the same code.
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ _MULAW_CODES = _nearest_codes(MULAW_LEVELS)
 
 
 def to_int16(steps: Steps) -> tuple[Samples, int]:
-    """The nearest 16-bit samples (ties to even), and how many lay outside their range and were clipped to it."""
+    """Round to 16-bit samples (ties to even), clipping to their range. Returns them and the number clipped."""
     rounded = np.rint(steps)
     clipped = int(np.count_nonzero((rounded < -32768) | (rounded > 32767)))
     return rounded.clip(-32768, 32767).astype(np.int16), clipped
 
 
 def encode(samples: Samples, encoding: Encoding) -> Bytes:
-    """Samples of any shape, flattened -> (samples * bytes per sample,) uint8."""
+    """Encode samples of any shape, flattened -> (samples * bytes per sample,) uint8."""
     flat = samples.reshape(-1)
     if encoding == "pcm16":
         return flat.astype("<i2").view(np.uint8)
@@ -61,7 +61,7 @@ def encode(samples: Samples, encoding: Encoding) -> Bytes:
 
 
 def decode(data: Bytes, encoding: Encoding) -> Samples:
-    """(samples * bytes per sample,) uint8 -> (samples,) int16: the inverse of `encode` for every byte."""
+    """Decode (samples * bytes per sample,) uint8 -> (samples,) int16: `encode` gives the same bytes again."""
     if encoding == "pcm16":
         return np.frombuffer(data.tobytes(), "<i2").astype(np.int16)
     if encoding == "pcm8":

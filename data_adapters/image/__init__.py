@@ -1,4 +1,4 @@
-"""Pictures as the bytes of their pixels: adapter, decoding, scans, contact sheets."""
+"""Images as the bytes of their pixels: adapter, decoding, scan orders, contact sheets."""
 
 from data_adapters.image.adapter import ImageAdapter
 from data_adapters.image.contact_sheet import contact_sheet

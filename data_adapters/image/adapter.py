@@ -24,19 +24,19 @@ _FILTER = Image.Resampling.LANCZOS
 
 
 class ImageAdapter(Adapter):
-    """Images of 8 bits a sample as their pixels, in the order of a scan. One image is one stream, never cut in two.
+    """Images of 8 bits a sample as their pixels, in the order of a scan. One image is one stream and one window.
 
-    What reading converts, and by which rule, is told by `data_adapters.image.decoding`. Written files are PNG.
+    `data_adapters.image.decoding` documents the conversions made while reading. Written files are PNG.
 
     Args:
         mode: "L" for grey (one byte a pixel), "RGB" for colour (three).
-        size: Width and height that every image is brought to; each image's own where not set.
-        fit: How: "crop" scales an image to cover the size and cuts what stands out, equally at both sides; "resize"
-            stretches it; "exact" refuses images of any other size.
+        size: Width and height that every image is converted to; by default each image keeps its own.
+        fit: "crop" scales an image to cover the size and crops both sides equally; "resize" stretches it; "exact"
+            refuses images of any other size.
         scan: Order of the pixels: "patch" goes square by square, "raster" row by row.
         patch: Side of the squares, in pixels. It sets the model's patch size to patch * patch * channels bytes, with
-            both scans, so that they can be compared. Images of their own size that it does not divide have smaller
-            squares at the right and lower edges, and the model's patches drift off the squares there.
+            both scans, so that they can be compared. Images whose own size it does not divide have smaller squares at
+            the right and lower edges; from the first of these on, the model's patches no longer match the squares.
     """
 
     name = "image"
@@ -54,9 +54,9 @@ class ImageAdapter(Adapter):
         scan: Scan = "patch",
         patch: int = 4,
     ) -> None:
-        for field, value, known in (("mode", mode, Mode), ("fit", fit, Fit), ("scan", scan, Scan)):
-            if value not in get_args(known):
-                raise ValueError(f"{field} must be one of {', '.join(get_args(known))}, not {value!r}")
+        for field, value, options in (("mode", mode, Mode), ("fit", fit, Fit), ("scan", scan, Scan)):
+            if value not in get_args(options):
+                raise ValueError(f"{field} must be one of {', '.join(get_args(options))}, not {value!r}")
         check_int(patch=patch)
         if patch < 1:
             raise ValueError(f"patch must be at least 1, not {patch}")
@@ -71,49 +71,52 @@ class ImageAdapter(Adapter):
         return {"mode": self.mode, "size": size, "fit": self.fit, "scan": self.scan, "patch": self.patch}
 
     def read(self, path: str | os.PathLike[str]) -> ByteStream:
-        """The image's pixels, (H * W * C,) uint8 in the order of the scan.
+        """Return the image's pixels, (H * W * C,) uint8 in the order of the scan.
 
-        Raises MediaError for what is no image, damaged, deeper than 8 bits, or of another size with fit "exact".
+        Raises MediaError for a file that is no image, is damaged, has more than 8 bits a sample, or has another size
+        than fit "exact" requires.
         """
         image, notes = open_image(path)
         with decoding(path):
             image, converted = convert(image, self.mode)
         if self.size is not None and image.size != self.size:
             if self.fit == "exact":
-                raise MediaError(path, f"is {_named(image.size)}, not {_named(self.size)} as fit 'exact' demands")
-            image, fitted = _fitted(image, self.size, self.fit)
-            converted.append(fitted)
+                raise MediaError(
+                    path, f"is {_size_text(image.size)}, not {_size_text(self.size)} as fit 'exact' requires"
+                )
+            image, note = _fit(image, self.size, self.fit)
+            converted.append(note)
         pixels = np.asarray(image).reshape(image.height, image.width, -1)
-        return ByteStream(self.scanned(pixels), self._format(image.width, image.height), (*notes, *converted))
+        return ByteStream(self.scan_pixels(pixels), self._format(image.width, image.height), (*notes, *converted))
 
     def write(self, stream: ByteStream, path: str | os.PathLike[str]) -> None:
-        """Write a PNG. Pixels that a prefix lacks are black; a pixel that it holds in part is dropped."""
+        """Write a PNG. Pixels missing from a prefix are black, and so is a pixel that it contains only in part."""
         pixels = self.pixels(stream)
         image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
         write_atomically(path, lambda temporary: image.save(temporary, "PNG"))
 
     def pixels(self, stream: ByteStream, fill: int = 0) -> Bytes:
-        """The stream as (H, W, C) uint8, with `fill` where a prefix has no (whole) pixel.
+        """Return the stream as (H, W, C) uint8, with `fill` for pixels that a prefix does not contain whole.
 
-        Raises ValueError where the stream is longer than its format says.
+        Raises ValueError where the stream is longer than its format allows.
         """
         self.check_modality(stream)
         height, width, channels = int(stream.format["height"]), int(stream.format["width"]), _channels(stream)
-        whole = len(stream.data) - len(stream.data) % channels
         if len(stream.data) > height * width * channels:
             raise ValueError(
-                f"{len(stream.data)} bytes are too many for a {stream.format['mode']} image of {width}x{height}"
+                f"{len(stream.data)} bytes are too many for an image of {width}x{height} {stream.format['mode']} pixels"
             )
         data = np.full(height * width * channels, fill, np.uint8)
-        data[:whole] = stream.data[:whole]
+        known = len(stream.data) - len(stream.data) % channels
+        data[:known] = stream.data[:known]
         return self.unscan(data, stream.format)
 
-    def scanned(self, pixels_HWC: Bytes) -> Bytes:
-        """Pixels in the order of this adapter's scan: (H, W, C) uint8 -> (n,) uint8. `unscan` is the inverse."""
+    def scan_pixels(self, pixels_HWC: Bytes) -> Bytes:
+        """Return the pixels in the order of this adapter's scan: (H, W, C) uint8 -> (n,) uint8. Inverse: `unscan`."""
         return patch_scan(pixels_HWC, self.patch) if self.scan == "patch" else raster_scan(pixels_HWC)
 
     def unscan(self, values: NDArray[Value], format: Format) -> NDArray[Value]:
-        """The bytes of a whole stream of that format, or one value for each of them, where they lie: (n,) -> (H, W, C).
+        """Arrange a value for each byte of a whole stream (or the bytes themselves) as pixels: (n,) -> (H, W, C).
 
         Raises ValueError unless n = H * W * C.
         """
@@ -128,9 +131,9 @@ class ImageAdapter(Adapter):
         return ".png"
 
     def default_format(self) -> Format:
-        """An image of the size that was set. Raises ValueError where none was."""
+        """An image of the `size` setting. Raises ValueError where it is None."""
         if self.size is None:
-            raise ValueError("an image that starts from nothing needs a size, and the image adapter has none set")
+            raise ValueError("an image without a prefix needs a size, and the image adapter has none set")
         return self._format(*self.size)
 
     @property
@@ -140,11 +143,11 @@ class ImageAdapter(Adapter):
 
     @property
     def length(self) -> int | None:
-        """Bytes of every image, where the size is set."""
+        """Bytes of an image, where the size is set."""
         return None if self.size is None else self.size[0] * self.size[1] * self.unit
 
     def length_in(self, format: Format) -> int:
-        """Bytes of an image of the format's size."""
+        """Bytes of an image of the format's size and mode."""
         return int(format["width"]) * int(format["height"]) * _CHANNELS[str(format["mode"])]
 
     @property
@@ -161,7 +164,7 @@ def _channels(stream: ByteStream) -> int:
     return _CHANNELS[str(stream.format["mode"])]
 
 
-def _named(size: tuple[int, int]) -> str:
+def _size_text(size: tuple[int, int]) -> str:
     return f"{size[0]}x{size[1]}"
 
 
@@ -171,14 +174,14 @@ def _check_size(size: Sequence[int], divisor: int) -> None:
     check_int(width=size[0], height=size[1])
     if size[0] % divisor or size[1] % divisor:
         raise ValueError(
-            f"size {size[0]}x{size[1]} cannot be cut into squares of patch {divisor}: it must divide both sides"
+            f"size {size[0]}x{size[1]} cannot be cut into squares of patch {divisor}: patch must divide both sides"
         )
 
 
-def _fitted(image: Image.Image, size: tuple[int, int], fit: Fit) -> tuple[Image.Image, str]:
-    """The image at `size` by "crop" or "resize", and the note that says so."""
-    scales = [wanted / given for wanted, given in zip(size, image.size, strict=True)]
+def _fit(image: Image.Image, size: tuple[int, int], fit: Fit) -> tuple[Image.Image, str]:
+    """Crop or resize the image to `size`. Returns it with the note for the user."""
+    scales = [target / source for target, source in zip(size, image.size, strict=True)]
     if fit == "resize" or scales[0] == scales[1]:
-        return image.resize(size, _FILTER), f"resized from {_named(image.size)} to {_named(size)}"
-    done = "cropped" if max(scales) == 1 else "resized and cropped"
-    return ImageOps.fit(image, size, _FILTER), f"{done} from {_named(image.size)} to {_named(size)}"
+        return image.resize(size, _FILTER), f"resized from {_size_text(image.size)} to {_size_text(size)}"
+    action = "cropped" if max(scales) == 1 else "resized and cropped"
+    return ImageOps.fit(image, size, _FILTER), f"{action} from {_size_text(image.size)} to {_size_text(size)}"

@@ -1,4 +1,4 @@
-"""Open image files for `ImageAdapter`: whole and at 8 bits or not at all, upright, and as L or RGB."""
+"""Decode image files for `ImageAdapter`: complete, upright, at 8 bits a sample, as L or RGB; or refuse them."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from data_adapters.base import MediaError
 from data_adapters.io import read_bytes
 
 DEEP_MODES = ("I", "F")
-"""What Pillow's modes for samples of more than 8 bits start with (I, I;16, I;16B, F)."""
+"""Prefixes of Pillow's modes for samples of more than 8 bits (I, I;16, I;16B, F)."""
 
 
 def bits_per_sample(image: Image.Image, content: bytes) -> int:
-    """The bits of the widest sample in the file. image: as opened from `content`, its pixels not loaded yet.
+    """Bits of the widest sample in the file. image: opened from `content`, pixels not loaded yet.
 
-    Formats which cannot hold more than 8 bits, or which Pillow cannot decode when they do, count as 8.
+    Formats that cannot hold more than 8 bits, or that Pillow cannot decode when they do, count as 8.
     """
     match image.format:
         case "PNG":
-            return content[24]  # in the header chunk, which stands first
+            return content[24]  # in the header, always the first chunk
         case "TIFF":
             return int(max(image.tag_v2.get(258, (1,))))  # type: ignore[attr-defined]
         case "PPM":
@@ -47,7 +47,7 @@ def _netpbm_bits(image: Image.Image) -> int:
 
 
 def _jpeg2000_bits(content: bytes) -> int:
-    """From the SIZ marker, which follows the start of the codestream: the sizes of all components."""
+    """Largest component size in the SIZ marker, which follows the start of the codestream."""
     start = content.find(b"\xff\x4f\xff\x51") + 40
     components = int.from_bytes(content[start : start + 2], "big")
     depths = content[start + 2 : start + 2 + 3 * components : 3]
@@ -55,57 +55,59 @@ def _jpeg2000_bits(content: bytes) -> int:
 
 
 def _avif_bits(content: bytes) -> int:
-    """From the configuration box of the AV1 codec, whose third byte has the flag for more than 8 bits."""
+    """From the AV1 codec's configuration box: a flag of its third byte is set for more than 8 bits."""
     start = content.find(b"av1C")
     return 10 if start >= 0 and content[start + 6] & 0x40 else 8
 
 
-_DAMAGE = (
+_DECODER_ERRORS = (
     *(OSError, ValueError, SyntaxError, EOFError, LookupError, ArithmeticError),
     *(TypeError, AttributeError, AssertionError, RuntimeError, struct.error, zlib.error),
 )
-"""What Pillow's decoders raise on damaged files, as found by feeding them some."""
+"""Exceptions of Pillow's decoders on damaged files, found by trying damaged files."""
 
-KINDS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "TGA", "PPM", "JPEG2000", "AVIF")
-"""Pillow's names of what is read, whatever the file is called. Of the others some (PCX) hide that they were cut short,
-and some are programs (EPS, which Pillow hands to Ghostscript)."""
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "TGA", "PPM", "JPEG2000", "AVIF")
+"""Pillow's names of the supported formats; file names do not matter. Some of the others (PCX) do not show when they are
+truncated, and some are programs (EPS, which Pillow passes to Ghostscript)."""
 
-_ENDS = {"PNG": b"IEND", "JPEG2000": b"\xff\xd9"}
-"""What Pillow does not miss where it is missing."""
+_END_MARKERS = {"PNG": b"IEND", "JPEG2000": b"\xff\xd9"}
+"""Ends of files that Pillow decodes without complaint when they are missing."""
 
 _GREY = ("1", "L", "LA", "La")
 _OTHER_COLOURS = ("CMYK", "YCbCr", "LAB", "HSV")
-"""Modes whose values are not those of RGB, so that converting them rounds."""
+"""Modes whose conversion to RGB rounds."""
 
 
 def open_image(path: str | os.PathLike[str]) -> tuple[Image.Image, list[str]]:
-    """The first picture of the file, decoded and turned as its EXIF orientation says, and notes for the user.
+    """Decode the file's first image, turned upright by its EXIF orientation. Returns it with notes for the user.
 
-    Raises MediaError for what is no image, is damaged or cut short, is too large to be honest (Pillow's limit for
-    decompression bombs), or has more than 8 bits a sample.
+    Raises MediaError for a file that is no image, is damaged or truncated, is larger than Pillow's limit for
+    decompression bombs, or has more than 8 bits a sample.
     """
     content = read_bytes(path)
     with decoding(path):
         Image.init()
-        image = Image.open(io.BytesIO(content), formats=[kind for kind in KINDS if kind in Image.OPEN])
+        image = Image.open(io.BytesIO(content), formats=[name for name in FORMATS if name in Image.OPEN])
         bits = bits_per_sample(image, content)
         if bits > 8:
             raise MediaError(path, f"has {bits} bits a sample; only up to 8 can be kept exactly")
-        notes = ["only the first of its pictures"] if getattr(image, "is_animated", False) else []
+        notes = ["only the first of its images"] if getattr(image, "is_animated", False) else []
         image.load()
-        if _ENDS.get(str(image.format), b"") not in content:
-            raise MediaError(path, "is cut short: its end is missing")
-        turn = image.getexif().get(ExifTags.Base.Orientation, 1)
+        if _END_MARKERS.get(str(image.format), b"") not in content:
+            raise MediaError(path, "is truncated: its end is missing")
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
         ImageOps.exif_transpose(image, in_place=True)
-    return image, notes + ([f"turned upright (EXIF orientation {turn})"] if turn in range(2, 9) else [])
+    if orientation in range(2, 9):
+        notes.append(f"turned upright (EXIF orientation {orientation})")
+    return image, notes
 
 
 def convert(image: Image.Image, mode: str) -> tuple[Image.Image, list[str]]:
-    """The image in mode "L" or "RGB", and a note for each conversion that loses something.
+    """Convert the image to mode "L" or "RGB". Returns it with a note for each lossy conversion.
 
-    1-bit becomes 0 and 255, a palette its colours, grey three equal channels: nothing is lost. Alpha is composited
-    over white. Colour becomes grey by Pillow's rule (ITU-R 601-2 luma), CMYK and other colour spaces become RGB by
-    Pillow's too; colour profiles are not applied. Raises ValueError for a mode that Pillow cannot convert.
+    Lossless: 1-bit becomes 0 and 255, a palette its colours, grey three equal channels. Alpha is composited over white.
+    Pillow's rules convert colour to grey (ITU-R 601-2 luma) and CMYK and other colour spaces to RGB; colour profiles
+    are not applied. Raises ValueError for a mode that Pillow cannot convert.
     """
     source, notes = image.mode, []
     if image.has_transparency_data:
@@ -120,7 +122,7 @@ def convert(image: Image.Image, mode: str) -> tuple[Image.Image, list[str]]:
 
 @contextmanager
 def decoding(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Turns all that Pillow raises into MediaError, and its warnings into nothing (a bomb's into an error)."""
+    """Raise MediaError for every exception of Pillow and for its decompression bomb warning; silence other warnings."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -129,10 +131,10 @@ def decoding(path: str | os.PathLike[str]) -> Iterator[None]:
         except MediaError:
             raise
         except UnidentifiedImageError as error:
-            raise MediaError(path, f"is no picture that can be read: none of {', '.join(KINDS)}") from error
+            raise MediaError(path, f"is not an image in a supported format: {', '.join(FORMATS)}") from error
         except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
             raise MediaError(path, f"is too large to be decoded safely: {error}") from error
         except MemoryError as error:
             raise MediaError(path, "is too large for this machine's memory") from error
-        except _DAMAGE as error:
-            raise MediaError(path, f"cannot be decoded: {str(error) or 'its parts contradict each other'}") from error
+        except _DECODER_ERRORS as error:
+            raise MediaError(path, f"cannot be decoded: {str(error) or 'its contents are inconsistent'}") from error

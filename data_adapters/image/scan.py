@@ -1,11 +1,11 @@
-"""Two orders in which the bytes of a pixel grid can follow each other, and their exact inverses.
+"""Two orders of the bytes of a pixel grid, and their exact inverses.
 
 Shapes: H height, W width, C channels, p patch side, n = H * W * C bytes.
 
 A raster scan goes row by row. A patch scan goes patch by patch (patches in raster order, pixels in raster order inside
 each), so that p * p * C consecutive bytes are one square of the image. Where p does not divide a side, the patches at
-the right and lower edges are smaller: nothing is padded and nothing is lost, but the bytes after the first smaller
-patch no longer start at multiples of p * p * C. Pixels stay whole in both orders.
+the right and lower edges are smaller: nothing is padded or lost, but patches after the first smaller one no longer
+start at multiples of p * p * C. The bytes of a pixel stay together in both orders.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def raster_scan(pixels_HWC: Bytes) -> Bytes:
 
 
 def raster_unscan(data: NDArray[Value], height: int, width: int, channels: int) -> NDArray[Value]:
-    """(n,) bytes, or one value of any other kind for each -> (H, W, C): the inverse of `raster_scan`.
+    """(n,) bytes, or one value of any type per byte -> (H, W, C): the inverse of `raster_scan`.
 
     Raises ValueError unless n = H * W * C.
     """
@@ -43,7 +43,7 @@ def patch_scan(pixels_HWC: Bytes, patch: int) -> Bytes:
 
 
 def patch_unscan(data: NDArray[Value], height: int, width: int, channels: int, patch: int) -> NDArray[Value]:
-    """(n,) bytes, or one value of any other kind for each -> (H, W, C): the inverse of `patch_scan`.
+    """(n,) bytes, or one value of any type per byte -> (H, W, C): the inverse of `patch_scan`.
 
     Raises ValueError unless n = H * W * C.
     """
@@ -55,7 +55,7 @@ def patch_unscan(data: NDArray[Value], height: int, width: int, channels: int, p
 
 
 def _scan_bands(bands_BIWC: Bytes, patch: int) -> Bytes:
-    """B bands, each one row of patches that are I pixels high, as flat bytes."""
+    """Scan B bands, each one row of patches I pixels high, into flat bytes."""
     bands, high, width, channels = bands_BIWC.shape
     columns = width // patch
     full = bands_BIWC[:, :, : columns * patch].reshape(bands, high, columns, patch, channels).swapaxes(1, 2)
@@ -65,7 +65,7 @@ def _scan_bands(bands_BIWC: Bytes, patch: int) -> Bytes:
 
 
 def _unscan_bands(data: NDArray[Value], shape_BIWC: tuple[int, int, int, int], patch: int) -> NDArray[Value]:
-    """The inverse of `_scan_bands`, with the bands one below the other: (B * I, W, C)."""
+    """Inverse of `_scan_bands`, with the bands one below the other: (B * I, W, C)."""
     bands, high, width, channels = shape_BIWC
     columns = width // patch
     lines = data.reshape(bands, high * width * channels)

@@ -126,7 +126,7 @@ def known_bytes(adapter: Adapter, recipe: Recipe, pieces: int) -> tuple[list[Mas
     assert image.size is not None
     if -(-width // image.size[0]) * -(-height // image.size[1]) != pieces:
         raise ValueError(f"{pieces} tiles of a picture of {width}x{height}")
-    return all_fillings((height, width), image.size, image.unit, image.scanned), image.unit
+    return all_fillings((height, width), image.size, image.unit, image.scan_pixels), image.unit
 
 
 def is_whole_file(recipe: Recipe) -> bool:
@@ -203,8 +203,8 @@ def _by_pixels(adapter: ImageAdapter, path: str | os.PathLike[str], content: byt
     assert adapter.size is not None
     shape = (image.height, image.width)
     recipe = {"kind": "tiles", "shape": shape, **made}
-    pieces = cut_into_tiles(pixels_HWC, adapter.size, adapter.scanned)
-    known = all_fillings(shape, adapter.size, adapter.unit, adapter.scanned)
+    pieces = cut_into_tiles(pixels_HWC, adapter.size, adapter.scan_pixels)
+    known = all_fillings(shape, adapter.size, adapter.unit, adapter.scan_pixels)
     return Parts(recipe, pieces, known, adapter.unit, extra)
 
 

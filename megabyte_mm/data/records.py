@@ -137,8 +137,7 @@ def _split_by_position(only: Records, adapter: Adapter, val_share: float) -> tup
             "validate: give two files or more"
         )
     length = len(stream.data)
-    cut = adapter.cut(stream.data, int(length * (1 - val_share)))
-    cut -= cut % adapter.unit_in(stream.format)
+    cut = len(adapter.cut_to_units(stream.data, int(length * (1 - val_share)), adapter.unit_in(stream.format)))
     if not 0 < cut < length:
         raise ValueError(
             f"data.path: {name} is the only file to train on, and its {length} bytes are too few to hold out "

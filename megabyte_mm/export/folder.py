@@ -74,7 +74,7 @@ def _write_samples(folder: Path, bundle: Bundle, name: str, made: Continuations)
     place = folder / SAMPLES / re.sub(r"[^\w-]", "_", name)
     files = [path.relative_to(folder).as_posix() for path in write_continuations(place, adapter, [made])]
     first = made.continuations[0]
-    text = adapter.show(first[: adapter.cut(first, SHOWN_TEXT)]) if isinstance(adapter, TextAdapter) else ""
+    text = adapter.decode(first[: adapter.last_boundary(first, SHOWN_TEXT)]) if isinstance(adapter, TextAdapter) else ""
     return Drawn([file for file in files if file.endswith(SHEET)] or files, text)
 
 

@@ -120,8 +120,7 @@ def cut_prefix(adapter: Adapter, stream: ByteStream, stem: str, keep: float | No
 
 def cut_to_units(adapter: Adapter, data: Bytes, length: int, format: Format) -> Bytes:
     """The cut_prefix of a stream, of at most so many bytes, that ends with a whole character, pixel or frame."""
-    cut = adapter.cut(data, length)
-    return data[: cut - cut % adapter.unit_in(format)]
+    return adapter.cut_to_units(data, length, adapter.unit_in(format))
 
 
 def choose_length(adapter: Adapter, start: Continuations, asked: int | None, window: int) -> int:

@@ -56,11 +56,11 @@ def show_texts(adapter: TextAdapter, made: Continuations) -> Any:
     """The end of what was given, faint, and each continuation of it, bold, side by side, as HTML."""
     from IPython.display import HTML
 
-    given = escape(adapter.show(made.prefix)[-TAIL:])
+    given = escape(adapter.decode(made.prefix)[-TAIL:])
     columns = {
         f"drawn {number}": (
             f'<div style="white-space: pre-wrap; font-family: monospace"><span style="{PREFIX_STYLE}">{given}</span>'
-            f'<span style="{GENERATED_STYLE}">{escape(adapter.show(data[len(made.prefix) :]))}</span></div>'
+            f'<span style="{GENERATED_STYLE}">{escape(adapter.decode(data[len(made.prefix) :]))}</span></div>'
         )
         for number, data in enumerate(made.continuations, start=1)
     }

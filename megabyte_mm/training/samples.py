@@ -87,8 +87,7 @@ class SampleWriter(Callback):
         requests, originals, formats = [], [], []
         for record in chosen.tolist():
             whole = records.read(record, 0, window)
-            cut = adapter.cut(whole, round(self.keep * len(whole)))
-            prefix = whole[: cut - cut % unit]
+            prefix = adapter.cut_to_units(whole, round(self.keep * len(whole)), unit)
             length = len(whole) - len(prefix) if adapter.single_window else -(-self.length // unit) * unit
             requests.append(GenerationRequest(prefix, length, condition=int(records.conditions[record])))
             originals.append(whole)
@@ -114,5 +113,5 @@ def _show(board: Any, tag: str, adapter: Adapter, item: Continuations, step: int
         board.add_audio(tag, torch.from_numpy(loudness)[None], step, int(item.format["rate"]))
     elif isinstance(adapter, TextAdapter):
         board.add_text(
-            tag, f"```\n{adapter.show(item.prefix)}|{adapter.show(stream.data[len(item.prefix) :])}\n```", step
+            tag, f"```\n{adapter.decode(item.prefix)}|{adapter.decode(stream.data[len(item.prefix) :])}\n```", step
         )

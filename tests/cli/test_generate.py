@@ -143,7 +143,7 @@ def test_a_continuation_has_the_size_of_its_own_prefix(native_model, tmp_path, m
 
 
 def test_a_model_of_native_sizes_needs_a_prefix_that_fits(native_model, tmp_path):
-    with pytest.raises(ValueError, match=r"an image that starts from nothing needs a size.*give a --prefix"):
+    with pytest.raises(ValueError, match=r"an image that without a prefix needs a size.*give a --prefix"):
         generate(native_model, str(tmp_path / "out"))
     save_image(tmp_path / "big.png", 9, 8)
     with pytest.raises(ValueError, match="big: 72 bytes in all, and this model's window holds 64"):

@@ -46,8 +46,8 @@ def test_what_cannot_be_read_is_named_and_all_else_is_there(photos, tmp_path, ca
     command = ["prepare", str(photos), "--out", str(tmp_path / "out"), "--workers", "1"]
     assert main(command) == 2
     first, told = capsys.readouterr().err.splitlines()
-    assert first.startswith("5.png: is no picture that can be read")
-    assert "1 of 5 files cannot be read and are left out, such as 5.png: is no picture" in told
+    assert first.startswith("5.png: is not an image in a supported format")
+    assert "1 of 5 files cannot be read and are left out, such as 5.png: is not an image" in told
     assert len(ShardReader(tmp_path / "out")) == 4
     assert main([*command, "--allow_skipped"]) == 0
     assert len(capsys.readouterr().err.splitlines()) == 1

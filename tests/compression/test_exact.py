@@ -89,7 +89,7 @@ def test_a_png_of_any_filters_and_parameters_of_zlib_is_made_of_its_pixels_again
 @pytest.mark.parametrize("scan", ["patch", "raster"])
 def test_tiles_of_any_picture_join_again_and_tell_what_fills_them(size, scan):
     adapter = ImageAdapter(size=(8, 12), scan=scan)
-    order = adapter.scanned
+    order = adapter.scan_pixels
     picture = pixels(size[1], size[0])
     tiles = cut_into_tiles(picture, (8, 12), order)
     for tile, filling in zip(tiles, all_fillings(picture.shape[:2], (8, 12), 3, order), strict=True):

@@ -10,13 +10,13 @@ ADAPTERS = [TextAdapter(), FileAdapter(), ImageAdapter(size=(8, 8)), AudioAdapte
 
 @pytest.mark.parametrize("data", [np.zeros(3, np.int8), np.zeros((3, 1), np.uint8)])
 def test_a_stream_is_flat_bytes(data):
-    with pytest.raises(TypeError, match=r"a stream is \(n,\) uint8"):
+    with pytest.raises(TypeError, match=r"a stream must be \(n,\) uint8"):
         ByteStream(data, {})
 
 
 def test_a_media_error_survives_pickling_on_its_way_from_a_worker():
-    error = pickle.loads(pickle.dumps(MediaError("a.png", "is cut short")))
-    assert (str(error), error.reason) == ("a.png: is cut short", "is cut short")
+    error = pickle.loads(pickle.dumps(MediaError("a.png", "is truncated")))
+    assert (str(error), error.reason) == ("a.png: is truncated", "is truncated")
 
 
 def test_writing_replaces_a_file_in_one_step(tmp_path):

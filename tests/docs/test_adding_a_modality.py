@@ -70,7 +70,7 @@ def test_the_documented_adapter_round_trips_a_file(heightmap, grid, tmp_path):
 def test_the_documented_adapter_writes_a_prefix_and_cuts_between_heights(heightmap, grid, tmp_path):
     adapter = heightmap(width=5, height=3)
     stream = adapter.read(tmp_path / "alps.r16")
-    assert adapter.cut(stream.data, 9) == 8
+    assert adapter.last_boundary(stream.data, 9) == 8
     adapter.write(type(stream)(stream.data[:9], stream.format), tmp_path / "part.r16")
     expected = np.where(np.arange(15).reshape(3, 5) < 4, grid, 0)
     np.testing.assert_array_equal(np.fromfile(tmp_path / "part.r16", "<u2").reshape(3, 5), expected)

@@ -17,7 +17,7 @@ import soundfile
 from PIL import Image
 
 from data_adapters import AudioAdapter, ByteStream, FileAdapter, ImageAdapter, MediaError, TextAdapter
-from data_adapters.audio.decoding import FREE_SAMPLES
+from data_adapters.audio.decoding import MIN_SAMPLE_LIMIT
 from fuzz import contracts, seeds
 
 PAGE = (Path(__file__).parents[2] / "docs" / "hostile_files.md").read_text(encoding="utf-8")
@@ -131,7 +131,7 @@ ROWS: dict[str, dict[str, tuple[Any, Any]]] = {
         "a WAV that says less than it has": (AUDIO, wav(100)),
         "a WAV whose size is 0, or 0xFFFFFFFF": (AUDIO, wav(2**32 - 1)),
         "a FLAC that claims 2^36 samples": (AUDIO, flac(2**36 - 1)),
-        "a small FLAC of very much sound": (AUDIO, flac(FREE_SAMPLES + 1) + bytes(2000)),
+        "a small FLAC of very much sound": (AUDIO, flac(MIN_SAMPLE_LIMIT + 1) + bytes(2000)),
         "a sound of 1 Hz, to be resampled to 48000 Hz": (AudioAdapter(rate=48_000), wav_of(np.ones(3000), 1)),
         "of 8 bits, or of six channels": (AUDIO, wav_of(np.zeros((9, 6)), subtype="PCM_U8")),
         "of 24 or 32 bits, or floating-point": (AUDIO, SOUNDS["WAV-PCM_24"]),

@@ -40,7 +40,7 @@ def make_socket(path):
         (make_pipe, "is a pipe, not a file"),
         (make_socket, "is a socket, not a file"),
         (lambda path: path.symlink_to("/dev/zero"), "is a device, not a file"),
-        (lambda path: path.symlink_to("missing"), "is a link to what does not exist"),
+        (lambda path: path.symlink_to("missing"), "is a broken link"),
         (lambda path: path.symlink_to(path), "cannot be read: Too many levels of symbolic links"),
         (lambda path: path.mkdir(), "cannot be read: Is a directory"),
     ],

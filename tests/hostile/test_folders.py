@@ -22,15 +22,15 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="Windows has no pipes
 RAW = os.fsdecode(b"caf\xe9.png")
 ADAPTER = ImageAdapter("L", (8, 8), patch=2)
 REFUSED = {
-    "empty.png": "is no picture that can be read",
-    "text.png": "is no picture that can be read",
-    "sound.png": "is no picture that can be read",
+    "empty.png": "is not an image in a supported format",
+    "text.png": "is not an image in a supported format",
+    "sound.png": "is not an image in a supported format",
     "cut.png": "cannot be decoded",
     "bomb.png": "is too large to be decoded safely",
     "deep.png": "has 16 bits a sample",
     "pipe.png": "is a pipe, not a file",
     "endless.png": "is a device, not a file",
-    "broken.png": "is a link to what does not exist",
+    "broken.png": "is a broken link",
     "circle.png": "cannot be read: Too many levels of symbolic links",
 }
 

@@ -100,8 +100,9 @@ def _chosen(
 
 
 def _beginning(source: OpenSource, stream: ByteStream, most: int) -> ByteStream:
-    length = source.adapter.cut(stream.data, min(most, len(stream.data))) if len(stream.data) > most else None
-    return stream if length is None else ByteStream(stream.data[: length - length % source.unit], stream.format)
+    if len(stream.data) <= most:
+        return stream
+    return ByteStream(source.adapter.cut_to_units(stream.data, most, source.unit), stream.format)
 
 
 def score_validation_files(

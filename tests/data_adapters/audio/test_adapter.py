@@ -160,7 +160,7 @@ def test_a_stream_is_written_in_its_own_format(tmp_path):
 @pytest.mark.parametrize(("rate", "channels"), [(8000, 9), (2**20, 1)])
 def test_what_the_container_does_not_take_is_refused(tmp_path, frames, rate, channels):
     adapter = AudioAdapter(rate, channels, container="flac")
-    with pytest.raises(MediaError, match=f"a flac file does not take {channels} channels at {rate} Hz"):
+    with pytest.raises(MediaError, match=f"flac files do not support {channels} channels at {rate} Hz"):
         adapter.write(ByteStream(np.zeros(frames * adapter.unit, np.uint8), adapter.default_format()), tmp_path / "a")
 
 
@@ -175,8 +175,8 @@ def test_the_geometry_follows_from_the_settings():
         False,
         ".wav",
     )
-    assert adapter.cut(np.zeros(99, np.uint8), 50) == 48
-    assert adapter.cut(np.zeros(9, np.uint8), 50) == 8
+    assert adapter.last_boundary(np.zeros(99, np.uint8), 50) == 48
+    assert adapter.last_boundary(np.zeros(9, np.uint8), 50) == 8
 
 
 @pytest.mark.parametrize("settings", [{}, {"rate": 8000}, {"channels": 1}])

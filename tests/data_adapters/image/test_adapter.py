@@ -99,7 +99,7 @@ def test_pixels_that_a_prefix_lacks_are_black_or_as_asked(tmp_path, known, scan)
 
 def test_a_stream_that_is_too_long_is_refused(tmp_path):
     adapter = ImageAdapter("L", (2, 2), patch=2)
-    with pytest.raises(ValueError, match="5 bytes are too many for a L image of 2x2"):
+    with pytest.raises(ValueError, match="5 bytes are too many for an image of 2x2 L pixels"):
         adapter.write(ByteStream(np.zeros(5, np.uint8), adapter.default_format()), tmp_path / "a.png")
     assert not list(tmp_path.iterdir())
 
@@ -130,7 +130,7 @@ def test_a_crop_takes_the_middle_unchanged(tmp_path):
 def test_fit_exact_names_the_file_and_both_sizes(tmp_path):
     noise(8, 4).save(tmp_path / "a.png")
     assert ImageAdapter(size=(8, 4), fit="exact").read(tmp_path / "a.png").notes == ()
-    with pytest.raises(MediaError, match=r"a\.png: is 8x4, not 4x8 as fit 'exact' demands"):
+    with pytest.raises(MediaError, match=r"a\.png: is 8x4, not 4x8 as fit 'exact' requires"):
         ImageAdapter(size=(4, 8), fit="exact").read(tmp_path / "a.png")
 
 
@@ -139,7 +139,7 @@ def test_the_geometry_follows_from_the_settings(scan):
     adapter = ImageAdapter("RGB", (8, 12), scan=scan, patch=4)
     assert (adapter.unit, adapter.length, adapter.patch_size) == (3, 288, 48)
     assert adapter.default_format()["width"] == 8
-    assert adapter.cut(np.zeros(288, np.uint8), 100) == 99
+    assert adapter.last_boundary(np.zeros(288, np.uint8), 100) == 99
     native = ImageAdapter("L", scan=scan)
     assert (native.unit, native.length, native.patch_size) == (1, None, 16)
     with pytest.raises(ValueError, match="needs a size"):

@@ -41,5 +41,5 @@ def test_a_grey_picture_may_have_its_channel():
     "rows", [[], [[]], [[np.zeros((2, 2, 4), np.uint8)]], [[np.zeros((2, 2))]], [[np.zeros((0, 2), np.uint8)]]]
 )
 def test_what_cannot_be_shown_is_refused(rows):
-    with pytest.raises(ValueError, match=r"a picture is|at least one picture"):
+    with pytest.raises(ValueError, match=r"an image must be|at least one image"):
         contact_sheet(rows)

@@ -72,7 +72,7 @@ def test_only_the_first_picture_of_a_gif_is_read(tmp_path):
     frames = [Image.new("L", (3, 2), value) for value in (10, 200, 90)]
     data, notes = read(GREY, tmp_path, encoded(frames[0], "gif", save_all=True, append_images=frames[1:]))
     assert data.tolist() == [10] * 6
-    assert "only the first of its pictures" in notes
+    assert "only the first of its images" in notes
 
 
 def test_a_palette_becomes_its_colours(tmp_path):
@@ -184,13 +184,13 @@ def test_few_bits_are_not_taken_for_many(tmp_path):
 @pytest.mark.parametrize("part", [0.02, 0.5, 0.9])
 def test_files_cut_short_are_refused(tmp_path, kind, part):
     content = encoded(COLOURS, kind)
-    with pytest.raises(MediaError, match="a.png: (cannot be decoded|is no picture)") as caught:
+    with pytest.raises(MediaError, match="a.png: (cannot be decoded|is not an image)") as caught:
         read(RGB, tmp_path, content[: int(len(content) * part)])
     assert "\n" not in str(caught.value)
 
 
 def test_a_png_without_its_end_is_refused(tmp_path):
-    with pytest.raises(MediaError, match="is cut short"):
+    with pytest.raises(MediaError, match="is truncated"):
         read(RGB, tmp_path, encoded(COLOURS, "png")[:-12])
 
 
@@ -203,7 +203,7 @@ def test_a_damaged_png_is_refused(tmp_path):
 
 @pytest.mark.parametrize("content", [b"", b"just text", bytes(1000)])
 def test_what_is_no_image_is_refused(tmp_path, content):
-    with pytest.raises(MediaError, match="is no picture that can be read: none of PNG, JPEG, .*, AVIF$"):
+    with pytest.raises(MediaError, match="is not an image in a supported format: PNG, JPEG, .*, AVIF$"):
         read(RGB, tmp_path, content)
 
 
