@@ -64,7 +64,7 @@ servedocs: docs  ## show the docs at http://127.0.0.1:8000 and build them anew w
 
 bench: $(READY)  ## time the models against each other
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,bench]'
-	$(BIN)/python benchmarks/run.py
+	$(BIN)/python -m benchmarks.train_step.run
 
 fuzz: $(READY)  ## feed broken files to every reader and loader, FUZZ_SECONDS=60 each (Linux)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,fuzz]'

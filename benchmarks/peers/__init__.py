@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
+from benchmarks.peers.base import Peer
 from benchmarks.peers.mblm import Mblm
 from benchmarks.peers.megabyte_pytorch import MegabytePytorch
-from benchmarks.peers.wrapping import Peer
 from megabyte_mm.models import MegabyteConfig
 
 __all__ = ["PEERS", "Peer", "build_peer", "peer_versions"]

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.peers.wrapping import Peer, both_stacks, sizes
+from benchmarks.peers.base import Peer, both_stacks, sizes
 from megabyte_mm.alphabet import END, SYMBOLS
 from megabyte_mm.models import MegabyteConfig, StackConfig
 

@@ -17,7 +17,7 @@ from megabyte_mm.models.rotary import RotaryEmbedding, apply_rotary
 
 CPU_EXPLICIT_UP_TO = 512
 """Sequences up to this length are attended explicitly on a CPU: forward and backward, its fused kernel
-takes two to ten times as long there in bfloat16, and about as long in float32 (benchmarks/attention.py); forward alone,
+takes two to ten times as long there in bfloat16, and about as long in float32 (benchmarks/train_step); forward alone,
 half as long again in bfloat16, but less in float32. Longer sequences would fill the memory with scores."""
 
 FUSED_ROWS = {"cuda": 65_535}

@@ -55,7 +55,7 @@ def keep_freed_memory() -> None:
     """Ask glibc not to give large blocks back to the system; elsewhere, do nothing.
 
     A training step allocates and frees the same activations over and over. By default each block is mapped anew and
-    every page of it faulted in, which cost up to an eighth of a step's time on two cores (benchmarks/memory.py).
+    every page of it faulted in, which cost up to an eighth of a step's time on two cores (benchmarks/train_step).
     """
     if platform.libc_ver()[0] != "glibc":
         return

@@ -10,14 +10,14 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks import compare as comparing
-from benchmarks.compare import main
-from benchmarks.comparison import runs as running
-from benchmarks.comparison.experiment import read_experiment
-from benchmarks.comparison.plot import curves
-from benchmarks.comparison.results import Point, Results
-from benchmarks.comparison.rounds import take_turns
-from benchmarks.comparison.runs import Limit, Machine, Run
+from benchmarks.compare import __main__ as comparing
+from benchmarks.compare import run as running
+from benchmarks.compare.__main__ import main
+from benchmarks.compare.experiment import read_experiment
+from benchmarks.compare.plot import curves
+from benchmarks.compare.results import Point, Results
+from benchmarks.compare.run import Limit, Machine, Run
+from benchmarks.compare.schedule import take_turns
 from benchmarks.peers import PEERS
 from megabyte_mm.evaluation.methods import METHODS
 from megabyte_mm.evaluation.scoring import score_streams
@@ -58,7 +58,7 @@ def test_all_models_and_seeds_are_trained_for_as_long(experiment, texts, tmp_pat
     assert found["models"]["slow"]["optimizer"]["lr"] == 1e-5
     assert found["models"]["wide"]["net"]["max_len"] == 16
     assert found["models"]["wide"]["architecture"] == "megabyte"
-    assert found["command"].startswith("python benchmarks/compare.py")
+    assert found["command"].startswith("python -m benchmarks.compare")
     table = (out / "table.md").read_text(encoding="utf-8")
     assert all(f"| {name} " in table for name in ("wide", "slow", "strided", "strided, sliding+strided", "seed 7"))
     printed = capsys.readouterr().out

@@ -6,17 +6,18 @@ from dataclasses import replace
 import pytest
 import torch
 
-from benchmarks import decode
-from benchmarks.decode import main
-from benchmarks.drawing import candidates, length, paper, speed
-from benchmarks.drawing.candidates import NATIVE, Candidate, Stretches, last_stretch, start_drawing
-from benchmarks.drawing.hollow import hollow_reading
-from benchmarks.drawing.models import equal_compute, equal_weights, matrix_weights, paper_pair, small, unallocated
-from benchmarks.drawing.reading import bytes_for_a_byte, cached_bytes, memory_of, start_sums
-from benchmarks.drawing.speed import OURS, Plan, candidates_at
-from benchmarks.drawing.turns import grouped
+from benchmarks.decode import __main__ as decode
+from benchmarks.decode import implementations as candidates
+from benchmarks.decode import length, paper, speed
+from benchmarks.decode.__main__ import main
+from benchmarks.decode.bandwidth import bytes_for_a_byte, cached_bytes, memory_of, start_sums
+from benchmarks.decode.hollow import hollow_reading
+from benchmarks.decode.implementations import NATIVE, Candidate, Stretches, last_stretch, start_drawing
+from benchmarks.decode.measure import grouped
+from benchmarks.decode.models import equal_compute, equal_weights, matrix_weights, paper_pair, small, unallocated
+from benchmarks.decode.speed import OURS, Plan, candidates_at
+from benchmarks.harness.workers import WorkerError
 from benchmarks.peers import PEERS, build_peer
-from benchmarks.stepping.workers import WorkerError
 from megabyte_mm.models import Execution, StackConfig, TransformerConfig
 
 CPU = torch.device("cpu")
@@ -210,7 +211,7 @@ def test_a_failing_candidate_fails_the_program_in_a_line(monkeypatch, capsys):
     monkeypatch.setattr(speed, "time_speed", fail)
     assert main(["--toy", "--device", "cpu", "--parts", "speed"]) == 1
     assert capsys.readouterr().err.splitlines()[-1] == (
-        "benchmarks/decode.py: error: megabyte-mm: RuntimeError: no memory"
+        "python -m benchmarks.decode: error: megabyte-mm: RuntimeError: no memory"
     )
 
 
@@ -238,5 +239,5 @@ def test_a_wrong_option_is_told_in_a_line(wrong, capsys):
         main([*wrong, "--device", "cpu"])
     assert stop.value.code == 2
     last = capsys.readouterr().err.splitlines()[-1]
-    assert last.startswith("benchmarks/decode.py: error: ")
+    assert last.startswith("python -m benchmarks.decode: error: ")
     assert wrong[0] in last

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks.compare import main
-from benchmarks.comparison.experiment import ROOT, read_experiment
+from benchmarks.compare.__main__ import main
+from benchmarks.compare.experiment import ROOT, read_experiment
 from data_adapters import FileAdapter
 from megabyte_mm.models import MegabyteConfig, TransformerConfig
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from benchmarks.peers import PEERS, build_peer, peer_versions
-from benchmarks.peers.wrapping import both_stacks
+from benchmarks.peers.base import both_stacks
 from megabyte_mm.alphabet import END, SYMBOLS
 from megabyte_mm.models import MegabyteConfig, StackConfig
 

@@ -10,20 +10,20 @@ from functools import partial
 import pytest
 import torch
 
-from benchmarks import train_step
+from benchmarks.harness import workers
+from benchmarks.harness.memory import PeakMemory
+from benchmarks.harness.report import Table
+from benchmarks.harness.workers import WorkerError, worker
+from benchmarks.harness.workloads import workloads
 from benchmarks.peers import PEERS, build_peer
-from benchmarks.report import Table
-from benchmarks.stepping import workers
-from benchmarks.stepping.candidates import CANDIDATES, OURS, Candidate, about, build, start_steps
-from benchmarks.stepping.lengths import GROWTH, PATCH_SIZES, TITLE, fitted, shape_of
-from benchmarks.stepping.memory import BUDGET, budget_for
-from benchmarks.stepping.plot import draw
-from benchmarks.stepping.resident import PeakMemory
-from benchmarks.stepping.shapes import SHAPES, baseline, paper_config, paper_text, shapes
-from benchmarks.stepping.turns import start_products
-from benchmarks.stepping.workers import WorkerError, worker
-from benchmarks.train_step import main
-from benchmarks.workloads import workloads
+from benchmarks.train_step import __main__ as train_step
+from benchmarks.train_step.__main__ import main
+from benchmarks.train_step.implementations import CANDIDATES, OURS, Candidate, about, build, start_steps
+from benchmarks.train_step.lengths import GROWTH, PATCH_SIZES, TITLE, fitted, shape_of
+from benchmarks.train_step.memory import BUDGET, budget_for
+from benchmarks.train_step.plot import draw
+from benchmarks.train_step.shapes import SHAPES, baseline, paper_config, paper_text, shapes
+from benchmarks.train_step.stepper import start_products
 
 CPU = torch.device("cpu")
 PLAIN = [candidate for candidate in CANDIDATES if not candidate.compiled]
@@ -101,7 +101,7 @@ def test_peers_that_are_not_installed_are_left_out_with_a_note(monkeypatch):
 
 
 def test_rows_in_float32_are_left_out_where_fit_takes_it_anyway(monkeypatch):
-    monkeypatch.setattr("benchmarks.stepping.candidates.best_precision", lambda accelerator: "32-true")
+    monkeypatch.setattr("benchmarks.train_step.implementations.best_precision", lambda accelerator: "32-true")
     left, notes = train_step._candidates(train_step._options(["--toy", "--device", "cpu"]), CPU)
     assert not any(candidate.float32 for candidate in left)
     assert any("float32" in note for note in notes)
@@ -110,7 +110,7 @@ def test_rows_in_float32_are_left_out_where_fit_takes_it_anyway(monkeypatch):
 @pytest.mark.parametrize("candidate", [one for one in PLAIN if one.peer is None], ids=lambda one: one.name)
 def test_a_step_takes_time_and_tells_how_much_it_computes(candidate, toy, monkeypatch):
     kept = []
-    monkeypatch.setattr("benchmarks.stepping.candidates.keep_freed_memory", lambda: kept.append(True))
+    monkeypatch.setattr("benchmarks.train_step.implementations.keep_freed_memory", lambda: kept.append(True))
     found, take = start_steps(candidate, toy, CPU)
     assert take(2).seconds > 0
     assert kept
@@ -255,7 +255,7 @@ def test_a_failing_candidate_fails_the_program_in_a_line(monkeypatch, capsys):
     monkeypatch.setattr(train_step, "time_steps", fail)
     assert main(["--toy", "--device", "cpu", "--parts", "speed"]) == 1
     assert capsys.readouterr().err.splitlines()[-1] == (
-        "benchmarks/train_step.py: error: mblm, our settings, text-2048: RuntimeError: no memory"
+        "python -m benchmarks.train_step: error: mblm, our settings, text-2048: RuntimeError: no memory"
     )
 
 
@@ -286,7 +286,7 @@ def test_a_wrong_option_is_told_in_a_line(wrong, capsys):
         main([*wrong, "--device", "cpu"])
     assert stop.value.code == 2
     last = capsys.readouterr().err.splitlines()[-1]
-    assert last.startswith("benchmarks/train_step.py: error: ")
+    assert last.startswith("python -m benchmarks.train_step: error: ")
     assert wrong[0] in last
 
 

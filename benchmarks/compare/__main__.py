@@ -1,0 +1,185 @@
+"""Train models side by side on the same data, each for the same time, and compare their bits per byte.
+
+All models and seeds take turns of a few seconds in one process. docs/benchmarks.md says what is held equal and how to
+read the table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.compare.experiment import Entry, read_experiment
+from benchmarks.compare.plot import draw
+from benchmarks.compare.results import Point, Results
+from benchmarks.compare.run import Limit, Machine, Run
+from benchmarks.compare.schedule import Validation, take_turns
+from benchmarks.harness.report import machine
+from benchmarks.peers import PEERS
+from megabyte_mm.evaluation.methods import is_sliding
+from megabyte_mm.training.trainer import best_precision, keep_freed_memory
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The exit code: 0, 2 for a mistake in the arguments or the experiment, 130 after Ctrl-C, which keeps results."""
+    words = sys.argv[1:] if arguments is None else arguments
+    options = _options(words)
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    if options.device == "cpu":
+        keep_freed_memory()
+    where = Machine(torch.device(options.device), bf16=_bf16(options))
+    try:
+        _refuse_earlier(options)
+        entries = _entries(options)
+        results = Results(_about(options, where, words))
+        runs = _runs(entries, options, where, results)
+        _compare(runs, results, options)
+    except (ValueError, OSError) as error:
+        print(f"python -m benchmarks.compare: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"stopped; what was found so far lies in {options.out}", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _compare(runs: list[Run], results: Results, options: argparse.Namespace) -> None:
+    options.out.mkdir(parents=True, exist_ok=True)
+    validation = Validation(options.data, options.val_windows, options.final_windows)
+    try:
+        for points in take_turns(runs, options.slice, lambda run, share: _told(validation.points(run, share))):
+            results.points += points
+            results.write(options.out)
+    finally:
+        if results.points:
+            print(f"\n{results.table().text()}", flush=True)
+            draw(results, options.out / "bpb.png", "flops" if options.flops else "seconds")
+
+
+def _refuse_earlier(options: argparse.Namespace) -> None:
+    """Raise ValueError where the results would replace those of an earlier comparison that nobody gave up."""
+    if (options.out / "results.json").exists() and not options.overwrite:
+        raise ValueError(f"{options.out} holds an earlier comparison: name another --out, or add --overwrite")
+
+
+def _runs(entries: list[Entry], options: argparse.Namespace, where: Machine, results: Results) -> list[Run]:
+    """Every model under every seed, untrained. Models that cannot take part are left out, with a note."""
+    limit = Limit(options.seconds, options.flops)
+    runs: list[Run] = []
+    for entry in entries:
+        if reason := _absent(entry, options):
+            results.notes.append(reason)
+            print(reason, flush=True)
+            continue
+        try:
+            runs += [
+                Run(entry, seed, entry.open_data(options.data, seed, None), where, limit) for seed in options.seeds
+            ]
+        except ValueError as error:
+            raise ValueError(f"model {entry.name}: {error}") from error
+        results.about["models"][entry.name] = _told_of(entry, runs[-1])
+    if not runs:
+        raise ValueError("no model is left to train")
+    if options.final_windows and any(is_sliding(method) for run in runs for method in run.entry.methods):
+        results.notes.append(
+            f"Rows of sliding methods are of other bytes than the rest where --final_windows {options.final_windows} "
+            "leaves any out: they then compare among themselves only."
+        )
+    return runs
+
+
+def _entries(options: argparse.Namespace) -> list[Entry]:
+    entries = read_experiment(options.experiment)
+    names = [entry.name for entry in entries]
+    if unknown := sorted(set(options.only or ()) - set(names)):
+        raise ValueError(f"--only {' '.join(unknown)}: {options.experiment} knows {', '.join(names)}")
+    return [entry for entry in entries if not options.only or entry.name in options.only]
+
+
+def _absent(entry: Entry, options: argparse.Namespace) -> str | None:
+    """Why a model does not take part, or None."""
+    if entry.peer is None:
+        return None
+    if options.flops:
+        return f"{entry.name} is left out under --flops: a peer does not say how much it computes."
+    if PEERS[entry.peer].installed() is None:
+        return f"{entry.name} is left out: {PEERS[entry.peer].package} is not installed (docs/benchmarks.md)."
+    return None
+
+
+def _told(points: Iterator[Point]) -> Iterator[Point]:
+    """The points, each with a line to the terminal."""
+    for point in points:
+        print(
+            f"{point.model:24} seed {point.seed}  {point.seconds:8.1f} s  {point.steps:7,} steps  "
+            f"{point.bytes:13,} bytes  {point.bytes_per_second:10,.0f} bytes/s  {point.bpb:.4f} bpb  "
+            f"({point.method}{', final' if point.final else ''})",
+            flush=True,
+        )
+        yield point
+
+
+def _about(options: argparse.Namespace, where: Machine, words: list[str]) -> dict[str, Any]:
+    """What the figures depend on besides the models."""
+    return {
+        "command": shlex.join(["python", "-m", "benchmarks.compare", *words]),
+        "machine": {**machine(where.device), "precision": "bfloat16" if where.bf16 else "float32"},
+        "experiment": options.experiment.read_text(encoding="utf-8"),
+        "models": {},
+    }
+
+
+def _told_of(entry: Entry, run: Run) -> dict[str, Any]:
+    """An entry as plain values, and its architecture as the data completed it."""
+    net = run.model.config
+    return {**asdict(replace(entry, net=net)), "architecture": net.name, "parameters": run.parameters}
+
+
+def _bf16(options: argparse.Namespace) -> bool:
+    if options.precision == "auto":
+        return best_precision(options.device) == "bf16-mixed"
+    return bool(options.precision == "bf16")
+
+
+def _options(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.compare", description=__doc__)
+    default_device = "cuda" if torch.cuda.is_available() else "cpu"
+    add = parser.add_argument
+    add(
+        "experiment", type=Path, metavar="EXPERIMENT.yaml", help="the models, such as benchmarks/experiments/image.yaml"
+    )
+    add("--data", required=True, metavar="PATH", help="media files, as data.path of megabyte-mm fit")
+    add("--out", required=True, type=Path, metavar="DIR", help="results.json, table.md and bpb.png go there")
+    add("--overwrite", action="store_true", help="replace the results of an earlier comparison in --out")
+    add("--seconds", type=float, default=180.0, help="training time of each run, validation not counted (default: 180)")
+    add("--flops", type=float, help="end each run after so many operations instead; peers are then left out")
+    add("--seeds", type=int, nargs="+", default=[0], help="each model is trained once under each (default: 0)")
+    add("--only", nargs="+", metavar="NAME", help="some of the experiment's models (default: all)")
+    add("--slice", type=float, default=5.0, help="seconds that a run trains before the next one's turn (default: 5)")
+    add("--val_windows", type=int, default=64, help="windows validated for the plot (default: 64)")
+    add("--final_windows", type=int, help="windows validated at the end for the table (default: all)")
+    add("--precision", choices=("auto", "bf16", "fp32"), default="auto", help="auto: bf16 where it is fast (default)")
+    add("--device", choices=("cpu", "cuda"), default=default_device, help="default: cuda where it is")
+    add("--threads", type=int, help="CPU threads (default: torch's own choice)")
+    options = parser.parse_args(arguments)
+    if options.device == "cuda" and not torch.cuda.is_available():
+        parser.error("--device cuda: torch sees no GPU here")
+    for name in ("seconds", "flops", "slice", "val_windows", "final_windows", "threads"):
+        value = getattr(options, name)
+        if value is not None and not value > 0:
+            parser.error(f"--{name} must be above 0, not {value}")
+    if len(set(options.seeds)) < len(options.seeds):
+        parser.error("--seeds holds a seed twice")
+    return options
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Bytes drawn, measured in processes that take turns: what benchmarks/decode runs."""

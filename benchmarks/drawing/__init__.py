@@ -1,1 +1,0 @@
-"""Bytes drawn, measured in processes that take turns: what benchmarks/decode.py runs."""

@@ -1,0 +1,1 @@
+"""What the benchmarks share: interleaved timing, worker processes, peak memory, reports, and the models they time."""

@@ -1,0 +1,55 @@
+"""The models and batches that are timed: those of the shipped configs, or toys."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from megabyte_mm.alphabet import BYTES
+from megabyte_mm.cli.config import read_settings
+from megabyte_mm.models import MegabyteConfig, StackConfig
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+SHIPPED = ("image", "audio", "text")
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A config as `fit` would complete it from its data, and the number of windows in a training step."""
+
+    name: str
+    config: MegabyteConfig
+    batch: int
+
+    @property
+    def patch_size(self) -> int:
+        assert self.config.patch_size is not None
+        return self.config.patch_size
+
+    @property
+    def window(self) -> int:
+        assert self.config.max_len is not None
+        return self.config.max_len
+
+    def ids(self, batch: int, length: int, device: torch.device) -> Tensor:
+        """Random bytes, the same ones at every call: (batch, length) int64."""
+        generator = torch.Generator().manual_seed(0)
+        return torch.randint(BYTES, (batch, length), generator=generator).to(device)
+
+
+def shipped(name: str) -> Workload:
+    """The workload of configs/NAME.yaml."""
+    settings = read_settings(str(CONFIGS / f"{name}.yaml"))
+    assert isinstance(settings.net, MegabyteConfig)
+    return Workload(name, settings.net, settings.batch_size)
+
+
+def workloads(toy: bool) -> list[Workload]:
+    """The shipped configs, or one so small that every part runs in a moment."""
+    if not toy:
+        return [shipped(name) for name in SHIPPED]
+    stack = StackConfig(dim=16, layers=1, heads=2)
+    return [Workload("toy", MegabyteConfig(patch_size=4, max_len=16, global_stack=stack, local_stack=stack), batch=2)]

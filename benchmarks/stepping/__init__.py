@@ -1,1 +1,0 @@
-"""Training steps, measured in processes that take turns: what benchmarks/train_step.py runs."""

@@ -1,0 +1,1 @@
+"""Training steps, measured in processes that take turns: what benchmarks/train_step runs."""
