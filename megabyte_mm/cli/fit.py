@@ -23,6 +23,7 @@ from megabyte_mm.checkpoint import last_beside
 from megabyte_mm.checkpoint.dcp import is_sharded_checkpoint, recover
 from megabyte_mm.cli.arguments import ExamplesFormatter
 from megabyte_mm.cli.packaged import config_files
+from megabyte_mm.cli.renamed import former_names_accepted, with_present_options
 from megabyte_mm.data.module import ByteData
 from megabyte_mm.models import CONFIGS, check_registered
 from megabyte_mm.training.callbacks import RunReport, Throughput
@@ -164,8 +165,8 @@ def run(name: str, arguments: Sequence[str], commands: Mapping[str, Any]) -> Non
         check_duplicate_keys(path)
         check_sections(path)
     try:
-        with raise_on_signal():
-            _run(name, arguments, commands[name])
+        with raise_on_signal(), former_names_accepted():
+            _run(name, with_present_options(arguments), commands[name])
     except ArgumentError as error:
         raise ValueError(explained(str(error))) from error
     except MisconfigurationException as error:
