@@ -10,7 +10,7 @@ Legend: B rows, T symbols, V = 256 bytes. END is never coded: whoever reads know
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -113,17 +113,27 @@ def probabilities(logits_BV: Tensor) -> Floats:
 
 @contextmanager
 def repeatable(execution: Execution) -> Iterator[None]:
-    """Steps whose rows do not depend on each other: torch's own only do not on one thread, native ones on any number.
+    """Decoding steps with the same numbers on any number of threads: torch's run on one thread, native ones on all."""
+    with nullcontext() if execution.backend == "native" else one_thread():
+        yield
 
-    torch shares a product among its threads by the number of rows, and sums differently where the shares differ.
-    """
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Run torch's operations on one thread: the order of their sums depends on how threads share the work."""
     threads = torch.get_num_threads()
-    if execution.backend != "native":
-        torch.set_num_threads(1)
+    torch.set_num_threads(1)
     try:
         yield
     finally:
         torch.set_num_threads(threads)
+
+
+def start_empty(decoder: Decoder, rows: int, condition_B: Tensor | None = None) -> Tensor:
+    """Logits of the first symbol of each row. The condition is read by torch's operations, whatever the backend."""
+    nothing = torch.empty(0, dtype=torch.long, device=decoder.conditions.device)
+    with one_thread():
+        return decoder.prefill_rows([nothing] * rows, condition_B)
 
 
 def _batches(
@@ -152,10 +162,9 @@ def _walk(
     """
     device = next(model.parameters()).device
     conditions_B = torch.tensor([window.condition for window in windows], device=device)
-    nothing = torch.empty(0, dtype=torch.long, device=device)
     running = len(windows)
     with evaluating(model), repeatable(execution):
-        logits_BV = decoder.prefill_rows([nothing] * len(windows), conditions_B)
+        logits_BV = start_empty(decoder, len(windows), conditions_B)
         for t in range(windows[0].length):
             while windows[running - 1].length <= t:
                 running -= 1

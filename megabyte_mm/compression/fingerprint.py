@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from megabyte_mm.alphabet import BYTES
-from megabyte_mm.compression.coding import probabilities, repeatable
-from megabyte_mm.models.base import ByteModel, evaluating
+from megabyte_mm.compression.coding import probabilities, repeatable, start_empty
+from megabyte_mm.models.base import RENAMED_FIELDS, ByteModel, evaluating
 from megabyte_mm.models.decoding.execution import Execution
 
 STEPS = 96
@@ -20,7 +20,11 @@ STEPS = 96
 
 def model_fingerprint(model: ByteModel, about: Mapping[str, Any]) -> str:
     """16 hexadecimal digits of a model's architecture and weights, and of what else is said about it (plain values)."""
-    told = hashlib.sha256(json.dumps([model.spec(), about], sort_keys=True).encode())
+    spec = model.spec()
+    # By their former names, which containers of older versions were made with.
+    former = {present: old for old, present in RENAMED_FIELDS.items()}
+    spec["config"] = {former.get(name, name): value for name, value in spec["config"].items()}
+    told = hashlib.sha256(json.dumps([spec, about], sort_keys=True).encode())
     for name, weight in sorted(model.state_dict().items()):
         told.update(name.encode())
         told.update(weight.detach().cpu().contiguous().view(torch.uint8).numpy().data)
@@ -37,7 +41,7 @@ def numbers_fingerprint(model: ByteModel, execution: Execution) -> str:
     symbols = torch.randint(BYTES, (STEPS,), generator=torch.Generator().manual_seed(0)).to(device)
     decoder = model.decoder(1, capacity=model.max_len, execution=execution)
     with evaluating(model), repeatable(execution):
-        logits_BV = decoder.prefill_rows([symbols[:0]])
+        logits_BV = start_empty(decoder, rows=1)
         for symbol_1 in symbols[: model.max_len - 1, None]:
             told.update(probabilities(logits_BV).data)
             logits_BV = decoder.step(symbol_1)

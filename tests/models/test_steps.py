@@ -185,8 +185,8 @@ def test_native_projections_equal_torchs(rows: int, outputs: int, threads: int) 
 
 
 @pytest.mark.parametrize("count", [1, 3, 4, 9])
-def test_products_of_few_or_many_rows_are_cut_where_they_must(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("megabyte_mm.models.decoding.steps.ROWS_AT_ONCE", {"cpu": (4, 4)})
+def test_every_product_has_the_same_number_of_rows(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("megabyte_mm.models.decoding.steps.ROWS_PER_PRODUCT", {"cpu": 4})
     weight, seen = torch.randn(6, 5), set()
     product = F.linear
 

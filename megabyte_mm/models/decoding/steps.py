@@ -18,9 +18,11 @@ from megabyte_mm.models.decoding.native import NativeError, NativeProjection, Na
 from megabyte_mm.models.layers import ACTIVATIONS, COMPILED_VARIANTS, Block, Stack
 from megabyte_mm.models.rotary import apply_rotary
 
-ROWS_AT_ONCE = {"cpu": (4, None), "cuda": (64, 64)}
-"""By kind of device, the fewest and the most rows that a product is given. Libraries choose their kernels, and with
-them the order of their sums, by the number of rows; between these two a row's numbers do not depend on it."""
+ROWS_PER_PRODUCT = {"cpu": 8, "cuda": 64}
+"""Rows of every matrix product, by type of device; batches are padded and split.
+
+Libraries choose their kernels, and with them the order of their sums, by the number of rows (MKL on AVX-512 does so up
+to 16 of them): only a fixed number makes a row's results independent of the other rows."""
 SMALLEST_VIEW = 256
 """Compiled steps see so many positions, or twice as many, and so on: each number is compiled once."""
 
@@ -71,7 +73,7 @@ def projection(weight_NK: Tensor, bias_N: Tensor | None, execution: Execution) -
 
 
 class Projection:
-    """A linear layer by torch's products, of so many rows at a time that none changes another's numbers."""
+    """Linear layer by torch's products, in which the numbers of a row do not depend on the other rows."""
 
     def __init__(self, weight_NK: Tensor, bias_N: Tensor | None, precision: Precision | None) -> None:
         self._weight_NK, self._scale_N = weight_NK.detach(), None
@@ -80,15 +82,13 @@ class Projection:
             self._weight_NK, self._scale_N = int8_weight(self._weight_NK)
         elif precision == "bfloat16":
             self._weight_NK = self._weight_NK.bfloat16()
-        self._least, self._most = ROWS_AT_ONCE.get(weight_NK.device.type, (1, None))
+        self._rows = ROWS_PER_PRODUCT.get(weight_NK.device.type)
 
     def __call__(self, x_BK: Tensor) -> Tensor:
-        rows = len(x_BK)
-        x_BK = F.pad(x_BK, (0, 0, 0, max(self._least - rows, 0)))
-        if self._most is None or len(x_BK) <= self._most:
-            return self._product(x_BK)[:rows]
-        parts = torch.split(x_BK, self._most)
-        return torch.cat([self(part) for part in parts])
+        if self._rows is None:
+            return self._product(x_BK)
+        padded_BK = F.pad(x_BK, (0, 0, 0, -len(x_BK) % self._rows))
+        return torch.cat([self._product(rows_RK) for rows_RK in torch.split(padded_BK, self._rows)])[: len(x_BK)]
 
     def _product(self, x_BK: Tensor) -> Tensor:
         if self._weight_NK.dtype == x_BK.dtype:
