@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import os
 import re
 import subprocess
 import sys
@@ -64,16 +65,14 @@ def test_every_python_file_mentioned_exists():
 
 
 EVERY_HELP = """
-import contextlib, os, runpy, sys
-from megabyte_mm.cli.main import main
-names = sys.argv[1:]
-for name in names:
-    if not os.path.isabs(name):
-        assert main([name, "--help"]) == 0
-        continue
-    sys.argv, sys.path[0] = [name, "--help"], os.path.dirname(name)
+import contextlib, runpy, sys
+from megabyte_mm.cli.main import COMMANDS, main
+for name in COMMANDS:
+    assert main([name, "--help"]) == 0
+for module in sys.argv[1:]:
+    sys.argv = [module, "--help"]
     with contextlib.suppress(SystemExit):
-        runpy.run_path(name + ".py", run_name="__main__")
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
 """
 """In one process, since each imports torch and Lightning."""
 
@@ -90,10 +89,11 @@ def fields_of(config, path):
 
 @pytest.fixture(scope="module")
 def known_options(tmp_path_factory):
-    """The options of every command and of the benchmarks, and of every adapter as settings of data.adapter."""
-    scripts = [str(ROOT / "benchmarks" / name) for name in ("run", "train_step", "decode", "compare", "kills")]
-    command = [sys.executable, "-c", EVERY_HELP, *COMMANDS, *scripts]
-    done = subprocess.run(command, cwd=tmp_path_factory.mktemp("help"), capture_output=True, text=True, check=False)
+    """The options of every command, of the documented benchmarks, and of every adapter as settings of data.adapter."""
+    programs = sorted(set(re.findall(r"python -m ((?:benchmarks|tests)[\w.]*)", "".join(DOCUMENTS.values()))))
+    folder, environment = tmp_path_factory.mktemp("help"), os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", EVERY_HELP, *programs]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-4000:]
     options = set(re.findall(r"--[\w.-]+", done.stdout))
     for adapter in data_adapters.ADAPTERS.values():
