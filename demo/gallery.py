@@ -10,13 +10,13 @@ from pathlib import Path
 
 import soundfile
 
-from megabyte_mm.plots import runs
+from megabyte_mm.plots import bits_curves, style
 from megabyte_mm.plots.html_elements import escaped, inline_svg, waveform
 from megabyte_mm.training.run_folder import Points
 
 MIME = {".png": "image/png", ".wav": "audio/wav"}
 STYLE = Path(__file__).with_name("gallery.css")
-COLORS = {runs.INK: "--soft", runs.RULE: "--rule", runs.TRAIN: "--given", runs.VAL: "--drawn"}
+COLORS = {style.INK: "--soft", style.RULE: "--rule", style.TRAIN: "--given", style.VAL: "--drawn"}
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def _section(section: Section) -> str:
 
 
 def _curve(section: Section) -> str:
-    figure = runs.bits_curves(section.train, section.val, {}, size=(5.0, 2.6))
+    figure = bits_curves(section.train, section.val, {}, size=(5.0, 2.6))
     return inline_svg(figure, section.kind, "bits per byte over updates", COLORS)
 
 

@@ -43,7 +43,7 @@ class Heatmaps:
         figure = heatmap(adapter, file.stream, bits, name)
         write_atomically(self.folder / f"{stem}.png", lambda temporary: figure.savefig(temporary))
         if isinstance(adapter, TextAdapter):
-            from megabyte_mm.plots.heatmaps.text_page import text_page
+            from megabyte_mm.plots import text_page
 
             its, end = split(file.stream, bits)
             page = text_page(file.stream.data.tobytes(), its, name, end)
@@ -213,7 +213,7 @@ def _measure(
 
 def _draw(file: str, curves: Mapping[str, Curves]) -> None:
     # Matplotlib takes its time to import.
-    from megabyte_mm.plots.scores import position_curves
+    from megabyte_mm.plots import position_curves
 
     figure = position_curves({method: its.plottable for method, its in curves.items()})
     write_atomically(file, lambda temporary: figure.savefig(temporary, dpi=150))

@@ -21,10 +21,7 @@ def heatmap(adapter: Adapter, stream: ByteStream, bits: Floats, name: str = "") 
     bits: (n,) or (n + 1,) with END, as `ScoredFile.bits`. name: stands in the title.
     """
     # Matplotlib takes its time to import.
-    from megabyte_mm.plots.heatmaps.bytes import bytes_heatmap
-    from megabyte_mm.plots.heatmaps.picture import picture_heatmap
-    from megabyte_mm.plots.heatmaps.sound import sound_heatmap
-    from megabyte_mm.plots.heatmaps.text import text_heatmap
+    from megabyte_mm.plots import bytes_heatmap, picture_heatmap, sound_heatmap, text_heatmap
 
     bits, end = split(stream, bits)
     if isinstance(adapter, ImageAdapter):

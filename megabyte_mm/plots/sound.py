@@ -1,4 +1,4 @@
-"""Sound as bytes: what its codings keep of the samples, and what their bytes look like."""
+"""Encodings of sound as bytes: the bytes they make, the levels they have, the errors they cause."""
 
 from __future__ import annotations
 
@@ -6,20 +6,15 @@ from collections.abc import Mapping
 
 import numpy as np
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
-Bytes = NDArray[np.uint8]
-Samples = NDArray[np.int16]
-
-FULL_SCALE = 32768
-"""Full scale of 16-bit samples."""
+from megabyte_mm.plots.style import FULL_SCALE, Bytes, Samples
 
 
 def sound_bytes(samples_T: Samples, streams: Mapping[str, Bytes], rate: int) -> Figure:
-    """A stretch of sound above the bytes that each coding makes of it.
+    """Draw a short sound above the bytes that each encoding makes of it.
 
-    streams: coding -> (T * k,) uint8, k bytes a sample. A coding of two bytes has a line for each: the low byte, which
-    looks like noise, and the high byte, which looks like the sound.
+    streams: encoding -> (T * k,) uint8, k bytes a sample. An encoding of two bytes has a line for each: the low byte,
+    which looks like noise, and the high byte, which looks like the sound.
     """
     figure = Figure(figsize=(10, 2 + 1.8 * len(streams)), layout="constrained")
     wave, *rows = figure.subplots(1 + len(streams), sharex=True)
@@ -28,11 +23,11 @@ def sound_bytes(samples_T: Samples, streams: Mapping[str, Bytes], rate: int) -> 
     wave.set_title("the samples", loc="left", size=10)
     wave.set_ylabel("amplitude")
     for axes, (name, data) in zip(rows, streams.items(), strict=True):
-        parts = data.reshape(len(samples_T), -1).T
-        labels = ("low byte", "high byte") if len(parts) == 2 else ("byte",)
-        for part, label in zip(parts, labels, strict=True):
-            axes.plot(milliseconds, part, ".", markersize=3, label=label)
-        axes.set_title(f"{name}: {len(parts)} byte{'s' * (len(parts) > 1)} a sample", loc="left", size=10)
+        columns = data.reshape(len(samples_T), -1).T
+        labels = ("low byte", "high byte") if len(columns) == 2 else ("byte",)
+        for column, label in zip(columns, labels, strict=True):
+            axes.plot(milliseconds, column, ".", markersize=3, label=label)
+        axes.set_title(f"{name}: {len(columns)} byte{'s' * (len(columns) > 1)} a sample", loc="left", size=10)
         axes.set_ylim(-8, 263)
         axes.set_yticks((0, 128, 255))
         axes.set_ylabel("byte")
@@ -41,20 +36,20 @@ def sound_bytes(samples_T: Samples, streams: Mapping[str, Bytes], rate: int) -> 
     return figure
 
 
-def levels(codings: Mapping[str, Samples]) -> Figure:
-    """Where the 256 levels of each one-byte coding lie, and how far they stand apart.
+def coding_levels(encodings: Mapping[str, Samples]) -> Figure:
+    """Draw the 256 levels of each one-byte encoding, and the distances between them.
 
-    codings: coding -> the sample that each byte stands for: (256,). The lowest level of the mu-law, -32768, is next to
-    the one above it for the sake of completeness alone; distances begin with the one above.
+    encodings: encoding -> the sample that each byte decodes to: (256,). Distances begin with the second level, since
+    the lowest one of the mu-law, -32768, is next to it.
     """
     figure = Figure(figsize=(10, 3.6), layout="constrained")
     curve, steps = figure.subplots(1, 2)
-    for name, decoded in codings.items():
+    for name, decoded in encodings.items():
         curve.plot(np.arange(256), decoded / FULL_SCALE, ".", markersize=3, label=name)
-        wide = np.diff(decoded.astype(float)) / FULL_SCALE
-        steps.step(decoded[1:-1] / FULL_SCALE, wide[1:], where="post", label=name)
+        distances = np.diff(decoded.astype(float)) / FULL_SCALE
+        steps.step(decoded[1:-1] / FULL_SCALE, distances[1:], where="post", label=name)
     curve.set_xlabel("byte")
-    curve.set_ylabel("amplitude that it stands for")
+    curve.set_ylabel("decoded amplitude")
     steps.set_xlabel("amplitude")
     steps.set_ylabel("distance to the next level")
     steps.set_yscale("log")
@@ -65,13 +60,13 @@ def levels(codings: Mapping[str, Samples]) -> Figure:
 
 
 def coding_errors(samples_T: Samples, decoded: Mapping[str, Samples], rate: int) -> Figure:
-    """What each coding loses of a stretch of sound: the samples, and below them the decoded ones less the samples."""
+    """Draw a short sound, and below it the error of each encoding: decoded samples minus samples."""
     figure = Figure(figsize=(10, 2 + 1.2 * len(decoded)), layout="constrained")
     wave, *rows = figure.subplots(1 + len(decoded), sharex=True)
     milliseconds = 1000 * np.arange(len(samples_T)) / rate
     wave.plot(milliseconds, samples_T, color="black", linewidth=1)
     wave.set_title("the samples", loc="left", size=10)
-    errors = {name: its.astype(np.int64) - samples_T for name, its in decoded.items()}
+    errors = {name: samples.astype(np.int64) - samples_T for name, samples in decoded.items()}
     highest = max(1, *(int(np.abs(error).max()) for error in errors.values()))
     for number, (axes, (name, error)) in enumerate(zip(rows, errors.items(), strict=True)):
         axes.plot(milliseconds, error, color=f"C{number}", linewidth=1)

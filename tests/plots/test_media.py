@@ -1,4 +1,4 @@
-"""Media as bytes, drawn."""
+"""Figures of media as bytes."""
 
 from typing import Any
 
@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from matplotlib.collections import LineCollection
 
-from megabyte_mm.plots.media import byte_counts, byte_grid, channel_colours, scan_distances, scan_orders, text_bytes
+from megabyte_mm.plots import byte_counts, byte_grid, scan_distances, scan_orders, text_bytes
+from megabyte_mm.plots.media import channel_colours
 
 PIXELS = np.arange(4 * 4 * 3, dtype=np.uint8).reshape(4, 4, 3)
 RASTER = np.arange(16)

@@ -1,15 +1,29 @@
-"""Curves of a run, and how they stand in a page."""
+"""Curves of a run, alone and inside a page."""
 
 import re
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
 
-from megabyte_mm.plots import runs
+from megabyte_mm.plots import bits_curves, learning_curve, metric_curve, style
 from megabyte_mm.plots.html_elements import inline_svg
-from megabyte_mm.plots.runs import bits_curves, metric_curve, smooth
+from megabyte_mm.plots.runs import MAX_POINTS, smooth
 
 TRAIN, VAL = [(step, 8 / step) for step in range(1, 100)], [(50, 1.0), (99, 0.5)]
+
+
+def test_the_learning_curve_has_the_axis_of_the_whole_run_from_the_start(tmp_path):
+    figure: Any = learning_curve([(10, 7.5), (20, 4.25)], [(20, 4.5)], steps=100)
+    (axes,) = figure.axes
+    train, val, _ = axes.lines
+    assert (train.get_xdata().tolist(), train.get_ydata().tolist()) == ([10, 20], [7.5, 4.25])
+    assert (val.get_xdata().tolist(), val.get_ydata().tolist()) == ([20], [4.5])
+    assert axes.get_xlim() == (0, 100)
+    assert axes.get_title("left") == "training 4.250, validation 4.500"
+    empty: Any = learning_curve([], [], steps=10)
+    assert empty.axes[0].get_title("left") == ""
+    empty.savefig(tmp_path / "empty.png")
 
 
 def test_every_metric_is_a_line_at_its_updates():
@@ -24,7 +38,7 @@ def test_every_metric_is_a_line_at_its_updates():
     ]
 
 
-def test_a_name_is_neither_markup_nor_a_formula():
+def test_the_name_of_a_source_is_neither_markup_nor_a_formula():
     svg = inline_svg(bits_curves([], VAL, {"<script>$\\frac$": VAL}), "bits", "bits", {})
     assert "validation, &lt;script&gt;$" in svg
     assert "<script" not in svg
@@ -43,12 +57,12 @@ def test_the_smooth_line_is_a_running_mean():
     assert smooth(np.array([3.0]), np.array([5.0]))[1].tolist() == [5.0]
 
 
-def test_inline_figures_follow_the_pages_colours_share_no_ids_and_are_drawn_alike():
-    def drawn(name):
-        return inline_svg(bits_curves(TRAIN, VAL, {}), name, "a < b", {runs.VAL: "--model"})
+def test_inline_figures_use_the_pages_colours_share_no_ids_and_are_reproducible():
+    def render(name):
+        return inline_svg(bits_curves(TRAIN, VAL, {}), name, "a < b", {style.VAL: "--model"})
 
-    one, other = drawn("one"), drawn("other")
-    assert one == drawn("one")
+    one, other = render("one"), render("other")
+    assert one == render("one")
     assert "var(--model, #c2410c)" in one
     assert 'aria-label="a &lt; b"' in one
     ElementTree.fromstring(one)
@@ -58,9 +72,9 @@ def test_inline_figures_follow_the_pages_colours_share_no_ids_and_are_drawn_alik
     assert not re.search(r"https?:|<style|<metadata|url\((?!#)", one)
 
 
-def test_a_long_run_is_thinned_and_keeps_its_ends():
+def test_a_long_line_is_thinned_and_keeps_its_ends():
     long = [(step, step % 7) for step in range(1, 50_001)]
     lines = [*bits_curves(long, [], {}).axes[0].lines, *metric_curve(long, "speed").axes[0].lines]
     steps = [np.asarray(line.get_xdata()) for line in lines]
-    assert [len(its) for its in steps] == [runs.MOST] * 3
+    assert [len(line) for line in steps] == [MAX_POINTS] * 3
     assert steps[-1][[0, -1]].tolist() == [1, 50_000]

@@ -1,10 +1,10 @@
-"""Sound as bytes, drawn."""
+"""Figures of sound encodings."""
 
 from typing import Any
 
 import numpy as np
 
-from megabyte_mm.plots.sound import coding_errors, levels, sound_bytes
+from megabyte_mm.plots import coding_errors, coding_levels, sound_bytes
 
 SAMPLES = np.array([0, 256, -1, 515], np.int16)
 
@@ -23,13 +23,13 @@ def test_two_bytes_a_sample_are_two_lines_low_byte_first():
 
 def test_levels_are_drawn_with_their_distances():
     even = (np.arange(256) * 256 - 32768).astype(np.int16)
-    figure: Any = levels({"even": even})
+    figure: Any = coding_levels({"even": even})
     curve, steps = figure.axes
     np.testing.assert_array_equal(curve.lines[0].get_ydata(), even / 32768)
     assert set(steps.lines[0].get_ydata()) == {256 / 32768}
 
 
-def test_what_a_coding_loses_is_what_it_decodes_to_less_the_samples():
+def test_the_error_of_an_encoding_is_decoded_minus_samples():
     decoded = {"exact": SAMPLES, "off": np.array([0, 256, 0, 512], np.int16)}
     figure: Any = coding_errors(SAMPLES, decoded, rate=8000)
     _, exact, off = figure.axes

@@ -44,17 +44,17 @@ def facts(run: Run, metrics: Metrics, bundle: Bundle | None, data_path: str) -> 
 def plots(metrics: Metrics) -> list[Plot]:
     """The curves of what was logged."""
     # Matplotlib takes its time to import.
-    from megabyte_mm.plots import runs
+    from megabyte_mm.plots import bits_curves, metric_curve, style
     from megabyte_mm.plots.html_elements import inline_svg
 
-    variables = {runs.INK: "--soft", runs.RULE: "--rule", runs.TRAIN: "--other", runs.VAL: "--model"}
-    variables |= {color: f"--part-{number}" for number, color in enumerate(runs.PARTS)}
+    variables = {style.INK: "--soft", style.RULE: "--rule", style.TRAIN: "--other", style.VAL: "--model"}
+    variables |= {color: f"--part-{number}" for number, color in enumerate(style.SOURCES)}
     found = []
     train, val = metrics.get("train/bpb", ()), metrics.get("val/bpb", ())
     if train or val:
         parts = {name.removeprefix(PART): its for name, its in metrics.items() if name.startswith(PART)}
         caption = "Bits per byte of training batches (strong: their running mean), and of validation."
-        svg = inline_svg(runs.bits_curves(train, val, parts), "bits", caption, variables)
+        svg = inline_svg(bits_curves(train, val, parts), "bits", caption, variables)
         found.append(Plot(caption, svg, wide=True))
     rate = next((its for name, its in metrics.items() if name.startswith("lr-")), ())
     speed = metrics.get("train/bytes_per_s", ())
@@ -63,7 +63,7 @@ def plots(metrics: Metrics) -> list[Plot]:
         ("speed", speed, "bytes per second", "Speed of training; time spent validating does not count."),
     ):
         if points:
-            found.append(Plot(caption, inline_svg(runs.metric_curve(points, label), name, caption, variables)))
+            found.append(Plot(caption, inline_svg(metric_curve(points, label), name, caption, variables)))
     return found
 
 

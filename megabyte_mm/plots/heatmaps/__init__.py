@@ -1,1 +1,1 @@
-"""Bits painted over what they are spent on: pictures, sounds, texts, any bytes."""
+"""Bits of a file drawn over its content: pictures, sounds, texts, any bytes."""

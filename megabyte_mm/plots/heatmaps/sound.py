@@ -1,6 +1,6 @@
-"""Where the bits of a sound go: over its waveform and its spectrogram, on one axis of time.
+"""Bits of a sound: over its waveform and its spectrogram, on one time axis.
 
-Shapes: T frames, C channels, N columns of a waveform, F frequencies, S places of the spectrogram.
+Shapes: T frames, C channels, N columns of a waveform, F frequencies, S times of the spectrogram.
 """
 
 from __future__ import annotations
@@ -16,26 +16,24 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from megabyte_mm.plots.heatmaps.scale import DPI, RAW, Floats, bits_bar, exact_axes, heading, put_title
-from megabyte_mm.plots.sound import FULL_SCALE
-
-Samples = NDArray[np.int16]
+from megabyte_mm.plots.heatmaps.layout import DPI, RAW_BITS, colour_bar, figure_of, heading, pixel_axes
+from megabyte_mm.plots.style import FULL_SCALE, Floats, Samples
 
 COLOURS = "plasma"
-"""On the grey ground of a waveform, all of these can be seen."""
-GROUND = "#d4d4d8"
+"""Visible on the grey background of a waveform."""
+BACKGROUND, CURVE = "#d4d4d8", "#c2185b"
 COLUMNS = 900
-"""Columns of a waveform at most, and places of the spectrogram."""
-STRETCHES = 180
-"""Points of the curve of bits at most."""
-CHANNELS = 8
-"""Waveforms at most."""
-LOUDNESS = 80
-"""Decibels below the loudest that the spectrogram goes down to."""
-FAINT = -60
-"""Decibels below full scale at which the darkest grey stands at least, so that silence is white."""
-HEARD = 0.025
-"""Seconds of sound that each place of the spectrogram shows, about."""
+"""Columns of a waveform and of the spectrogram, at most."""
+CURVE_POINTS = 180
+"""Points of the curve of bits, at most."""
+MAX_CHANNELS = 8
+"""Waveforms, at most."""
+DYNAMIC_RANGE = 80
+"""Decibels between the loudest point of the spectrogram and white."""
+MIN_BLACK = -60
+"""Lowest level of black, in decibels of full scale; so silence is white."""
+WINDOW_SECONDS = 0.025
+"""Approximate duration of a window of the spectrogram."""
 LEFT, TOP, GAP, BAR, RIGHT, BOTTOM = 92, 76, 22, 18, 84, 52
 WAVE, SPECTROGRAM = (220, 120, 90), 240
 """Screen pixels: heights of the waveforms of one, two and more channels, and of the spectrogram."""
@@ -45,8 +43,8 @@ WAVE, SPECTROGRAM = (220, 120, 90), 240
 class Columns:
     """A waveform in N columns of neighbouring samples.
 
-    starts: (N + 1,), the first sample of each column, and the end. low, high: (N,), their range. bits: (N,), the mean
-    of what each of them costs, so that long sounds keep their total.
+    starts: (N + 1,), first sample of each column, and the end. low, high: (N,), range of the samples. bits: (N,), mean
+    bits per sample.
     """
 
     starts: NDArray[np.int64]
@@ -63,28 +61,27 @@ def sound_heatmap(
     end_bits: float = 0.0,
     bytes_per_sample: int = 2,
 ) -> Figure:
-    """The waveform of each channel coloured by bits per sample, and the spectrogram with the bits as a curve.
+    """Draw the waveform of each channel, coloured by bits per sample, and the spectrogram with the bits as a curve.
 
-    samples, bits: (T, C), T >= 0. rate: in Hz. end_bits: what END costs, told in the title. The spectrogram is that of
-    the channels' mean, and the curve the mean over channels and over short stretches. Of more than 8 channels, the
-    first 8 are drawn.
+    samples, bits: (T, C), T >= 0. rate: in Hz. end_bits: cost of END, for the title. The spectrogram shows the mean of
+    the channels, the curve the mean over channels and short spans. Of more than 8 channels, the first 8 are drawn.
     """
     frames, channels = samples_TC.shape
-    shown = min(channels, CHANNELS)
-    each = WAVE[min(shown, len(WAVE)) - 1]
-    waves = shown * each + (shown - 1) * GAP
-    total = LEFT + COLUMNS + RIGHT + 2 * BAR, TOP + waves + GAP + SPECTROGRAM + BOTTOM
-    figure = Figure(figsize=(total[0] / DPI, total[1] / DPI), dpi=DPI)
+    drawn = min(channels, MAX_CHANNELS)
+    height = WAVE[min(drawn, len(WAVE)) - 1]
+    waves = drawn * height + (drawn - 1) * GAP
     title = heading(name, bits_TC, end_bits, bits_TC.size * bytes_per_sample)
-    put_title(figure, title if shown == channels else f"{title} · first {shown} of {channels} channels", total[1])
+    if drawn < channels:
+        title = f"{title} · first {drawn} of {channels} channels"
+    figure = figure_of(LEFT + COLUMNS + RIGHT + 2 * BAR, TOP + waves + GAP + SPECTROGRAM + BOTTOM, title)
     end = max(frames, 1) / rate
-    for channel in range(shown):
-        axes = exact_axes(figure, LEFT, TOP + channel * (each + GAP), COLUMNS, each)
+    for channel in range(drawn):
+        axes = pixel_axes(figure, LEFT, TOP + channel * (height + GAP), COLUMNS, height)
         _draw_waveform(axes, samples_TC[:, channel], bits_TC[:, channel], rate, bytes_per_sample)
         axes.set(xlim=(0, end), ylabel="sample" if channels == 1 else f"channel {channel + 1}")
         axes.tick_params(labelbottom=False)
-    bits_bar(figure, exact_axes(figure, LEFT + COLUMNS + BAR, TOP, BAR, waves), "sample", bytes_per_sample, COLOURS)
-    axes = exact_axes(figure, LEFT, TOP + waves + GAP, COLUMNS, SPECTROGRAM)
+    colour_bar(figure, pixel_axes(figure, LEFT + COLUMNS + BAR, TOP, BAR, waves), "sample", bytes_per_sample, COLOURS)
+    axes = pixel_axes(figure, LEFT, TOP + waves + GAP, COLUMNS, SPECTROGRAM)
     _draw_spectrogram(axes, samples_TC.mean(axis=1, dtype=np.float64), rate)
     axes.set(xlim=(0, end), xlabel="seconds", ylabel="Hz")
     _draw_curve(axes, bits_TC.mean(axis=1), rate, bytes_per_sample)
@@ -92,7 +89,7 @@ def sound_heatmap(
 
 
 def waveform_columns(samples_T: Samples, bits_T: Floats, count: int = COLUMNS) -> Columns:
-    """The samples of a channel in at most `count` columns: (T,) twice, T >= 0."""
+    """Divide the samples of a channel into at most `count` columns. samples, bits: (T,), T >= 0."""
     count = min(count, len(samples_T))
     starts = np.arange(count + 1) * len(samples_T) // max(count, 1)
     if not count:
@@ -101,60 +98,56 @@ def waveform_columns(samples_T: Samples, bits_T: Floats, count: int = COLUMNS) -
     return Columns(starts, low, high, np.add.reduceat(bits_T, starts[:-1]) / np.diff(starts))
 
 
-def spectrogram(samples_T: Floats, rate: int, places: int = COLUMNS) -> Floats:
-    """Loudness in decibels below full scale, of F frequencies from 0 to rate / 2 at S <= places times: (F, S).
+def spectrogram(samples_T: Floats, rate: int, times: int = COLUMNS) -> Floats:
+    """Level in decibels of full scale, for F frequencies from 0 to rate / 2 at S <= times points in time: (F, S).
 
     Hann windows of about 25 ms, a power of two samples, evenly spread from the first sample to the last.
     """
-    size = 2 ** min(max(round(math.log2(rate * HEARD)), 5), 12)
-    middles = np.linspace(0, len(samples_T) - 1, min(places, len(samples_T)), dtype=np.int64)
+    size = 2 ** min(max(round(math.log2(rate * WINDOW_SECONDS)), 5), 12)
+    middles = np.linspace(0, len(samples_T) - 1, min(times, len(samples_T)), dtype=np.int64)
     around = np.pad(samples_T / FULL_SCALE, size // 2)
-    pieces_SN = around[middles[:, None] + np.arange(size)] * np.hanning(size)
-    power_SF = np.abs(np.fft.rfft(pieces_SN, axis=1)) ** 2 / np.hanning(size).sum() ** 2 * 4
-    loudness: Floats = 10 * np.log10(np.maximum(power_SF.T, 1e-12))
-    return loudness
+    windows_SN = around[middles[:, None] + np.arange(size)] * np.hanning(size)
+    power_SF = np.abs(np.fft.rfft(windows_SN, axis=1)) ** 2 / np.hanning(size).sum() ** 2 * 4
+    level_FS: Floats = 10 * np.log10(np.maximum(power_SF.T, 1e-12))
+    return level_FS
 
 
 def _draw_waveform(axes: Axes, samples_T: Samples, bits_T: Floats, rate: int, bytes_per_sample: int) -> None:
     columns = waveform_columns(samples_T, bits_T)
-    # Each column reaches up or down to the one before, as a line through the samples would.
+    # Each column reaches to the one before, as a line through the samples would.
     low = np.minimum(columns.low, np.append(columns.high[:1], columns.high[:-1]))
     high = np.maximum(columns.high, np.append(columns.low[:1], columns.low[:-1]))
     middles = (columns.starts[:-1] + columns.starts[1:]) / 2 / rate
-    # A stroke of no length would not be seen.
-    least = max(float(np.abs(samples_T.astype(np.int32)).max(initial=1)), 1.0) * 0.01
-    strokes = np.stack([np.stack([middles, low - least], 1), np.stack([middles, high + least], 1)], 1)
-    colours = ScalarMappable(Normalize(0, RAW * bytes_per_sample), COLOURS).to_rgba(columns.bits)
-    wide = 1.5 * COLUMNS / max(len(columns.bits), 1) * 72 / DPI
+    # A stroke of length 0 would be invisible.
+    margin = max(float(np.abs(samples_T.astype(np.int32)).max(initial=1)), 1.0) * 0.01
+    strokes = np.stack([np.stack([middles, low - margin], 1), np.stack([middles, high + margin], 1)], 1)
+    colours = ScalarMappable(Normalize(0, RAW_BITS * bytes_per_sample), COLOURS).to_rgba(columns.bits)
+    width = 1.5 * COLUMNS / max(len(columns.bits), 1) * 72 / DPI
     axes.add_collection(
         LineCollection(
-            list(strokes), colors=colours, linewidths=wide, capstyle="butt", antialiaseds=len(middles) < COLUMNS
+            list(strokes), colors=colours, linewidths=width, capstyle="butt", antialiaseds=len(middles) < COLUMNS
         )
     )
-    axes.set(ylim=(-1.08 * 100 * least, 1.08 * 100 * least), facecolor=GROUND)
+    axes.set(ylim=(-1.08 * 100 * margin, 1.08 * 100 * margin), facecolor=BACKGROUND)
 
 
 def _draw_spectrogram(axes: Axes, samples_T: Floats, rate: int) -> None:
     if not len(samples_T):
         axes.set_ylim(0, rate / 2)
         return
-    loudness_FS = spectrogram(samples_T, rate)
+    level_FS = spectrogram(samples_T, rate)
     extent = (0, len(samples_T) / rate, 0, rate / 2)
-    top = max(float(loudness_FS.max()), FAINT)
-    axes.imshow(loudness_FS, "gray_r", aspect="auto", origin="lower", extent=extent, vmin=top - LOUDNESS, vmax=top)
+    top = max(float(level_FS.max()), MIN_BLACK)
+    axes.imshow(level_FS, "gray_r", aspect="auto", origin="lower", extent=extent, vmin=top - DYNAMIC_RANGE, vmax=top)
 
 
 def _draw_curve(axes: Axes, bits_T: Floats, rate: int, bytes_per_sample: int) -> None:
-    columns = waveform_columns(np.zeros(len(bits_T), np.int16), bits_T, STRETCHES)
+    columns = waveform_columns(np.zeros(len(bits_T), np.int16), bits_T, CURVE_POINTS)
     middles = (columns.starts[:-1] + columns.starts[1:]) / 2 / rate
-    beside = axes.twinx()
-    beside.plot(
-        middles,
-        np.minimum(columns.bits, RAW * bytes_per_sample),
-        color="#c2185b",
-        linewidth=1.6,
-        marker="." if len(middles) == 1 else "",
-    )
-    beside.set(ylim=(0, RAW * bytes_per_sample))
-    beside.set_ylabel("bits per sample", color="#c2185b")
-    beside.tick_params(axis="y", colors="#c2185b")
+    top = RAW_BITS * bytes_per_sample
+    marker = "." if len(middles) == 1 else ""
+    bits_axes = axes.twinx()
+    bits_axes.plot(middles, np.minimum(columns.bits, top), color=CURVE, linewidth=1.6, marker=marker)
+    bits_axes.set(ylim=(0, top))
+    bits_axes.set_ylabel("bits per sample", color=CURVE)
+    bits_axes.tick_params(axis="y", colors=CURVE)

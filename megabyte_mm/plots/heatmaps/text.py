@@ -1,4 +1,4 @@
-"""Where the bits of a text go: the first page of it, each character on the colour of its cost."""
+"""Bits of a text: its first page as a figure, each character on the colour of its cost."""
 
 from __future__ import annotations
 
@@ -10,95 +10,126 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from megabyte_mm.plots.heatmaps.scale import (
+from megabyte_mm.plots.heatmaps.layout import (
     DPI,
+    MIN_BAR,
     PALE,
-    RAW,
-    SHORTEST,
-    Floats,
-    bits_bar,
-    exact_axes,
+    RAW_BITS,
+    colour_bar,
+    figure_of,
     heading,
-    put_title,
+    pixel_axes,
     renderable,
 )
-from megabyte_mm.plots.heatmaps.text_page import characters
+from megabyte_mm.plots.style import Floats
+
+REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+_SURROGATES = dict.fromkeys(range(0xDC80, 0xDD00), REPLACEMENT)
+"""Code points that Python's "surrogateescape" uses for bytes that are not UTF-8."""
 
 FONT = "DejaVu Sans Mono"
-"""Comes with matplotlib, so that a heatmap is the same everywhere."""
+"""Part of matplotlib, so that a heatmap is the same everywhere."""
 COLUMNS, LINES = 100, 60
-"""Characters of a line, and lines, of the page."""
-WIDE, HIGH = 9, 18
+"""Size of the page in characters."""
+WIDTH, HEIGHT = 9, 18
 """Screen pixels of a character."""
-POINTS = WIDE / (1233 / 2048) * 72 / DPI
-"""The size at which the font's letters are just as wide."""
+POINTS = WIDTH / (1233 / 2048) * 72 / DPI
+"""Font size at which letters have that width."""
 LEFT, TOP, BAR, RIGHT, BOTTOM = 24, 72, 18, 84, 24
-SHOWN = {"\n": "↵", "\t": "→"}
+SYMBOLS = {"\n": "↵", "\t": "→"}
+
+
+@dataclass(frozen=True)
+class Characters:
+    """text: m characters. bits: (m,), total cost of each one's bytes. sizes: (m,), number of its bytes."""
+
+    text: str
+    bits: Floats
+    sizes: NDArray[np.int64]
+
+    @property
+    def bits_per_byte(self) -> Floats:
+        """Bits per byte of each character: (m,). More bytes in other scripts do not mean a stronger colour."""
+        return self.bits / self.sizes
 
 
 @dataclass(frozen=True)
 class Page:
-    """The characters that fit on a page. rows, columns: (k,), where each of the first k characters stands."""
+    """The characters that fit on a page. rows, columns: (k,), positions of the first k characters."""
 
     rows: NDArray[np.int64]
     columns: NDArray[np.int64]
 
     @property
     def lines(self) -> int:
-        """How many lines are taken."""
+        """Number of lines in use."""
         return int(self.rows[-1]) + 1 if len(self.rows) else 0
 
 
-def text_heatmap(data: bytes, bits: Floats, name: str = "", end_bits: float = 0.0) -> Figure:
-    """The text, wrapped, each character on the colour of its bits per byte; the title tells how much of it is shown.
+def split_characters(data: bytes, bits: Floats) -> Characters:
+    """Split a text into characters; each byte that is not UTF-8 becomes one U+FFFD. bits: (n,), of each byte.
 
-    bits: (n,), of each byte, n >= 0. end_bits: what END costs, told in the title. Characters that matplotlib's fonts
-    lack, and such as are not drawn by themselves, are squares; bytes that are no UTF-8 are replacement characters.
+    The characters' bits and sizes add up to those of the bytes.
     """
-    found = characters(data, bits)
-    page = laid_out(found.text)
-    shown, lines = len(page.rows), max(page.lines, 1)
-    across, down = COLUMNS * WIDE, lines * HIGH
-    beside = min(max(down, SHORTEST), 2 * SHORTEST)
-    total = LEFT + across + RIGHT + 2 * BAR, TOP + max(down, beside) + BOTTOM
-    figure = Figure(figsize=(total[0] / DPI, total[1] / DPI), dpi=DPI)
+    text = data.decode("utf-8", errors="surrogateescape")
+    codes = np.frombuffer(text.encode("utf-32-le", errors="surrogatepass"), "<u4")
+    sizes = 1 + (codes >= 0x80).astype(np.int64) + (codes >= 0x800) + (codes >= 0x10000)
+    sizes[(codes >= 0xDC80) & (codes < 0xDD00)] = 1
+    starts = np.cumsum(sizes) - sizes
+    sums = np.add.reduceat(bits, starts) if len(starts) else np.zeros(0)
+    return Characters(text.translate(_SURROGATES), sums.astype(np.float64), sizes)
+
+
+def text_heatmap(data: bytes, bits: Floats, name: str = "", end_bits: float = 0.0) -> Figure:
+    """Draw the first page of a text, each character on the colour of its bits per byte.
+
+    bits: (n,), of each byte, n >= 0. end_bits: cost of END, for the title. Characters that matplotlib's fonts lack or
+    that are not drawn by themselves are squares; bytes that are not UTF-8 are replacement characters.
+    """
+    characters = split_characters(data, bits)
+    page = wrap(characters.text)
+    count, lines = len(page.rows), max(page.lines, 1)
+    across, down = COLUMNS * WIDTH, lines * HEIGHT
+    bar = min(max(down, MIN_BAR), 2 * MIN_BAR)
     title = heading(name, bits, end_bits, len(bits))
-    rest = f" · the first {shown:,} of {len(found.text):,} characters" if shown < len(found.text) else ""
-    put_title(figure, title + rest, total[1])
+    if count < len(characters.text):
+        title += f" · the first {count:,} of {len(characters.text):,} characters"
+    figure = figure_of(LEFT + across + RIGHT + 2 * BAR, TOP + max(down, bar) + BOTTOM, title)
     cells = np.ones((lines, COLUMNS, 4))
-    cells[page.rows, page.columns] = ScalarMappable(Normalize(0, RAW), PALE).to_rgba(found.levels[:shown])
-    axes = exact_axes(figure, LEFT, TOP, across, down)
+    colours = ScalarMappable(Normalize(0, RAW_BITS), PALE).to_rgba(characters.bits_per_byte[:count])
+    cells[page.rows, page.columns] = colours
+    axes = pixel_axes(figure, LEFT, TOP, across, down)
     axes.imshow(cells, aspect="auto", interpolation="nearest", extent=(0, COLUMNS, lines, 0))
     axes.set_axis_off()
-    for row, column, piece in _pieces(found.text[:shown], page):
+    for row, column, piece in _pieces(characters.text[:count], page):
         axes.text(column, row + 0.74, piece, family=FONT, fontsize=POINTS, va="baseline", parse_math=False)
-    bits_bar(figure, exact_axes(figure, LEFT + across + BAR, TOP, BAR, beside), "byte", 1, PALE)
+    colour_bar(figure, pixel_axes(figure, LEFT + across + BAR, TOP, BAR, bar), "byte", 1, PALE)
     return figure
 
 
-def laid_out(text: str, columns: int = COLUMNS, lines: int = LINES) -> Page:
-    """Where the characters of the first page stand: a line is broken after a line end, and where it is full."""
-    places: list[tuple[int, int]] = []
+def wrap(text: str, columns: int = COLUMNS, lines: int = LINES) -> Page:
+    """Lay out the first page of a text: lines break after a line end, and where they are full."""
+    positions: list[tuple[int, int]] = []
     row = column = 0
     for character in text:
         if column == columns:
             row, column = row + 1, 0
         if row == lines:
             break
-        places.append((row, column))
+        positions.append((row, column))
         row, column = (row + 1, 0) if character == "\n" else (row, column + 1)
-    rows, across = np.array(places, np.int64).reshape(-1, 2).T
+    rows, across = np.array(positions, np.int64).reshape(-1, 2).T
     return Page(rows, across)
 
 
 def _pieces(text: str, page: Page) -> list[tuple[int, int, str]]:
-    """What is drawn at which row and column: each line's ASCII at once, since it is as wide as its cells, and all else
-    by itself, so that nothing is joined, reordered or moved."""
+    """Pieces to draw, as (row, column, text): a line's ASCII as one, since its letters are as wide as their cells, and
+    every other character by itself, so that none is joined, reordered or moved."""
     grid = np.full((page.lines, COLUMNS), " ")
     pieces = []
     for row, column, character in zip(page.rows.tolist(), page.columns.tolist(), text, strict=True):
         if " " <= character <= "~":
             grid[row, column] = character
         else:
-            pieces.append((row, column, renderable(SHOWN.get(character, character), FONT)))
+            pieces.append((row, column, renderable(SYMBOLS.get(character, character), FONT)))
     return [(row, 0, "".join(line).rstrip()) for row, line in enumerate(grid) if line.any()] + pieces
