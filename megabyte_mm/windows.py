@@ -1,8 +1,8 @@
-"""Which windows ("views") of a stream are read to score it, and which symbols of each view count.
+"""The windows in which a stream is scored, and the symbols that each of them scores.
 
 A stream of n bytes has n symbols to score, and one more, the first END, where it ends inside its last edge-to-edge
-window. Plain views lie edge to edge. Sliding views overlap by about half a window: of each but the first, the leading
-symbols are context that the view before has scored. Both score the same symbols, and each of them once.
+window. Sliding windows overlap by about half: the first symbols of each but the first window are context, scored by the
+window before. Edge to edge or sliding, the same symbols are scored, each once.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Views:
-    """How streams are cut into views, which for each stream are numbered from 0; one of no bytes has none.
+class ScoringWindows:
+    """The windows of streams, numbered from 0 in each stream; a stream of no bytes has none.
 
-    window: symbols of a view, a multiple of unit. unit: bytes that stay together: views start at multiples of it.
-    fixed_length: whether streams never end, as pictures of one size; then no END is scored.
+    window: symbols, a multiple of unit. unit: bytes that stay together: windows start at multiples of it. sliding:
+    overlap by about half a window. fixed_length: streams never end, as pictures of one size; then no END is scored.
     """
 
     window: int
@@ -30,28 +30,28 @@ class Views:
 
     @property
     def stride(self) -> int:
-        """From the start of a view to the next one's."""
+        """Symbols from the start of a window to the next one's."""
         return max(self.unit, self.window // 2 // self.unit * self.unit) if self.sliding else self.window
 
-    def symbols(self, lengths: Ints) -> Ints:
-        """How many symbols of each stream are scored: (R,) bytes -> (R,)."""
+    def num_symbols(self, lengths: Ints) -> Ints:
+        """Scored symbols of each stream: (R,) bytes -> (R,)."""
         ends_inside = (lengths % self.window != 0) & (not self.fixed_length)
         symbols: Ints = lengths + ends_inside
         return symbols
 
-    def counts(self, lengths: Ints) -> Ints:
-        """How many views each stream has: (R,) bytes -> (R,)."""
-        beyond_first = np.maximum(self.symbols(lengths) - self.window, 0)
+    def num_windows(self, lengths: Ints) -> Ints:
+        """Windows of each stream: (R,) bytes -> (R,)."""
+        beyond_first = np.maximum(self.num_symbols(lengths) - self.window, 0)
         return np.where(lengths > 0, 1 + -(-beyond_first // self.stride), 0)
 
-    def located(self, lengths: Ints, numbers: Ints) -> tuple[Ints, Ints]:
-        """The first symbol of each view, and how many of its leading symbols are only context: twice (B,).
+    def locate(self, lengths: Ints, numbers: Ints) -> tuple[Ints, Ints]:
+        """The first symbol of each window, and its number of leading symbols that are only context: twice (B,).
 
-        lengths: (B,) bytes of the stream that each view is of. numbers: (B,) the view's number in its stream.
+        lengths: (B,) bytes of the stream of each window. numbers: (B,) the window's number in its stream.
         """
         starts = numbers * self.stride
-        # Where no END is scored, none may be seen: with an uneven stride the last view would reach over the edge.
-        whole = (lengths > 0) & (lengths % self.window == 0)
-        moved = np.where(whole, np.minimum(starts, lengths - self.window), starts)
+        # Where no END is scored, none may be read: with an uneven stride the last window would reach over the edge.
+        fills_windows = (lengths > 0) & (lengths % self.window == 0)
+        clipped = np.where(fills_windows, np.minimum(starts, lengths - self.window), starts)
         scored_before = starts - self.stride + self.window
-        return moved, np.where(numbers > 0, scored_before - moved, 0)
+        return clipped, np.where(numbers > 0, scored_before - clipped, 0)

@@ -153,7 +153,7 @@ class Run:
         device = self._machine.device
         ids_BT = torch.zeros(self.entry.batch_size, window, dtype=torch.int64, device=device)
         with torch.random.fork_rng(_cuda(device)):
-            self._learn(Batch(ids_BT, condition=ids_BT[:, 0], seen=ids_BT[:, 0]))
+            self._learn(Batch(ids_BT, condition=ids_BT[:, 0], num_context=ids_BT[:, 0]))
         self._optimizer.zero_grad()
 
     @contextmanager

@@ -13,9 +13,10 @@ from megabyte_mm.cli.packaged import find_config
 from megabyte_mm.data.encode import first_reasons, processors
 from megabyte_mm.data.files import find_files, is_url, local_path
 from megabyte_mm.data.sources import CacheConfig, Source
+from megabyte_mm.data.storage.base import LocalStorage
 from megabyte_mm.data.storage.prepare import prepare as make_shards
+from megabyte_mm.data.storage.remote import open_storage
 from megabyte_mm.data.storage.shards import ShardReader
-from megabyte_mm.data.storage.storage import LocalStorage, storage_at
 
 
 def prepare(
@@ -59,7 +60,7 @@ def prepare(
         made[target] = _prepare(replace(source, path=source.path or path), target, workers, shard_mib, cache_dir)
     for target, reader in made.items():
         print(f"{target}: {_told(reader)}")
-    skipped = [entry for reader in made.values() for entry in reader.about["skipped"]]
+    skipped = [entry for reader in made.values() for entry in reader.metadata["skipped"]]
     for entry in skipped:
         print(printable(f"{entry['path']}: {entry['reason']}"), file=sys.stderr)
     if skipped and not allow_skipped:
@@ -72,7 +73,7 @@ def prepare(
 
 def refuse_other_content(root: str, sources: Mapping[str, Source]) -> None:
     """Raise ValueError where the folder that is to hold one of each source holds anything else."""
-    place = storage_at(root, CacheConfig.at(None, gibibytes=1.0).shards)
+    place = open_storage(root, CacheConfig.at(None, gibibytes=1.0).shards)
     names = set(place.sizes())
     if isinstance(place, LocalStorage) and place.folder.is_dir():
         names = {path.name for path in place.folder.iterdir() if not path.name.startswith(".")} - set(sources)
@@ -89,7 +90,7 @@ def find_sources(config: str | None, adapter: str | None) -> dict[str, Source]:
 
 def _prepare(source: Source, out: str, workers: int | None, shard_mib: int, cache_dir: str | None) -> ShardReader:
     keeping = CacheConfig.at(cache_dir, gibibytes=1.0)
-    place = storage_at(out, keeping.shards)
+    place = open_storage(out, keeping.shards)
     if isinstance(place, LocalStorage) and local_path(source.path).resolve() in (place.folder / "x").resolve().parents:
         raise ValueError(f"--out {out}: lies in {source.path}, whose files are read: choose a folder beside it")
     try:
@@ -102,11 +103,11 @@ def _prepare(source: Source, out: str, workers: int | None, shard_mib: int, cach
 
 def _told(reader: ShardReader) -> str:
     """What was made, for people."""
-    shards, size = reader.about["shards"], int(reader.lengths.sum())
+    shards, size = reader.metadata["shards"], int(reader.lengths.sum())
     told = f"{len(reader)} files as {size / 1e6:.1f} MB in {len(shards)} shard{'s' * (len(shards) != 1)}"
-    notes = [f"{count} {note}" for note, count in reader.about["notes"].items()]
-    if clipped := reader.about["clipped"]:
+    notes = [f"{count} {note}" for note, count in reader.metadata["notes"].items()]
+    if clipped := reader.metadata["clipped"]:
         notes.append(f"{len(clipped)} lost range, such as {clipped[0]['path']} ({clipped[0]['note']})")
-    if unused := reader.about["unused"]:
+    if unused := reader.metadata["unused"]:
         notes.append(f"{unused} beside train, val and test are not used")
     return "; ".join([told, *notes])

@@ -22,13 +22,13 @@ from megabyte_mm.windows import Ints
 class Batch(NamedTuple):
     """ids: (B, T) int64, 0..256: bytes, and END to the end of the window after a record's last byte.
 
-    condition: (B,) int64, 0 for none. seen: (B,) int64, how many of a row's first symbols are context that another row
-    scores; 0 but in sliding windows.
+    condition: (B,) int64, 0 for none. num_context: (B,) int64, the number of a row's first symbols that are context,
+    scored in another row; above 0 in sliding windows alone.
     """
 
     ids: Tensor
     condition: Tensor
-    seen: Tensor
+    num_context: Tensor
 
 
 @dataclass(frozen=True)
@@ -88,11 +88,11 @@ class WindowDataset(Dataset[Batch]):
 
     def __getitem__(self, request: WindowRequest) -> Batch:
         ids = np.empty((len(request.items), self.sources[0].window), dtype=np.int64)
-        condition, seen = np.empty_like(request.items), np.empty_like(request.items)
+        condition, num_context = np.empty_like(request.items), np.empty_like(request.items)
         for number, windows in enumerate(self.sources):
             rows = np.flatnonzero(request.sources == number)
             if len(rows):
-                records, starts, seen[rows] = windows.located(request.items[rows], request.passes[rows])
+                records, starts, num_context[rows] = windows.located(request.items[rows], request.passes[rows])
                 condition[rows] = windows.records.conditions[records]
                 windows.fill(ids, rows, records, starts)
-        return Batch(torch.from_numpy(ids), torch.from_numpy(condition), torch.from_numpy(seen))
+        return Batch(torch.from_numpy(ids), torch.from_numpy(condition), torch.from_numpy(num_context))

@@ -62,7 +62,7 @@ def encode(files: Files, digests: Sequence[Digest], writer: ShardWriter, workers
     return contents
 
 
-def finished(writer: ShardWriter, files: Files, key: str) -> bytes:
+def finish_index(writer: ShardWriter, files: Files, key: str) -> bytes:
     """The index of files that were all added, and what `key_of` them is.
 
     Raises ValueError, with the first reasons, where none could be read.

@@ -99,7 +99,7 @@ GLOBAL_BATCH_FIELDS = ("data.batch_size", "devices")
 """Entries of a loader's state whose product must stay the same: the windows of one batch on all devices."""
 
 
-def _told_plainly(batches: Iterator[Batch]) -> Iterator[Batch]:
+def _unwrap_worker_error(batches: Iterator[Batch]) -> Iterator[Batch]:
     """The batches; an error of a loading process, which torch wraps into its traceback, as it was raised there."""
     try:
         yield from batches
@@ -166,7 +166,7 @@ class ResumableLoader(DataLoader[Batch]):
         batches = super().__iter__()
         sampler.start = 0
         with closing(ShardPrefetcher(self._far)) if self._far else nullcontext() as ahead:
-            for batch in _told_plainly(batches):
+            for batch in _unwrap_worker_error(batches):
                 sampler.done += 1
                 if ahead is not None:
                     ahead.note(sampler.request(sampler.done - 1))

@@ -49,19 +49,19 @@ class CountEpochs(Callback):
             loop.reset_restart_stage()
 
 
-def tell_conversions(source: OpenSource) -> None:
+def log_conversions(source: OpenSource) -> None:
     """Say what was left unused, converted and clipped of a source."""
-    about = source.reader.about
-    if unused := about.get("unused", 0):
+    metadata = source.reader.metadata
+    if unused := metadata.get("unused", 0):
         rank_zero_info(f"{unused} files of {source.path} lie beside train, val and test and are not used")
-    for note, count in about["notes"].items():
+    for note, count in metadata["notes"].items():
         rank_zero_info(f"{count} files of {source.path}: {note}")
-    if clipped := about["clipped"]:
+    if clipped := metadata["clipped"]:
         entries = [{"path": entry["path"], "reason": entry["note"]} for entry in clipped]
         rank_zero_info(f"{len(clipped)} files of {source.path} lost range: {first_reasons(entries)}")
 
 
-def tell_skipped(paths: str, skipped: Skipped, log_dir: str | None) -> None:
+def warn_skipped(paths: str, skipped: Skipped, log_dir: str | None) -> None:
     """Warn of files that are left out, and list all in skipped_files.txt of the log folder, if there is one."""
     if log_dir:
         Path(log_dir).mkdir(parents=True, exist_ok=True)
@@ -151,7 +151,7 @@ class ByteData(LightningDataModule):
         Raises FileNotFoundError and ValueError for a path, files or settings that cannot be used.
         """
         self._open()
-        self._tell()
+        self._report()
         callbacks: list[Callback] | None = getattr(self.trainer, "callbacks", None)
         if callbacks is not None and not any(isinstance(callback, CountEpochs) for callback in callbacks):
             callbacks.append(CountEpochs())
@@ -159,7 +159,7 @@ class ByteData(LightningDataModule):
     def use_sliding_windows(self, sliding: bool) -> None:
         """Let the windows of later validation and test loaders overlap by about half; training is never touched.
 
-        Every byte is still scored once: a batch's `seen` says what is context only.
+        Every byte is still scored once: a batch's `num_context` says what is context only.
         """
         self._sliding = sliding
 
@@ -232,7 +232,7 @@ class ByteData(LightningDataModule):
         """How many files were converted in reading, by kind of conversion, numbers written as #."""
         counts: Counter[str] = Counter()
         for source in self.sources:
-            counts.update(source.reader.about["notes"])
+            counts.update(source.reader.metadata["notes"])
         return dict(counts)
 
     @property
@@ -260,14 +260,14 @@ class ByteData(LightningDataModule):
 
     def spec(self) -> dict[str, Any]:
         """What generation needs to know of the data, as plain values for a checkpoint."""
-        about = {"window": self.window, "conditions": list(self.conditions)}
+        shared = {"window": self.window, "conditions": list(self.conditions)}
         streams = [
             {"adapter": registry.spec(source.adapter), "fixed_length": source.adapter.length == self.window}
             for source in self.sources
         ]
         if not self.sources[0].name:
-            return streams[0] | about
-        return {"sources": {source.name: its for source, its in zip(self.sources, streams, strict=True)}, **about}
+            return streams[0] | shared
+        return {"sources": {source.name: its for source, its in zip(self.sources, streams, strict=True)}, **shared}
 
     def _only(self) -> OpenSource:
         if len(self.sources) > 1:
@@ -307,7 +307,7 @@ class ByteData(LightningDataModule):
             windows.append(Windows(records, self.window, source.unit, jitter=seed))
             shards, counts = windows[-1].per_shard()
             passes.append(ShuffledEpochs(counts, seed))
-            if source.reader.place.is_remote and self._fetches_ahead:
+            if source.reader.storage.is_remote and self._fetches_ahead:
                 far.append(RemoteSource(len(passes) - 1, passes[-1], source.reader, shards))
         weights = [source.weight for source in self.sources]
         order = Shuffled(passes, weights, batch_size * self._ranks()[1], self.seed)
@@ -342,7 +342,7 @@ class ByteData(LightningDataModule):
         """This process's number, and how many there are."""
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
-    def _tell(self) -> None:
+    def _report(self) -> None:
         """Say once, on one process, what was converted and left out; list the latter in the trainer's log folder."""
         trainer = self.trainer
         log_dir = trainer.log_dir or trainer.default_root_dir if trainer else None  # all ranks must ask for it
@@ -350,7 +350,7 @@ class ByteData(LightningDataModule):
             return
         self._told = True
         for source in self.sources:
-            tell_conversions(source)
+            log_conversions(source)
         if self.skipped:
             paths = ", ".join(dict.fromkeys(source.path for source in self.sources))
-            tell_skipped(paths, self.skipped, log_dir)
+            warn_skipped(paths, self.skipped, log_dir)

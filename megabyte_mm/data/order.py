@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from megabyte_mm.data.storage.shards import OPEN_SHARDS
-from megabyte_mm.data.windows import MIX, ORDER, SHARDS, draw, shuffled
+from megabyte_mm.data.windows import MIX, ORDER, SHARDS, random_bits, shuffled
 from megabyte_mm.windows import Ints
 
 LONGEST_EPOCH = 2**22
@@ -108,7 +108,7 @@ class ShuffledEpochs:
                 del self._layouts[next(iter(self._layouts))]
             order = np.arange(len(self._counts))
             if len(order) > OPEN_SHARDS:
-                order = np.argsort(draw(self.seed, number, SHARDS, order), kind="stable")
+                order = np.argsort(random_bits(self.seed, number, SHARDS, order), kind="stable")
             groups = [order[i : i + OPEN_SHARDS] for i in range(0, len(order), OPEN_SHARDS)]
             self._layouts[number] = groups, np.cumsum([self._counts[group].sum() for group in groups], dtype=np.int64)
         return self._layouts[number]
@@ -120,7 +120,7 @@ class ShuffledEpochs:
                 del self._groups[next(iter(self._groups))]
             its = self._grouped(number)[group]
             items = np.concatenate([self._starts[shard] + np.arange(self._counts[shard]) for shard in its])
-            keys = draw(self.seed, number, ORDER, items)
+            keys = random_bits(self.seed, number, ORDER, items)
             self._groups[number, group] = items[np.argsort(keys, kind="stable")]
         return self._groups[number, group]
 

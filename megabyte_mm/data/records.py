@@ -108,7 +108,7 @@ def _usable(reader: ShardReader, adapter: Adapter, window: int) -> tuple[Ints, S
     fits = (reader.lengths > 0) & (reader.lengths <= too_long)
     usable, others = np.flatnonzero(fits), np.flatnonzero(~fits).tolist()
     skipped: Skipped = [{"path": reader.names[i], "reason": _unusable(int(reader.lengths[i]), window)} for i in others]
-    skipped = sorted([*reader.about["skipped"], *skipped], key=lambda entry: entry["path"])
+    skipped = sorted([*reader.metadata["skipped"], *skipped], key=lambda entry: entry["path"])
     if not len(usable):
         raise ValueError(f"data.path: of {len(skipped)} files not one can be used: {first_reasons(skipped)}")
     # Without this, losing all of val would turn train into files to be split anew.

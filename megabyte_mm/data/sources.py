@@ -13,11 +13,11 @@ from data_adapters.base import Adapter
 from megabyte_mm.data.digests import file_digests
 from megabyte_mm.data.files import find_files, is_url, local_path
 from megabyte_mm.data.records import Splits, split_records, unit_of
-from megabyte_mm.data.storage.cache import cache_folder, encoded
+from megabyte_mm.data.storage.base import LocalStorage, Storage
+from megabyte_mm.data.storage.cache import cache_folder, load_or_encode
 from megabyte_mm.data.storage.prepare import UNFINISHED
-from megabyte_mm.data.storage.shard_cache import ShardCache
+from megabyte_mm.data.storage.remote import ShardCache, open_storage
 from megabyte_mm.data.storage.shards import INDEX, OPEN_SHARDS, DamagedShardsError, ShardReader, is_index, shard_name
-from megabyte_mm.data.storage.storage import LocalStorage, Storage, storage_at
 from megabyte_mm.data.windows import resolve_window
 
 
@@ -104,10 +104,10 @@ def open_source(source: Source, name: str, keeping: CacheConfig) -> OpenSource:
     try:
         unit = unit_of(reader, adapter)
     except (LookupError, TypeError, ValueError, ArithmeticError) as error:
-        told = f"{reader.place}: {INDEX} holds formats that are none of the {adapter.name} adapter"
+        told = f"{reader.storage}: {INDEX} holds formats that are none of the {adapter.name} adapter"
         raise DamagedShardsError(told) from error
     if unit < 1:
-        raise DamagedShardsError(f"{reader.place}: {INDEX} holds formats of no bytes")
+        raise DamagedShardsError(f"{reader.storage}: {INDEX} holds formats of no bytes")
     return OpenSource(name, source.path, adapter, reader, unit, source.weight)
 
 
@@ -117,7 +117,7 @@ def open_reader(path: str, adapter: Adapter | None, keeping: CacheConfig) -> tup
     Raises FileNotFoundError and ValueError for a path, files or settings that cannot be used, OSError where a far place
     cannot be reached.
     """
-    place = storage_at(path, keeping.shards)
+    place = open_storage(path, keeping.shards)
     if is_prepared(place):
         try:
             reader = ShardReader(place)
@@ -131,7 +131,7 @@ def open_reader(path: str, adapter: Adapter | None, keeping: CacheConfig) -> tup
         )
     files = find_files(path, adapter)
     registry.check_name(type(files.adapter))
-    return encoded(files, str(keeping.home)), files.adapter
+    return load_or_encode(files, str(keeping.home)), files.adapter
 
 
 def located(name: str, source: Source, path: str, keeping: CacheConfig) -> Source:
@@ -141,7 +141,7 @@ def located(name: str, source: Source, path: str, keeping: CacheConfig) -> Sourc
     if not path:
         raise ValueError(f"data.sources.{name}.path is empty, and so is data.path: give one of the two")
     part = f"{path.rstrip('/')}/{name}"
-    return replace(source, path=part if is_prepared(storage_at(part, keeping.shards)) or is_url(path) else path)
+    return replace(source, path=part if is_prepared(open_storage(part, keeping.shards)) or is_url(path) else path)
 
 
 def is_prepared(place: Storage) -> bool:
@@ -165,9 +165,9 @@ def is_prepared(place: Storage) -> bool:
 
 def _same_adapter(reader: ShardReader, asked: Adapter | None, path: str) -> Adapter:
     """The adapter that the data were prepared with. Raises ValueError where another one is asked for."""
-    spec: dict[str, Any] | None = reader.about.get("adapter")
+    spec: dict[str, Any] | None = reader.metadata.get("adapter")
     if spec is None:
-        raise DamagedShardsError(f"{reader.place}: {INDEX} does not say what read the files")
+        raise DamagedShardsError(f"{reader.storage}: {INDEX} does not say what read the files")
     if asked is None:
         return registry.build(spec["name"], spec["settings"])
     if registry.spec(asked) != spec:
@@ -183,10 +183,10 @@ def _check_copy(reader: ShardReader, keeping: CacheConfig) -> None:
 
     Raises DamagedShardsError. Shards from afar are checked when they are fetched.
     """
-    if reader.place.is_remote:
+    if reader.storage.is_remote:
         return
-    shards = reader.about["shards"]
-    paths = [reader.place.fetch(shard) for shard in shards]
+    shards = reader.metadata["shards"]
+    paths = [reader.storage.fetch(shard) for shard in shards]
     memo = keeping.home / "digests" / f"shards-{reader.key[:16]}.json"
     for path, shard, digest in zip(paths, shards, file_digests(paths, memo), strict=True):
         if digest.sha256 != shard["sha256"]:
@@ -198,18 +198,19 @@ def room_to_fetch_ahead(sources: Sequence[OpenSource], limit: int) -> bool:
 
     Raises ValueError where it has not even room for these.
     """
-    far = [source.reader for source in sources if source.reader.place.is_remote]
-    need = sum(map(_bytes_at_hand, far))
+    readers = [source.reader for source in sources if source.reader.storage.is_remote]
+    need = sum(map(_bytes_at_hand, readers))
     if need > limit:
         raise ValueError(
-            f"data.shard_cache {limit / 2**30:.3g} GiB is too small for {', '.join(str(its.place) for its in far)}, of "
-            f"which {need / 2**30:.3g} GiB are read at a time: make it larger, or prepare smaller shards"
+            f"data.shard_cache {limit / 2**30:.3g} GiB is too small for "
+            f"{', '.join(str(reader.storage) for reader in readers)}, of which {need / 2**30:.3g} GiB are read at a "
+            "time: make it larger, or prepare smaller shards"
         )
     return 2 * need <= limit
 
 
 def _bytes_at_hand(reader: ShardReader) -> int:
-    return sum(sorted((int(shard["bytes"]) for shard in reader.about["shards"]), reverse=True)[:OPEN_SHARDS])
+    return sum(sorted((int(shard["bytes"]) for shard in reader.metadata["shards"]), reverse=True)[:OPEN_SHARDS])
 
 
 def check_sources(sources: Mapping[str, Source] | None, adapter: Adapter | None, classes: bool) -> None:

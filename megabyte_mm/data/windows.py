@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_adapters.base import Adapter
-from megabyte_mm.windows import Ints, Views
+from megabyte_mm.windows import Ints, ScoringWindows
 
 DEFAULT_WINDOW = 2048
 ORDER, JITTER, SHARDS, MIX = 0, 1, 2, 3
-"""What random bits are drawn for."""
+"""Purposes of random bits."""
 
 
 def resolve_window(adapter: Adapter, window: int | None, unit: int | None = None) -> int:
@@ -58,12 +58,12 @@ class WindowGrid:
     sliding: bool = False
 
     @cached_property
-    def _views(self) -> Views:
-        return Views(self.window, self.unit, self.sliding)
+    def _scoring(self) -> ScoringWindows:
+        return ScoringWindows(self.window, self.unit, self.sliding)
 
     @cached_property
     def _ends(self) -> Ints:
-        return np.cumsum(self._views.counts(self.lengths))
+        return np.cumsum(self._scoring.num_windows(self.lengths))
 
     def __len__(self) -> int:
         return int(self._ends[-1]) if len(self._ends) else 0
@@ -75,7 +75,7 @@ class WindowGrid:
     def fixed(self, items: Ints) -> tuple[Ints, Ints, Ints]:
         """Every byte scored once: (B,) items -> records, first bytes, and leading bytes that are context only."""
         records, places, _ = self._locate(items)
-        return records, *self._views.located(self.lengths[records], places)
+        return records, *self._scoring.locate(self.lengths[records], places)
 
     def jittered(self, items: Ints, seed: int, epoch: int | Ints) -> tuple[Ints, Ints]:
         """Edge-to-edge windows, each moved by whole units, uniformly within half a window to either side.
@@ -85,25 +85,25 @@ class WindowGrid:
         """
         records, places, is_last = self._locate(items)
         reach = self.window // 2 // self.unit
-        drawn = draw(seed, epoch, JITTER, items)
-        either = (drawn % np.uint64(2 * reach + 1)).astype(np.int64) - reach
-        left = -(drawn % np.uint64(reach + 1)).astype(np.int64)
+        bits = random_bits(seed, epoch, JITTER, items)
+        either = (bits % np.uint64(2 * reach + 1)).astype(np.int64) - reach
+        left = -(bits % np.uint64(reach + 1)).astype(np.int64)
         starts = places * self.window + np.where(is_last, left, either) * self.unit
         return records, np.maximum(starts, 0)
 
     def _locate(self, items: Ints) -> tuple[Ints, Ints, NDArray[np.bool_]]:
         records = np.searchsorted(self._ends, items, side="right")
         ends = self._ends[records]
-        counts = self._views.counts(self.lengths[records])
+        counts = self._scoring.num_windows(self.lengths[records])
         return records, items - (ends - counts), items == ends - 1
 
 
 def shuffled(count: int, seed: int, epoch: int, purpose: int = ORDER) -> Ints:
     """A permutation of range(count), the same for the same seed and epoch on every machine and version of numpy."""
-    return np.argsort(draw(seed, epoch, purpose, np.arange(count)), kind="stable")
+    return np.argsort(random_bits(seed, epoch, purpose, np.arange(count)), kind="stable")
 
 
-def draw(seed: int, epoch: int | Ints, purpose: int, items: Ints) -> NDArray[np.uint64]:
+def random_bits(seed: int, epoch: int | Ints, purpose: int, items: Ints) -> NDArray[np.uint64]:
     """64 random bits for each item: splitmix64 (Steele et al. 2014) of seed, epoch, purpose and item in turn.
 
     Numpy's generators may change their streams between versions, and a run is to be resumed under any.

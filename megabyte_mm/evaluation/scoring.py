@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from megabyte_mm.alphabet import fill_window
 from megabyte_mm.evaluation.methods import Method, check_method, is_sliding, method_nll, patch_positions
 from megabyte_mm.models.base import ByteModel
-from megabyte_mm.windows import Views
+from megabyte_mm.windows import ScoringWindows
 
 Bytes = NDArray[np.uint8]
 
@@ -97,7 +97,7 @@ def score_streams(
     take. The model should be in eval mode.
     """
     check_method(method, model, unit)
-    views = Views(window, unit, is_sliding(method), fixed_length)
+    views = ScoringWindows(window, unit, is_sliding(method), fixed_length)
     places = patch_positions(method, window, model.patch_size, unit).numpy().astype(np.int32)
     waiting: deque[_Stream] = deque()
     to_read, read = _views(streams, views, waiting), 0
@@ -110,17 +110,17 @@ def score_streams(
     yield from (stream.score for stream in waiting)  # such as hold no bytes
 
 
-def _views(streams: Iterable[tuple[Bytes, int]], views: Views, waiting: deque[_Stream]) -> Iterator[_View]:
+def _views(streams: Iterable[tuple[Bytes, int]], views: ScoringWindows, waiting: deque[_Stream]) -> Iterator[_View]:
     """All views of all streams; each stream is put among those that wait for their score."""
     total = 0
     for data, condition in streams:
         length = np.array([len(data)])
-        count, symbols = int(views.counts(length)[0]), int(views.symbols(length)[0])
+        count, symbols = int(views.num_windows(length)[0]), int(views.num_symbols(length)[0])
         nats, places = np.empty(symbols, np.float32), (np.empty(symbols, np.int32), np.empty(symbols, np.int32))
         total += count
         stream = _Stream(data, condition, Score(nats, *places, len(data)), total)
         waiting.append(stream)
-        starts, seen = views.located(np.repeat(length, count), np.arange(count))
+        starts, seen = views.locate(np.repeat(length, count), np.arange(count))
         yield from (_View(stream, *place) for place in zip(starts.tolist(), seen.tolist(), strict=True))
 
 

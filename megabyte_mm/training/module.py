@@ -174,12 +174,12 @@ class ByteLM(LightningModule):
 
     def _count(self, split: str, metric: BitsPerByte, batch: Batch, prog_bar: bool = False) -> None:
         nats = self._nats(batch)
-        metric.update(nats, batch.ids, batch.seen)
+        metric.update(nats, batch.ids, batch.num_context)
         self.log(f"{split}/bpb", metric, prog_bar=prog_bar)
         for number, (name, its) in enumerate(self.bpb_of_source.items(), start=1):
             rows = batch.condition == number  # none on some devices, which must log all the same
             assert isinstance(its, BitsPerByte)
-            its.update(nats[rows], batch.ids[rows], batch.seen[rows])
+            its.update(nats[rows], batch.ids[rows], batch.num_context[rows])
             self.log(f"{split}/bpb/{name.removeprefix(_OF)}", its)
 
     def _nats(self, batch: Batch) -> Tensor:

@@ -29,7 +29,7 @@ def test_a_config_says_how_files_are_read(photos, tmp_path, capsys):
     told = f"{out}: 4 files as 0.0 MB in 1 shard; 4 resized and cropped from #x# to #x#\n"
     assert capsys.readouterr().out == told
     reader = ShardReader(out)
-    assert reader.about["adapter"]["settings"]["size"] == [32, 32]
+    assert reader.metadata["adapter"]["settings"]["size"] == [32, 32]
     assert reader.lengths.tolist() == [32 * 32 * 3] * 4
 
 

@@ -20,9 +20,9 @@ from data_adapters.text import TextAdapter
 from megabyte_mm.data import digests
 from megabyte_mm.data.files import Files, find_files
 from megabyte_mm.data.storage import cache
-from megabyte_mm.data.storage.cache import cache_folder, encoded
+from megabyte_mm.data.storage.base import LocalStorage
+from megabyte_mm.data.storage.cache import cache_folder, load_or_encode
 from megabyte_mm.data.storage.shards import ShardReader
-from megabyte_mm.data.storage.storage import LocalStorage
 
 
 class Counting(TextAdapter):
@@ -45,18 +45,18 @@ def entries(home: Path) -> list[Path]:
 
 
 def folder_of(reader: ShardReader) -> Path:
-    assert isinstance(reader.place, LocalStorage)
-    return reader.place.folder
+    assert isinstance(reader.storage, LocalStorage)
+    return reader.storage.folder
 
 
 def test_files_are_encoded_once_and_again_only_when_they_change(tree, cache_folder):
     root, adapter = tree({"a.txt": b"one", "b.txt": b"two"}), Counting()
-    first = encoded(find_files(str(root), adapter))
-    again = encoded(find_files(str(root), adapter))
+    first = load_or_encode(find_files(str(root), adapter))
+    again = load_or_encode(find_files(str(root), adapter))
     assert (adapter.reads, folder_of(again)) == (2, folder_of(first))
     assert bytes(again.read(1)) == b"two"
     (root / "b.txt").write_bytes(b"new")
-    changed = encoded(find_files(str(root), adapter))
+    changed = load_or_encode(find_files(str(root), adapter))
     assert bytes(changed.read(1)) == b"new"
     assert len(entries(cache_folder)) == 2
 
@@ -64,9 +64,9 @@ def test_files_are_encoded_once_and_again_only_when_they_change(tree, cache_fold
 def test_the_key_holds_the_adapters_settings_and_not_the_place(tree, tmp_path):
     root = tree({"a.bin": 9})
     moved = tmp_path / "moved"
-    keys = [folder_of(encoded(find_files(str(root), FileAdapter(suffix)))) for suffix in (".a", ".b")]
+    keys = [folder_of(load_or_encode(find_files(str(root), FileAdapter(suffix)))) for suffix in (".a", ".b")]
     root.rename(moved)
-    assert keys[0] != keys[1] == folder_of(encoded(find_files(str(moved), FileAdapter(".b"))))
+    assert keys[0] != keys[1] == folder_of(load_or_encode(find_files(str(moved), FileAdapter(".b"))))
 
 
 OWN = """
@@ -83,13 +83,13 @@ def test_an_adapter_of_ones_own_is_asked_again_when_its_code_changes(tree, tmp_p
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     files = find_files(str(tree({"a.txt": b"abc"})), TextAdapter())
-    seen = [bytes(encoded(files).read(0))]
+    seen = [bytes(load_or_encode(files).read(0))]
     for change in ("+ 1", "+ 2"):
         (tmp_path / "own_of_a_cache_test.py").write_text(OWN.format(change=change))
         importlib.invalidate_caches()
         sys.modules.pop("own_of_a_cache_test", None)
         own = importlib.import_module("own_of_a_cache_test").Own()
-        seen.append(bytes(encoded(replace(files, adapter=own)).read(0)))
+        seen.append(bytes(load_or_encode(replace(files, adapter=own)).read(0)))
     assert seen == [b"abc", b"bcd", b"cde"]
 
 
@@ -103,17 +103,17 @@ def test_the_cache_lies_where_asked(tmp_path, monkeypatch):
 
 def test_unreadable_files_are_listed_and_notes_counted(tree):
     root = tree({"a.txt": b"bad", "b.txt": b"long 1", "c.txt": b"long 22", "d.txt": b"fine"})
-    reader = encoded(find_files(str(root), Counting()))
+    reader = load_or_encode(find_files(str(root), Counting()))
     assert reader.names == ("b.txt", "c.txt", "d.txt")
-    assert reader.about["skipped"] == [{"path": "a.txt", "reason": "is bad"}]
-    assert reader.about["notes"] == {"resized from #x#": 2, "clipped # samples": 2}
-    assert [entry["path"] for entry in reader.about["clipped"]] == ["b.txt", "c.txt"]
+    assert reader.metadata["skipped"] == [{"path": "a.txt", "reason": "is bad"}]
+    assert reader.metadata["notes"] == {"resized from #x#": 2, "clipped # samples": 2}
+    assert [entry["path"] for entry in reader.metadata["clipped"]] == ["b.txt", "c.txt"]
 
 
 def test_a_vanished_file_is_skipped(tree):
     files = find_files(str(tree({"a.txt": 1, "b.txt": 1})))
     (files.root / "a.txt").unlink()
-    assert [entry["path"] for entry in encoded(files).about["skipped"]] == ["a.txt"]
+    assert [entry["path"] for entry in load_or_encode(files).metadata["skipped"]] == ["a.txt"]
 
 
 class Meddling(TextAdapter):
@@ -131,19 +131,19 @@ class Meddling(TextAdapter):
 @pytest.mark.parametrize("meddle", [lambda path: path.write_bytes(b"new"), Path.unlink])
 def test_a_file_changed_between_hashing_and_reading_is_not_kept_under_its_old_content(tree, meddle):
     root = tree({"a.txt": b"old", "b.txt": b"other"})
-    reader = encoded(find_files(str(root), Meddling(meddle)))
-    assert reader.about["skipped"] == [{"path": "a.txt", "reason": "changed while it was read"}]
+    reader = load_or_encode(find_files(str(root), Meddling(meddle)))
+    assert reader.metadata["skipped"] == [{"path": "a.txt", "reason": "changed while it was read"}]
     assert reader.names == ("b.txt",)
     (root / "a.txt").write_bytes(b"old")
-    again = encoded(find_files(str(root), Meddling(Path.exists)))
-    assert again.about["skipped"] == []
+    again = load_or_encode(find_files(str(root), Meddling(Path.exists)))
+    assert again.metadata["skipped"] == []
     assert [bytes(again.read(row)) for row in range(2)] == [b"old", b"other"]
 
 
 def test_a_file_touched_between_hashing_and_reading_is_kept(tree):
     root = tree({"a.txt": b"old"})
-    reader = encoded(find_files(str(root), Meddling(lambda path: os.utime(path, (0, 0)))))
-    assert (reader.names, reader.about["skipped"]) == (("a.txt",), [])
+    reader = load_or_encode(find_files(str(root), Meddling(lambda path: os.utime(path, (0, 0)))))
+    assert (reader.names, reader.metadata["skipped"]) == (("a.txt",), [])
 
 
 def test_nothing_readable_gives_the_first_reasons_and_leaves_nothing(tree, cache_folder):
@@ -151,16 +151,16 @@ def test_nothing_readable_gives_the_first_reasons_and_leaves_nothing(tree, cache
     with pytest.raises(
         ValueError, match=r"not one file can be read: 0.txt: is bad; 1.txt: is bad; 2.txt: is bad; \.\.\."
     ):
-        encoded(files)
+        load_or_encode(files)
     assert entries(cache_folder) == []
 
 
 @pytest.mark.parametrize("damage", ["shard-00000.bin", "index.json"])
 def test_a_damaged_entry_is_made_anew(tree, cache_folder, damage):
     files = find_files(str(tree({"a.txt": 100})))
-    folder = folder_of(encoded(files))
+    folder = folder_of(load_or_encode(files))
     (folder / damage).write_bytes(b"{")
-    assert len(encoded(files).read(0)) == 100
+    assert len(load_or_encode(files).read(0)) == 100
     assert entries(cache_folder) == [folder]
 
 
@@ -203,7 +203,7 @@ class Slow(FileAdapter):
 
 
 def encode_slowly(root: str, home: str, answers) -> None:
-    reader = encoded(find_files(root, Slow()), home)
+    reader = load_or_encode(find_files(root, Slow()), home)
     answers.put((str(folder_of(reader)), [bytes(reader.read(row)) for row in range(len(reader))]))
 
 
@@ -225,7 +225,7 @@ def test_two_processes_at_once_share_one_entry(tree, cache_folder):
 KILLED = """
 import sys, time
 from data_adapters.file import FileAdapter
-from megabyte_mm.data.storage.cache import encoded
+from megabyte_mm.data.storage.cache import load_or_encode
 from megabyte_mm.data.files import find_files
 
 class Slow(FileAdapter):
@@ -235,7 +235,7 @@ class Slow(FileAdapter):
             time.sleep(60)
         return super().read(path)
 
-encoded(find_files(sys.argv[1], Slow()))
+load_or_encode(find_files(sys.argv[1], Slow()))
 """
 
 
@@ -249,7 +249,7 @@ def test_a_killed_process_leaves_nothing_behind_for_long(tree, cache_folder):
     process.communicate()
     (left,) = entries(cache_folder)
     assert left.name.startswith(".encoding")
-    reader = encoded(find_files(str(root), FileAdapter()))
+    reader = load_or_encode(find_files(str(root), FileAdapter()))
     assert entries(cache_folder) == [folder_of(reader)]
     assert bytes(reader.read(5)) == (root / "5.bin").read_bytes()
 
@@ -271,8 +271,8 @@ def test_only_abandoned_folders_are_swept(tmp_path):
 def test_names_that_are_not_utf8_survive(tmp_path):
     name = os.fsdecode(b"caf\xe9.bin")
     (tmp_path / name).write_bytes(b"x")
-    reader = encoded(Files(tmp_path, (name,), FileAdapter()))
-    assert encoded(Files(tmp_path, (name,), FileAdapter())).names == reader.names == (name,)
+    reader = load_or_encode(Files(tmp_path, (name,), FileAdapter()))
+    assert load_or_encode(Files(tmp_path, (name,), FileAdapter())).names == reader.names == (name,)
 
 
 def test_digests_that_cannot_be_remembered_are_given_all_the_same(tmp_path, monkeypatch):

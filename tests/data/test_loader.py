@@ -16,7 +16,7 @@ from megabyte_mm.data.files import find_files
 from megabyte_mm.data.loader import ResumableLoader, WindowSampler, _end_workers
 from megabyte_mm.data.order import InOrder, Shuffled, ShuffledEpochs, WindowRequest
 from megabyte_mm.data.records import split_records
-from megabyte_mm.data.storage.cache import encoded
+from megabyte_mm.data.storage.cache import load_or_encode
 
 LENGTHS = [5, 8, 16, 33, 1, 40, 24, 7, 12, 64]
 
@@ -25,7 +25,7 @@ LENGTHS = [5, 8, 16, 33, 1, 40, 24, 7, 12, 64]
 def records(tree):
     root = tree({f"train/{i}.bin": length for i, length in enumerate(LENGTHS)} | {"val/x.bin": 20})
     adapter = FileAdapter()
-    return split_records(encoded(find_files(str(root), adapter)), adapter, 8).train
+    return split_records(load_or_encode(find_files(str(root), adapter)), adapter, 8).train
 
 
 def loader(records, *, training=True, batch_size=3, workers=0, seed=0, fingerprint="f", rank=0, world_size=1):
@@ -80,17 +80,17 @@ def test_validation_scores_every_byte_once_and_ends_only_short_windows(records):
 def test_sliding_windows_hold_every_byte_once_beyond_what_was_seen(records):
     windows = Windows(records, 8, 1, sliding=True)
     batch = every(windows)
-    scored = [row[seen:] for row, seen in zip(batch.ids, batch.seen.tolist(), strict=True)]
+    scored = [row[seen:] for row, seen in zip(batch.ids, batch.num_context.tolist(), strict=True)]
     symbols = torch.cat(scored)
     assert symbols[symbols != END].tolist() == [byte for i in range(len(LENGTHS)) for byte in records.read(i).tolist()]
-    assert batch.seen.dtype == torch.int64
+    assert batch.num_context.dtype == torch.int64
     assert len(windows) > len(Windows(records, 8, 1))
-    assert set(batch.seen.tolist()) == {0, 4}
+    assert set(batch.num_context.tolist()) == {0, 4}
 
 
 def test_nothing_is_seen_before_in_training_and_edge_to_edge(records):
     for training in (True, False):
-        assert not torch.cat([batch.seen for batch in loader(records, training=training)]).any()
+        assert not torch.cat([batch.num_context for batch in loader(records, training=training)]).any()
 
 
 def test_a_row_is_what_fill_window_makes(records):

@@ -16,10 +16,10 @@ from data_adapters.base import MediaError
 from data_adapters.io import UnavailableError
 from megabyte_mm.data.files import find_files
 from megabyte_mm.data.module import ByteData
-from megabyte_mm.data.storage.cache import encoded
+from megabyte_mm.data.storage.base import LocalStorage
+from megabyte_mm.data.storage.cache import load_or_encode
 from megabyte_mm.data.storage.prepare import prepare
 from megabyte_mm.data.storage.shards import DamagedShardsError, ShardReader, encode_index
-from megabyte_mm.data.storage.storage import LocalStorage
 
 SHARD = 100
 
@@ -42,9 +42,9 @@ def content(folder: Path) -> dict[str, bytes]:
 def test_what_is_prepared_is_what_training_would_encode(root, tmp_path, cache_folder):
     files = find_files(str(root), FileAdapter())
     prepared = prepare(files, LocalStorage(tmp_path / "out"), cache_folder)
-    fresh = encoded(files)
+    fresh = load_or_encode(files)
     assert prepared.key == fresh.key
-    assert content(tmp_path / "out") == content(Path(str(fresh.place)))
+    assert content(tmp_path / "out") == content(Path(str(fresh.storage)))
 
 
 @pytest.fixture
@@ -77,9 +77,9 @@ def test_processes_make_the_same_bytes_as_one(root, tmp_path, cache_folder, own)
     alone = made(root, tmp_path / "alone", cache_folder, own())
     made(root, tmp_path / "many", cache_folder, own(), workers=2)
     assert content(tmp_path / "alone") == content(tmp_path / "many")
-    assert [entry["path"] for entry in alone.about["skipped"]] == ["train/01.bin", "val/01.bin"]
+    assert [entry["path"] for entry in alone.metadata["skipped"]] == ["train/01.bin", "val/01.bin"]
     assert len(alone) == 17
-    assert max(shard["bytes"] for shard in alone.about["shards"]) <= SHARD
+    assert max(shard["bytes"] for shard in alone.metadata["shards"]) <= SHARD
 
 
 def test_a_process_that_dies_is_told_and_nothing_counts_as_done(root, tmp_path, cache_folder, own):
@@ -123,7 +123,9 @@ def test_finished_work_is_not_done_again(root, tmp_path, cache_folder, own):
 
 def test_a_shard_that_was_lost_on_the_way_is_made_anew(root, tmp_path, cache_folder, own, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr("megabyte_mm.data.storage.prepare.finished", lambda *_: (_ for _ in ()).throw(OSError("full")))
+        patch.setattr(
+            "megabyte_mm.data.storage.prepare.finish_index", lambda *_: (_ for _ in ()).throw(OSError("full"))
+        )
         with pytest.raises(OSError, match="full"):
             made(root, tmp_path / "out", cache_folder, own())
     (tmp_path / "out/shard-00002.bin").write_bytes(b"short")
@@ -199,7 +201,9 @@ def test_what_the_machine_cannot_read_just_now_is_not_left_out_for_good(root, tm
 
     def work(adapter):
         return (
-            made(root, tmp_path / "out", cache_folder, adapter) if prepared else encoded(find_files(str(root), adapter))
+            made(root, tmp_path / "out", cache_folder, adapter)
+            if prepared
+            else load_or_encode(find_files(str(root), adapter))
         )
 
     adapter = Failing()
@@ -207,7 +211,7 @@ def test_what_the_machine_cannot_read_just_now_is_not_left_out_for_good(root, tm
         work(adapter)
     adapter.full = False
     assert len(work(adapter)) == 19
-    assert not work(adapter).about["skipped"]
+    assert not work(adapter).metadata["skipped"]
 
 
 def test_a_full_disk_is_told_by_the_place_and_the_work_goes_on_later(root, tmp_path, cache_folder, monkeypatch):

@@ -15,9 +15,8 @@ from megabyte_mm.data.files import find_files
 from megabyte_mm.data.module import ByteData
 from megabyte_mm.data.sources import Source
 from megabyte_mm.data.storage.prepare import prepare
-from megabyte_mm.data.storage.shard_cache import ShardCache
+from megabyte_mm.data.storage.remote import RemoteStorage, ShardCache
 from megabyte_mm.data.storage.shards import OPEN_SHARDS, DamagedShardsError, ShardReader
-from megabyte_mm.data.storage.storage import RemoteStorage
 
 SHARD = 2**10
 FILES = 24
@@ -85,14 +84,14 @@ def test_training_from_afar_sees_what_training_at_hand_sees_within_the_bound(
     far = ByteData(prepared, window=64, shard_cache=ROOM / GIB, num_workers=workers)
     assert batches(far) == batches(ByteData(near, window=64))
     sizes = [file.stat().st_size for file in kept(cache_folder)]
-    assert OPEN_SHARDS <= len(sizes) < len(far.train.reader.about["shards"])
+    assert OPEN_SHARDS <= len(sizes) < len(far.train.reader.metadata["shards"])
     assert sum(sizes) <= ROOM
     assert [batch.ids.shape[1] for batch in far.val_dataloader()] == [64, 64]
     assert not list((cache_folder / "shards").glob("*.fetching"))
 
 
 def prepare_near(root: Path, out: Path, cache: Path) -> str:
-    from megabyte_mm.data.storage.storage import LocalStorage
+    from megabyte_mm.data.storage.base import LocalStorage
 
     prepare(find_files(str(root), FileAdapter()), LocalStorage(out), cache, shard_bytes=SHARD)
     return str(out)
@@ -182,7 +181,7 @@ def test_an_upload_that_was_interrupted_goes_on(root, bucket, cache_folder, monk
     with pytest.raises(ValueError, match="was not prepared to the end"):
         ByteData(place.url).setup()
     reader = prepare(files, place, cache_folder, shard_bytes=SHARD)
-    assert len(sent) == len(set(sent)) == len(reader.about["shards"])
+    assert len(sent) == len(set(sent)) == len(reader.metadata["shards"])
     assert sorted(place.sizes()) == ["index.json", *(f"shard-{i:05d}.bin" for i in range(len(sent)))]
     for row in range(len(reader)):
         np.testing.assert_array_equal(

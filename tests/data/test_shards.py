@@ -36,7 +36,7 @@ def test_records_come_back_with_their_format(folder):
 
 
 def test_no_record_is_split_and_a_large_one_has_its_own_shard(folder):
-    sizes = [shard["bytes"] for shard in ShardReader(folder).about["shards"]]
+    sizes = [shard["bytes"] for shard in ShardReader(folder).metadata["shards"]]
     assert sizes == [10, 25, 1, 10, 9]
 
 

@@ -13,8 +13,8 @@ from megabyte_mm.alphabet import END
 from megabyte_mm.data.files import find_files
 from megabyte_mm.data.module import ByteData
 from megabyte_mm.data.sources import Source
+from megabyte_mm.data.storage.base import LocalStorage
 from megabyte_mm.data.storage.prepare import prepare
-from megabyte_mm.data.storage.storage import LocalStorage
 
 WINDOW = 48
 

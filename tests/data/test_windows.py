@@ -6,17 +6,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_adapters.file import FileAdapter
-from megabyte_mm.data.windows import WindowGrid, draw, resolve_window, shuffled
+from megabyte_mm.data.windows import WindowGrid, random_bits, resolve_window, shuffled
 
 UNITS = st.sampled_from([1, 2, 3, 4])
 LENGTHS = st.lists(st.integers(0, 70), min_size=1, max_size=8)
 
 
 @st.composite
-def grids(draw_from):
-    unit = draw_from(UNITS)
-    lengths = np.array(draw_from(LENGTHS), dtype=np.int64) * unit
-    return WindowGrid(lengths, draw_from(st.integers(1, 20)) * unit, unit)
+def grids(draw):
+    unit = draw(UNITS)
+    lengths = np.array(draw(LENGTHS), dtype=np.int64) * unit
+    return WindowGrid(lengths, draw(st.integers(1, 20)) * unit, unit)
 
 
 @given(grids())
@@ -84,12 +84,12 @@ def test_the_shuffle_is_a_permutation_fixed_for_ever():
 
 
 def test_the_first_bits_are_splitmix64s():
-    """The published generator's first outputs for the seed 1234567, by way of `draw`'s last step."""
+    """The published generator's first outputs for the seed 1234567, by way of `random_bits`'s last step."""
     from megabyte_mm.data.windows import _mixed
 
     state = np.array([1234567], dtype=np.uint64)
     assert int(_mixed(state)[0]) == 6457827717110365317
-    assert draw(-1, 2**70, 0, np.arange(2)).dtype == np.uint64
+    assert random_bits(-1, 2**70, 0, np.arange(2)).dtype == np.uint64
 
 
 class Fixed(FileAdapter):

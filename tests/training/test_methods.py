@@ -19,7 +19,7 @@ from megabyte_mm.evaluation.scoring import score_streams
 from megabyte_mm.metrics import BitsPerByte
 from megabyte_mm.models import MegabyteConfig, StackConfig
 from megabyte_mm.training.module import ByteLM
-from megabyte_mm.windows import Views
+from megabyte_mm.windows import ScoringWindows
 from tests.evaluation.conftest import stream, tiny
 from tests.training.conftest import same, weights
 from tests.training.test_fit import logged
@@ -69,7 +69,7 @@ def test_the_metric_and_the_scores_count_the_same_symbols(lengths, unit, sliding
             nats += next(
                 score_streams(model, [(data, 0)], window, unit, method="sliding" if sliding else "plain")
             ).total_nats
-            metric.update(*batch_of(model, data, Views(window, unit, sliding)))
+            metric.update(*batch_of(model, data, ScoringWindows(window, unit, sliding)))
     assert float(metric.nats) == pytest.approx(nats, rel=1e-4)
     assert int(metric.bytes) == sum(lengths) * unit
 
@@ -77,8 +77,8 @@ def test_the_metric_and_the_scores_count_the_same_symbols(lengths, unit, sliding
 def batch_of(model, data, views):
     """All windows of a stream as a loader gives them: (nats, ids, seen)."""
     size = np.array([len(data)])
-    numbers = np.arange(int(views.counts(size)[0]))
-    starts, seen = views.located(np.repeat(size, len(numbers)), numbers)
+    numbers = np.arange(int(views.num_windows(size)[0]))
+    starts, seen = views.locate(np.repeat(size, len(numbers)), numbers)
     rows = [fill_window(data[start : start + views.window], views.window) for start in starts.tolist()]
     ids = torch.from_numpy(np.stack(rows))
     return model.nll(ids), ids, torch.from_numpy(seen)

@@ -28,7 +28,7 @@ def refused(fit, capsys, monkeypatch):
     def no_work(*_):
         raise AssertionError("files were encoded")
 
-    monkeypatch.setattr("megabyte_mm.data.sources.encoded", no_work)
+    monkeypatch.setattr("megabyte_mm.data.sources.load_or_encode", no_work)
 
     def run(*arguments, command="fit"):
         assert fit(*map(str, arguments), command=command) == 2

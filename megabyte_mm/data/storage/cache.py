@@ -18,11 +18,11 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 from megabyte_mm.data.digests import Digest, file_digests
-from megabyte_mm.data.encode import encode, finished, key_of
+from megabyte_mm.data.encode import encode, finish_index, key_of
 from megabyte_mm.data.files import Files
+from megabyte_mm.data.storage.base import sync_folder
 from megabyte_mm.data.storage.shard_writer import ShardWriter, write_index
 from megabyte_mm.data.storage.shards import DamagedShardsError, ShardReader
-from megabyte_mm.data.storage.storage import sync_folder
 
 _TEMPORARY = ".encoding"
 _DAY = 86_400
@@ -34,11 +34,11 @@ def cache_folder(cache_dir: str | None = None) -> Path:
     return Path(chosen).expanduser()
 
 
-def encoded(files: Files, cache_dir: str | None = None) -> ShardReader:
+def load_or_encode(files: Files, cache_dir: str | None = None) -> ShardReader:
     """The streams of all files, from the cache or encoded into it; a damaged cache entry is made anew.
 
-    A file that the adapter cannot read, or that changes meanwhile, is left out and listed in `about["skipped"]` of the
-    result as {path, reason}; `about["notes"]` counts the conversions by kind, `about["clipped"]` lists the files that
+    A file that the adapter cannot read, or that changes meanwhile, is left out. The result's `metadata` lists such
+    files in "skipped" as {path, reason}, counts conversions by kind in "notes", and lists in "clipped" the files that
     lost range. Raises ValueError, with the first reasons, where not one file can be read.
     """
     home = cache_folder(cache_dir)
@@ -53,7 +53,7 @@ def encoded(files: Files, cache_dir: str | None = None) -> ShardReader:
     try:
         with closing(ShardWriter(temporary)) as writer:
             key = key_of(files, encode(files, digests, writer))
-            write_index(temporary, finished(writer, files, key))
+            write_index(temporary, finish_index(writer, files, key))
         return _publish(temporary, home / key)
     except OSError as error:  # one of writing does not name the file
         raise OSError(error.errno, error.strerror, error.filename or str(home)) from error

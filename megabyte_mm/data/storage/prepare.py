@@ -18,12 +18,12 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from megabyte_mm.data.digests import Digest
-from megabyte_mm.data.encode import encode, finished, key_of
+from megabyte_mm.data.encode import encode, finish_index, key_of
 from megabyte_mm.data.files import Files
+from megabyte_mm.data.storage.base import LocalStorage, Storage
 from megabyte_mm.data.storage.cache import digests_of
 from megabyte_mm.data.storage.shard_writer import SHARD_BYTES, ShardManifest, ShardWriter
 from megabyte_mm.data.storage.shards import INDEX, ShardReader
-from megabyte_mm.data.storage.storage import LocalStorage, Storage
 
 _DAY = 86_400
 UNFINISHED = "prepare.json"
@@ -97,7 +97,7 @@ def _prepare(
         with closing(ShardWriter(making, shard_bytes, done, keep)) as writer:
             encode(files, digests, writer, workers)
             try:
-                index = finished(writer, files, key)
+                index = finish_index(writer, files, key)
             except ValueError:  # there is nothing to go on with
                 _tidy(place)
                 raise
@@ -113,7 +113,7 @@ def is_finished(place: Storage, key: str) -> bool:
     if INDEX not in place.sizes():
         return False
     reader = ShardReader(place)
-    if reader.about.get("source") != key:
+    if reader.metadata.get("source") != key:
         raise ValueError(f"{place}: holds prepared data of other files or settings; choose another --out")
     return True
 

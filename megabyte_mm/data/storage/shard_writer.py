@@ -15,8 +15,8 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from data_adapters.base import ByteStream
+from megabyte_mm.data.storage.base import write_through
 from megabyte_mm.data.storage.shards import COLUMNS, INDEX, encode_index, shard_name
-from megabyte_mm.data.storage.storage import write_through
 
 SHARD_BYTES = 256 * 2**20
 
@@ -115,11 +115,11 @@ class ShardWriter:
         """Note a file that is left out."""
         self._part.skip(name, reason)
 
-    def finish(self, **about: Any) -> bytes:
-        """Write the last shard through to the disk; gives the index's content. `about` is kept in it: plain JSON."""
+    def finish(self, **metadata: Any) -> bytes:
+        """Write the last shard through to the disk; gives the index's content. `metadata` is kept in it: plain JSON."""
         if self._part.files:
             self._close_part()
-        return encode_index(index_of(self.parts) | about)
+        return encode_index(index_of(self.parts) | metadata)
 
     def close(self) -> None:
         """Release the open shard, finished or not."""

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from data_adapters.base import Bytes, ByteStream, Format
-from megabyte_mm.data.storage.storage import LocalStorage, Storage
+from megabyte_mm.data.storage.base import LocalStorage, Storage
 from megabyte_mm.windows import Ints
 
 VERSION = 3
@@ -71,18 +71,18 @@ def shard_name(number: int) -> str:
     return f"shard-{number:05d}.bin"
 
 
-def _is_plain(about: Mapping[str, Any]) -> bool:
+def _is_plain(metadata: Mapping[str, Any]) -> bool:
     """Whether what an index says of its files, beside their records, is what `shard_writer` writes."""
-    skipped, clipped, notes = about["skipped"], about["clipped"], about["notes"]
-    adapter = about.get("adapter", {"name": "", "settings": {}})
+    skipped, clipped, notes = metadata["skipped"], metadata["clipped"], metadata["notes"]
+    adapter = metadata.get("adapter", {"name": "", "settings": {}})
     return (
         all(set(map(type, entry.values())) <= {str} and {"path", "reason"} <= set(entry) for entry in skipped)
         and all(set(map(type, entry.values())) <= {str} and {"path", "note"} <= set(entry) for entry in clipped)
         and all(type(note) is str and type(count) is int for note, count in notes.items())
         and type(adapter["name"]) is str
         and type(adapter["settings"]) is dict
-        and type(about.get("unused", 0)) is int
-        and type(about.get("source", "")) is str
+        and type(metadata.get("unused", 0)) is int
+        and type(metadata.get("source", "")) is str
     )
 
 
@@ -95,26 +95,26 @@ class ShardReader:
     """
 
     def __init__(self, place: Path | Storage) -> None:
-        self.place: Storage = LocalStorage(place) if isinstance(place, Path) else place
+        self.storage: Storage = LocalStorage(place) if isinstance(place, Path) else place
         try:
-            index, self.key = decode_index(self.place.read(INDEX), str(self.place))
+            index, self.key = decode_index(self.storage.read(INDEX), str(self.storage))
             records = index.pop("records")
             self.names: tuple[str, ...] = tuple(records["name"])
             columns = [np.array(records[column], dtype=np.int64) for column in COLUMNS[1:]]
             self._shard, self._offset, self.lengths, self._kind = columns
-            self.about: Mapping[str, Any] = index
+            self.metadata: Mapping[str, Any] = index
             self._check()
         except DamagedShardsError:
             raise
         except _DAMAGE as error:
-            raise DamagedShardsError(f"{self.place}: {INDEX} cannot be read: {error!r}") from error
+            raise DamagedShardsError(f"{self.storage}: {INDEX} cannot be read: {error!r}") from error
         self._maps: OrderedDict[int, Bytes] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self.names)
 
     def __reduce__(self) -> tuple[type[ShardReader], tuple[Storage]]:
-        return type(self), (self.place,)
+        return type(self), (self.storage,)
 
     def read(self, row: int, start: int = 0, stop: int | None = None) -> Bytes:
         """The bytes [start, stop) of a record, clipped to it: (n,) uint8, a read-only view of the disk.
@@ -131,12 +131,12 @@ class ShardReader:
 
     def format(self, row: int) -> Format:
         """The format of a record's stream."""
-        found: Format = self.about["kinds"][self._kind[row]]["format"]
+        found: Format = self.metadata["kinds"][self._kind[row]]["format"]
         return found
 
     def formats(self) -> list[Format]:
         """Every format that a record of at least one byte has."""
-        return [self.about["kinds"][kind]["format"] for kind in np.unique(self._kind[self.lengths > 0])]
+        return [self.metadata["kinds"][kind]["format"] for kind in np.unique(self._kind[self.lengths > 0])]
 
     def stream(self, row: int) -> ByteStream:
         """A whole record as the adapter read it."""
@@ -149,47 +149,47 @@ class ShardReader:
 
     def fetch(self, shard: int) -> None:
         """Have a shard at hand before it is read; free where it lies on this disk."""
-        self.place.fetch(self.about["shards"][shard])
+        self.storage.fetch(self.metadata["shards"][shard])
 
     def verify(self) -> None:
         """Compare every shard with its sha256. Raises DamagedShardsError naming the first that differs."""
-        for shard in self.about["shards"]:
-            with self.place.fetch(shard).open("rb") as file:
+        for shard in self.metadata["shards"]:
+            with self.storage.fetch(shard).open("rb") as file:
                 if hashlib.file_digest(file, "sha256").hexdigest() != shard["sha256"]:
-                    raise DamagedShardsError(f"{self.place}/{shard['name']}: its content is not what was written")
+                    raise DamagedShardsError(f"{self.storage}/{shard['name']}: its content is not what was written")
 
     def _check(self) -> None:
         """Raises DamagedShardsError where the index contradicts itself or the files."""
-        shards: Sequence[Mapping[str, Any]] = self.about["shards"]
-        sizes, found = np.array([shard["bytes"] for shard in shards], dtype=np.int64), self.place.sizes()
+        shards: Sequence[Mapping[str, Any]] = self.metadata["shards"]
+        sizes, found = np.array([shard["bytes"] for shard in shards], dtype=np.int64), self.storage.sizes()
         for number, (shard, size) in enumerate(zip(shards, sizes, strict=True)):
             name = shard["name"]
             # Another name could lead out of the folder, or to a device.
             if name != shard_name(number) or not re.fullmatch(r"[0-9a-f]{64}", shard["sha256"]):
-                raise DamagedShardsError(f"{self.place}: {INDEX} names a shard {name!r}")
+                raise DamagedShardsError(f"{self.storage}: {INDEX} names a shard {name!r}")
             if name not in found:
-                raise DamagedShardsError(f"{self.place}/{name}: is missing, {size} bytes were written")
+                raise DamagedShardsError(f"{self.storage}/{name}: is missing, {size} bytes were written")
             if found[name] != size:
-                raise DamagedShardsError(f"{self.place}/{name}: {found[name]} bytes, {size} were written")
+                raise DamagedShardsError(f"{self.storage}/{name}: {found[name]} bytes, {size} were written")
         if not len(self.names) == len(self._shard) == len(self._offset) == len(self.lengths) == len(self._kind):
-            raise DamagedShardsError(f"{self.place}: the columns of {INDEX} differ in length")
+            raise DamagedShardsError(f"{self.storage}: the columns of {INDEX} differ in length")
         filled = self.lengths > 0  # an empty record may point behind the last shard
         low = min(column.min(initial=0) for column in (self._shard, self._offset, self.lengths, self._kind))
         ends = self._offset + self.lengths
         if low < 0 or (ends[filled] < 0).any() or (ends[filled] > sizes[self._shard[filled]]).any():
-            raise DamagedShardsError(f"{self.place}: {INDEX} names bytes beyond the end of a shard")
-        kinds = [kind["format"] for kind in self.about["kinds"]]
+            raise DamagedShardsError(f"{self.storage}: {INDEX} names bytes beyond the end of a shard")
+        kinds = [kind["format"] for kind in self.metadata["kinds"]]
         named = all(isinstance(name, str) for name in self.names) and len(set(self.names)) == len(self.names)
         plain = named and all(isinstance(kind, dict) for kind in kinds)
-        if self._kind.max(initial=-1) >= len(kinds) or not plain or not _is_plain(self.about):
-            raise DamagedShardsError(f"{self.place}: {INDEX} says what cannot be of its records")
+        if self._kind.max(initial=-1) >= len(kinds) or not plain or not _is_plain(self.metadata):
+            raise DamagedShardsError(f"{self.storage}: {INDEX} says what cannot be of its records")
 
     def _map(self, shard: int) -> Bytes:
         if shard in self._maps:
-            if self.place.is_remote:
+            if self.storage.is_remote:
                 self._maps.move_to_end(shard)
             return self._maps[shard]
-        while self.place.is_remote and len(self._maps) > OPEN_SHARDS:
+        while self.storage.is_remote and len(self._maps) > OPEN_SHARDS:
             self._maps.popitem(last=False)
         self._maps[shard] = self._mapped(shard)
         return self._maps[shard]
@@ -201,12 +201,12 @@ class ShardReader:
                 # A plain array over the map: slicing the memmap class itself is several times slower.
                 return np.asarray(np.memmap(path, dtype=np.uint8, mode="r"))
             except FileNotFoundError:
-                if not self.place.is_remote:
+                if not self.storage.is_remote:
                     raise  # else another process has just made room in the cache
-        raise OSError(f"{self.place}: shards leave the cache faster than they are read: make data.shard_cache larger")
+        raise OSError(f"{self.storage}: shards leave the cache faster than they are read: make data.shard_cache larger")
 
     def _fetched(self, shard: int) -> Path:
         try:
-            return self.place.fetch(self.about["shards"][shard])
+            return self.storage.fetch(self.metadata["shards"][shard])
         except ValueError as error:
             raise DamagedShardsError(str(error)) from error
