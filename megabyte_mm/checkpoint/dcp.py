@@ -91,7 +91,7 @@ def write_tensors(checkpoint: Mapping[str, Any], folder: Path) -> None:
     tensors = {f"{WEIGHTS}.{name}": weight for name, weight in checkpoint[WEIGHTS].items()}
     for number, saved in enumerate(checkpoint.get(OPTIMIZER_STATE, [])):
         tensors.update(named_moments(number, saved["state"]))
-    with _telling(folder):
+    with _translate_errors(folder):
         save(tensors, storage_writer=_Writer(folder))
 
 
@@ -112,7 +112,7 @@ def named_moments(number: int, state: Mapping[str, Mapping[str, Tensor]]) -> Ite
             yield f"{OPTIMIZER_STATE}.{number}.{kind}.{name}", value
 
 
-def read_sharded(path: str | os.PathLike[str], moments: bool = True) -> dict[str, Any]:
+def read_sharded_checkpoint(path: str | os.PathLike[str], moments: bool = True) -> dict[str, Any]:
     """The checkpoint as a file would hold it, read by one process alone; without moments only the weights' tensors.
 
     Raises ValueError for a folder that is no such checkpoint, or a damaged one.
@@ -122,7 +122,7 @@ def read_sharded(path: str | os.PathLike[str], moments: bool = True) -> dict[str
     checkpoint[WEIGHTS] = {
         name.removeprefix(f"{WEIGHTS}."): tensor for name, tensor in tensors.items() if name.startswith(f"{WEIGHTS}.")
     }
-    with _telling(path):
+    with _translate_errors(path):
         for number, saved in enumerate(checkpoint.get(OPTIMIZER_STATE, []) if moments else []):
             _number(saved, f"{OPTIMIZER_STATE}.{number}.", tensors)
     return checkpoint
@@ -155,13 +155,13 @@ def read_meta(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 def read_into(tensors: Mapping[str, Tensor], path: str | os.PathLike[str]) -> None:
     """Fill these tensors by name, of a DTensor the part that is here. Raises ValueError where one is not there."""
-    with _telling(path):
+    with _translate_errors(path):
         load(dict(tensors), storage_reader=_Reader(path), planner=_TensorsOnly(), no_dist=True)
 
 
 def read_tensors(path: str | os.PathLike[str], prefix: str = "") -> dict[str, Tensor]:
     """The whole tensors whose names begin so, without a process group. Raises ValueError for a damaged folder."""
-    with _telling(path):
+    with _translate_errors(path):
         table = _Reader(path).read_metadata().state_dict_metadata
         wanted = {name: _tensor(name, found) for name, found in table.items() if name.startswith(prefix)}
         _check_size(wanted, Path(path))
@@ -229,7 +229,7 @@ def _check_size(wanted: Mapping[str, TensorStorageMetadata], folder: Path) -> No
 
 
 @contextmanager
-def _telling(path: str | os.PathLike[str]) -> Iterator[None]:
+def _translate_errors(path: str | os.PathLike[str]) -> Iterator[None]:
     """Make of what torch raises one line that names the folder, or the file that could not be written."""
     try:
         with warnings.catch_warnings():

@@ -63,7 +63,7 @@ def download(wanted: HubId) -> Path:
     _import()
     from huggingface_hub import hf_hub_download
 
-    with _telling(wanted):
+    with _translate_errors(wanted):
         # huggingface_hub would try a dead network for half a minute.
         here = not _answers(wanted)
         # By the revision's own name, for the cache to know it when there is no network.
@@ -83,7 +83,7 @@ def upload(folder: Path, to: HubId, private: bool | None = None, patterns: Seque
     from huggingface_hub import HfApi, constants
 
     api = HfApi()
-    with _telling(to):
+    with _translate_errors(to):
         api.create_repo(to.repo, private=private, exist_ok=True)
         if private and not api.repo_info(to.repo).private:
             raise ValueError(f"{to}: is on {constants.ENDPOINT} already, where everybody sees it")
@@ -137,7 +137,7 @@ def _transport_error() -> type[Exception]:
 
 
 @contextmanager
-def _telling(wanted: HubId) -> Iterator[None]:
+def _translate_errors(wanted: HubId) -> Iterator[None]:
     """Make of what huggingface_hub raises, many lines with URLs and ids of requests, one that says what to do."""
     from huggingface_hub import constants, errors
 

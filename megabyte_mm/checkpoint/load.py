@@ -7,7 +7,7 @@ import pickle
 import stat
 import zipfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +19,14 @@ from data_adapters import (
     printable,
     registry,
 )
-from megabyte_mm.checkpoint.dcp import is_sharded_checkpoint, read_sharded
+from megabyte_mm.checkpoint.bundle import FORMAT, SPEC_KEY, Bundle, Modality
+from megabyte_mm.checkpoint.dcp import is_sharded_checkpoint, read_sharded_checkpoint
 from megabyte_mm.checkpoint.exported import CONFIG, is_exported, read_exported
 from megabyte_mm.checkpoint.hub import download, hub_id
 from megabyte_mm.checkpoint.provenance import Provenance, from_run, from_values
 from megabyte_mm.checkpoint.safety import is_plain_archive
-from megabyte_mm.errors import ArgumentValueError
-from megabyte_mm.models import ByteModel, ModelConfig, StackConfig, build, config_of
+from megabyte_mm.models import ModelConfig, StackConfig, build, config_of
 
-SPEC_KEY = "megabyte_mm"
-"""Where a Lightning checkpoint holds this project's own entry."""
-FORMAT = 2
-"""Raised when the entry changes its meaning; older ones are then migrated here. 1 knew no `sources`."""
 LONGEST = 2**28
 """Symbols that a window may hold: far beyond what is trained, far below what would fill the memory at once."""
 _DAMAGE = (
@@ -42,74 +38,6 @@ PREFIX = "model."
 """What precedes the names of the bare model's weights in a Lightning checkpoint."""
 TRAINING = "training"
 """Where an exported model's config says what is known of its training."""
-
-
-@dataclass(frozen=True)
-class Modality:
-    """How files of one kind are read. fixed_length: whether every stream fills the window, so that none ever ends."""
-
-    adapter: Adapter
-    fixed_length: bool
-
-
-@dataclass(frozen=True)
-class Bundle:
-    """A trained model with what is needed to use it on files.
-
-    modalities: one named "", or those of a mix under the names of their conditions. conditions: the name of each
-    condition number, "none" first. window: symbols that the model sees at most. training: what is known of its run.
-    """
-
-    model: ByteModel
-    modalities: Mapping[str, Modality]
-    conditions: tuple[str, ...]
-    window: int
-    training: Provenance = field(default_factory=Provenance)
-
-    @property
-    def config(self) -> Any:
-        """The model's config, a frozen dataclass."""
-        return self.model.config
-
-    @property
-    def adapter(self) -> Adapter:
-        """The adapter of the only modality. Raises ValueError where there are several: take one by `of`."""
-        return self._only().adapter
-
-    @property
-    def fixed_length(self) -> bool:
-        """Whether every stream of the only modality fills the window exactly, so that none ever ends."""
-        return self._only().fixed_length
-
-    @property
-    def mixed(self) -> str:
-        """The name of the modality that `of` took out of a mix, "" where there was no mix."""
-        return next(iter(self.modalities)) if len(self.modalities) == 1 else ""
-
-    def of(self, name: str) -> Bundle:
-        """The same model for one of its modalities. Raises ValueError for one that it does not have."""
-        if name not in self.modalities:
-            raise ValueError(f"{name!r} is none of this model's modalities, {', '.join(self.modalities)}")
-        return replace(self, modalities={name: self.modalities[name]})
-
-    def spec(self) -> dict[str, Any]:
-        """What `make_spec` gave the checkpoint: plain values, enough to load the weights and use them on files."""
-        its = {
-            name: {"adapter": registry.spec(modality.adapter), "fixed_length": modality.fixed_length}
-            for name, modality in self.modalities.items()
-        }
-        streams: dict[str, Any] = its.get("", {"sources": its})
-        return make_spec(self.model, streams | {"window": self.window, "conditions": list(self.conditions)})
-
-    def _only(self) -> Modality:
-        if len(self.modalities) > 1:
-            raise ValueError(f"this model knows several modalities, {', '.join(self.modalities)}: take one of them")
-        return next(iter(self.modalities.values()))
-
-
-def make_spec(model: ByteModel, data: dict[str, Any]) -> dict[str, Any]:
-    """What a checkpoint holds beside the weights: plain values only, no import paths."""
-    return {"format": FORMAT, "model": model.spec(), "data": data}
 
 
 def load_model(
@@ -145,7 +73,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     if (wanted := hub_id(path)) is not None:
         return _as_checkpoint(*read_exported(download(wanted), shown=str(wanted)))
     # Of the optimizer's state, twice the weights, nothing is read.
-    checkpoint = read_sharded(path, moments=False) if is_sharded_checkpoint(path) else _read_file(path)
+    checkpoint = read_sharded_checkpoint(path, moments=False) if is_sharded_checkpoint(path) else _read_file(path)
     if not isinstance(checkpoint, dict) or SPEC_KEY not in checkpoint:
         raise ValueError(f"{os.fspath(path)}: not a checkpoint of megabyte-mm")
     return checkpoint
@@ -165,7 +93,8 @@ def _read_file(path: str | os.PathLike[str]) -> Any:
         whole = _is_plain_archive(path)
         found = torch.load(path, map_location="cpu", weights_only=True, mmap=True) if whole else None
     except FileNotFoundError as error:
-        raise FileNotFoundError(error.errno, f"{error.strerror}{last_beside(path)}", os.fspath(path)) from error
+        reason = f"{error.strerror}{last_checkpoint_hint(path)}"
+        raise FileNotFoundError(error.errno, reason, os.fspath(path)) from error
     except _DAMAGE as error:
         if isinstance(error, OSError) and error.filename is not None:  # of torch's own making, they name no file
             raise
@@ -184,7 +113,7 @@ def _is_plain_archive(path: str | os.PathLike[str]) -> bool:
         return is_plain_archive(file, found.st_size)
 
 
-def last_beside(path: str | os.PathLike[str]) -> str:
+def last_checkpoint_hint(path: str | os.PathLike[str]) -> str:
     """What else to say of a missing best.ckpt where the run has a last.ckpt."""
     last = Path(path).with_name("last.ckpt")
     if Path(path).name != "best.ckpt" or not last.is_file():
@@ -286,19 +215,3 @@ def _adapter(spec: dict[str, Any], own: type[Adapter] | None) -> Adapter:
         return own(**spec["settings"])
     except TypeError as error:
         raise ValueError(f"the adapter {own.name!r} cannot be built with {spec['settings']}: {error}") from error
-
-
-def condition_of(bundle: Bundle, name: str | None) -> int:
-    """The number of a class, of the modality that was taken out of a mix, or 0 for neither.
-
-    Raises ValueError for a class that the model does not know, and for none where it was trained with classes.
-    """
-    if bundle.mixed:
-        return bundle.conditions.index(bundle.mixed)
-    classes = ", ".join(bundle.conditions[1:])
-    if name is None and classes:
-        raise ArgumentValueError("condition", f"must be one of the classes that this model was trained with: {classes}")
-    if name is not None and name not in bundle.conditions:
-        known = f"it knows {classes}" if classes else "it was trained without classes"
-        raise ArgumentValueError("condition", f"{name}: unknown to this model; {known}")
-    return 0 if name is None else bundle.conditions.index(name)

@@ -12,17 +12,16 @@ from typing import Literal
 
 from data_adapters import load_class, printable, write_atomically
 from megabyte_mm.checkpoint import Bundle, load_model
-from megabyte_mm.checkpoint.load import condition_of
 from megabyte_mm.cli.arguments import check_positive, pick_device
 from megabyte_mm.cli.files import check_output, condition_from_folder
 from megabyte_mm.compression.container import MODEL, SUFFIX, CodingSettings, Container
 from megabyte_mm.compression.exact import is_whole_file
 from megabyte_mm.compression.packing import (
-    Packed,
-    PackSource,
+    PackedFile,
+    SourceFile,
+    coding_settings,
     execution_of,
     pack_files,
-    settings_of,
     unpack_files,
     write_content,
 )
@@ -80,8 +79,8 @@ def compress(
     targets = [target] if target.suffix == SUFFIX else [target / (source.name + SUFFIX) for source in sources]
     _check_targets(targets, overwrite)
     check_output("json", json)
-    settings = settings_of(bundle, Execution(backend, None if precision == "float32" else precision))
-    packed: list[Packed] = []
+    settings = coding_settings(bundle, Execution(backend, None if precision == "float32" else precision))
+    packed: list[PackedFile] = []
     written = 0
     with speedometer(_total(sources), "compressed") as on_bytes:
         for group in _groups(sources, bundle.window * batch_size):
@@ -101,7 +100,7 @@ def compress(
         write_atomically(json, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
-def _sources(bundle: Bundle, paths: Sequence[str], condition: str | None) -> list[PackSource]:
+def _sources(bundle: Bundle, paths: Sequence[str], condition: str | None) -> list[SourceFile]:
     """The files to compress. Raises ValueError for what does not exist, holds nothing, or would have a name twice."""
     found: dict[Path, tuple[Path, str]] = {}
     for given in map(Path, paths):
@@ -134,15 +133,15 @@ def _below(folder: Path) -> list[Path]:
     return files
 
 
-def _source(bundle: Bundle, path: Path, folder: Path, name: str, condition: str | None) -> PackSource:
+def _source(bundle: Bundle, path: Path, folder: Path, name: str, condition: str | None) -> SourceFile:
     """How a file is read: of a mix, by the modality that is asked for, or that knows its ending, or by the first."""
     if len(bundle.modalities) > 1:
         suffix = path.suffix.lower()
         readers = [one for one, its in bundle.modalities.items() if suffix in its.adapter.suffixes]
         modality = condition or next(iter([*readers, *bundle.modalities]))
-        return PackSource(path, name, modality, condition_of(bundle.of(modality), None))
-    number = condition_from_folder(bundle, path, folder) if condition is None else condition_of(bundle, condition)
-    return PackSource(path, name, next(iter(bundle.modalities)), number)
+        return SourceFile(path, name, modality, bundle.for_modality(modality).condition_number(None))
+    number = condition_from_folder(bundle, path, folder) if condition is None else bundle.condition_number(condition)
+    return SourceFile(path, name, next(iter(bundle.modalities)), number)
 
 
 def _check_targets(targets: Sequence[Path], overwrite: bool) -> None:
@@ -159,9 +158,9 @@ def _check_targets(targets: Sequence[Path], overwrite: bool) -> None:
             raise ValueError(f"{target} exists already: choose another --out, or add --overwrite")
 
 
-def _groups(sources: Sequence[PackSource], enough: int) -> Iterator[list[PackSource]]:
+def _groups(sources: Sequence[SourceFile], enough: int) -> Iterator[list[SourceFile]]:
     """The files in groups that fill some batches: each is written before the next begins."""
-    group: list[PackSource] = []
+    group: list[SourceFile] = []
     size = 0
     for source in sources:
         group.append(source)
@@ -173,23 +172,23 @@ def _groups(sources: Sequence[PackSource], enough: int) -> Iterator[list[PackSou
         yield group
 
 
-def _total(sources: Sequence[PackSource]) -> int:
+def _total(sources: Sequence[SourceFile]) -> int:
     return sum(source.path.stat().st_size for source in sources)
 
 
-def _container(settings: CodingSettings, packed: Sequence[Packed]) -> Container:
+def _container(settings: CodingSettings, packed: Sequence[PackedFile]) -> Container:
     return Container(
         settings, [its.entry for its in packed], [its.blocks for its in packed], [its.extra for its in packed]
     )
 
 
-def _write(target: Path, settings: CodingSettings, packed: Sequence[Packed]) -> int:
+def _write(target: Path, settings: CodingSettings, packed: Sequence[PackedFile]) -> int:
     content = _container(settings, packed).pack()
     write_content(target, content)
     return len(content)
 
 
-def _figures(packed: Sequence[Packed], written: int) -> dict[str, object]:
+def _figures(packed: Sequence[PackedFile], written: int) -> dict[str, object]:
     files = [
         {
             "name": its.entry.name,
@@ -207,7 +206,7 @@ def _figures(packed: Sequence[Packed], written: int) -> dict[str, object]:
     return {"written": written, "files": files}
 
 
-def _table(packed: Sequence[Packed], written: int) -> Iterator[str]:
+def _table(packed: Sequence[PackedFile], written: int) -> Iterator[str]:
     """A line for each file and for all, and what the range coder adds to the model's own bits."""
     names = [printable(its.entry.name) for its in packed]
     wide = max(map(len, names))
@@ -227,7 +226,7 @@ def _table(packed: Sequence[Packed], written: int) -> Iterator[str]:
     yield f"{blocks} of {total} blocks by the model: {taken:,} bytes, {said:,.0f} by its own probabilities{more}"
 
 
-def _tell_kept_whole(packed: Sequence[Packed]) -> None:
+def _tell_kept_whole(packed: Sequence[PackedFile]) -> None:
     """Say of which files something else is kept than what the model's training saw, or than the file."""
     bent = [its.entry for its in packed if not is_whole_file(its.entry.recipe)]
     if bent:

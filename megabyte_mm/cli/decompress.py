@@ -11,7 +11,7 @@ from megabyte_mm.checkpoint import Bundle, load_model
 from megabyte_mm.cli.arguments import check_positive, pick_device
 from megabyte_mm.compression.container import MODEL, CodingSettings, Container, Entry, unpack
 from megabyte_mm.compression.exact import is_whole_file
-from megabyte_mm.compression.packing import execution_of, settings_of, unpack_files, write_content
+from megabyte_mm.compression.packing import coding_settings, execution_of, unpack_files, write_content
 from megabyte_mm.progress import speedometer
 
 
@@ -129,7 +129,7 @@ def _check_settings(path: str, settings: CodingSettings, bundle: Bundle) -> None
             f"add --device {settings.device}"
         )
     try:
-        here = settings_of(bundle, execution_of(settings))
+        here = coding_settings(bundle, execution_of(settings))
     except ValueError as error:
         raise ValueError(f"{path}: its steps cannot be taken here: {error}") from error
     if settings.model != here.model:

@@ -14,8 +14,8 @@ from megabyte_mm.cli.arguments import pick_device
 from megabyte_mm.cli.files import group_by_modality, read_files
 from megabyte_mm.evaluation.files import common_unit
 from megabyte_mm.evaluation.scoring import bits_per_byte, check_finite, score_streams
-from megabyte_mm.export.card import Card, Scored
-from megabyte_mm.export.folder import STEM, check_place, write_folder, write_model
+from megabyte_mm.export.card import Card, ScoredFiles
+from megabyte_mm.export.folder import STEM, check_export_folder, write_folder, write_model
 from megabyte_mm.generation import GenerationRequest, SamplingParams, generate_batch
 from megabyte_mm.generation.continuation import Continuations
 from megabyte_mm.progress import speedometer
@@ -52,7 +52,7 @@ def export(
         overwrite: Replace the files of an earlier export in the folder; others there stay.
     """
     place = Path(folder)
-    check_place(place, overwrite)
+    check_export_folder(place, overwrite)
     bundle = load_model(checkpoint, pick_device(device), load_class(adapter) if adapter else None)
     for path in write_export(bundle, place, name or place.absolute().name, samples, data, license):
         print(path)
@@ -66,25 +66,26 @@ def write_export(
         raise ValueError(f"--samples is {samples}; it must be 0 or more")
     scored = {} if data is None else _score(bundle, data)
     classes = _classes(bundle, samples)
-    drawn = {modality: made for modality in bundle.modalities if (made := _draw(bundle.of(modality), samples, classes))}
-    card = Card(name, bundle, license or "", SEED, classes if drawn else (), scored, Path(data or "").name)
-    return write_folder(place, lambda folder: write_model(folder, card, drawn))
+    attempts = {name: _generate(bundle.for_modality(name), samples, classes) for name in bundle.modalities}
+    generated = {name: continuations for name, continuations in attempts.items() if continuations}
+    card = Card(name, bundle, license or "", SEED, classes if generated else (), scored, Path(data or "").name)
+    return write_folder(place, lambda folder: write_model(folder, card, generated))
 
 
 def _classes(bundle: Bundle, count: int) -> list[str]:
     """The class of each sample; none where there are no classes, or modalities in their place."""
-    names = bundle.conditions[1:] if len(bundle.modalities) == 1 and not bundle.mixed else ()
+    names = bundle.conditions[1:] if len(bundle.modalities) == 1 and not bundle.modality_name else ()
     return [names[i % len(names)] for i in range(count)] if names else []
 
 
-def _draw(bundle: Bundle, count: int, classes: Sequence[str]) -> Continuations | None:
+def _generate(bundle: Bundle, count: int, classes: Sequence[str]) -> Continuations | None:
     """Samples from nothing, or None where none are asked for, or nothing says what a file from nothing looks like."""
     if not count:
         return None
     try:
         format = dict(bundle.adapter.default_format())
     except ValueError as error:
-        print(f"no samples{f' of {bundle.mixed}' if bundle.mixed else ''}: {error}", file=sys.stderr)
+        print(f"no samples{f' of {bundle.modality_name}' if bundle.modality_name else ''}: {error}", file=sys.stderr)
         return None
     whole, unit = bundle.adapter.length_in(format), bundle.adapter.unit_in(format)
     length = whole or max(bundle.window // unit, 1) * unit
@@ -95,18 +96,16 @@ def _draw(bundle: Bundle, count: int, classes: Sequence[str]) -> Continuations |
             GenerationRequest(nothing, length, classes.count(one), bundle.conditions.index(one)) for one in used
         ]
     else:
-        requests = [
-            GenerationRequest(nothing, length, count, bundle.conditions.index(bundle.mixed) if bundle.mixed else 0)
-        ]
+        requests = [GenerationRequest(nothing, length, count, bundle.condition_number(None))]
     with speedometer(length * count, "drew") as on_bytes:
         rows = generate_batch(bundle.model, requests, SamplingParams(allow_end=whole is None), SEED, on_bytes=on_bytes)
     in_turn = [rows[i % len(rows)][i // len(rows)] for i in range(count)]
     return Continuations(STEM, format, nothing, in_turn)
 
 
-def _score(bundle: Bundle, data: str) -> dict[str, Scored]:
+def _score(bundle: Bundle, data: str) -> dict[str, ScoredFiles]:
     """Bits per byte of the files, by modality. Raises ValueError where there is none to read."""
-    found: dict[str, Scored] = {}
+    found: dict[str, ScoredFiles] = {}
     for one, paths in group_by_modality(bundle, [data], None):
         files, _ = read_files(one, paths, bundle.window)
         streams = [(file.stream.data, file.condition) for file in files]
@@ -117,5 +116,5 @@ def _score(bundle: Bundle, data: str) -> dict[str, Scored]:
         with speedometer(total, "scored") as on_bytes:
             scores = list(score_streams(one.model, streams, window, unit, one.fixed_length, on_bytes=on_bytes))
         check_finite(scores)
-        found[one.mixed] = Scored(bits_per_byte(scores), len(files), total)
+        found[one.modality_name] = ScoredFiles(bits_per_byte(scores), len(files), total)
     return found

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from data_adapters import ADAPTERS, Adapter, ByteStream, MediaError
 from megabyte_mm.checkpoint import Bundle
-from megabyte_mm.checkpoint.load import condition_of
 from megabyte_mm.data.files import walk
 
 
@@ -72,14 +71,14 @@ def group_by_modality(
     asked = {name: [path for path in files if modality_of_file(bundle, path) == name] for name in bundle.modalities}
     found = []
     for folder in (path for path in paths if Path(path).is_dir()):
-        readers = [name for name in bundle.modalities if _readable(bundle.of(name).adapter, folder)]
+        readers = [name for name in bundle.modalities if _readable(bundle.for_modality(name).adapter, folder)]
         if not readers:
             raise ValueError(f"{folder}: no file of {', '.join(bundle.modalities)} in it")
         for name in readers:
             asked[name].append(folder)
     for name, its in asked.items():
         if its:
-            found.append((bundle.of(name), find_files(bundle.of(name).adapter, its)))
+            found.append((bundle.for_modality(name), find_files(bundle.for_modality(name).adapter, its)))
     return found
 
 
@@ -121,9 +120,9 @@ def read_files(
     paths: as `find_files` gives them. condition: the class of all files; left out, each has that of the nearest
     folder that bears a class's name. Raises ValueError for a class that the model does not know.
     """
-    every = None if condition is None else condition_of(bundle, condition)
-    if bundle.mixed:
-        every = bundle.conditions.index(bundle.mixed)
+    every = None if condition is None else bundle.condition_number(condition)
+    if bundle.modality_name:
+        every = bundle.conditions.index(bundle.modality_name)
     files, skipped = [], []
     for path, named_by in paths.items():
         try:
@@ -192,14 +191,14 @@ def select_modality(bundle: Bundle, files: Sequence[str], condition: str | None)
     if condition is not None:
         if condition not in bundle.modalities:
             raise ValueError(f"--condition {condition}: unknown to this model; it knows {known}")
-        return bundle.of(condition)
+        return bundle.for_modality(condition)
     if not files:
         raise ValueError(f"this model was trained on several modalities; choose one with --condition: {known}")
     names = {file: modality_of_file(bundle, file) for file in files}
     if len(set(names.values())) > 1:
         told = "; ".join(f"{name} reads {file}" for file, name in names.items())
         raise ValueError(f"these are files of several modalities: {told}; take those of one at a time")
-    return bundle.of(next(iter(names.values())))
+    return bundle.for_modality(next(iter(names.values())))
 
 
 def modality_of_file(bundle: Bundle, file: str) -> str:

@@ -19,7 +19,7 @@ from lightning.pytorch.callbacks import LearningRateMonitor, ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.plugins import TorchCheckpointIO
 
-from megabyte_mm.checkpoint import last_beside
+from megabyte_mm.checkpoint import last_checkpoint_hint
 from megabyte_mm.checkpoint.dcp import is_sharded_checkpoint, recover
 from megabyte_mm.cli.arguments import ExamplesFormatter
 from megabyte_mm.cli.packaged import config_files
@@ -154,7 +154,7 @@ class TrainingCLI(LightningCLI):
 
 
 def _missing(path: Any) -> NoReturn:
-    raise ValueError(f"--ckpt_path: there is no file {path}{last_beside(path)}")
+    raise ValueError(f"--ckpt_path: there is no file {path}{last_checkpoint_hint(path)}")
 
 
 def run(name: str, arguments: Sequence[str], commands: Mapping[str, Any]) -> None:

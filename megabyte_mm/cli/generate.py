@@ -13,7 +13,6 @@ import numpy as np
 
 from data_adapters import TextAdapter, load_class
 from megabyte_mm.checkpoint import Bundle, load_model
-from megabyte_mm.checkpoint.load import condition_of
 from megabyte_mm.cli.arguments import check_positive, pick_device
 from megabyte_mm.cli.files import check_modality, select_modality, unique_stems
 from megabyte_mm.cli.live_text import LiveText
@@ -87,7 +86,7 @@ def generate(
     check_positive(num_samples=num_samples, batch_size=batch_size, length=length, window=window)
     bundle = load_model(checkpoint, pick_device(device), load_class(adapter) if adapter else None)
     bundle = select_modality(bundle, prefix, condition)
-    number = condition_of(bundle, condition)
+    number = bundle.condition_number(condition)
     window = _window(bundle, window)
     starts = _read_prefixes(bundle, prefix, keep, window) if prefix else [_nothing(bundle, keep)]
     lengths = [choose_length(bundle.adapter, start, length, window) for start in starts]

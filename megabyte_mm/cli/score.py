@@ -134,8 +134,8 @@ def score(
             check_method(name, one.model, one.adapter.unit)
         files, unread = read_files(one, paths, window, condition)
         unit = _unit(one.adapter, files, window)
-        parts[one.mixed] = _measure(one, files, methods, window, unit, batch_size, on_score)
-        costs += parts[one.mixed]
+        parts[one.modality_name] = _measure(one, files, methods, window, unit, batch_size, on_score)
+        costs += parts[one.modality_name]
         skipped += unread
     if costs:
         print("\n".join(table(costs, methods, parts if len(bundle.modalities) > 1 else {})))

@@ -1,7 +1,7 @@
 """Whole files as what a model reads, and the very same files again, bit for bit.
 
 An adapter's stream holds a file's content: pixels, samples. A file is more than that: headers, and the choices of the
-program that wrote it. `take_apart` looks for a recipe by which the content becomes the file again, and checks that it
+program that wrote it. `split_file` looks for a recipe by which the content becomes the file again, and checks that it
 does. Where it finds none, the file's own bytes are what is read, as with any file that the adapter does not know.
 """
 
@@ -49,7 +49,7 @@ PILLOW_OPTIONS: dict[str, tuple[dict[str, Any], ...]] = {
 
 
 @dataclass(frozen=True)
-class Parts:
+class SplitFile:
     """A file taken apart.
 
     pieces: what a model reads, one after the other, each (n,) uint8 of at most a window. known: of each piece which
@@ -70,7 +70,7 @@ class Parts:
         return is_whole_file(self.recipe)
 
 
-def take_apart(adapter: Adapter, path: str | os.PathLike[str], window: int, content_only: bool = False) -> Parts:
+def split_file(adapter: Adapter, path: str | os.PathLike[str], window: int, content_only: bool = False) -> SplitFile:
     """The file in pieces of at most `window` bytes, by the first recipe that gives it back.
 
     content_only: where none does, keep what the adapter reads untouched (pixels, samples), and not the file around it.
@@ -85,7 +85,7 @@ def take_apart(adapter: Adapter, path: str | os.PathLike[str], window: int, cont
             parts = None  # damaged, or of another kind than its name says: bytes like any others
     if parts and not parts.whole_file:
         return replace(parts, given=b"".join(piece.tobytes() for piece in parts.pieces))
-    if parts and put_together(adapter, parts.recipe, parts.pieces, parts.extra) == content:
+    if parts and rebuild_file(adapter, parts.recipe, parts.pieces, parts.extra) == content:
         return replace(parts, given=content)
     return replace(_in_windows({"kind": "bytes"}, np.frombuffer(content, np.uint8), window, 1), given=content)
 
@@ -101,8 +101,8 @@ def writers() -> str:
     return ", ".join(f"{name} {version}" for name, version in libraries.items())
 
 
-def put_together(adapter: Adapter, recipe: Recipe, pieces: Sequence[Bytes], extra: bytes) -> bytes:
-    """The file that `take_apart` was given, as its content. Raises ValueError where recipe and pieces disagree."""
+def rebuild_file(adapter: Adapter, recipe: Recipe, pieces: Sequence[Bytes], extra: bytes) -> bytes:
+    """The file that `split_file` was given, as its content. Raises ValueError where recipe and pieces disagree."""
     kind = recipe["kind"]
     if kind == "tiles":
         return _made_of_pixels(adapter, recipe, pieces, extra)
@@ -136,7 +136,7 @@ def is_whole_file(recipe: Recipe) -> bool:
 
 def _by_content(
     adapter: Adapter, path: str | os.PathLike[str], content: bytes, window: int, content_only: bool
-) -> Parts | None:
+) -> SplitFile | None:
     if isinstance(adapter, ImageAdapter) and adapter.size is not None:
         return _by_pixels(adapter, path, content, content_only)
     stream = adapter.read(path)
@@ -153,7 +153,7 @@ def _by_content(
     return exact
 
 
-def _as_written(adapter: Adapter, stream: ByteStream, content: bytes, window: int, unit: int) -> Parts | None:
+def _as_written(adapter: Adapter, stream: ByteStream, content: bytes, window: int, unit: int) -> SplitFile | None:
     """By the adapter's own writing, in either container for sound."""
     recipe: dict[str, Any] = {"kind": "written", "format": dict(stream.format)}
     containers: tuple[dict[str, str], ...] = ({},)
@@ -182,14 +182,16 @@ def _written(adapter: Adapter, stream: ByteStream) -> bytes:
         return file.read_bytes()
 
 
-def _in_windows(recipe: Recipe, data: Bytes, window: int, unit: int, extra: bytes = b"") -> Parts:
+def _in_windows(recipe: Recipe, data: Bytes, window: int, unit: int, extra: bytes = b"") -> SplitFile:
     """Pieces of a window each, or of as many whole units as it takes."""
     step = window - window % unit or window
     pieces = [data[start : start + step] for start in range(0, len(data), step)]
-    return Parts(recipe, pieces, [None] * len(pieces), 1, extra)
+    return SplitFile(recipe, pieces, [None] * len(pieces), 1, extra)
 
 
-def _by_pixels(adapter: ImageAdapter, path: str | os.PathLike[str], content: bytes, content_only: bool) -> Parts | None:
+def _by_pixels(
+    adapter: ImageAdapter, path: str | os.PathLike[str], content: bytes, content_only: bool
+) -> SplitFile | None:
     image, notes = open_image(path)
     if image.mode != adapter.mode or notes:
         return None
@@ -205,7 +207,7 @@ def _by_pixels(adapter: ImageAdapter, path: str | os.PathLike[str], content: byt
     recipe = {"kind": "tiles", "shape": shape, **made}
     pieces = cut_into_tiles(pixels_HWC, adapter.size, adapter.scan_pixels)
     known = all_fillings(shape, adapter.size, adapter.unit, adapter.scan_pixels)
-    return Parts(recipe, pieces, known, adapter.unit, extra)
+    return SplitFile(recipe, pieces, known, adapter.unit, extra)
 
 
 def _as_png(content: bytes, pixels_HWC: Bytes) -> tuple[dict[str, Any], bytes] | None:

@@ -14,7 +14,7 @@ from data_adapters import Bytes, MediaError, printable, registry, write_atomical
 from megabyte_mm.checkpoint import Bundle
 from megabyte_mm.compression.coding import Coded, Window, decode, encode
 from megabyte_mm.compression.container import MODEL, CodingSettings, Container, Entry, pack_block, unpack_block
-from megabyte_mm.compression.exact import Parts, is_whole_file, known_bytes, put_together, take_apart, writers
+from megabyte_mm.compression.exact import SplitFile, is_whole_file, known_bytes, rebuild_file, split_file, writers
 from megabyte_mm.compression.fingerprint import model_fingerprint, numbers_fingerprint
 from megabyte_mm.compression.tiles import Mask
 from megabyte_mm.models import ByteModel, Execution
@@ -24,7 +24,7 @@ _NONSENSE = (LookupError, TypeError, ValueError, ArithmeticError, AttributeError
 
 
 @dataclass(frozen=True)
-class PackSource:
+class SourceFile:
     """A file to compress. name: what it is called in a container. modality and condition: how the model reads it."""
 
     path: Path
@@ -34,7 +34,7 @@ class PackSource:
 
 
 @dataclass(frozen=True)
-class Packed:
+class PackedFile:
     """A compressed file, with its extra bytes.
 
     model_nats: what the blocks that the model coded cost, as it says itself. model_bytes: what they take.
@@ -52,7 +52,7 @@ class Packed:
         return sum(self.entry.sizes)
 
 
-def settings_of(bundle: Bundle, execution: Execution) -> CodingSettings:
+def coding_settings(bundle: Bundle, execution: Execution) -> CodingSettings:
     """By what this machine codes with a model. Raises ValueError for steps that it does not have."""
     adapters = {name: registry.spec(its.adapter) for name, its in bundle.modalities.items()}
     execution = _resolved(bundle.model, execution)
@@ -86,15 +86,16 @@ def execution_of(settings: CodingSettings) -> Execution:
 
 def pack_files(
     bundle: Bundle,
-    sources: Sequence[PackSource],
+    sources: Sequence[SourceFile],
     execution: Execution,
     batch_size: int,
     content_only: bool = False,
     on_bytes: Callable[[int], None] = lambda count: None,
-) -> list[Packed]:
+) -> list[PackedFile]:
     """The files compressed, their windows in common batches. Raises MediaError for one that cannot be read."""
     taken = [
-        take_apart(bundle.of(source.modality).adapter, source.path, bundle.window, content_only) for source in sources
+        split_file(bundle.for_modality(source.modality).adapter, source.path, bundle.window, content_only)
+        for source in sources
     ]
     windows = [
         (Window(len(piece), source.condition, known, parts.unit), piece)
@@ -150,20 +151,20 @@ def _plan(bundle: Bundle, entry: Entry) -> tuple[list[Mask | None], int]:
     if max(coded, default=0) > bundle.window or entry.condition >= len(bundle.conditions):
         raise ValueError(f"{printable(entry.name)}: damaged: of a window or a condition that this model does not have")
     try:
-        adapter = bundle.of(entry.modality).adapter
+        adapter = bundle.for_modality(entry.modality).adapter
         return known_bytes(adapter, entry.recipe, len(entry.lengths))
     except _NONSENSE as error:
         raise ValueError(f"{printable(entry.name)}: damaged: its recipe makes no sense ({error})") from error
 
 
-def _packed(source: PackSource, parts: Parts, coded: Sequence[Coded]) -> Packed:
+def _packed(source: SourceFile, parts: SplitFile, coded: Sequence[Coded]) -> PackedFile:
     given, read = parts.given, b"".join(piece.tobytes() for piece in parts.pieces)
     kept = [_shortest(piece, its) for piece, its in zip(parts.pieces, coded, strict=True)]
     kind, whole = pack_block(given)
     if parts.whole_file and len(whole) < sum(len(block) for _, block in kept) + len(parts.extra):
         # The file as it lies there is shorter than what is in it, as with a picture that its PNG packs better.
         everything = [np.frombuffer(given, np.uint8)] if given else []
-        parts, read = Parts({"kind": "bytes"}, everything, [None] * len(everything), 1), given
+        parts, read = SplitFile({"kind": "bytes"}, everything, [None] * len(everything), 1), given
         kept, coded = [(kind, whole)] * len(everything), [Coded(b"", 0.0)] * len(everything)
     by_model = [(its, block) for its, (how, block) in zip(coded, kept, strict=True) if how == MODEL]
     entry = Entry(
@@ -180,7 +181,7 @@ def _packed(source: PackSource, parts: Parts, coded: Sequence[Coded]) -> Packed:
         extra=len(parts.extra),
     )
     nats = sum(its.nats for its, _ in by_model)
-    return Packed(entry, [block for _, block in kept], parts.extra, nats, sum(len(block) for _, block in by_model))
+    return PackedFile(entry, [block for _, block in kept], parts.extra, nats, sum(len(block) for _, block in by_model))
 
 
 def _shortest(piece: Bytes, coded: Coded) -> tuple[str, bytes]:
@@ -199,7 +200,7 @@ def _content(
             "other probabilities than the one that compressed it"
         )
     try:
-        content = put_together(bundle.of(entry.modality).adapter, entry.recipe, pieces, extra)
+        content = rebuild_file(bundle.for_modality(entry.modality).adapter, entry.recipe, pieces, extra)
     except MediaError:
         raise  # of the disk that it is written on
     except _NONSENSE as error:

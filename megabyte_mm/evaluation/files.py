@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from data_adapters import Adapter, ByteStream
 from megabyte_mm.checkpoint import Bundle
-from megabyte_mm.checkpoint.load import condition_of
 from megabyte_mm.errors import check_positive
 from megabyte_mm.evaluation import scoring
 from megabyte_mm.evaluation.curves import Curves
@@ -50,7 +49,7 @@ def score_files(
     ValueError for a method or files that the model cannot take, MediaError for a file that cannot be read.
     """
     check_positive(batch_size=batch_size)
-    adapter, number = bundle.adapter, condition_of(bundle, condition)
+    adapter, number = bundle.adapter, bundle.condition_number(condition)
     streams = [adapter.read(file) for file in files]
     pairs, unit = [(stream.data, number) for stream in streams], common_unit(adapter, streams)
     scores = score_streams(bundle.model, pairs, bundle.window, unit, bundle.fixed_length, method, batch_size)

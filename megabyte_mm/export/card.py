@@ -24,7 +24,7 @@ PAPER = "https://arxiv.org/abs/2305.07185"
 
 
 @dataclass(frozen=True)
-class Drawn:
+class SampleFiles:
     """Samples of one modality as files. files: their paths in the folder, for pictures that of the contact sheet alone.
 
     text: the first sample, where it is text.
@@ -35,7 +35,7 @@ class Drawn:
 
 
 @dataclass(frozen=True)
-class Scored:
+class ScoredFiles:
     """What files cost the model: bits per byte of so many bytes in so many files."""
 
     bits_per_byte: float
@@ -57,7 +57,7 @@ class Card:
     license: str = ""
     seed: int = 0
     classes: Sequence[str] = ()
-    scored: Mapping[str, Scored] = field(default_factory=dict)
+    scored: Mapping[str, ScoredFiles] = field(default_factory=dict)
     scored_name: str = ""
 
     @property
@@ -71,7 +71,7 @@ class Card:
         return sum(parameter.numel() for parameter in self.bundle.model.parameters())
 
 
-def model_card(card: Card, drawn: Mapping[str, Drawn]) -> str:
+def model_card(card: Card, drawn: Mapping[str, SampleFiles]) -> str:
     """The text of README.md: front matter, samples, the model, its data, bits per byte, and how it is used.
 
     drawn: by modality.
@@ -102,10 +102,10 @@ def _opening(card: Card) -> str:
     )
 
 
-def _samples(card: Card, drawn: Mapping[str, Drawn]) -> str:
+def _samples(card: Card, drawn: Mapping[str, SampleFiles]) -> str:
     if not drawn:
         return ""
-    parts = ["## Samples", f"Drawn from nothing with seed {card.seed}, not chosen."]
+    parts = ["## Samples", f"SampleFiles from nothing with seed {card.seed}, not chosen."]
     if card.classes:
         parts.append(f"The classes in turn: {_listed([_code(label) for label in card.classes])}.")
     for name, its in drawn.items():
@@ -113,7 +113,7 @@ def _samples(card: Card, drawn: Mapping[str, Drawn]) -> str:
     return "\n\n".join(parts)
 
 
-def _shown(name: str, drawn: Drawn) -> Iterator[str]:
+def _shown(name: str, drawn: SampleFiles) -> Iterator[str]:
     if name:
         yield f"### {_plain(name)}"
     if drawn.text:
@@ -206,7 +206,7 @@ def _python(card: Card, name: str, condition: str, own: bool) -> str:
         "from megabyte_mm import generate, load_model",
         "from megabyte_mm.alphabet import to_bytes",
         "",
-        f"bundle = {load}{f'.of({_string(name)})' if name else ''}",
+        f"bundle = {load}{f'.for_modality({_string(name)})' if name else ''}",
         "format = bundle.adapter.default_format()",
         "length = bundle.adapter.length_in(format)  # None where files end by themselves",
         "nothing = torch.zeros(1, 0, dtype=torch.int64)",

@@ -13,7 +13,7 @@ from data_adapters import TextAdapter
 from megabyte_mm.checkpoint import TRAINING, Bundle
 from megabyte_mm.checkpoint.dcp import remove
 from megabyte_mm.checkpoint.exported import CONFIG, WEIGHTS, write_exported
-from megabyte_mm.export.card import Card, Drawn, model_card
+from megabyte_mm.export.card import Card, SampleFiles, model_card
 from megabyte_mm.generation.continuation import SHEET, Continuations, write_continuations
 
 CARD, SAMPLES = "README.md", "samples"
@@ -24,7 +24,7 @@ SHOWN_TEXT = 1500
 """Bytes of a drawn text that the card shows."""
 
 
-def check_place(folder: Path, overwrite: bool) -> None:
+def check_export_folder(folder: Path, overwrite: bool) -> None:
     """Raise ValueError where no export may be put: a file, and a folder that holds something, unless told to."""
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder}: is a file; name a new folder")
@@ -57,25 +57,25 @@ def write_folder(folder: Path, write: Callable[[Path], object]) -> list[Path]:
 def write_model(folder: Path, card: Card, samples: Mapping[str, Continuations]) -> None:
     """Write weights, config, card and samples into an empty folder. samples: by modality; the card shows them."""
     drawn = {name: _write_samples(folder, card.bundle, name, made) for name, made in samples.items()}
-    write_exported(folder, config_of(card.bundle), card.bundle.model.state_dict())
+    write_exported(folder, export_config(card.bundle), card.bundle.model.state_dict())
     (folder / CARD).write_text(model_card(card, drawn), encoding="utf-8")
 
 
-def config_of(bundle: Bundle) -> dict[str, Any]:
+def export_config(bundle: Bundle) -> dict[str, Any]:
     """What config.json holds beside the digest of the weights."""
     entries = {"megabyte_mm": version("megabyte-mm"), **bundle.spec()}
     training = bundle.training.values()
     return entries | ({TRAINING: training} if training else {})
 
 
-def _write_samples(folder: Path, bundle: Bundle, name: str, made: Continuations) -> Drawn:
+def _write_samples(folder: Path, bundle: Bundle, name: str, made: Continuations) -> SampleFiles:
     adapter = bundle.modalities[name].adapter
     # A checkpoint may call its modalities anything, "../.." too.
     place = folder / SAMPLES / re.sub(r"[^\w-]", "_", name)
     files = [path.relative_to(folder).as_posix() for path in write_continuations(place, adapter, [made])]
     first = made.continuations[0]
     text = adapter.decode(first[: adapter.last_boundary(first, SHOWN_TEXT)]) if isinstance(adapter, TextAdapter) else ""
-    return Drawn([file for file in files if file.endswith(SHEET)] or files, text)
+    return SampleFiles([file for file in files if file.endswith(SHEET)] or files, text)
 
 
 def _replace(new: Path, place: Path, names: Sequence[Path]) -> None:

@@ -13,7 +13,7 @@ from megabyte_mm.checkpoint import Bundle, load_model
 from megabyte_mm.checkpoint.exported import CONFIG, WEIGHTS, write_exported
 from megabyte_mm.checkpoint.hub import INSTALL
 from megabyte_mm.export.card import LIBRARY, Card, model_card
-from megabyte_mm.export.folder import config_of
+from megabyte_mm.export.folder import export_config
 
 try:
     from huggingface_hub import ModelCard, PyTorchModelHubMixin, hf_hub_download
@@ -56,7 +56,7 @@ class HubModel(nn.Module, PyTorchModelHubMixin, library_name=LIBRARY):
         return ModelCard(model_card(Card(name, self.bundle, license), {}))
 
     def _save_pretrained(self, save_directory: Path) -> None:
-        write_exported(save_directory, config_of(self.bundle), self.model.state_dict())
+        write_exported(save_directory, export_config(self.bundle), self.model.state_dict())
 
     @classmethod
     def _from_pretrained(

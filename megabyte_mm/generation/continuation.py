@@ -12,7 +12,6 @@ from PIL import Image
 
 from data_adapters import Adapter, Bytes, ByteStream, Format, ImageAdapter, contact_sheet, write_atomically
 from megabyte_mm.checkpoint import Bundle
-from megabyte_mm.checkpoint.load import condition_of
 from megabyte_mm.errors import ArgumentValueError, check_positive
 from megabyte_mm.generation import GenerationRequest, SamplingParams, generate_batch
 
@@ -100,7 +99,7 @@ def continue_file(
     check_positive(length=length, count=count)
     stream = bundle.adapter.read(file)
     start = cut_prefix(bundle.adapter, stream, Path(file).stem, keep)
-    number = condition_of(bundle, condition)
+    number = bundle.condition_number(condition)
     request = GenerationRequest(
         start.prefix, choose_length(bundle.adapter, start, length, bundle.window), count, number
     )

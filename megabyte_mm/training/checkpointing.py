@@ -17,7 +17,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins import TorchCheckpointIO
 from lightning.pytorch.utilities import rank_zero_only
 
-from megabyte_mm.checkpoint.dcp import is_sharded_checkpoint, put_in_place, read_sharded
+from megabyte_mm.checkpoint.dcp import is_sharded_checkpoint, put_in_place, read_sharded_checkpoint
 from megabyte_mm.training.signals import RunInterrupted
 
 log = logging.getLogger(__name__)
@@ -233,7 +233,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
         """Read it, of a folder of shards the whole. Raises ValueError for what is no checkpoint."""
         if is_sharded_checkpoint(path):
-            return read_sharded(path)
+            return read_sharded_checkpoint(path)
         try:
             found = super().load_checkpoint(path, map_location or (lambda storage, _: storage), weights_only)
         except (pickle.UnpicklingError, RuntimeError, EOFError) as error:

@@ -26,7 +26,7 @@ from megabyte_mm.checkpoint.dcp import (
     is_sharded_checkpoint,
     put_in_place,
     read_into,
-    read_sharded,
+    read_sharded_checkpoint,
     recover,
     write_meta,
     write_tensors,
@@ -79,7 +79,7 @@ def model_folder(save_checkpoint, tmp_path):
 
 
 def test_a_folder_gives_back_what_a_file_would_hold(checkpoint, folder):
-    found = read_sharded(folder)
+    found = read_sharded_checkpoint(folder)
     assert found["epoch"] == 7
     for name, weight in checkpoint["state_dict"].items():
         assert torch.equal(found["state_dict"][name], weight)
@@ -90,7 +90,7 @@ def test_a_folder_gives_back_what_a_file_would_hold(checkpoint, folder):
 
 
 def test_weights_are_read_without_moments(folder):
-    found = read_sharded(folder, moments=False)
+    found = read_sharded_checkpoint(folder, moments=False)
     assert set(found["state_dict"]) == {"model.a", "model.b"}
     assert "state" not in found["optimizer_states"][0]
 
@@ -242,7 +242,7 @@ def test_flipped_bytes_of_a_table_or_its_rest_are_read_or_refused_in_one_line(sh
         damaged = Path(shutil.copytree(shards, folder, dirs_exist_ok=True))
         (damaged / name).write_bytes(content)
         with suppress(ValueError):
-            read_sharded(damaged)
+            read_sharded_checkpoint(damaged)
 
 
 def test_another_folder_is_no_checkpoint(tmp_path):
@@ -282,7 +282,7 @@ def test_a_folder_that_a_kill_left_aside_comes_back(folder, monkeypatch):
     assert not folder.exists()
     monkeypatch.undo()
     recover(folder)
-    assert read_sharded(folder)["epoch"] == 7
+    assert read_sharded_checkpoint(folder)["epoch"] == 7
     recover(folder)
     assert is_sharded_checkpoint(folder)
 

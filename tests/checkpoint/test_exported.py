@@ -19,14 +19,14 @@ from fuzz.mutators import mutate_exported
 from megabyte_mm import load_model
 from megabyte_mm.checkpoint import SPEC_KEY, Bundle, make_spec
 from megabyte_mm.checkpoint.exported import CONFIG, DIGEST, WEIGHTS, read_exported, write_exported
-from megabyte_mm.export.folder import config_of
+from megabyte_mm.export.folder import export_config
 from megabyte_mm.models import PerceiverARConfig, StackConfig, TransformerConfig
 from tests.checkpoint.test_load import NoteAdapter, Trap
 
 
 def exported(bundle: Bundle, folder: Path) -> Path:
     folder.mkdir(exist_ok=True)
-    write_exported(folder, config_of(bundle), bundle.model.state_dict())
+    write_exported(folder, export_config(bundle), bundle.model.state_dict())
     return folder
 
 

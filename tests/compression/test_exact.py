@@ -17,7 +17,7 @@ from PIL import Image
 
 from data_adapters import AudioAdapter, FileAdapter, ImageAdapter, TextAdapter
 from data_adapters.image.scan import patch_scan, patch_unscan
-from megabyte_mm.compression.exact import known_bytes, put_together, take_apart
+from megabyte_mm.compression.exact import known_bytes, rebuild_file, split_file
 from megabyte_mm.compression.tiles import all_fillings, cut_into_tiles, join_tiles
 
 
@@ -25,7 +25,7 @@ def apart(tmp_path, adapter, content, name, window=64, content_only=False):
     """The parts of a file of that content; that they give it back has been asserted."""
     path = tmp_path / name
     path.write_bytes(content)
-    parts = take_apart(adapter, path, window, content_only)
+    parts = split_file(adapter, path, window, content_only)
     recipe = json.loads(json.dumps(parts.recipe))
     assert all(len(piece) <= window for piece in parts.pieces)
     known, unit = known_bytes(adapter, recipe, len(parts.pieces))
@@ -34,7 +34,7 @@ def apart(tmp_path, adapter, content, name, window=64, content_only=False):
         mask if mask is None else mask.tolist() for mask in parts.known
     ]
     if parts.whole_file:
-        assert put_together(adapter, recipe, parts.pieces, parts.extra) == content
+        assert rebuild_file(adapter, recipe, parts.pieces, parts.extra) == content
     return parts
 
 
@@ -167,7 +167,7 @@ def test_a_png_that_nobody_can_write_again_is_kept_whole_unless_its_pixels_are_e
     assert apart(tmp_path, adapter, content, "a.png", 192).recipe["kind"] == "bytes"
     parts = apart(tmp_path, adapter, content, "a.png", 192, content_only=True)
     assert not parts.whole_file
-    made = put_together(adapter, parts.recipe, parts.pieces, parts.extra)
+    made = rebuild_file(adapter, parts.recipe, parts.pieces, parts.extra)
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(made))), pixels(8, 8))
 
 

@@ -100,11 +100,11 @@ def test_one_model_learns_shows_measures_and_draws_three_modalities(config, medi
 
     bundle = load_model(checkpoint)
     assert list(bundle.modalities) == ["image", "audio", "text"]
-    assert (bundle.of("audio").adapter.name, bundle.of("image").fixed_length) == ("audio", True)
+    assert (bundle.for_modality("audio").adapter.name, bundle.for_modality("image").fixed_length) == ("audio", True)
     with pytest.raises(ValueError, match="this model knows several modalities, image, audio, text"):
         _ = bundle.adapter
     with pytest.raises(ValueError, match="'dog' is none of this model's modalities"):
-        bundle.of("dog")
+        bundle.for_modality("dog")
 
 
 def test_a_mix_that_is_stopped_inside_an_epoch_goes_on_exactly(config, tmp_path, monkeypatch):

@@ -109,7 +109,7 @@ def score_validation_files(
     bundle: Bundle, files: ValidationFiles, method: Method, batch_size: int, on_bytes: Callable[[int], None]
 ) -> list[Score]:
     """The score of each file. Raises ValueError as `score_streams`, and for a model whose output is not finite."""
-    one = bundle.of(files.name) if files.name else bundle
+    one = bundle.for_modality(files.name) if files.name else bundle
     streams = [(stream.data, number) for stream, number in zip(files.streams, files.conditions, strict=True)]
     scores = list(
         score_streams(one.model, streams, bundle.window, files.unit, one.fixed_length, method, batch_size, on_bytes)

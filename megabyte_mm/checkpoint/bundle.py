@@ -1,0 +1,105 @@
+"""A trained model with what is needed to use it on files: adapters, conditions, window."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from data_adapters import Adapter, registry
+from megabyte_mm.checkpoint.provenance import Provenance
+from megabyte_mm.errors import ArgumentValueError
+from megabyte_mm.models import ByteModel
+
+SPEC_KEY = "megabyte_mm"
+"""Key of this project's own entry in a Lightning checkpoint."""
+FORMAT = 2
+"""Version of that entry, raised when its meaning changes. Version 1 had no `sources`."""
+
+
+@dataclass(frozen=True)
+class Modality:
+    """How files of one kind are read. fixed_length: true if every stream fills the window, so that none ever ends."""
+
+    adapter: Adapter
+    fixed_length: bool
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A trained model with what is needed to use it on files.
+
+    modalities: one named "", or those of a mix under the names of their conditions. conditions: the name of each
+    condition number, "none" first. window: the most symbols that the model sees. training: the provenance of its
+    weights.
+    """
+
+    model: ByteModel
+    modalities: Mapping[str, Modality]
+    conditions: tuple[str, ...]
+    window: int
+    training: Provenance = field(default_factory=Provenance)
+
+    @property
+    def config(self) -> Any:
+        """The model's config, a frozen dataclass."""
+        return self.model.config
+
+    @property
+    def adapter(self) -> Adapter:
+        """The adapter of the only modality. Raises ValueError for several: choose one with `for_modality`."""
+        return self._only_modality().adapter
+
+    @property
+    def fixed_length(self) -> bool:
+        """True if every stream of the only modality fills the window, so that none ever ends."""
+        return self._only_modality().fixed_length
+
+    @property
+    def modality_name(self) -> str:
+        """The name of the modality that `for_modality` chose from a mix, else ""."""
+        return next(iter(self.modalities)) if len(self.modalities) == 1 else ""
+
+    def for_modality(self, name: str) -> Bundle:
+        """The same model for one of its modalities. Raises ValueError for an unknown name."""
+        if name not in self.modalities:
+            raise ValueError(f"{name!r} is none of this model's modalities, {', '.join(self.modalities)}")
+        return replace(self, modalities={name: self.modalities[name]})
+
+    of = for_modality
+    """The former name, which the cards of exported models use."""
+
+    def condition_number(self, name: str | None) -> int:
+        """The number of the class `name`; of the modality that `for_modality` chose; 0 for a model without conditions.
+
+        Raises ValueError for an unknown class, and for None where the model was trained with classes.
+        """
+        if self.modality_name:
+            return self.conditions.index(self.modality_name)
+        classes = ", ".join(self.conditions[1:])
+        if name is None and classes:
+            reason = f"must be one of the classes that this model was trained with: {classes}"
+            raise ArgumentValueError("condition", reason)
+        if name is not None and name not in self.conditions:
+            known = f"it knows {classes}" if classes else "it was trained without classes"
+            raise ArgumentValueError("condition", f"{name}: unknown to this model; {known}")
+        return 0 if name is None else self.conditions.index(name)
+
+    def spec(self) -> dict[str, Any]:
+        """The checkpoint's entry: plain values, enough to load the weights and use them on files."""
+        modalities = {
+            name: {"adapter": registry.spec(modality.adapter), "fixed_length": modality.fixed_length}
+            for name, modality in self.modalities.items()
+        }
+        data: dict[str, Any] = modalities.get("", {"sources": modalities})
+        return make_spec(self.model, data | {"window": self.window, "conditions": list(self.conditions)})
+
+    def _only_modality(self) -> Modality:
+        if len(self.modalities) > 1:
+            raise ValueError(f"this model knows several modalities, {', '.join(self.modalities)}: take one of them")
+        return next(iter(self.modalities.values()))
+
+
+def make_spec(model: ByteModel, data: dict[str, Any]) -> dict[str, Any]:
+    """The checkpoint's entry beside the weights: plain values only, no import paths."""
+    return {"format": FORMAT, "model": model.spec(), "data": data}
