@@ -9,8 +9,8 @@
 # %% [markdown]
 # # 2 Train a small model and watch it
 #
-# A model of pictures, trained in this notebook: the curve and the pictures that it draws appear while it learns.
-# 600 steps take about a minute on a laptop without a GPU.
+# A model of pictures, trained in this notebook; its learning curve and the pictures it generates appear while it
+# learns. 600 steps take about a minute on a laptop without a GPU.
 
 # %%
 # %matplotlib inline
@@ -18,16 +18,13 @@ import os
 from pathlib import Path
 
 from data_adapters import ImageAdapter
-from megabyte_mm import MegabyteConfig, StackConfig, load_model
-from megabyte_mm.data.module import ByteData
+from megabyte_mm import ByteData, ByteLM, MegabyteConfig, StackConfig, continue_file, fit, load_model
 from megabyte_mm.demo_data import make_demo_data
-from megabyte_mm.generation.continuation import continue_file
 from megabyte_mm.models import BlockConfig
-from megabyte_mm.notebook.live import LiveRun, sheets_over_time
-from megabyte_mm.notebook.show import show_pictures
-from megabyte_mm.training import ByteLM, OptimizerConfig, ProgressCallback, SampleWriter, fit
+from megabyte_mm.notebook import LiveRun, sheets_over_time, show_pictures
+from megabyte_mm.training import OptimizerConfig, ProgressCallback, SampleWriter
 
-# The variable makes the notebooks short where they are only checked.
+# The test suite sets this variable, so that the notebooks run quickly there.
 STEPS = int(os.environ.get("MEGABYTE_MM_NOTEBOOK_STEPS", "600"))
 MEDIA, RUN = Path("../media"), Path("../runs/notebooks/image")
 make_demo_data(MEDIA)
@@ -35,8 +32,8 @@ make_demo_data(MEDIA)
 # %% [markdown]
 # ## The data
 #
-# `ByteData` finds the files, lets the adapter make bytes of them, and cuts these into windows. A picture is a window of
-# its own.
+# `ByteData` finds the files, reads them as bytes with the adapter, and cuts these into windows. Here each picture is
+# one window.
 
 # %%
 data = ByteData(str(MEDIA / "images"), ImageAdapter(size=(32, 32), patch=4), batch_size=2, val_batch_size=16)
@@ -45,7 +42,7 @@ data = ByteData(str(MEDIA / "images"), ImageAdapter(size=(32, 32), patch=4), bat
 # ## The model
 #
 # Two Transformers: the global one reads patches of 48 bytes, the local one the bytes inside a patch. The patch size and
-# the window follow from the data. Change the sizes and see what they do to the curve.
+# the window follow from the data. Change the sizes and see the effect on the curve.
 
 # %%
 net = MegabyteConfig(
@@ -61,9 +58,9 @@ model = ByteLM(net, OptimizerConfig(lr=4e-3, warmup_steps=20))
 # %% [markdown]
 # ## Training
 #
-# 8 bits per byte is what bytes cost that nobody has looked at (dotted). Each validation continues four pictures from
-# their upper halves: each row shows what was given, what was drawn, and the original. The stop button ends the run
-# after the step at hand, and what it has learned is kept.
+# Raw bytes cost 8 bits per byte (dotted). Each validation continues four pictures from their upper halves: a row shows
+# the prefix, the model's continuation and the original. The stop button ends the run after the current step, and the
+# checkpoint is saved.
 
 # %%
 checkpoint = fit(
@@ -76,16 +73,16 @@ checkpoint = fit(
 )
 
 # %% [markdown]
-# How the drawings came about, validation by validation:
+# The samples of all validations, in order:
 
 # %%
 sheets_over_time(RUN)
 
 # %% [markdown]
-# ## What it draws now
+# ## Samples of the trained model
 #
-# The same beginning several times, at three temperatures: low ones take the likeliest bytes, high ones more of the
-# unlikely.
+# Several continuations of the same prefix at three temperatures: low ones prefer the likeliest bytes, high ones give
+# unlikely bytes more of a chance.
 
 # %%
 bundle = load_model(checkpoint)
@@ -96,5 +93,5 @@ show_pictures(
 )
 
 # %% [markdown]
-# The checkpoint is an ordinary one: `megabyte-mm generate runs/notebooks/image/best.ckpt --out out/notebook` uses it,
-# and so do the next notebooks. With more steps it becomes better; `megabyte-mm fit --config image` trains a larger one.
+# The checkpoint is an ordinary one: `megabyte-mm generate runs/notebooks/image/best.ckpt --out out/notebook` accepts
+# it, and the next notebooks use it. More steps make it better; `megabyte-mm fit --config image` trains a larger model.

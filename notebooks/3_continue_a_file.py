@@ -9,24 +9,30 @@
 # %% [markdown]
 # # 3 Continue a file
 #
-# A model is given the beginning of a file and draws what may follow: the lower half of a picture, the rest of a melody,
-# the next lines of a text. Nothing says that there is one right answer, so several are drawn, side by side.
+# A model reads the beginning of a file, the prefix, and generates what may follow: the lower half of a picture, the
+# rest of a melody, the next lines of a text. There is no single right answer, so several samples are shown side by
+# side.
 #
-# Name checkpoints and files of your own in the first cell. Where a checkpoint is `None`, the small model of the made-up
-# media is taken: that of notebook 2, or one that is trained here, in about a minute.
+# Name your own checkpoints and files in the first cell. Where a checkpoint is `None`, a small model of the demo data is
+# used: that of notebook 2, or one that is trained here in about a minute.
 
 # %%
 # %matplotlib inline
 import os
 from pathlib import Path
 
-from megabyte_mm import load_model
+from megabyte_mm import continue_file, load_model
 from megabyte_mm.demo_data import make_demo_data
-from megabyte_mm.generation.continuation import continue_file
-from megabyte_mm.notebook.show import players, sampling_sliders, show_pictures, show_texts, show_waveforms
-from megabyte_mm.notebook.small_models import small_checkpoint
+from megabyte_mm.notebook import (
+    sampling_sliders,
+    show_pictures,
+    show_players,
+    show_texts,
+    show_waveforms,
+    small_checkpoint,
+)
 
-# The variable makes the notebooks short where they are only checked.
+# The test suite sets this variable, so that the notebooks run quickly there.
 STEPS = int(os.environ.get("MEGABYTE_MM_NOTEBOOK_STEPS", "600"))
 MEDIA, RUNS = Path("../media"), Path("../runs/notebooks")
 make_demo_data(MEDIA)
@@ -49,9 +55,9 @@ show_pictures(
 )
 
 # %% [markdown]
-# **Temperature** divides the logits: below 1 the likely bytes become likelier still, at 0 only the likeliest is drawn.
-# **Top-p** draws among the likeliest bytes that together hold that probability, and never among the rest. Move the
-# sliders and press *draw*; they need a running notebook.
+# **Temperature** divides the logits: below 1, likely bytes become likelier still; at 0, only the likeliest is chosen.
+# **Top-p** samples only among the likeliest bytes that together have that probability. Move the sliders and press
+# *sample*; they need a running notebook.
 
 
 # %%
@@ -66,7 +72,8 @@ sampling_sliders(
 # %% [markdown]
 # ## A sound from its first second
 #
-# A melody of four seconds: a quarter is given, and a second is drawn after it. The same in players below.
+# A melody of four seconds: the prefix is its first quarter, and the model generates another second. Below, the same in
+# players.
 
 # %%
 audio = load_model(AUDIO or small_checkpoint("audio", MEDIA, RUNS / "audio", STEPS))
@@ -74,11 +81,11 @@ song = continue_file(audio, SOUND, keep=0.25, length=8000, count=3, temperature=
 show_waveforms(audio.adapter, song)
 
 # %%
-players(audio.adapter, song)
+show_players(audio.adapter, song)
 
 # %%
 sampling_sliders(
-    lambda temperature, top_p, seed: players(
+    lambda temperature, top_p, seed: show_players(
         audio.adapter,
         continue_file(audio, SOUND, 0.25, 8000, 2, temperature=temperature, top_p=top_p, seed=seed),
     ),
@@ -88,7 +95,7 @@ sampling_sliders(
 # %% [markdown]
 # ## A text
 #
-# The end of what was given is faint, what was drawn is bold.
+# The end of the prefix is faint, the generated text bold.
 
 # %%
 text = load_model(TEXT or small_checkpoint("text", MEDIA, RUNS / "text", STEPS))

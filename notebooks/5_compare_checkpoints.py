@@ -9,12 +9,12 @@
 # %% [markdown]
 # # 5 Compare checkpoints
 #
-# Which model is better, on which files, and where? Bits per byte can be compared wherever the bytes are the same: in
+# Which model is better, on which files, and where? Bits per byte are comparable whenever the bytes are the same: for
 # models of other sizes, other training, even another scan of the same pictures.
 #
-# Put checkpoints of your own into `CHECKPOINTS`, the one to compare with first. As it stands, three small models of the
-# made-up pictures are compared, which are trained here unless they are there already: the usual one, one that trained
-# for a third of the steps, and one that reads the pictures row by row.
+# Put your own checkpoints into `CHECKPOINTS`, the reference first. By default three small models of the demo pictures
+# are compared, which are trained here unless their checkpoints exist: the usual one, one that trained for a third of
+# the steps, and one that reads the pictures row by row.
 
 # %%
 # %matplotlib inline
@@ -23,15 +23,13 @@ from pathlib import Path
 
 import numpy as np
 
-from megabyte_mm import load_model
+from megabyte_mm import continue_file, load_model, score_files
 from megabyte_mm.demo_data import make_demo_data
-from megabyte_mm.evaluation.files import bits_by_position, bits_per_byte, score_files
-from megabyte_mm.generation.continuation import continue_file
-from megabyte_mm.notebook.show import show_pictures
-from megabyte_mm.notebook.small_models import small_checkpoint
-from megabyte_mm.plots.scores import bits_per_byte_bars, file_scatter, position_curves
+from megabyte_mm.evaluation.files import bits_by_position, bits_per_byte
+from megabyte_mm.notebook import show_pictures, small_checkpoint
+from megabyte_mm.plots import bits_per_byte_bars, file_scatter, position_curves
 
-# The variable makes the notebooks short where they are only checked.
+# The test suite sets this variable, so that the notebooks run quickly there.
 STEPS = int(os.environ.get("MEGABYTE_MM_NOTEBOOK_STEPS", "600"))
 MEDIA, RUNS = Path("../media"), Path("../runs/notebooks")
 make_demo_data(MEDIA)
@@ -49,21 +47,21 @@ scored = {name: score_files(bundle, FILES) for name, bundle in bundles.items()}
 bits_per_byte_bars({name: bits_per_byte(files) for name, files in scored.items()})
 
 # %% [markdown]
-# A mean hides much. Each dot is a file: below the diagonal, the other model does better on it than the first.
+# A mean hides differences. Each dot is a file; on files below the diagonal the other model is better than the first.
 
 # %%
 per_file = {name: np.array([file.score.bits_per_byte for file in files]) for name, files in scored.items()}
 file_scatter(per_file)
 
 # %% [markdown]
-# Where in a patch, and where in the window, do they differ? A good model gets better along the window, since it has
-# seen more; the first bytes of a patch are the hardest, since the local model has seen nothing of it yet.
+# At which positions of the patch and of the window do they differ? A good model improves along the window, since it has
+# more context; the first bytes of a patch are the hardest, since the local model has seen nothing of the patch yet.
 
 # %%
 position_curves({name: bits_by_position(bundles[name], files) for name, files in scored.items()})
 
 # %% [markdown]
-# The files on which the first two differ most, with what each model draws below the upper half:
+# The file on which the first two differ most, with the continuations of each model from its upper half:
 
 # %%
 first, second, *_ = per_file

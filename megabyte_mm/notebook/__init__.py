@@ -1,7 +1,53 @@
-"""What notebooks show beyond figures; IPython and ipywidgets are imported where they are used.
+"""Widgets, players and live figures for notebooks; IPython and ipywidgets are imported where they are used.
 
-live.py       a run's curve and samples while it trains
-showing.py    continuations side by side: pictures, sounds with players, texts
-sliders.py    temperature and top-p by hand
-small.py      small models of the made-up media
+live.py            the curve and samples of a run while it trains
+show.py            continuations side by side (figures, players, text), and sliders for temperature and top-p
+small_models.py    small models of the demo data, trained in a minute
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from megabyte_mm.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from megabyte_mm.notebook.live import LiveRun, sheets_over_time
+    from megabyte_mm.notebook.show import (
+        embed_page,
+        sampling_sliders,
+        show_continuations,
+        show_pictures,
+        show_players,
+        show_texts,
+        show_waveforms,
+    )
+    from megabyte_mm.notebook.small_models import small_checkpoint, small_data, small_model
+
+__all__ = [
+    "LiveRun",
+    "embed_page",
+    "sampling_sliders",
+    "sheets_over_time",
+    "show_continuations",
+    "show_pictures",
+    "show_players",
+    "show_texts",
+    "show_waveforms",
+    "small_checkpoint",
+    "small_data",
+    "small_model",
+]
+
+_MODULES = {
+    "live": ("LiveRun", "sheets_over_time"),
+    "show": (
+        *("embed_page", "sampling_sliders", "show_continuations", "show_pictures"),
+        *("show_players", "show_texts", "show_waveforms"),
+    ),
+    "small_models": ("small_checkpoint", "small_data", "small_model"),
+}
+
+__getattr__, __dir__ = lazy_exports(
+    __name__, {name: f"{__name__}.{module}" for module, names in _MODULES.items() for name in names}
+)

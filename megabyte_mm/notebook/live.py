@@ -1,8 +1,9 @@
-"""A run's curve and samples in a notebook while it trains."""
+"""The curve and samples of a run in a notebook while it trains."""
 
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -12,75 +13,70 @@ import PIL.Image
 from matplotlib.figure import Figure
 
 from megabyte_mm.generation.continuation import SHEET
-from megabyte_mm.plots.continuations import picture_rows
-from megabyte_mm.plots.runs import learning_curve
+from megabyte_mm.plots import learning_curve, picture_rows
 from megabyte_mm.training.progress import TrainingProgress
 from megabyte_mm.training.run_folder import open_run
 
-SHOWN = 3
-"""Sounds and texts of a validation that are shown; of pictures, the contact sheet."""
+MAX_FILES = 3
+"""Sounds or texts of a validation that are shown; pictures are shown as their contact sheet."""
 
 
 class LiveRun:
-    """Draws a run's curve below the cell, and below it what the last validation drew; both are replaced as it goes on.
+    """Shows a run's curve below the cell, and below it the samples of the latest validation, and updates both.
 
-    To be given to `megabyte_mm.training.ProgressCallback`.
+    Pass it to `megabyte_mm.training.ProgressCallback`.
     """
 
     def __init__(self) -> None:
         from IPython.display import DisplayHandle
 
         self._curve, self._samples = DisplayHandle(), DisplayHandle()
-        self._begun = False
-        self._drawn: list[Path] = []
+        self._is_displayed = False
+        self._files: list[Path] = []
 
     def __call__(self, progress: TrainingProgress) -> None:
-        """Draw anew what has changed."""
+        """Update the curve, and the samples if there are new ones."""
         from IPython.display import HTML, Image
 
         png = io.BytesIO()
         learning_curve(progress.train, progress.val, progress.steps).savefig(png, dpi=100)
         figure = Image(data=png.getvalue(), format="png")
-        if not self._begun:
+        if not self._is_displayed:
             self._curve.display(figure)
             self._samples.display(HTML("<i>samples appear with the first validation</i>"))
-            self._begun = True
+            self._is_displayed = True
         else:
             self._curve.update(figure)
-        if progress.samples != self._drawn:
-            self._drawn = list(progress.samples)
-            self._samples.update(shown_files(self._drawn))
+        if progress.samples != self._files:
+            self._files = list(progress.samples)
+            self._samples.update(show_files(self._files))
 
 
-def shown_files(files: list[Path]) -> Any:
-    """The contact sheet among the files of a validation, or else players or texts of the first few."""
+def show_files(files: Sequence[Path]) -> Any:
+    """Return the contact sheet among the files of a validation, else players or texts of the first few."""
     from IPython.display import HTML, Audio, Image
 
     sheets = [file for file in files if file.name == SHEET]
     if sheets:
         return Image(data=sheets[0].read_bytes(), width=480)
-    parts = []
-    for file in files[:SHOWN]:
+    elements = []
+    for file in files[:MAX_FILES]:
         if file.suffix in (".wav", ".flac"):
-            parts.append(Audio(filename=str(file))._repr_html_())
+            elements.append(Audio(filename=str(file))._repr_html_())
         else:
-            parts.append(preformatted(file.read_text(encoding="utf-8", errors="replace")))
-    return HTML("".join(parts))
-
-
-def preformatted(text: str) -> str:
-    """Text as HTML that keeps its line breaks."""
-    return f'<pre style="white-space: pre-wrap">{escape(text)}</pre>'
+            text = file.read_text(encoding="utf-8", errors="replace")
+            elements.append(f'<pre style="white-space: pre-wrap">{escape(text)}</pre>')
+    return HTML("".join(elements))
 
 
 def sheets_over_time(run: Path) -> Figure:
-    """The contact sheets of a run's validations side by side, each under its step.
+    """Draw the contact sheets of a run's validations side by side, each with its step.
 
-    run: its folder; where it was trained more than once, the sheets are of the last time. Raises ValueError for none.
+    run: its folder; of several trainings there, the last one's sheets are shown. Raises ValueError if it has none.
     """
     sheets = sorted(sheet for version in open_run(run).versions[-1:] for sheet in version.rglob(SHEET))
     if not sheets:
-        raise ValueError(f"{run}: its last start left no contact sheet")
+        raise ValueError(f"{run}: the last training wrote no contact sheet")
     pictures = [np.asarray(PIL.Image.open(sheet)) for sheet in sheets]
     titles = [f"step {int(sheet.parent.name.removeprefix('step-'))}" for sheet in sheets]
     return picture_rows({"": pictures}, titles, inches=2.4)

@@ -1,4 +1,4 @@
-"""Small models of the made-up media, trained in a minute: something to try tools on before there is a real one."""
+"""Small models of the demo data, trained in a minute, to try tools on."""
 
 from __future__ import annotations
 
@@ -8,47 +8,47 @@ from typing import Any, Literal
 from data_adapters import Adapter, AudioAdapter, ImageAdapter, TextAdapter
 from megabyte_mm.data.module import ByteData
 from megabyte_mm.models import BlockConfig, MegabyteConfig, StackConfig
-from megabyte_mm.training.fitting import fit
-from megabyte_mm.training.module import ByteLM
-from megabyte_mm.training.optim import OptimizerConfig
+from megabyte_mm.training import ByteLM, OptimizerConfig, fit
 
-Kind = Literal["image", "audio", "text"]
+Modality = Literal["image", "audio", "text"]
 
-_DATA: dict[Kind, dict[str, Any]] = {
+_DATA: dict[Modality, dict[str, Any]] = {
     "image": {"path": "images", "batch_size": 2},
     "audio": {"path": "audio", "window": 2048, "batch_size": 2, "max_val_windows": 64},
     "text": {"path": "text", "window": 512, "batch_size": 4, "max_val_windows": 64},
 }
-_ADAPTERS: dict[Kind, tuple[type[Adapter], dict[str, Any]]] = {
+_ADAPTERS: dict[Modality, tuple[type[Adapter], dict[str, Any]]] = {
     "image": (ImageAdapter, {"size": (32, 32)}),
     "audio": (AudioAdapter, {"rate": 8000, "channels": 1, "encoding": "pcm8"}),
     "text": (TextAdapter, {}),
 }
-_SHAPES: dict[Kind, tuple[int | None, int, int]] = {
+_SIZES: dict[Modality, tuple[int | None, int, int]] = {
     "image": (None, 192, 64),
     "audio": (32, 256, 64),
     "text": (8, 256, 96),
 }
-"""Patch size, and the widths of the global and the local model."""
+"""Patch size, width of the global model, width of the local model."""
 
 
-def small_checkpoint(kind: Kind, media: str | Path, folder: str | Path, steps: int, **settings: Any) -> Path:
-    """The checkpoint of a small model of one kind of `make_demo_data`' media.
+def small_checkpoint(modality: Modality, media: str | Path, folder: str | Path, steps: int, **settings: Any) -> Path:
+    """Return the checkpoint of a small model of the demo data; it is trained on the first call.
 
-    folder: holds best.ckpt of an earlier call, which is returned then, or receives it after so many steps of training.
-    settings: of the adapter, where they are not to be the usual ones.
+    media: folder of `make_demo_data`. folder: of the run; if it has a best.ckpt, that is returned without training.
+    settings: of the adapter, in place of the defaults here.
     """
     best = Path(folder, "best.ckpt")
-    return best if best.is_file() else fit(small_model(kind), small_data(kind, media, **settings), folder, steps)
+    if best.is_file():
+        return best
+    return fit(small_model(modality), small_data(modality, media, **settings), folder, steps)
 
 
-def small_model(kind: Kind) -> ByteLM:
-    """The model, not yet trained."""
-    patch, wide, narrow = _SHAPES[kind]
+def small_model(modality: Modality) -> ByteLM:
+    """Return an untrained model."""
+    patch_size, global_dim, local_dim = _SIZES[modality]
     net = MegabyteConfig(
-        patch_size=patch,
-        global_stack=StackConfig(dim=wide, layers=2, heads=4),
-        local_stack=StackConfig(dim=narrow, layers=2, heads=2),
+        patch_size=patch_size,
+        global_stack=StackConfig(dim=global_dim, layers=2, heads=4),
+        local_stack=StackConfig(dim=local_dim, layers=2, heads=2),
         local_start="byte",
         embedding_scale=5.0,
         block=BlockConfig(activation="relu2"),
@@ -57,8 +57,8 @@ def small_model(kind: Kind) -> ByteLM:
     return ByteLM(net, OptimizerConfig(lr=4e-3, warmup_steps=20))
 
 
-def small_data(kind: Kind, media: str | Path, **settings: Any) -> ByteData:
-    """What it learns from: `media` is a folder that `make_demo_data` filled; settings as of `small_checkpoint`."""
-    adapter, usual = _ADAPTERS[kind]
-    data = {**_DATA[kind], "path": str(Path(media, _DATA[kind]["path"]))}
-    return ByteData(**data, adapter=adapter(**{**usual, **settings}), val_batch_size=16)
+def small_data(modality: Modality, media: str | Path, **settings: Any) -> ByteData:
+    """Return the training data of one modality. media, settings: as of `small_checkpoint`."""
+    adapter, defaults = _ADAPTERS[modality]
+    data = {**_DATA[modality], "path": str(Path(media, _DATA[modality]["path"]))}
+    return ByteData(**data, adapter=adapter(**{**defaults, **settings}), val_batch_size=16)

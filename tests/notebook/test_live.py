@@ -1,4 +1,4 @@
-"""A run in a notebook while it trains."""
+"""A run's curve and samples in a notebook while it trains."""
 
 from typing import Any
 
@@ -7,33 +7,34 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from megabyte_mm.notebook.live import LiveRun, sheets_over_time, shown_files
+from megabyte_mm.notebook import LiveRun, sheets_over_time
+from megabyte_mm.notebook.live import show_files
 from megabyte_mm.training.progress import TrainingProgress
 
 
 class Handle:
-    """Keeps what a DisplayHandle would show."""
+    """Records the objects that a DisplayHandle would show."""
 
-    made: list["Handle"] = []  # noqa: RUF012 - anew in each test
+    instances: list["Handle"] = []  # noqa: RUF012 - replaced in each test
 
     def __init__(self) -> None:
         self.shown: list[Any] = []
-        self.made.append(self)
+        self.instances.append(self)
 
-    def display(self, what: Any) -> None:
-        self.shown.append(what)
+    def display(self, item: Any) -> None:
+        self.shown.append(item)
 
     update = display
 
 
 @pytest.fixture
 def handles(monkeypatch):
-    monkeypatch.setattr(Handle, "made", [])
+    monkeypatch.setattr(Handle, "instances", [])
     monkeypatch.setattr(IPython.display, "DisplayHandle", Handle)
-    return Handle.made
+    return Handle.instances
 
 
-def test_the_curve_is_drawn_each_time_and_samples_when_there_are_new_ones(handles, tmp_path):
+def test_the_curve_is_updated_each_time_and_samples_when_there_are_new_ones(handles, tmp_path):
     live, progress = LiveRun(), TrainingProgress(100)
     curve, samples = handles
     live(progress)
@@ -41,7 +42,7 @@ def test_the_curve_is_drawn_each_time_and_samples_when_there_are_new_ones(handle
     live(progress)
     assert [image.data[:4] for image in curve.shown] == [b"\x89PNG"] * 2
     assert curve.shown[0].data != curve.shown[1].data
-    assert len(samples.shown) == 1  # that they will come
+    assert len(samples.shown) == 1  # the notice that they will appear
     (tmp_path / "val-00-000.txt").write_text("a < b")
     progress.samples = [tmp_path / "val-00-000.txt"]
     live(progress)
@@ -51,16 +52,16 @@ def test_the_curve_is_drawn_each_time_and_samples_when_there_are_new_ones(handle
     assert len(samples.shown) == 2
 
 
-def test_pictures_are_shown_as_their_sheet_and_sounds_as_players(tmp_path, sheet):
+def test_pictures_are_shown_as_their_contact_sheet_and_sounds_as_players(tmp_path, sheet):
     sheet(tmp_path / "contact_sheet.png", 3)
     (tmp_path / "val-00-000.png").write_bytes(b"")
-    shown = shown_files(sorted(tmp_path.iterdir()))
-    assert shown.data == (tmp_path / "contact_sheet.png").read_bytes()
+    image = show_files(sorted(tmp_path.iterdir()))
+    assert image.data == (tmp_path / "contact_sheet.png").read_bytes()
     (tmp_path / "a.wav").write_bytes(b"RIFF")
-    assert "<audio" in shown_files([tmp_path / "a.wav"]).data
+    assert "<audio" in show_files([tmp_path / "a.wav"]).data
 
 
-def test_the_sheets_of_the_last_training_stand_side_by_side(tmp_path, sheet):
+def test_the_sheets_of_the_last_training_are_side_by_side(tmp_path, sheet):
     for version, step, value in ((9, 5, 1), (10, 10, 2), (10, 20, 3)):
         sheet(tmp_path / f"logs/version_{version}/samples/step-{step:07d}/contact_sheet.png", value)
     first, second = sheets_over_time(tmp_path).axes

@@ -1,4 +1,4 @@
-"""Continuations side by side, for each modality."""
+"""Continuations side by side for each modality, embedded pages, sampling sliders."""
 
 import base64
 import io
@@ -12,61 +12,81 @@ import soundfile
 
 from data_adapters import AudioAdapter, FileAdapter, ImageAdapter, TextAdapter
 from megabyte_mm.generation.continuation import UNKNOWN, Continuations
-from megabyte_mm.notebook.show import TAIL, framed, players, show, show_pictures, show_waveforms
+from megabyte_mm.notebook import (
+    embed_page,
+    sampling_sliders,
+    show_continuations,
+    show_pictures,
+    show_players,
+    show_waveforms,
+)
+from megabyte_mm.notebook.show import PREFIX_TAIL
 
 GREY = ImageAdapter(mode="L", size=(2, 2), patch=1)
 SOUND = AudioAdapter(rate=8000, channels=2, encoding="pcm16")
 
 
-def continued(adapter, original, kept, *drawn):
-    return Continuations("a", adapter.default_format(), original[:kept], drawn, original)
+def continued(adapter, original, prefix, *samples):
+    return Continuations("a", adapter.default_format(), original[:prefix], samples, original)
 
 
-def test_pictures_have_the_unknown_part_grey_and_the_original_last():
+def test_pictures_are_grey_after_the_prefix_and_the_original_is_last():
     original = np.array([1, 2, 3, 4], np.uint8)
-    made = continued(GREY, original, 2, np.array([1, 2, 7, 8], np.uint8))
-    figure: Any = show_pictures(GREY, {"T = 1": made})
-    given, drawn, last = figure.axes
-    assert [axes.get_title() for axes in figure.axes] == ["given", "drawn 1", "original"]
-    np.testing.assert_array_equal(given.images[0].get_array(), [[1, 2], [UNKNOWN, UNKNOWN]])
-    np.testing.assert_array_equal(drawn.images[0].get_array(), [[1, 2], [7, 8]])
+    item = continued(GREY, original, 2, np.array([1, 2, 7, 8], np.uint8))
+    figure: Any = show_pictures(GREY, {"T = 1": item})
+    prefix, sample, last = figure.axes
+    assert [axes.get_title() for axes in figure.axes] == ["prefix", "sample 1", "original"]
+    np.testing.assert_array_equal(prefix.images[0].get_array(), [[1, 2], [UNKNOWN, UNKNOWN]])
+    np.testing.assert_array_equal(sample.images[0].get_array(), [[1, 2], [7, 8]])
     np.testing.assert_array_equal(last.images[0].get_array(), [[1, 2], [3, 4]])
-    assert len(show(GREY, made).axes) == 3
+    assert len(show_continuations(GREY, item).axes) == 3
 
 
-def test_sounds_are_drawn_and_played_as_long_as_the_continuation():
+def test_sounds_are_drawn_and_played_up_to_the_length_of_the_continuation():
     samples = np.arange(0, 12000, 1000, dtype="<i2")  # 6 frames
     data = samples.view(np.uint8)
-    made = continued(SOUND, data, 8, data[:16])
-    figure: Any = show_waveforms(SOUND, made)
-    original, drawn = figure.axes
-    assert (original.get_ylabel(), drawn.get_ylabel()) == ("original", "drawn 1")
-    new = drawn.lines[1].get_ydata() * 32768
-    np.testing.assert_array_equal(new, [4500, 6500])  # the third and fourth frame, the mean of both channels
-    html = players(SOUND, made).data
-    heard = [base64.b64decode(part) for part in re.findall(r"data:audio/wav;base64,([^\"]+)", html)]
-    first, _ = soundfile.read(io.BytesIO(heard[0]), dtype="int16")
-    assert len(heard) == 2
-    np.testing.assert_allclose(first, samples[:8].reshape(4, 2), atol=1)  # neither louder nor longer
+    item = continued(SOUND, data, 8, data[:16])
+    figure: Any = show_waveforms(SOUND, item)
+    original, sample = figure.axes
+    assert (original.get_ylabel(), sample.get_ylabel()) == ("original", "sample 1")
+    new = sample.lines[1].get_ydata() * 32768
+    np.testing.assert_array_equal(new, [4500, 6500])  # mean of both channels of the third and fourth frame
+    html = show_players(SOUND, item).data
+    files = [base64.b64decode(content) for content in re.findall(r"data:audio/wav;base64,([^\"]+)", html)]
+    first, _ = soundfile.read(io.BytesIO(files[0]), dtype="int16")
+    assert len(files) == 2
+    np.testing.assert_allclose(first, samples[:8].reshape(4, 2), atol=1)  # not louder and not longer
 
 
-def test_of_a_text_the_end_of_the_prefix_is_shown_and_what_was_drawn():
+def test_texts_show_the_end_of_the_prefix_and_the_continuation():
     adapter, original = TextAdapter(), np.frombuffer(b"x" * 500 + b"<b>", np.uint8)
-    html = show(adapter, continued(adapter, original, 503, np.append(original, np.frombuffer(b"&yes", np.uint8)))).data
-    given, drawn = re.findall(r"<span[^>]*>([^<]*)</span>", html)
-    assert given == "x" * (TAIL - 3) + "&lt;b&gt;"
-    assert drawn == "&amp;yes"
+    sample = np.append(original, np.frombuffer(b"&yes", np.uint8))
+    html = show_continuations(adapter, continued(adapter, original, 503, sample)).data
+    prefix, continuation = re.findall(r"<span[^>]*>([^<]*)</span>", html)
+    assert prefix == "x" * (PREFIX_TAIL - 3) + "&lt;b&gt;"
+    assert continuation == "&amp;yes"
 
 
-def test_bytes_of_any_file_cannot_be_shown():
+def test_continuations_of_other_adapters_are_refused():
     adapter, data = FileAdapter(), np.zeros(2, np.uint8)
-    with pytest.raises(ValueError, match="no way to show bytes of file"):
-        show(adapter, Continuations("a", {}, data, [data]))
+    with pytest.raises(ValueError, match="continuations of the file adapter cannot be shown"):
+        show_continuations(adapter, Continuations("a", {}, data, [data]))
 
 
-def test_a_page_keeps_its_styles_to_itself():
-    html = framed('<style>body {color: red}</style><p title="a">b</p>', height=99).data
+def test_an_embedded_page_does_not_affect_the_notebook():
+    html = embed_page('<style>body {color: red}</style><p title="a">b</p>', height=99).data
     (source,) = re.findall(r'srcdoc="([^"]*)"', html)
     assert unescape(source) == '<style>body {color: red}</style><p title="a">b</p>'
     assert "<style>" not in html
     assert "height: 99px" in html
+
+
+def test_sliders_sample_only_when_the_button_is_pressed():
+    calls = []
+    widget: Any = sampling_sliders(lambda temperature, top_p, seed: calls.append((temperature, top_p, seed)), 0.7, 0.9)
+    temperature, top_p, seed, button, _ = widget.children
+    temperature.value, seed.value = 1.2, 4
+    assert not calls
+    button.click()
+    assert calls == [(1.2, 0.9, 4)]
+    assert (temperature.min, top_p.max) == (0.0, 1.0)

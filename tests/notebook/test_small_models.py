@@ -1,14 +1,14 @@
-"""Small models of the made-up media."""
+"""Small models of the demo data."""
 
 import pytest
 
 from data_adapters import ImageAdapter
 from megabyte_mm import load_model
 from megabyte_mm.demo_data import make_demo_data
-from megabyte_mm.notebook.small_models import small_checkpoint, small_data, small_model
+from megabyte_mm.notebook import small_checkpoint, small_data, small_model
 
 
-def test_a_model_is_trained_once_and_found_afterwards(tmp_path):
+def test_a_model_is_trained_by_the_first_call_only(tmp_path):
     media = tmp_path / "media"
     make_demo_data(media, pictures=20, melodies=1)
     best = small_checkpoint("image", media, tmp_path / "run", steps=1, scan="raster")
@@ -20,10 +20,10 @@ def test_a_model_is_trained_once_and_found_afterwards(tmp_path):
     assert (adapter.scan, adapter.size) == ("raster", (32, 32))
 
 
-@pytest.mark.parametrize("kind", ["image", "audio", "text"])
-def test_every_kind_has_a_model_that_fits_its_data(tmp_path, kind):
+@pytest.mark.parametrize("modality", ["image", "audio", "text"])
+def test_every_modality_has_a_model_that_fits_its_data(tmp_path, modality):
     make_demo_data(tmp_path / "media", pictures=20, melodies=1)
-    data = small_data(kind, tmp_path / "media")
+    data = small_data(modality, tmp_path / "media")
     data.setup()
-    net = small_model(kind).net.resolve(data.patch_size, data.window, len(data.conditions), data.unit)
+    net = small_model(modality).net.resolve(data.patch_size, data.window, len(data.conditions), data.unit)
     assert net.max_len == data.window

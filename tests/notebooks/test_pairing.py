@@ -1,4 +1,4 @@
-"""The two files of each notebook say the same, and neither says what belongs into the package."""
+"""Notebooks: both files of each agree, hold no output, and leave logic to the package."""
 
 import ast
 import json
@@ -15,7 +15,7 @@ LOGIC = (
     *(ast.For, ast.While, ast.If, ast.Try, ast.With, ast.Global),
 )
 LONGEST = 30
-"""Lines of a cell: the first one, of imports and settings, is the longest."""
+"""Lines of a cell; the first, with imports and settings, is the longest."""
 
 
 def cells(path):
@@ -23,7 +23,7 @@ def cells(path):
 
 
 def statements(name):
-    """The code cells, with the magics left out, as jupytext comments them."""
+    """The code cells, without magics."""
     for cell in jupytext.read(FOLDER / f"{name}.py").cells:
         if cell.cell_type == "code":
             lines = [line for line in cell.source.splitlines() if not line.startswith("%")]
@@ -37,8 +37,7 @@ def test_there_are_five_and_each_has_both_files():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_both_files_hold_the_same_cells(name):
-    told = "make format brings them together"
-    assert cells(FOLDER / f"{name}.py") == cells(FOLDER / f"{name}.ipynb"), told
+    assert cells(FOLDER / f"{name}.py") == cells(FOLDER / f"{name}.ipynb"), "run `make format`"
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -46,15 +45,15 @@ def test_no_output_is_committed(name):
     notebook = json.loads((FOLDER / f"{name}.ipynb").read_text(encoding="utf-8"))
     code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
     assert code
-    told = "jupyter nbconvert --clear-output --inplace notebooks/*.ipynb takes them out"
-    assert all(not cell["outputs"] and cell["execution_count"] is None for cell in code), told
+    advice = "run `jupyter nbconvert --clear-output --inplace notebooks/*.ipynb`"
+    assert all(not cell["outputs"] and cell["execution_count"] is None for cell in code), advice
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_notebook_holds_no_logic_of_its_own(name):
     for source in statements(name):
-        found = [node for node in ast.walk(ast.parse(source)) if isinstance(node, LOGIC)]
-        assert not found, f"{type(found[0]).__name__} in line {found[0].lineno} of\n{source}"
+        logic = [node for node in ast.walk(ast.parse(source)) if isinstance(node, LOGIC)]
+        assert not logic, f"{type(logic[0]).__name__} in line {logic[0].lineno} of\n{source}"
         assert len(source.splitlines()) <= LONGEST, source
 
 
