@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-
-import numpy as np
 
 from data_adapters import load_class
 from megabyte_mm.checkpoint import Bundle, load_model
@@ -16,12 +15,11 @@ from megabyte_mm.evaluation.files import common_unit
 from megabyte_mm.evaluation.scoring import bits_per_byte, check_finite, score_streams
 from megabyte_mm.export.card import Card, ScoredFiles
 from megabyte_mm.export.folder import STEM, check_export_folder, write_folder, write_model
-from megabyte_mm.generation import GenerationRequest, SamplingParams, generate_batch
-from megabyte_mm.generation.continuation import Continuations
+from megabyte_mm.generation import Continuations, SamplingParams, empty_request, generate_continuations
 from megabyte_mm.progress import speedometer
 
 SEED = 0
-"""Of the samples, so that everybody can draw them again."""
+"""Of the samples, so that everybody can generate them again."""
 
 
 def export(
@@ -44,7 +42,7 @@ def export(
         checkpoint: A checkpoint of a training run, such as runs/image/best.ckpt.
         folder: The folder to be made. It appears whole or not at all.
         data: Files to score for the card, a file or a folder, beside the bits per byte that the run measured.
-        samples: How many to draw for the card, of each modality; 0 for none.
+        samples: How many to generate for the card, of each modality; 0 for none.
         license: An identifier of the hub's for the card, such as mit or cc-by-4.0.
         name: The card's title, and how its commands call the model: by default the folder's name.
         device: auto, cpu, cuda, cuda:1, mps, ...
@@ -61,7 +59,7 @@ def export(
 def write_export(
     bundle: Bundle, place: Path, name: str, samples: int, data: str | None = None, license: str | None = None
 ) -> list[Path]:
-    """Draw, score and write; returns the files. Raises ValueError and OSError, and then nothing was written."""
+    """Generate, score and write; returns the files. Raises ValueError and OSError, and then nothing was written."""
     if samples < 0:
         raise ValueError(f"--samples is {samples}; it must be 0 or more")
     scored = {} if data is None else _score(bundle, data)
@@ -79,28 +77,26 @@ def _classes(bundle: Bundle, count: int) -> list[str]:
 
 
 def _generate(bundle: Bundle, count: int, classes: Sequence[str]) -> Continuations | None:
-    """Samples from nothing, or None where none are asked for, or nothing says what a file from nothing looks like."""
+    """Samples without a prefix; None where the count is 0, or the adapter does not determine their format."""
     if not count:
         return None
+    if classes:
+        counts = {bundle.conditions.index(name): classes.count(name) for name in classes}
+    else:
+        counts = {bundle.condition_number(None): count}
     try:
-        format = dict(bundle.adapter.default_format())
+        requests = [
+            empty_request(bundle.adapter, STEM, bundle.window, None, number, condition)
+            for condition, number in counts.items()
+        ]
     except ValueError as error:
         print(f"no samples{f' of {bundle.modality_name}' if bundle.modality_name else ''}: {error}", file=sys.stderr)
         return None
-    whole, unit = bundle.adapter.length_in(format), bundle.adapter.unit_in(format)
-    length = whole or max(bundle.window // unit, 1) * unit
-    nothing = np.empty(0, np.uint8)
-    if classes:
-        used = list(dict.fromkeys(classes))
-        requests = [
-            GenerationRequest(nothing, length, classes.count(one), bundle.conditions.index(one)) for one in used
-        ]
-    else:
-        requests = [GenerationRequest(nothing, length, count, bundle.condition_number(None))]
-    with speedometer(length * count, "drew") as on_bytes:
-        rows = generate_batch(bundle.model, requests, SamplingParams(allow_end=whole is None), SEED, on_bytes=on_bytes)
-    in_turn = [rows[i % len(rows)][i // len(rows)] for i in range(count)]
-    return Continuations(STEM, format, nothing, in_turn)
+    with speedometer(requests[0].length * count, "generated") as on_bytes:
+        arguments = (bundle.model, bundle.adapter, requests, SamplingParams(), SEED)
+        results = generate_continuations(*arguments, on_bytes=on_bytes)
+    in_turn = [results[i % len(results)].continuations[i // len(results)] for i in range(count)]
+    return replace(results[0], continuations=in_turn)
 
 
 def _score(bundle: Bundle, data: str) -> dict[str, ScoredFiles]:

@@ -1,15 +1,12 @@
-"""`megabyte-mm generate`: files from nothing, and continuations of files."""
+"""`megabyte-mm generate`: files without a prefix, and continuations of files."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
 from contextlib import closing, nullcontext
-from dataclasses import replace
 from pathlib import Path
 from typing import Literal
-
-import numpy as np
 
 from data_adapters import TextAdapter, load_class
 from megabyte_mm.checkpoint import Bundle, load_model
@@ -17,18 +14,16 @@ from megabyte_mm.cli.arguments import check_positive, pick_device
 from megabyte_mm.cli.files import check_modality, select_modality, unique_stems
 from megabyte_mm.cli.live_text import LiveText
 from megabyte_mm.generation import (
-    GenerationInterrupted,
-    GenerationRequest,
-    SamplingParams,
-    generate_batch,
-    num_truncated,
-)
-from megabyte_mm.generation.continuation import (
     Continuations,
-    choose_length,
-    cut_prefix,
-    cut_to_units,
+    FileRequest,
+    GenerationInterrupted,
+    SamplingParams,
+    complete_units,
+    empty_request,
     file_names,
+    generate_continuations,
+    num_truncated,
+    prefix_request,
     write_continuations,
 )
 from megabyte_mm.models import Backend, Execution
@@ -55,30 +50,30 @@ def generate(
     adapter: str | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Generate files from nothing, or continue files.
+    """Generate files without a prefix, or continue files.
 
-    The first text is shown as it is drawn, and the files are named on stdout. Ctrl-C writes what there is.
+    Prints the first text as it is generated, and the names of the files. Ctrl-C writes what is complete.
 
     Args:
         checkpoint: A checkpoint of a training run, such as runs/image/best.ckpt, an exported folder, or a hub id.
-        out: The folder that receives the files, and for pictures a contact sheet in place of that of the run before.
-        prefix: Files to continue; each gives its name to its continuations.
+        out: The folder for the files, and for pictures a contact sheet, which replaces that of an earlier run.
+        prefix: Files to continue; the continuations are named after them.
         keep: The share of each prefix file that is kept, cut at a pixel, frame or character: by default half of a
             picture, and all of anything else.
-        length: Bytes drawn after each prefix, rounded up to whole pixels or frames; by default the rest of a picture,
-            and one window of anything else.
-        num_samples: Continuations of each prefix, or files from nothing.
-        condition: The class to draw, for a model that was trained with classes; the modality, for one that was trained
-            on several, which files to continue tell too.
+        length: Bytes generated after each prefix, rounded up to whole pixels or frames; by default the rest of a
+            picture, and one window of anything else.
+        num_samples: Continuations of each prefix, or files without a prefix.
+        condition: The class to generate, for a model that was trained with classes; the modality, for one that was
+            trained on several, unless the prefix files imply it.
         temperature: Below 1 safer, above 1 wilder, 0 always the likeliest byte.
-        top_k: Draw among the k likeliest bytes only.
-        top_p: Draw among the likeliest bytes that together hold this probability.
-        seed: The same seed draws the same bytes.
-        window: Bytes that the model has in sight at most; by default as in training. Rotary positions allow more.
-        batch_size: Samples drawn at the same time.
+        top_k: Sample among the k likeliest bytes only.
+        top_p: Sample among the likeliest bytes that together have this probability.
+        seed: The same seed generates the same bytes.
+        window: Bytes in the model's context at most; by default as in training. Rotary positions allow more.
+        batch_size: Samples generated at the same time.
         device: auto, cpu, cuda, cuda:1, mps, ...
-        backend: How steps are computed: native by C++ code that is built on first use (CPU alone), eager by torch's
-            operations, compile by what torch.compile makes of them; auto takes native where it can be had, else eager.
+        backend: How steps are computed: native by C++ code that is built on first use (CPU only), eager by torch's
+            operations, compile by torch.compile; auto is native where available, else eager.
         precision: Round weights to bfloat16 or int8, which are read faster than float32.
         adapter: Import path of your own adapter class, for a model that was trained with one.
         overwrite: Replace files of the same names in `out`.
@@ -86,77 +81,92 @@ def generate(
     check_positive(num_samples=num_samples, batch_size=batch_size, length=length, window=window)
     bundle = load_model(checkpoint, pick_device(device), load_class(adapter) if adapter else None)
     bundle = select_modality(bundle, prefix, condition)
-    number = bundle.condition_number(condition)
-    window = _window(bundle, window)
-    starts = _read_prefixes(bundle, prefix, keep, window) if prefix else [_nothing(bundle, keep)]
-    lengths = [choose_length(bundle.adapter, start, length, window) for start in starts]
-    requests = [
-        GenerationRequest(start.prefix, its, num_samples, number) for start, its in zip(starts, lengths, strict=True)
-    ]
-    known_size = all(bundle.adapter.length_in(start.format) is not None for start in starts)
-    sampling = SamplingParams(temperature, top_k, top_p, allow_end=not known_size)
-    names = [name for start in starts for name in file_names(start.stem, num_samples, bundle.adapter, start.format)]
-    _prepare(Path(out), names, overwrite)
-    live = LiveText(sys.stdout) if isinstance(bundle.adapter, TextAdapter) else None
-    total, interrupted = sum(request.length * request.count for request in requests), False
-    watch = _ignore if live is None else live.write
+    number, window = bundle.condition_number(condition), _check_window(bundle, window)
+    if prefix:
+        requests = _prefix_requests(bundle, prefix, window, keep, length, num_samples, number)
+    else:
+        requests = [_empty_request(bundle, window, keep, length, num_samples, number)]
+    sampling = SamplingParams(temperature, top_k, top_p)
+    _prepare_folder(Path(out), _output_names(bundle, requests), overwrite)
     execution = Execution(backend, None if precision == "float32" else precision)
+    live = LiveText(sys.stdout) if isinstance(bundle.adapter, TextAdapter) else None
+    total = sum(request.length * request.count for request in requests)
     try:
-        with speedometer(total, "drew", bar=live is None) as on_bytes, closing(live) if live else nullcontext():
-            arguments = (bundle.model, requests, sampling, seed, batch_size, on_bytes, window)
-            drawn = generate_batch(*arguments, execution, watch)
-    except GenerationInterrupted as stop:
-        drawn, interrupted = stop.results, True
-    made = [replace(start, continuations=rows) for start, rows in zip(starts, drawn, strict=True)]
-    if interrupted:
-        made = [found for start in made if (found := _what_there_is(bundle, start)).continuations]
-    for file in write_continuations(Path(out), bundle.adapter, made) if made else []:
-        print(file)
-    if interrupted:
-        raise KeyboardInterrupt
+        with speedometer(total, "generated", bar=live is None) as on_bytes, closing(live) if live else nullcontext():
+            results = generate_continuations(
+                bundle.model,
+                bundle.adapter,
+                requests,
+                sampling,
+                seed,
+                batch_size=batch_size,
+                on_bytes=on_bytes,
+                window=window,
+                execution=execution,
+                on_first_row=live.write if live else _ignore,
+            )
+    except GenerationInterrupted as interrupt:
+        _write(Path(out), bundle, complete_units(bundle.adapter, requests, interrupt.results))
+        raise KeyboardInterrupt from None
+    _write(Path(out), bundle, results)
 
 
-def _window(bundle: Bundle, asked: int | None) -> int:
+def _check_window(bundle: Bundle, window: int | None) -> int:
     try:
-        return bundle.model.check_length(asked or bundle.window)
+        return bundle.model.check_length(window or bundle.window)
     except ValueError as error:
-        raise ValueError(f"--window {asked}: {error}") from error
+        raise ValueError(f"--window {window}: {error}") from error
 
 
-def _nothing(bundle: Bundle, keep: float | None) -> Continuations:
+def _empty_request(
+    bundle: Bundle, window: int, keep: float | None, length: int | None, count: int, condition: int
+) -> FileRequest:
     if keep is not None:
-        raise ValueError("--keep says how much of a --prefix is kept, and there is none")
+        raise ValueError("--keep is the share of a --prefix that is kept; add --prefix, or leave out --keep")
     try:
-        format = dict(bundle.adapter.default_format())
+        bundle.adapter.default_format()
     except ValueError as error:
-        raise ValueError(f"nothing says what a file from nothing looks like: {error}; give a --prefix") from error
-    return Continuations("sample", format, np.empty(0, np.uint8), continuations=())
+        raise ValueError(f"{error}; give a --prefix") from error
+    return empty_request(bundle.adapter, "sample", window, length, count, condition)
 
 
-def _read_prefixes(bundle: Bundle, files: Sequence[str], keep: float | None, window: int) -> list[Continuations]:
-    """What is kept of each file, and nothing drawn yet. What was converted, or cannot be seen, is said on stderr."""
-    found: list[Continuations] = []
-    sight = bundle.model.decoder(1, capacity=window, execution=Execution("eager"))
+def _prefix_requests(
+    bundle: Bundle,
+    files: Sequence[str],
+    window: int,
+    keep: float | None,
+    length: int | None,
+    count: int,
+    condition: int,
+) -> list[FileRequest]:
+    """Read the files and cut their prefixes; prints conversions and truncations to stderr."""
     try:
         stems = unique_stems(files)
     except ValueError as error:
         raise ValueError(f"--prefix {error}") from error
+    decoder = bundle.model.decoder(1, capacity=window, execution=Execution("eager"))
+    requests = []
     for file, stem in zip(files, stems, strict=True):
         if Path(file).is_dir():
             raise ValueError(f"{file}: is a folder; --prefix takes files")
         check_modality(bundle.adapter, file)
         stream = bundle.adapter.read(file)
-        found.append(start := cut_prefix(bundle.adapter, stream, stem, keep))
-        kept = start.prefix
-        left_out = 0 if bundle.adapter.single_window else num_truncated(len(kept), sight)
-        seen = f"only the last {len(kept) - left_out} of {len(kept)} bytes are seen: the window holds {window}"
-        for note in (*stream.notes, *([seen] if left_out else [])):
+        request = prefix_request(bundle.adapter, stream, stem, window, keep, length, count, condition)
+        requests.append(request)
+        size = len(request.prefix)
+        truncated = 0 if bundle.adapter.single_window else num_truncated(size, decoder)
+        seen = f"only the last {size - truncated} of {size} bytes are seen: the window holds {window}"
+        for note in (*stream.notes, *([seen] if truncated else [])):
             print(f"{file}: {note}", file=sys.stderr)
-    return found
+    return requests
 
 
-def _prepare(folder: Path, names: Sequence[str], overwrite: bool) -> None:
-    """Make the folder, before minutes of drawing end in vain. Raises ValueError where it cannot take the files."""
+def _output_names(bundle: Bundle, requests: Sequence[FileRequest]) -> list[str]:
+    return [name for one in requests for name in file_names(one.stem, one.count, bundle.adapter, one.format)]
+
+
+def _prepare_folder(folder: Path, names: Sequence[str], overwrite: bool) -> None:
+    """Make the output folder. Raises ValueError where it cannot be made, or holds a file of that name."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -166,10 +176,9 @@ def _prepare(folder: Path, names: Sequence[str], overwrite: bool) -> None:
         raise ValueError(f"{folder / existing[0]} exists already; choose another --out, or add --overwrite")
 
 
-def _what_there_is(bundle: Bundle, made: Continuations) -> Continuations:
-    """Of continuations that Ctrl-C cut short, those that have something new, in whole units."""
-    whole = [cut_to_units(bundle.adapter, data, len(data), made.format) for data in made.continuations]
-    return replace(made, continuations=[data for data in whole if len(data) > len(made.prefix)])
+def _write(folder: Path, bundle: Bundle, results: Sequence[Continuations]) -> None:
+    for file in write_continuations(folder, bundle.adapter, results) if results else []:
+        print(file)
 
 
 def _ignore(_: object) -> None:

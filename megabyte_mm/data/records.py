@@ -50,6 +50,13 @@ class Records:
         """The whole record with its format, as an adapter writes it."""
         return ByteStream(self.read(record), self.reader.format(int(self.rows[record])))
 
+    def evenly_spaced(self, count: int) -> list[int]:
+        """At most `count` of the records that hold bytes, evenly spaced among them."""
+        filled = np.flatnonzero(self.lengths)
+        count = min(count, len(filled))
+        chosen: list[int] = filled[np.arange(count) * len(filled) // max(count, 1)].tolist()
+        return chosen
+
     def digest(self) -> bytes:
         """A hash of which bytes these are, with which conditions, given the reader's folder."""
         columns = np.stack([self.rows, self.starts, self.lengths, self.conditions])

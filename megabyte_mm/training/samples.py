@@ -15,8 +15,15 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from data_adapters import Adapter, AudioAdapter, ByteStream, ImageAdapter, MediaError, TextAdapter
 from megabyte_mm.data.records import Records
 from megabyte_mm.data.sources import OpenSource
-from megabyte_mm.generation import GenerationRequest, SamplingParams, generate_batch
-from megabyte_mm.generation.continuation import Continuations, picture_sheet, write_continuations
+from megabyte_mm.generation import (
+    Continuations,
+    FileRequest,
+    SamplingParams,
+    cut_prefix,
+    generate_continuations,
+    picture_sheet,
+    write_continuations,
+)
 from megabyte_mm.models import ByteModel
 from megabyte_mm.training.distributed import gather_model
 from megabyte_mm.training.module import ByteLM
@@ -80,27 +87,24 @@ class SampleWriter(Callback):
         self, source: OpenSource, records: Records, window: int, model: ByteModel
     ) -> list[Continuations]:
         adapter, unit = source.adapter, source.unit
-        filled = np.flatnonzero(records.lengths)
-        count = min(self.count, len(filled))
-        # Spread over the files, which may lie sorted by class.
-        chosen = filled[np.arange(count) * len(filled) // count]
-        requests, originals, formats = [], [], []
-        for record in chosen.tolist():
-            whole = records.read(record, 0, window)
-            prefix = adapter.cut_to_units(whole, round(self.keep * len(whole)), unit)
-            length = len(whole) - len(prefix) if adapter.single_window else -(-self.length // unit) * unit
-            requests.append(GenerationRequest(prefix, length, condition=int(records.conditions[record])))
-            originals.append(whole)
-            formats.append(records.stream(record).format)
-        sampling = SamplingParams(
-            self.temperature, self.top_k, self.top_p, allow_end=any(adapter.length_in(f) is None for f in formats)
-        )
-        drawn = generate_batch(model, requests, sampling)
-        parts = zip(requests, originals, formats, drawn, strict=True)
-        return [
-            Continuations(f"val-{number:02d}", format, request.prefix, streams, original)
-            for number, (request, original, format, streams) in enumerate(parts)
-        ]
+        requests = []
+        # Evenly spaced, since the files may be sorted by class.
+        for number, record in enumerate(records.evenly_spaced(self.count)):
+            stream = records.stream(record)
+            stream = ByteStream(stream.data[:window], stream.format)
+            prefix = cut_prefix(adapter, stream, self.keep, unit)
+            rest = len(stream.data) - len(prefix)
+            request = FileRequest(
+                prefix,
+                rest if adapter.single_window else -(-self.length // unit) * unit,
+                condition=int(records.conditions[record]),
+                stem=f"val-{number:02d}",
+                format=stream.format,
+                original=stream.data,
+            )
+            requests.append(request)
+        sampling = SamplingParams(self.temperature, self.top_k, self.top_p)
+        return generate_continuations(model, adapter, requests, sampling)
 
 
 def _show(board: Any, tag: str, adapter: Adapter, item: Continuations, step: int) -> None:

@@ -82,7 +82,7 @@ def test_pictures_from_nothing(grey_model, tmp_path, capsys):
     assert {opened(tmp_path / "out" / name).shape for name in expected[1:]} == {(4, 8)}
     out, err = capsys.readouterr()
     assert sorted(out.split()) == [str(tmp_path / "out" / name) for name in expected]
-    assert err.startswith("drew 96 bytes in ")
+    assert err.startswith("generated 96 bytes in ")
 
 
 def test_half_of_a_picture_is_kept_and_the_rest_drawn(grey_model, tmp_path):
@@ -143,24 +143,24 @@ def test_a_continuation_has_the_size_of_its_own_prefix(native_model, tmp_path, m
 
 
 def test_a_model_of_native_sizes_needs_a_prefix_that_fits(native_model, tmp_path):
-    with pytest.raises(ValueError, match=r"an image that without a prefix needs a size.*give a --prefix"):
+    with pytest.raises(ValueError, match=r"an image without a prefix needs a size.*give a --prefix"):
         generate(native_model, str(tmp_path / "out"))
     save_image(tmp_path / "big.png", 9, 8)
-    with pytest.raises(ValueError, match="big: 72 bytes in all, and this model's window holds 64"):
+    with pytest.raises(ValueError, match="big: 72 bytes exceed the model's window of 64"):
         generate(native_model, str(tmp_path / "out"), prefix=[str(tmp_path / "big.png")])
 
 
 def test_what_is_kept_must_leave_something_to_draw(grey_model, tmp_path):
     save_image(tmp_path / "cat.png", 8, 4)
     prefix = [str(tmp_path / "cat.png")]
-    with pytest.raises(ValueError, match="keep leaves nothing to draw of cat"):
+    with pytest.raises(ValueError, match="keep leaves nothing to generate of cat"):
         generate(grey_model, str(tmp_path / "out"), prefix=prefix, keep=1.0)
     with pytest.raises(ValueError, match="length 17: only 16 bytes are left to the end of cat"):
         generate(grey_model, str(tmp_path / "out"), prefix=prefix, length=17)
     for keep in (-0.1, 1.1, float("nan")):
         with pytest.raises(ValueError, match=f"keep is {keep}"):
             generate(grey_model, str(tmp_path / "out"), prefix=prefix, keep=keep)
-    with pytest.raises(ValueError, match="--keep says how much of a --prefix is kept"):
+    with pytest.raises(ValueError, match="--keep is the share of a --prefix that is kept"):
         generate(grey_model, str(tmp_path / "out"), keep=0.5)
 
 
@@ -378,7 +378,7 @@ def test_a_folder_takes_several_runs_and_shows_the_last_on_its_sheet(grey_model,
 
 
 def test_a_file_in_the_way_of_the_folder_is_found_before_drawing(text_model, tmp_path, monkeypatch):
-    monkeypatch.setattr("megabyte_mm.cli.generate.generate_batch", lambda *_: pytest.fail("drew"))
+    monkeypatch.setattr("megabyte_mm.cli.generate.generate_continuations", lambda *_, **__: pytest.fail("generated"))
     (tmp_path / "out").touch()
     for out in (tmp_path / "out", tmp_path / "out" / "deeper"):
         with pytest.raises(ValueError, match=f"--out {out}: cannot be made a folder"):
@@ -386,10 +386,10 @@ def test_a_file_in_the_way_of_the_folder_is_found_before_drawing(text_model, tmp
 
 
 def test_an_interrupt_while_drawing_leaves_no_file(text_model, tmp_path, monkeypatch):
-    def interrupted(*_):
+    def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("megabyte_mm.cli.generate.generate_batch", interrupted)
+    monkeypatch.setattr("megabyte_mm.cli.generate.generate_continuations", interrupted)
     with pytest.raises(KeyboardInterrupt):
         generate(text_model, str(tmp_path / "out"))
     assert names(tmp_path / "out") == []
@@ -469,7 +469,7 @@ def test_ctrl_c_writes_the_text_that_is_there(text_model, tmp_path, interrupt_af
         written = (tmp_path / "out" / name).read_bytes()
         assert 0 < len(written) <= 12
         assert (tmp_path / "whole" / name).read_bytes().startswith(written)
-    assert "drew 24 bytes in" in capsys.readouterr().err
+    assert "generated 24 bytes in" in capsys.readouterr().err
 
 
 def test_ctrl_c_leaves_out_what_had_not_begun(text_model, tmp_path, interrupt_after):

@@ -212,10 +212,10 @@ def test_a_reader_that_goes_away_leaves_no_traceback():
 
 
 def test_our_own_mistakes_keep_their_traceback(monkeypatch, model, tmp_path):
-    def broken(*_):
+    def broken(*_, **__):
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr("megabyte_mm.cli.generate.generate_batch", broken)
+    monkeypatch.setattr("megabyte_mm.cli.generate.generate_continuations", broken)
     with pytest.raises(RuntimeError, match="a bug"):
         main(["generate", model, "--out", str(tmp_path / "o")])
 

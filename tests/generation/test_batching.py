@@ -112,7 +112,7 @@ def test_a_prefix_is_continued_alike_whatever_else_is_asked_for(model: Megabyte)
 
 def test_what_the_first_row_draws_is_told_as_it_comes(model: Megabyte) -> None:
     pieces: list[np.ndarray] = []
-    results = generate_batch(model, REQUESTS, SamplingParams(allow_end=False), batch_size=3, watch=pieces.append)
+    results = generate_batch(model, REQUESTS, SamplingParams(allow_end=False), batch_size=3, on_first_row=pieces.append)
     assert np.concatenate(pieces).tolist() == results[0][0][3:].tolist()
     assert max(map(len, pieces)) == 1
 

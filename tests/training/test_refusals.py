@@ -156,7 +156,7 @@ def test_prefixes_of_another_modality_and_pictures_beyond_the_window_are_refused
     Image.new("L", (16, 16)).save("large.png")
     for adapter, name, told in (
         (TextAdapter(), "text.ckpt", "large.png: a file of image; this model reads text"),
-        (ImageAdapter("L", patch=2), "image.ckpt", "large: 256 bytes in all, and this model's window holds 64"),
+        (ImageAdapter("L", patch=2), "image.ckpt", "large: 256 bytes exceed the model's window of 64"),
     ):
         path = save_checkpoint(adapter, window=64, name=name)
         assert main(["generate", str(path), "--out", "out", "--prefix", "large.png", "--device", "cpu"]) == 2
