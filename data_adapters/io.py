@@ -1,14 +1,17 @@
-"""Read whole files and write them atomically; separate transient read errors from permanent ones."""
+"""Read whole files, write and replace files atomically; separate transient read errors from permanent ones."""
 
 from __future__ import annotations
 
 import errno
 import os
 import secrets
+import shutil
 import stat
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import BinaryIO
 
 from data_adapters.base import MediaError
 
@@ -70,18 +73,98 @@ def refuse_special(path: Path) -> None:
 
 
 def write_atomically(path: str | os.PathLike[str], write: Callable[[Path], object]) -> None:
-    """Call `write` with the path of a temporary file beside `path`, then rename that file to `path` in one step.
+    """Call `write` with the path of a temporary file, then put its content at `path`: complete, or not at all.
 
-    On failure no file is left behind. Raises MediaError where the folder is missing, not permitted or full.
+    Through a link, the file that it names is replaced. A pipe or a device receives the content. On failure no file is
+    left behind. Raises MediaError where the folder is missing, not permitted or full.
     """
     path = Path(path)
-    temporary = path.parent / f".{secrets.token_hex(8)}{path.suffix}"
     try:
+        if path.exists() and not path.is_file() and not path.is_dir():
+            _write_special(path, write)
+            return
+        target = Path(os.path.realpath(path)) if path.is_symlink() else path
+        with replacing(target, target.with_name(f".{secrets.token_hex(8)}{path.suffix}")) as temporary:
+            write(temporary)
+    except OSError as error:
+        raise MediaError(path, f"cannot be written: {error.strerror or error}") from error
+
+
+def _write_special(path: Path, write: Callable[[Path], object]) -> None:
+    with TemporaryDirectory() as folder:
+        temporary = Path(folder, f"content{path.suffix}")
         write(temporary)
+        with temporary.open("rb") as content, path.open("wb") as special:
+            shutil.copyfileobj(content, special)
+
+
+@contextmanager
+def replacing(path: Path, temporary: Path | None = None) -> Iterator[Path]:
+    """Yield the path of a temporary file to write, and rename it to `path` when the block ends.
+
+    If the block fails, the temporary file is removed and `path` stays as it was. temporary: by default
+    `temporary_beside(path)`. Raises OSError.
+    """
+    temporary = temporary_beside(path) if temporary is None else temporary
+    try:
+        yield temporary
         temporary.replace(path)
-    except BaseException as error:
+    finally:
         with suppress(OSError):
-            temporary.unlink()
-        if isinstance(error, OSError):
-            raise MediaError(path, f"cannot be written: {error.strerror or error}") from error
-        raise
+            remove(temporary)
+
+
+def temporary_beside(path: Path) -> Path:
+    """The path of a temporary file or folder in the same folder: what a killed process left there is overwritten."""
+    return path.with_name(f".{path.name}.tmp")
+
+
+@contextmanager
+def open_durable(path: Path) -> Iterator[BinaryIO]:
+    """Open a file for writing, and flush it to the disk itself when the block ends. Raises OSError."""
+    with path.open("wb") as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush the names in a folder to the disk itself."""
+    if os.name == "posix":  # elsewhere a folder cannot be opened
+        descriptor = os.open(folder, os.O_RDONLY)
+        os.fsync(descriptor)
+        os.close(descriptor)
+
+
+def replace(new: Path, path: Path) -> None:
+    """Rename `new` to `path`, either of them a file or a folder.
+
+    Only folders take two steps; after a kill between them `recover` restores the old one. Raises OSError.
+    """
+    if not new.is_dir() and not path.is_dir():
+        new.replace(path)
+        return
+    old = _set_aside(path)
+    remove(old)
+    if path.exists():
+        path.rename(old)
+    new.rename(path)
+    remove(old)
+
+
+def recover(path: Path) -> None:
+    """Restore what an interrupted `replace` had set aside. Any number of processes may call it at once."""
+    if not path.exists() and _set_aside(path).exists():
+        with suppress(FileNotFoundError):  # another process was first
+            _set_aside(path).rename(path)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder, if it exists."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    path.unlink(missing_ok=True)
+
+
+def _set_aside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.old")

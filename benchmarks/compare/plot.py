@@ -8,7 +8,8 @@ from typing import Literal
 
 from matplotlib.figure import Figure
 
-from benchmarks.compare.results import Point, Results, replace_file
+from benchmarks.compare.results import Point, Results
+from data_adapters import write_atomically
 
 Progress = Literal["seconds", "flops"]
 
@@ -19,7 +20,7 @@ LABELS: dict[Progress, str] = {"seconds": "seconds of training", "flops": "train
 def draw(results: Results, path: Path, progress: Progress = "seconds") -> None:
     """Write `curves` as a PNG file."""
     figure = curves(results, progress)
-    replace_file(path, lambda file: figure.savefig(file, dpi=120))
+    write_atomically(path, lambda file: figure.savefig(file, dpi=120))
 
 
 def curves(results: Results, progress: Progress) -> Figure:

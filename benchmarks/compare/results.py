@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
 from benchmarks.harness.report import Cell, Table
+from data_adapters import write_atomically
 
 
 @dataclass(frozen=True)
@@ -81,10 +82,10 @@ class Results:
         """results.json and table.md, each replaced as a whole, so that an interrupted run leaves them readable."""
         points = [{**asdict(point), "bpb": None if math.isnan(point.bpb) else point.bpb} for point in self.points]
         record = {**self.about, "notes": self.notes, "points": points}
-        replace_file(
+        write_atomically(
             folder / "results.json", lambda file: file.write_text(f"{json.dumps(record, indent=1)}\n", "utf-8")
         )
-        replace_file(folder / "table.md", lambda file: file.write_text(f"{self.table().text()}\n", "utf-8"))
+        write_atomically(folder / "table.md", lambda file: file.write_text(f"{self.table().text()}\n", "utf-8"))
 
 
 def _row(points: list[Point], seeds: list[int]) -> tuple[Cell, ...]:
@@ -111,10 +112,3 @@ def _mean_pflops(points: list[Point]) -> float | None:
 def mean_bpb(points: list[Point]) -> float:
     """The mean over seeds."""
     return mean(point.bpb for point in points)
-
-
-def replace_file(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` make a file beside the one that it then replaces."""
-    beside = path.with_name(f".{path.name}.partial{path.suffix}")
-    write(beside)
-    beside.replace(path)

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import os
 import pickle
-import shutil
 import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from io import BytesIO
 from math import prod
 from pathlib import Path
@@ -30,6 +29,7 @@ from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 
 from data_adapters import printable
+from data_adapters.io import open_durable
 from megabyte_mm.checkpoint.safety import check_pickle, is_plain_archive
 
 META_FILE = "meta.pt"
@@ -99,10 +99,8 @@ def write_meta(checkpoint: Mapping[str, Any], folder: Path) -> None:
     """Write what is no tensor, which is for one process alone. Raises OSError."""
     rest = {key: value for key, value in checkpoint.items() if key not in (WEIGHTS, OPTIMIZER_STATE)}
     rest[OPTIMIZER_STATE] = [{"param_groups": saved["param_groups"]} for saved in checkpoint.get(OPTIMIZER_STATE, [])]
-    with (folder / META_FILE).open("wb") as file:
+    with open_durable(folder / META_FILE) as file:
         torch.save(rest, file)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def named_moments(number: int, state: Mapping[str, Mapping[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
@@ -170,37 +168,6 @@ def read_tensors(path: str | os.PathLike[str], prefix: str = "") -> dict[str, Te
         }
     read_into(tensors, path)
     return tensors
-
-
-def put_in_place(new: Path, place: Path) -> None:
-    """Let a whole file or folder take the place of another one; a kill in between leaves what `recover` finds."""
-    if not new.is_dir() and not place.is_dir():
-        new.replace(place)
-        return
-    old = _aside(place)
-    remove(old)
-    if place.exists():
-        place.rename(old)
-    new.rename(place)
-    remove(old)
-
-
-def recover(place: Path) -> None:
-    """Bring back what `put_in_place` had put aside when it was killed. Any number of processes may ask at once."""
-    if not place.exists() and _aside(place).exists():
-        with suppress(FileNotFoundError):  # another one was first
-            _aside(place).rename(place)
-
-
-def remove(path: Path) -> None:
-    """Remove a file or a folder, if there is one."""
-    if path.is_dir():
-        shutil.rmtree(path)
-    path.unlink(missing_ok=True)
-
-
-def _aside(place: Path) -> Path:
-    return place.with_name(f".{place.name}.old")
 
 
 def _tensor(name: str, found: Any) -> TensorStorageMetadata:

@@ -19,8 +19,9 @@ from lightning.pytorch.callbacks import LearningRateMonitor, ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.plugins import TorchCheckpointIO
 
+from data_adapters.io import recover
 from megabyte_mm.checkpoint import last_checkpoint_hint
-from megabyte_mm.checkpoint.dcp import is_sharded_checkpoint, recover
+from megabyte_mm.checkpoint.dcp import is_sharded_checkpoint
 from megabyte_mm.cli.arguments import ExamplesFormatter
 from megabyte_mm.cli.packaged import config_files
 from megabyte_mm.cli.renamed import former_names_accepted, with_present_options

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from data_adapters import TextAdapter
+from data_adapters.io import remove, temporary_beside
 from megabyte_mm.checkpoint import TRAINING, Bundle
-from megabyte_mm.checkpoint.dcp import remove
 from megabyte_mm.checkpoint.exported import CONFIG, WEIGHTS, write_exported
 from megabyte_mm.export.card import Card, SampleFiles, model_card
 from megabyte_mm.generation.continuation import SHEET, Continuations, write_continuations
@@ -39,7 +39,7 @@ def write_folder(folder: Path, write: Callable[[Path], object]) -> list[Path]:
     the one with the weights of the other.
     """
     place = folder.absolute()
-    temporary = place.with_name(f".{place.name}.tmp")  # what a kill leaves of it, the next export overwrites
+    temporary = temporary_beside(place)
     remove(temporary)
     try:
         temporary.mkdir(parents=True)

@@ -17,7 +17,8 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins import TorchCheckpointIO
 from lightning.pytorch.utilities import rank_zero_only
 
-from megabyte_mm.checkpoint.dcp import is_sharded_checkpoint, put_in_place, read_sharded_checkpoint
+from data_adapters.io import open_durable, replace, temporary_beside
+from megabyte_mm.checkpoint.dcp import is_sharded_checkpoint, read_sharded_checkpoint
 from megabyte_mm.training.signals import RunInterrupted
 
 log = logging.getLogger(__name__)
@@ -219,11 +220,11 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             super().save_checkpoint(checkpoint, path, storage_options)
             return
         place = Path(path)
-        temporary = place.with_name(f".{place.name}.tmp")  # what a kill leaves of it, the next one overwrites
+        temporary = temporary_beside(place)
         try:
             place.parent.mkdir(parents=True, exist_ok=True)
             _write_through(checkpoint, temporary)
-            put_in_place(temporary, place)
+            replace(temporary, place)
         except OSError as error:
             raise _explained(error, place, checkpoint) from error
         finally:
@@ -246,10 +247,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 def _write_through(checkpoint: dict[str, Any], path: Path) -> None:
     """Write a file, to the disk itself. Raises what stopped the writing."""
     try:
-        with path.open("wb") as file:
+        with open_durable(path) as file:
             torch.save(checkpoint, file)
-            file.flush()
-            os.fsync(file.fileno())
     except RuntimeError as error:
         # Closing what was cut short, torch finds "unexpected pos" and puts that in front of the cause.
         raise error.__context__ or error from None

@@ -23,15 +23,14 @@ from torch.distributed.checkpoint.state_dict import (
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 
+from data_adapters.io import remove, replace, temporary_beside
 from megabyte_mm.checkpoint.dcp import (
     OPTIMIZER_STATE,
     WEIGHTS,
     is_sharded_checkpoint,
     named_moments,
-    put_in_place,
     read_into,
     read_meta,
-    remove,
     write_meta,
     write_tensors,
 )
@@ -128,12 +127,12 @@ class FSDP2Strategy(ModelParallelStrategy):
         if not self._save_distributed_checkpoint:
             self._on_first(place, lambda: self.checkpoint_io.save_checkpoint(checkpoint, place))
             return
-        new = place.with_name(f".{place.name}.tmp")
+        new = temporary_beside(place)
         self._on_first(place, lambda: _make_way(new))
         try:
             write_tensors(checkpoint, new)
             self._on_first(place, lambda: write_meta(checkpoint, new))
-            self._on_first(place, lambda: put_in_place(new, place))
+            self._on_first(place, lambda: replace(new, place))
         finally:
             if self.is_global_zero:
                 with suppress(OSError):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 
-from megabyte_mm.checkpoint.dcp import remove
+from data_adapters.io import remove
 from megabyte_mm.data.module import ByteData
 from megabyte_mm.training.callbacks import Throughput
 from megabyte_mm.training.checkpointing import AtomicCheckpointIO, BestCheckpoint, LastCheckpoint

@@ -14,6 +14,8 @@ from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 
+from data_adapters.io import replacing
+
 log = logging.getLogger(__name__)
 
 
@@ -38,7 +40,9 @@ class MetricsFile(ExperimentWriter):
             if names == self.metrics_keys and path.is_file():
                 _append(path, _lines(names, self.metrics))
             else:
-                _replace(path, _lines(names, [dict(zip(names, names, strict=True)), *_rows(path), *self.metrics]))
+                text = _lines(names, [dict(zip(names, names, strict=True)), *_rows(path), *self.metrics])
+                with replacing(path) as temporary:
+                    temporary.write_text(text, encoding="utf-8", newline="")
         except OSError as error:
             self._tell(f"{os.path.relpath(path)}: cannot be written: {_reason(error)}")
             return
@@ -118,16 +122,6 @@ def _append(path: Path, text: str) -> None:
         except OSError:
             file.truncate(before)
             raise
-
-
-def _replace(path: Path, text: str) -> None:
-    """Put a new file in place of an old one, or raise OSError and leave that."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8", newline="")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:

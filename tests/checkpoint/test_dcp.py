@@ -24,10 +24,8 @@ from megabyte_mm.checkpoint.dcp import (
     META_FILE,
     TENSOR_INDEX,
     is_sharded_checkpoint,
-    put_in_place,
     read_into,
     read_sharded_checkpoint,
-    recover,
     write_meta,
     write_tensors,
 )
@@ -248,54 +246,3 @@ def test_flipped_bytes_of_a_table_or_its_rest_are_read_or_refused_in_one_line(sh
 def test_another_folder_is_no_checkpoint(tmp_path):
     assert not is_sharded_checkpoint(tmp_path)
     assert not is_sharded_checkpoint(tmp_path / "nowhere")
-
-
-@pytest.mark.parametrize("new", ["file", "folder"])
-@pytest.mark.parametrize("old", ["file", "folder", "nothing"])
-def test_files_and_folders_take_each_others_place(tmp_path, old, new):
-    place, beside = tmp_path / "last.ckpt", tmp_path / ".last.ckpt.tmp"
-    for kind, path in ((old, place), (new, beside)):
-        if kind == "file":
-            path.write_text(path.name)
-        elif kind == "folder":
-            path.mkdir()
-            (path / "in").write_text(path.name)
-    put_in_place(beside, place)
-    assert (place if new == "file" else place / "in").read_text() == ".last.ckpt.tmp"
-    assert [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]
-
-
-def test_a_folder_that_a_kill_left_aside_comes_back(folder, monkeypatch):
-    """Killed between putting the old one aside and the new one in its place."""
-    new = folder.with_name("new")
-    new.mkdir()
-    rename = Path.rename
-
-    def killed(path: Path, target: Path) -> Path:
-        if path == new:
-            raise KeyboardInterrupt
-        return rename(path, target)
-
-    monkeypatch.setattr(Path, "rename", killed)
-    with pytest.raises(KeyboardInterrupt):
-        put_in_place(new, folder)
-    assert not folder.exists()
-    monkeypatch.undo()
-    recover(folder)
-    assert read_sharded_checkpoint(folder)["epoch"] == 7
-    recover(folder)
-    assert is_sharded_checkpoint(folder)
-
-
-def test_of_processes_that_bring_a_folder_back_at_once_the_second_finds_nothing_to_do(folder, monkeypatch):
-    aside = folder.with_name(".a.ckpt.old")
-    folder.rename(aside)
-    rename = Path.rename
-
-    def overtaken(path: Path, target: Path) -> Path:
-        rename(path, target)
-        return rename(path, target)
-
-    monkeypatch.setattr(Path, "rename", overtaken)
-    recover(folder)
-    assert is_sharded_checkpoint(folder)

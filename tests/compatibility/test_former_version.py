@@ -111,7 +111,6 @@ def test_a_config_of_a_mix_is_read(capsys):
     assert list(load_model("mixed/last.ckpt").modalities) == ["image", "text"]
 
 
-@pytest.mark.xfail(strict=False, reason="the fingerprint of a model does not yet know former names of fields")
 def test_a_container_is_read_and_gives_back_its_files_where_the_machine_computes_the_same_numbers(capsys):
     container = unpack(Path("files.mbz").read_bytes())
     assert [entry.name for entry in container.entries] == ["picture.png", "river.txt"]

@@ -3,7 +3,7 @@ import pickle
 import numpy as np
 import pytest
 
-from data_adapters import AudioAdapter, ByteStream, FileAdapter, ImageAdapter, MediaError, TextAdapter, write_atomically
+from data_adapters import AudioAdapter, ByteStream, FileAdapter, ImageAdapter, MediaError, TextAdapter
 
 ADAPTERS = [TextAdapter(), FileAdapter(), ImageAdapter(size=(8, 8)), AudioAdapter(rate=8000, channels=1)]
 
@@ -17,32 +17,6 @@ def test_a_stream_is_flat_bytes(data):
 def test_a_media_error_survives_pickling_on_its_way_from_a_worker():
     error = pickle.loads(pickle.dumps(MediaError("a.png", "is truncated")))
     assert (str(error), error.reason) == ("a.png: is truncated", "is truncated")
-
-
-def test_writing_replaces_a_file_in_one_step(tmp_path):
-    (tmp_path / "a.txt").write_text("old")
-    write_atomically(tmp_path / "a.txt", lambda temporary: temporary.write_text("new"))
-    assert (tmp_path / "a.txt").read_text() == "new"
-    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
-
-
-@pytest.mark.parametrize("failure", [KeyboardInterrupt, ZeroDivisionError, OSError])
-def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, failure):
-    def write(temporary):
-        temporary.write_text("half")
-        raise failure
-
-    (tmp_path / "a.txt").write_text("old")
-    with pytest.raises(MediaError if failure is OSError else failure):
-        write_atomically(tmp_path / "a.txt", write)
-    assert (tmp_path / "a.txt").read_text() == "old"
-    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
-
-
-def test_a_written_file_has_the_permissions_of_any_new_file(tmp_path):
-    (tmp_path / "usual").write_text("")
-    write_atomically(tmp_path / "ours", lambda temporary: temporary.write_text(""))
-    assert (tmp_path / "ours").stat().st_mode == (tmp_path / "usual").stat().st_mode
 
 
 @pytest.mark.parametrize("adapter", ADAPTERS, ids=lambda adapter: adapter.name)

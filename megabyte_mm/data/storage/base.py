@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from data_adapters.io import open_durable, replacing, sync_folder
+
 
 class Storage(ABC):
     """A flat folder of files, each complete or missing. It pickles, and `str` names it for a user."""
@@ -83,12 +85,8 @@ class LocalStorage(Storage):
     def write(self, name: str, content: bytes) -> None:
         """Write a temporary file and rename it."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        temporary = self.folder / f".{name}.new"
-        try:
-            write_through(temporary, content)
-            temporary.replace(self.folder / name)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with replacing(self.folder / name) as temporary, open_durable(temporary) as file:
+            file.write(content)
         sync_folder(self.folder)
 
     def remove(self, name: str) -> None:
@@ -98,19 +96,3 @@ class LocalStorage(Storage):
     def fetch(self, shard: Mapping[str, Any]) -> Path:
         """The shard's own file, unread."""
         return self.folder / str(shard["name"])
-
-
-def write_through(file: Path, content: bytes) -> None:
-    """Write a file and flush it to the disk."""
-    with file.open("wb") as opened:
-        opened.write(content)
-        opened.flush()
-        os.fsync(opened.fileno())
-
-
-def sync_folder(folder: Path) -> None:
-    """Flush the names in a folder to the disk."""
-    if os.name == "posix":  # elsewhere a folder cannot be opened
-        descriptor = os.open(folder, os.O_RDONLY)
-        os.fsync(descriptor)
-        os.close(descriptor)

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from data_adapters.base import ByteStream
-from megabyte_mm.data.storage.base import write_through
+from data_adapters.io import open_durable
 from megabyte_mm.data.storage.shards import COLUMNS, INDEX, encode_index, shard_name
 
 SHARD_BYTES = 256 * 2**20
@@ -165,4 +165,5 @@ def index_of(parts: Sequence[ShardManifest]) -> dict[str, Any]:
 
 def write_index(folder: Path, content: bytes) -> None:
     """Write the index, the last of a folder's files, through to the disk."""
-    write_through(folder / INDEX, content)
+    with open_durable(folder / INDEX) as file:
+        file.write(content)
