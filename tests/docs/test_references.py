@@ -47,6 +47,19 @@ def test_every_page_is_in_the_navigation_once():
     assert sorted(named) == sorted(page.relative_to(ROOT / "docs").as_posix() for page in PAGES)
 
 
+def test_the_reference_names_existing_objects_once():
+    api = [text for path, text in DOCUMENTS.items() if path.parent.name == "api"]
+    named = re.findall(r"^::: ([\w.]+)$", "\n".join(api), re.MULTILINE)
+    assert len(named) == len(set(named))
+    for name in named:
+        parts = name.split(".")
+        modules = [ROOT.joinpath(*parts[:n]) for n in range(len(parts), 0, -1)]
+        module = next(p for path in modules for p in (path.with_suffix(".py"), path / "__init__.py") if p.is_file())
+        rest = parts[len(module.relative_to(ROOT).with_suffix("").parts) - (module.name == "__init__.py") :]
+        source = module.read_text(encoding="utf-8")
+        assert not rest or re.search(rf"\b{rest[0]}\b", source), f"docs/api names {name}"
+
+
 def test_every_packaged_config_mentioned_exists():
     for document, text in DOCUMENTS.items():
         named = set(re.findall(r"--config (?!my\.yaml)([\w./]+)", text))
