@@ -187,10 +187,11 @@ def _measured(root: Path, modality: Modality, section: Section, seconds: float) 
 def _coded(modality: Modality, files: Sequence[Path]) -> list[tuple[str, float]]:
     """Bits per byte of the codecs on the files, as the demo's config reads them."""
     # These import torch, which takes seconds, and a failing first step should not wait for it.
-    from megabyte_mm.cli.config import read_sources
+    from megabyte_mm.cli.config import read_config
     from megabyte_mm.cli.report.validation import content_of
 
-    adapter = read_sources(str(Path(__file__).with_name(f"{modality.name}.yaml")))[""].adapter
+    config = read_config(str(Path(__file__).with_name(f"{modality.name}.yaml")))
+    adapter = config.data.source_settings[""].adapter
     assert adapter is not None
     contents = [content_of(adapter, adapter.read(path)) for path in files]
     return [(coder.name, bits_per_byte(coder, contents)) for coder in CODECS if coder.name in modality.codecs]

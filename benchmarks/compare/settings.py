@@ -10,7 +10,7 @@ from typing import Any, get_args, get_type_hints
 
 import yaml
 
-from megabyte_mm.cli.fit import check_duplicate_keys
+from megabyte_mm.cli.config import check_duplicate_keys
 from megabyte_mm.models.config import KINDS, is_of
 
 Settings = dict[str, Any]
@@ -24,10 +24,11 @@ def read_settings(path: Path, asked_by: str = "") -> Settings:
     if not path.is_file():
         raise ValueError(f"{asked_by}there is no file {path}")
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        found = yaml.safe_load(text)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: {' '.join(str(error).split())}") from error
-    check_duplicate_keys(str(path))
+    check_duplicate_keys(str(path), text)
     if not isinstance(found, dict):
         raise ValueError(f"{path} holds no settings")
     return found

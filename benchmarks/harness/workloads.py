@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from megabyte_mm.alphabet import BYTES
-from megabyte_mm.cli.config import read_settings
+from megabyte_mm.cli.config import read_config
 from megabyte_mm.models import MegabyteConfig, StackConfig
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
@@ -42,9 +42,10 @@ class Workload:
 
 def shipped(name: str) -> Workload:
     """The workload of configs/NAME.yaml."""
-    settings = read_settings(str(CONFIGS / f"{name}.yaml"))
-    assert isinstance(settings.net, MegabyteConfig)
-    return Workload(name, settings.net, settings.batch_size)
+    config = read_config(str(CONFIGS / f"{name}.yaml"))
+    net = config.resolve_net()
+    assert isinstance(net, MegabyteConfig)
+    return Workload(name, net, config.data.batch_size)
 
 
 def workloads(toy: bool) -> list[Workload]:

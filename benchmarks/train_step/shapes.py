@@ -8,7 +8,7 @@ import torch
 
 from benchmarks.harness.workloads import CONFIGS, Workload, workloads
 from benchmarks.peers.base import both_stacks
-from megabyte_mm.cli.config import read_settings
+from megabyte_mm.cli.config import read_config
 from megabyte_mm.models import MegabyteConfig, StackConfig, TransformerConfig
 
 GLOBAL = StackConfig(dim=512, layers=6, heads=8)
@@ -40,7 +40,7 @@ def paper_text() -> Workload:
 
 def paper_config(name: str) -> MegabyteConfig:
     """The model of configs/paper/NAME.yaml."""
-    net = read_settings(str(CONFIGS / "paper" / f"{name}.yaml")).net
+    net = read_config(str(CONFIGS / "paper" / f"{name}.yaml")).resolve_net()
     assert isinstance(net, MegabyteConfig)
     return net
 

@@ -1,173 +1,172 @@
-"""A config file as far as it says what the model is, read without Lightning."""
+"""The one parser of run settings: of the options of `fit`, `validate` and `test`, and of all commands' configs."""
 
 from __future__ import annotations
 
 import importlib
-import inspect
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+import re
+from dataclasses import dataclass, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import yaml
+from jsonargparse import ArgumentError, Namespace
+from lightning.pytorch import Trainer
+from lightning.pytorch.cli import LightningArgumentParser
 
-from data_adapters import Adapter, load_class
-from megabyte_mm.data.loader import BATCH_SIZE
-from megabyte_mm.data.sources import Source, check_sources, patch_size_of, window_of
-from megabyte_mm.models import MegabyteConfig, ModelConfig
-from megabyte_mm.models.config import is_of
+from megabyte_mm.cli.former_names import walk, with_present_names
+from megabyte_mm.cli.parser_reports import one_line
+from megabyte_mm.data.module import ByteData
+from megabyte_mm.data.sources import patch_size_of, window_of
+from megabyte_mm.errors import FieldError
+from megabyte_mm.models import CONFIGS, ModelConfig
+from megabyte_mm.training.module import ByteLM
+from megabyte_mm.training.samples import SampleWriter
+from megabyte_mm.training.trainer import TRAINER_DEFAULTS
+
+SECTIONS = {"model": ByteLM, "data": ByteData, "samples": SampleWriter}
+"""The sections of a config beside `trainer`, and the classes that take their settings."""
+KEYS = ("trainer", *SECTIONS, "seed_everything", "checkpoint_minutes", "ckpt_path", "weights_only")
+"""What a config may hold at its top."""
+
+_UNKNOWN_CLASS = re.compile(r'Parser key "model\.net".*Expected a dot import path string: (\S+)', re.S)
+
+
+class ConfigParser(LightningArgumentParser):
+    """LightningCLI's parser; it checks the structure of config files, and accepts the names of former versions."""
+
+    def parse_path(self, path: Any, *args: Any, **kwargs: Any) -> Any:
+        """The settings of a file. Raises ValueError where the parser would ignore a part of it."""
+        check_config_file(path)
+        return super().parse_path(path, *args, **kwargs)
+
+    def parse_string(self, *args: Any, **kwargs: Any) -> Any:
+        """The settings of a text, the first argument: `cfg_str` in older versions of jsonargparse, now `content`."""
+        texts = {name: with_present_names(kwargs[name]) for name in ("content", "cfg_str") if name in kwargs}
+        return super().parse_string(*map(with_present_names, args[:1]), *args[1:], **kwargs | texts)
+
+
+def add_settings(parser: LightningArgumentParser) -> None:
+    """Add the sections trainer, model, data and samples, and checkpoint_minutes."""
+    parser.add_lightning_class_args(Trainer, "trainer")
+    parser.set_defaults({f"trainer.{name}": value for name, value in TRAINER_DEFAULTS.items()})
+    for section, kind in SECTIONS.items():
+        parser.add_lightning_class_args(kind, section)
+    parser.add_argument(
+        "--checkpoint_minutes", type=float, default=2.0, help="Write last.ckpt every so many minutes of training."
+    )
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What `fit` would build from a config; net: with nothing left open, for data without classes.
+class RunConfig:
+    """The model and data settings of a config file, as `fit` has them before it opens the data."""
 
-    activation_memory: GiB that a training step may take for activations; None for the default.
+    model: ByteLM
+    data: ByteData
+
+    def resolve_net(self) -> ModelConfig:
+        """The architecture with everything filled in that the data settings fix, for data without classes.
+
+        Raises ValueError, naming the field, where only the data themselves would fix one.
+        """
+        sources, window = self.data.source_settings, self.data.window_setting
+        adapters = [source.adapter for source in sources.values() if source.adapter is not None]
+        units = [adapter.unit for adapter in adapters]
+        if len(adapters) == len(sources):
+            window = window_of(adapters, window, units)
+        if window is None:
+            raise FieldError("data.window", "is missing, and there is no data.adapter that fixes it")
+        conditions = self.model.net.conditions or (1 if "" in sources else 1 + len(sources))
+        patch_size = patch_size_of(adapters)
+        try:
+            return self.model.net.resolve(patch_size, window, conditions, math.lcm(*units))
+        except ValueError as error:
+            raise ValueError(f"model.net.{error}") from error
+
+
+def read_config(path: str, data_path: str | None = None) -> RunConfig:
+    """Read the model and data settings of a config file.
+
+    data_path: replaces the paths of the config's data, those of its sources too. Raises ValueError, in one line that
+    names the file and the field, for what is no config or holds settings that cannot be used.
     """
-
-    net: ModelConfig
-    batch_size: int
-    activation_memory: float | None = None
-
-
-def read_settings(path: str) -> Settings:
-    """The model of a config file, with the geometry that its adapter and window give.
-
-    Raises ValueError, naming the file, for what is no config, and where it leaves something open that only data tell.
-    """
-    settings = _read(path)
-    data = _section(settings, "data", path)
-    model = _section(settings, "model", path)
+    parser = ConfigParser(exit_on_error=False)
+    add_settings(parser)
+    for key in KEYS:
+        if key not in ("trainer", *SECTIONS, "checkpoint_minutes"):
+            parser.add_argument(f"--{key}", type=Any)
     try:
-        batch_size, memory = _batch_size(data), _activation_memory(model)
-        return Settings(_resolved(_net(model.get("net")), data), batch_size, memory)
+        settings = parser.parse_path(path)
+        check_nulls(settings)
+        del settings["trainer"]  # whose loggers and callbacks would be made
+        if data_path is not None:
+            settings.data.path = data_path
+            for source in (settings.data.sources or {}).values():
+                source.path = ""
+        instantiate = getattr(parser, "instantiate", None) or parser.instantiate_classes  # before jsonargparse 4.49
+        made = instantiate(settings)
+    except ArgumentError as error:
+        raise ValueError(f"{path}: {explain(str(error)).removeprefix('--')}") from error
     except (TypeError, ValueError, ImportError) as error:
-        raise ValueError(f"{path}: {error}") from error
+        told = one_line(str(error))
+        raise ValueError(told if told.startswith(path) else f"{path}: {told}") from error
+    return RunConfig(made.model, made.data)
 
 
-def _read(path: str) -> dict[str, Any]:
+def check_config_file(path: str) -> None:
+    """Raise ValueError, naming the file, for no config, an unknown key at its top, or a key that is set twice."""
     try:
-        settings = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        text = Path(path).read_text(encoding="utf-8")
+        found = yaml.safe_load(text)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not a config file ({' '.join(str(error).split())})") from error
-    if not isinstance(settings, dict):
+    if not isinstance(found, dict):
         raise ValueError(f"{path}: not a config file")
-    return settings
+    check_duplicate_keys(path, text)
+    for key, value in found.items():
+        if key not in KEYS:
+            raise ValueError(f"{path}: {key} is no section of a config; known: {', '.join(KEYS)}")
+        if key in ("trainer", *SECTIONS) and not isinstance(value, dict | None):
+            raise ValueError(f"{path}: {key} is {value!r}; it must hold settings, each with a name")
 
 
-def _batch_size(data: Mapping[str, Any]) -> int:
-    asked = data.get("batch_size", BATCH_SIZE)
-    if isinstance(asked, bool) or not isinstance(asked, int) or asked < 1:
-        raise ValueError(f"data.batch_size is {asked!r}; it must be a whole number from 1 up")
-    return asked
+def check_duplicate_keys(path: str, text: str) -> None:
+    """Raise ValueError where a YAML file sets a key twice: YAML keeps the last, without a warning."""
+    for _, node in walk(yaml.compose(text, Loader=yaml.SafeLoader)):
+        seen = set()
+        for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
+            if key.value in seen:
+                raise ValueError(f"{path}, line {key.start_mark.line + 1}: {key.value} is set twice")
+            seen.add(key.value)
 
 
-def _activation_memory(model: Mapping[str, Any]) -> float | None:
-    asked = model.get("activation_memory")
-    if asked is not None and not (is_of(asked, float) and asked > 0):
-        raise ValueError(f"model.activation_memory is {asked!r}; it must be a number above 0")
-    return asked
+def check_nulls(settings: Namespace) -> None:
+    """Raise FieldError where a setting is null that must not be: jsonargparse lets every setting be null."""
+    for section, kind in SECTIONS.items():
+        _check_nulls(kind, settings[section], section)
 
 
-def _section(settings: Mapping[str, Any], name: str, path: str) -> dict[str, Any]:
-    section = settings.get(name) or {}
-    if not isinstance(section, dict):
-        raise ValueError(f"{path}: {name} is not a section of a config")
-    return section
+def _check_nulls(kind: Any, values: Namespace, key: str) -> None:
+    for name, hint in get_type_hints(kind if is_dataclass(kind) else kind.__init__).items():
+        value = values.get(name, ...)
+        if value is None and type(None) not in (hint, *get_args(hint)):
+            raise FieldError(f"{key}.{name}", "is null; leave it out, or give it a value")
+        if isinstance(value, Namespace):
+            inner = _import(value.class_path) if "class_path" in value else hint
+            if is_dataclass(inner):
+                _check_nulls(inner, value.get("init_args") or value, f"{key}.{name}")
 
 
-def read_sources(path: str) -> dict[str, Source]:
-    """The sources of a config's data by name; one named "" where there is no mix. Raises as `read_settings`."""
-    data = _section(_read(path), "data", path)
-    try:
-        return _sources(data)
-    except (TypeError, ValueError, ImportError) as error:
-        raise ValueError(f"{path}: {error}") from error
-
-
-def read_data(path: str, elsewhere: str | None = None) -> dict[str, Any]:
-    """The arguments of the ByteData of a config. elsewhere: a path that takes the place of all of its own.
-
-    Raises as `read_settings`.
-    """
-    sources, data = read_sources(path), _section(_read(path), "data", path)
-    arguments = {name: value for name, value in data.items() if name not in ("adapter", "sources")}
-    if elsewhere is not None:
-        sources = {name: replace(source, path="") for name, source in sources.items()}
-        arguments["path"] = elsewhere
-    return arguments | ({"adapter": sources[""].adapter} if "" in sources else {"sources": sources})
-
-
-def read_said(path: str) -> tuple[str, str]:
-    """What a config says in data.path and in model.method, unchecked. Raises as `read_settings`."""
-    settings = _read(path)
-    said = _section(settings, "data", path).get("path"), _section(settings, "model", path).get("method")
-    return str(said[0] or ""), str(said[1] or "plain")
-
-
-def _sources(data: Mapping[str, Any]) -> dict[str, Source]:
-    given = data.get("sources")
-    if given is None:
-        return {"": Source(adapter=_adapter(data.get("adapter"), "data.adapter"))}
-    if not isinstance(given, dict) or not all(isinstance(section, dict) for section in given.values()):
-        raise ValueError(f"data.sources is {given!r}; it must hold a section for each source")
-    found = {}
-    for name, section in given.items():
-        if unknown := set(section) - {"path", "adapter", "weight"}:
-            raise ValueError(f"data.sources.{name}.{min(unknown)}: unknown; there are path, adapter and weight")
-        adapter = _adapter(section.get("adapter"), f"data.sources.{name}.adapter")
-        found[name] = Source(**{**section, "adapter": adapter})
-    check_sources(found, data.get("adapter"), data.get("classes", False))
-    return found
-
-
-def _resolved(net: ModelConfig, data: Mapping[str, Any]) -> ModelConfig:
-    sources, window = _sources(data), data.get("window")
-    conditions = net.conditions or (1 if "" in sources else 1 + len(sources))
-    adapters = [source.adapter for source in sources.values() if source.adapter is not None]
-    if len(adapters) < len(sources) and window is None:
-        raise ValueError("data.window is missing, and there is no data.adapter that fixes it")
-    if window is not None and not isinstance(window, int):
-        raise ValueError(f"data.window is {window!r}; it must be a number of bytes")
-    units = [adapter.unit for adapter in adapters]
-    try:
-        length = window_of(adapters, window, units) if len(adapters) == len(sources) else window
-        return net.resolve(patch_size_of(adapters), length or 0, conditions, math.lcm(*units))
-    except ValueError as error:
-        raise ValueError(str(error) if str(error).startswith("data.") else f"model.net.{error}") from error
-
-
-def _adapter(asked: Any, key: str) -> Adapter | None:
-    """An adapter's section: an import path, or class_path and init_args; None where the files would tell."""
-    if asked is None:
-        return None
-    path, arguments = _class(asked, key)
-    return load_class(path if "." in path else f"data_adapters.{path}")(**arguments)
-
-
-def _net(asked: Any) -> ModelConfig:
-    """The config of model.net: fields of a MegabyteConfig, or class_path and init_args of any other."""
-    if asked is None or (isinstance(asked, dict) and "class_path" not in asked):
-        return _filled(MegabyteConfig, asked or {})
-    path, arguments = _class(asked, "model.net")
+def _import(path: str) -> Any:
     module, _, name = path.rpartition(".")
-    found = getattr(importlib.import_module(module or "megabyte_mm.models"), name, None)
-    if not (isinstance(found, type) and issubclass(found, ModelConfig)) or inspect.isabstract(found):
-        raise ValueError(f"model.net: {path} is no config of an architecture")
-    return _filled(found, arguments)
+    return getattr(importlib.import_module(module), name)
 
 
-def _filled(kind: type[ModelConfig], fields: Mapping[str, Any]) -> ModelConfig:
-    try:
-        return kind.from_dict(fields)
-    except ValueError as error:
-        raise ValueError(f"model.net.{error}") from error
-
-
-def _class(asked: Any, key: str) -> tuple[str, dict[str, Any]]:
-    """The class_path and init_args of a section, which may be the class_path alone."""
-    section = {"class_path": asked} if isinstance(asked, str) else asked
-    if not isinstance(section, dict) or not isinstance(section.get("class_path"), str):
-        raise ValueError(f"{key} is {asked!r}; it must be a class_path, with init_args if it takes any")
-    return section["class_path"], section.get("init_args") or {}
+def explain(report: str) -> str:
+    """jsonargparse's report in one line, with the known names where a class of model.net or its option is unknown."""
+    if unknown := _UNKNOWN_CLASS.search(report):
+        known = ", ".join(kind.__name__ for kind in CONFIGS.values())
+        return f"--model.net {unknown[1]}: no such class; known are {known}, and the import path of your own"
+    if "model.net" in report and "is not accepted" in report:
+        return f"{one_line(report)}; --model.net.help MegabyteConfig (or another class) lists all options"
+    return one_line(report)

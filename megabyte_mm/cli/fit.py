@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
-import yaml
 from jsonargparse import ArgumentError
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
@@ -23,10 +20,10 @@ from data_adapters.io import recover
 from megabyte_mm.checkpoint import last_checkpoint_hint
 from megabyte_mm.checkpoint.dcp import is_sharded_checkpoint
 from megabyte_mm.cli.arguments import ExamplesFormatter
-from megabyte_mm.cli.packaged import config_files
-from megabyte_mm.cli.renamed import former_names_accepted, with_present_options
+from megabyte_mm.cli.config import ConfigParser, add_settings, check_nulls, explain
+from megabyte_mm.cli.former_names import with_present_options
 from megabyte_mm.data.module import ByteData
-from megabyte_mm.models import CONFIGS, check_registered
+from megabyte_mm.models import check_registered
 from megabyte_mm.training.callbacks import RunReport, Throughput
 from megabyte_mm.training.checkpointing import AtomicCheckpointIO, BestCheckpoint, LastCheckpoint
 from megabyte_mm.training.compatibility import check_agreement
@@ -34,9 +31,8 @@ from megabyte_mm.training.console import StepProgressBar, configure_output
 from megabyte_mm.training.distributed import check_strategy, register_strategies
 from megabyte_mm.training.loggers import make_loggers
 from megabyte_mm.training.module import ByteLM
-from megabyte_mm.training.samples import SampleWriter
 from megabyte_mm.training.signals import GracefulStop, RunInterrupted, raise_on_signal, requeue_job, was_requeued
-from megabyte_mm.training.trainer import TRAINER_DEFAULTS, best_precision, check_writable, keep_freed_memory
+from megabyte_mm.training.trainer import best_precision, check_writable, keep_freed_memory
 
 log = logging.getLogger(__name__)
 
@@ -47,20 +43,21 @@ class TrainingCLI(LightningCLI):
     A run's folder is trainer.default_root_dir: best.ckpt and last.ckpt lie in it, logs and samples below logs/.
     """
 
-    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Sections for the samples drawn at each validation, and for how often last.ckpt is written."""
-        parser.add_lightning_class_args(SampleWriter, "samples")
-        parser.add_argument(
-            "--checkpoint_minutes", type=float, default=2.0, help="Write last.ckpt every so many minutes of training."
-        )
+    def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the sections that all readers of configs share."""
+        add_settings(parser)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
-        """Parse what was passed in; unlike Lightning's own, without a warning that sys.argv says something too."""
+        """Parse `args`; Lightning's own method would also warn that sys.argv is not empty."""
         assert isinstance(args, list)
-        self.config = parser.parse_args(args)
+        self.config = parser.parse_args(with_present_options(args))
 
     def _parse_ckpt_path(self) -> None:
         """Leave the checkpoint closed: Lightning looks for hyperparameters in it, and this run's own count."""
+
+    def before_instantiate_classes(self) -> None:
+        """Refuse settings that are null and must not be."""
+        check_nulls(self.config[str(self.subcommand)])
 
     def instantiate_classes(self) -> None:
         """Model, data and trainer; what does not fit together by the settings alone is told before a file is read."""
@@ -162,14 +159,11 @@ def run(name: str, arguments: Sequence[str], commands: Mapping[str, Any]) -> Non
     """Run fit, validate or test. Raises ValueError for arguments that cannot be used, SystemExit after a signal."""
     configure_output()
     register_strategies()
-    for path in config_files(arguments):
-        check_duplicate_keys(path)
-        check_sections(path)
     try:
-        with raise_on_signal(), former_names_accepted():
-            _run(name, with_present_options(arguments), commands[name])
+        with raise_on_signal():
+            _run(name, arguments, commands[name])
     except ArgumentError as error:
-        raise ValueError(explained(str(error))) from error
+        raise ValueError(explain(str(error))) from error
     except MisconfigurationException as error:
         raise ValueError(str(error)) from error
     except RunInterrupted as stop:
@@ -203,7 +197,7 @@ def _run(name: str, arguments: Sequence[str], command: Any) -> None:
         ByteLM,
         ByteData,
         args=[name, *arguments],
-        trainer_defaults=TRAINER_DEFAULTS,
+        parser_class=ConfigParser,
         seed_everything_default=0,
         # A subparser takes its formatter from the program's parser.
         parser_kwargs={"exit_on_error": False, "formatter_class": ExamplesFormatter, name: own_parser},
@@ -217,50 +211,3 @@ def _skipped(name: str) -> dict[str, set[str]]:
     """The one command that is run, with the arguments of the trainer's method that the CLI fills in itself."""
     loaders = {"train_dataloaders", "val_dataloaders"} if name == "fit" else {"dataloaders"}
     return {name: {"model", "datamodule", *loaders}}
-
-
-SECTIONS = ("trainer", "model", "data", "samples")
-KEYS = (*SECTIONS, "seed_everything", "checkpoint_minutes", "ckpt_path", "weights_only")
-"""What a config may hold at its top."""
-
-
-def check_sections(path: str) -> None:
-    """Raise ValueError where a YAML file holds what the parser would pass over in silence."""
-    found = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    if not isinstance(found, dict):
-        raise ValueError(f"{path}: not a config file")
-    for key, value in found.items():
-        if key not in KEYS:
-            raise ValueError(f"{path}: {key} is no section of a config; known: {', '.join(KEYS)}")
-        if key in SECTIONS and not isinstance(value, dict | None):
-            raise ValueError(f"{path}: {key} is {value!r}; it must hold settings, each with a name")
-
-
-def explained(report: str) -> str:
-    """jsonargparse's report, with the names that there are where a class or one of its options is not known."""
-    if unknown := re.search(r'Parser key "model\.net".*Expected a dot import path string: (\S+)', report, re.S):
-        known = ", ".join(kind.__name__ for kind in CONFIGS.values())
-        return f"--model.net {unknown[1]}: no such class; known are {known}, and the import path of your own"
-    if "model.net" in report and "is not accepted" in report:
-        return f"{report}; --model.net.help MegabyteConfig (or another class) lists the options that there are"
-    return report
-
-
-def check_duplicate_keys(path: str) -> None:
-    """Raise ValueError where a YAML file says one thing twice: YAML keeps the last and tells nobody."""
-
-    def walk(node: yaml.Node | None) -> None:
-        if isinstance(node, yaml.SequenceNode):
-            for child in node.value:
-                walk(child)
-        if isinstance(node, yaml.MappingNode):
-            seen = set()
-            for key, value in node.value:
-                if key.value in seen:
-                    raise ValueError(f"{path}, line {key.start_mark.line + 1}: {key.value} is set twice")
-                seen.add(key.value)
-                walk(value)
-
-    if Path(path).is_file():
-        with contextlib.suppress(yaml.YAMLError):  # the parser tells it better
-            walk(yaml.compose(Path(path).read_text(encoding="utf-8"), Loader=yaml.SafeLoader))

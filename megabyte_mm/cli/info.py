@@ -14,7 +14,7 @@ from megabyte_mm.checkpoint import load_model
 from megabyte_mm.checkpoint.exported import is_exported
 from megabyte_mm.checkpoint.hub import hub_id
 from megabyte_mm.cli.arguments import check_positive
-from megabyte_mm.cli.config import read_settings
+from megabyte_mm.cli.config import read_config
 from megabyte_mm.cli.packaged import config_folder, find_config
 from megabyte_mm.evaluation.costs import costs_of, table
 from megabyte_mm.models import ByteModel
@@ -37,12 +37,7 @@ def info(model: str, batch_size: int | None = None, json: str | None = None, ada
     if _is_model(model):
         empty, default = _from_checkpoint(model, adapter), 1
     else:
-        settings = read_settings(find_config(model))
-        default = settings.batch_size
-        with torch.device("meta"):
-            empty = settings.net.build()
-        if settings.activation_memory is not None:
-            empty.activation_budget = settings.activation_memory * 2**30
+        empty, default = _from_config(find_config(model))
     costs = costs_of(empty, batch_size or default)
     print("\n".join(table(costs)))
     if json:
@@ -56,6 +51,20 @@ def _is_model(model: str) -> bool:
         return True
     wanted = hub_id(model)
     return wanted is not None and not (config_folder() / model).parent.is_dir()
+
+
+def _from_config(path: str) -> tuple[ByteModel, int]:
+    """The model of a config and the windows in its batches. Raises ValueError, naming the file and the field."""
+    config = read_config(path)
+    try:
+        net = config.resolve_net()
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    with torch.device("meta"):
+        model = net.build()
+    if config.model.activation_memory is not None:
+        model.activation_budget = config.model.activation_memory * 2**30
+    return model, config.data.batch_size
 
 
 def _from_checkpoint(path: str, adapter: str | None) -> ByteModel:

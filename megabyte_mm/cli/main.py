@@ -6,7 +6,6 @@ import importlib
 import inspect
 import io
 import os
-import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from megabyte_mm.cli.packaged import with_config_paths
+from megabyte_mm.cli.parser_reports import one_line
 
 
 class Command(NamedTuple):
@@ -257,28 +257,7 @@ def _told(error: ValueError | OSError) -> str:
     """What to tell a user: for a file that cannot be opened its name and why, for a bad value the option's name."""
     if isinstance(error, OSError) and error.filename and error.strerror:
         return f"{error.filename}: {error.strerror[0].lower()}{error.strerror[1:]}"
-    return _shortened(str(error))
-
-
-def _shortened(report: str) -> str:
-    """jsonargparse's report on a value, of up to ten lines, as one: the option, the value, and what was expected."""
-    option = ".".join(re.findall(r'Parser key "([^"]+)"', report))
-    value = re.search(r"(?:Got|Given) value: (.*)", report)
-    wanted = re.findall(r"Expected (?:an? )?(?:<class '([\w.]+)'>|typing\.([^.]+))", report)
-    types = [name or special for name, special in wanted if name != "NoneType"]
-    reason = re.search(
-        r"(?:Problem with given class_path .*:\s+|^\s*- )(?!Parser key|Expected|Does|Problem)(\S.*)", report, re.M
-    )
-    if reason:
-        return f"--{option}: {reason[1]}" if option else reason[1]
-    if option and types and value:
-        return f"--{option} {_innermost(value[1])}: expected {' or '.join(types)}"
-    return report
-
-
-def _innermost(value: str) -> str:
-    nested = re.fullmatch(r"NestedArg\(key=.*, val='?(.*?)'?\)", value)
-    return nested[1] if nested else value
+    return one_line(str(error))
 
 
 def _fail(command: str, message: str) -> int:

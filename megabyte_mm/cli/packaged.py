@@ -45,10 +45,3 @@ def with_config_paths(arguments: Sequence[str]) -> list[str]:
         elif i + 1 < len(arguments):
             replaced[i + 1] = find_config(arguments[i + 1], "--config")
     return replaced
-
-
-def config_files(arguments: Sequence[str]) -> list[str]:
-    """The values of --config (-c)."""
-    pairs = [argument.split("=", 1) if "=" in argument else [argument, ""] for argument in arguments]
-    following = [*arguments[1:], ""]
-    return [value or after for (flag, value), after in zip(pairs, following, strict=True) if flag in CONFIG_FLAGS]

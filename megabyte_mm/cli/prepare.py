@@ -8,7 +8,6 @@ from dataclasses import replace
 
 from data_adapters import load_class, printable
 from megabyte_mm.cli.arguments import check_positive
-from megabyte_mm.cli.config import read_sources
 from megabyte_mm.cli.packaged import find_config
 from megabyte_mm.data.encode import first_reasons, processors
 from megabyte_mm.data.files import find_files, is_url, local_path
@@ -84,7 +83,10 @@ def refuse_other_content(root: str, sources: Mapping[str, Source]) -> None:
 def find_sources(config: str | None, adapter: str | None) -> dict[str, Source]:
     """What a config says is read and how, or an adapter's import path; else one source whose files tell."""
     if config:
-        return read_sources(find_config(config, "--config"))
+        from megabyte_mm.cli.config import read_config  # it imports Lightning, which takes seconds
+
+        sources = read_config(find_config(config, "--config")).data.source_settings
+        return {"": replace(sources[""], path="")} if "" in sources else sources  # data.path is the argument here
     return {"": Source(adapter=load_class(adapter)() if adapter else None)}
 
 

@@ -133,7 +133,7 @@ class ByteData(LightningDataModule):
         self.cache_dir = cache_dir
         self.shard_cache = shard_cache
         self.max_val_windows = max_val_windows
-        self._asked, self._asked_window = sources or {"": Source(self.path, adapter)}, window
+        self.source_settings, self.window_setting = sources or {"": Source(self.path, adapter)}, window
         self._sources: tuple[OpenSource, ...] = ()
         self._splits: tuple[Splits, ...] = ()
         self._window = 0
@@ -281,17 +281,17 @@ class ByteData(LightningDataModule):
     def _open(self) -> None:
         if self._splits:
             return
-        asked = self._asked
+        asked = self.source_settings
         adapters = [source.adapter for source in asked.values() if source.adapter is not None]
         if len(adapters) == len(asked):  # so that most mistakes are told before encoding
-            window_of(adapters, self._asked_window, [adapter.unit for adapter in adapters])
+            window_of(adapters, self.window_setting, [adapter.unit for adapter in adapters])
             patch_size_of(adapters)
         keeping = CacheConfig.at(self.cache_dir, self.shard_cache)
         if "" not in asked:
             asked = {name: located(name, source, self.path, keeping) for name, source in asked.items()}
         sources = tuple(open_source(source, name, keeping) for name, source in asked.items())
         units = [source.unit for source in sources]
-        window = window_of([source.adapter for source in sources], self._asked_window, units)
+        window = window_of([source.adapter for source in sources], self.window_setting, units)
         patch_size_of([source.adapter for source in sources])
         self._splits = tuple(
             source.splits(window, self.val_share, self.classes, condition=number if source.name else 0)

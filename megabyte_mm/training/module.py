@@ -24,6 +24,7 @@ from megabyte_mm.checkpoint import SPEC_KEY, make_spec
 from megabyte_mm.checkpoint.dcp import WEIGHTS
 from megabyte_mm.data.dataset import Batch
 from megabyte_mm.data.module import ByteData
+from megabyte_mm.errors import FieldError
 from megabyte_mm.evaluation.methods import Method, check_method, is_sliding, method_nll
 from megabyte_mm.metrics import BitsPerByte, totals
 from megabyte_mm.models import ByteModel, CompileMode, MegabyteConfig, ModelConfig, config_of
@@ -76,7 +77,7 @@ class ByteLM(LightningModule):
         self.optimizer = optimizer
         self.method = method
         if activation_memory is not None and not activation_memory > 0:
-            raise ValueError(f"activation_memory is {activation_memory}; it must be above 0")
+            raise FieldError("model.activation_memory", f"is {activation_memory}; it must be above 0")
         self.activation_memory = activation_memory
         self.compile_mode = compile_mode
         self.activation_checkpointing = activation_checkpointing

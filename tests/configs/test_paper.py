@@ -12,7 +12,7 @@ import pytest
 import torch
 import yaml
 
-from megabyte_mm.cli.config import read_settings
+from megabyte_mm.cli.config import read_config
 from megabyte_mm.cli.main import main
 from megabyte_mm.models import ByteModel, Megabyte, Transformer
 from megabyte_mm.models.layers import Stack
@@ -74,7 +74,7 @@ def settings(name: str) -> dict[str, Any]:
 
 def empty(name: str) -> ByteModel:
     with torch.device("meta"):
-        return read_settings(str(FOLDER / f"{name}.yaml")).net.build()
+        return read_config(str(FOLDER / f"{name}.yaml")).resolve_net().build()
 
 
 def stacks(model: ByteModel) -> list[Stack]:

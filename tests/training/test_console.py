@@ -7,7 +7,6 @@ import pytest
 import torch
 from lightning.pytorch import Trainer
 
-from megabyte_mm.cli.packaged import config_files
 from megabyte_mm.data.module import ByteData
 from megabyte_mm.training.console import StepProgressBar, configure_output, format_step
 
@@ -37,15 +36,6 @@ def test_the_bar_names_the_epoch_and_the_step(limits, told, step):
     bar._trainer = trainer
     assert bar._get_train_description(3).strip() == told
     assert format_step(trainer) == step
-
-
-def test_config_files_are_found_however_they_are_given():
-    assert config_files(["--config", "a.yaml", "--config=b.yaml", "-c", "c.yaml", "--data.path=x=y", "--config"]) == [
-        "a.yaml",
-        "b.yaml",
-        "c.yaml",
-        "",
-    ]
 
 
 def test_ctrl_c_before_training_ends_with_130(fit, root, monkeypatch):

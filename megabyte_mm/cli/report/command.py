@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, NamedTuple
 from data_adapters import ADAPTERS, Adapter, MediaError, printable, write_atomically
 from megabyte_mm.checkpoint import Bundle, load_model
 from megabyte_mm.cli.arguments import check_positive, pick_device
-from megabyte_mm.cli.config import read_data, read_said, read_sources
 from megabyte_mm.cli.files import check_output
 from megabyte_mm.cli.report.run_page import Metrics, facts, kind_of, plots, samples
-from megabyte_mm.evaluation.methods import METHODS, Method
+from megabyte_mm.evaluation.methods import Method
 from megabyte_mm.plots.html_elements import Budget, element
 from megabyte_mm.plots.report_page import CodecRow, Files, Page, Shown, render
 from megabyte_mm.progress import speedometer
 from megabyte_mm.training.run_folder import Run, open_run, read_metrics
 
 if TYPE_CHECKING:  # Lightning takes seconds to import
+    from megabyte_mm.cli.config import RunConfig
     from megabyte_mm.cli.report.validation import Piece, ValidationFiles
     from megabyte_mm.data.module import ByteData
     from megabyte_mm.evaluation.scoring import Score
@@ -64,15 +64,16 @@ def report(
     check_output("out", target)
     notes: list[str] = []
     metrics, budget = read_metrics(found), Budget(PAGE_BYTES, FILE_BYTES)
-    place, method = _said(found, notes)
-    bundle = _model(found, checkpoint, pick_device(device), notes)
-    opened = _data(found, data, notes) if bundle is not None else None
+    config = _config(found, data, notes)
+    method = config.model.method if config else "plain"
+    bundle = _model(found, checkpoint, config, pick_device(device), notes)
+    opened = _open(config, data, notes) if bundle is not None and config is not None else None
     measured: list[Files] = []
     if bundle is not None and opened is not None:
         limits = Limits(files, round(megabytes * 10**6), batch_size, method)
         measured = _measure(bundle, opened, limits, budget, notes)
     page = _page(found, metrics, measured, budget, notes)
-    page = replace(page, facts=facts(found, metrics, bundle, data or place), measured=_how(method))
+    page = replace(page, facts=facts(found, metrics, bundle, config.data.path if config else ""), measured=_how(method))
     text = render(page)
     write_atomically(target, lambda temporary: temporary.write_text(text, encoding="utf-8", errors="replace"))
     print(f"{target}: {len(text) / 1e6:.1f} MB")
@@ -108,14 +109,30 @@ def _page(run: Run, metrics: Metrics, measured: Sequence[Files], budget: Budget,
     )
 
 
-def _model(run: Run, checkpoint: str | None, device: str, notes: list[str]) -> Bundle | None:
-    """The run's model; None, with a note, where it has none. Raises ValueError for one that was asked for by name."""
+def _config(run: Run, data_path: str | None, notes: list[str]) -> RunConfig | None:
+    """The run's config; None, with a note, where there is none that can be used. Raises ValueError for --data then."""
+    from megabyte_mm.cli.config import read_config
+
+    if run.config is None:
+        _note(notes, "The run kept no config, which would say where its data lie: no file is measured.")
+        return None
+    try:
+        return read_config(str(run.config), data_path)
+    except (OSError, ValueError) as error:
+        if data_path is not None:
+            raise ValueError(f"--data {data_path}: {error}") from error
+        _note(notes, f"The run's config cannot be read, and no file is measured: {error}")
+        return None
+
+
+def _model(run: Run, checkpoint: str | None, config: RunConfig | None, device: str, notes: list[str]) -> Bundle | None:
+    """The run's model; None, with a note, where it has none. Raises ValueError where `checkpoint` cannot be loaded."""
     path = Path(checkpoint) if checkpoint is not None else run.checkpoint
     if path is None:
         _note(notes, "The run has no checkpoint: no file is measured.")
         return None
     try:
-        return load_model(path, device, _own_adapter(run))
+        return load_model(path, device, _own_adapter(config))
     except (OSError, ValueError) as error:
         if checkpoint is not None:
             raise
@@ -123,45 +140,29 @@ def _model(run: Run, checkpoint: str | None, device: str, notes: list[str]) -> B
         return None
 
 
-def _own_adapter(run: Run) -> type[Adapter] | None:
+def _own_adapter(config: RunConfig | None) -> type[Adapter] | None:
     """The adapter class of the user's own that the run was trained with, if any."""
-    sources = read_sources(str(run.config)) if run.config else {}
-    own = [type(its.adapter) for its in sources.values() if its.adapter and its.adapter.name not in ADAPTERS]
+    sources = config.data.source_settings.values() if config else ()
+    own = [type(source.adapter) for source in sources if source.adapter and source.adapter.name not in ADAPTERS]
     return own[0] if own else None
 
 
-def _data(run: Run, elsewhere: str | None, notes: list[str]) -> ByteData | None:
+def _open(config: RunConfig, data_path: str | None, notes: list[str]) -> ByteData | None:
     """The run's data, open; None, with a note, where they are gone. Raises ValueError where --data cannot be used."""
-    from megabyte_mm.data.module import ByteData
-
-    if run.config is None:
-        _note(notes, "The run kept no config, which would say where its data lie: no file is measured.")
-        return None
     try:
-        opened = ByteData(**read_data(str(run.config), elsewhere))
-        opened.setup()
+        config.data.setup()
     except (OSError, ValueError, TypeError, ImportError) as error:
-        if elsewhere is not None:
-            raise ValueError(f"--data {elsewhere}: {error}") from error
+        if data_path is not None:
+            raise ValueError(f"--data {data_path}: {error}") from error
         _note(notes, f"The data cannot be read, and no file is measured: {error}; say where they are with --data")
         return None
-    return opened
+    return config.data
 
 
 def _note(notes: list[str], told: str) -> None:
     line = printable(" ".join(told.split()))
     print(line, file=sys.stderr)
     notes.append(line)
-
-
-def _said(run: Run, notes: list[str]) -> tuple[str, Method]:
-    """Where the run's data lay, and how it read its model in validation; "" and plain where that is not known."""
-    try:
-        path, method = read_said(str(run.config)) if run.config else ("", "plain")
-    except ValueError as error:
-        _note(notes, f"The run's config cannot be read: {error}")
-        path, method = "", "plain"
-    return path, next((known for known in METHODS if known == method), "plain")
 
 
 def _measure(bundle: Bundle, data: ByteData, limits: Limits, budget: Budget, notes: list[str]) -> list[Files]:
