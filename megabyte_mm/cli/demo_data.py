@@ -1,4 +1,4 @@
-"""`megabyte-mm demo-data`: something to try everything on."""
+"""`megabyte-mm demo-data`: small media to try everything on."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from pathlib import Path
 
 
 def demo_data(folder: str, seed: int = 0) -> None:
-    """Make small pictures, melodies and texts to try everything on.
+    """Generate small images, melodies and texts to try everything on.
 
     Args:
-        folder: Where images/, audio/ and text/ are put; a new or empty folder.
-        seed: Other seeds make other pictures and melodies.
+        folder: New or empty folder that receives images/, audio/ and text/.
+        seed: Other seeds generate other images and melodies, and choose other texts.
     """
     from megabyte_mm.demo_data import make_demo_data
 

@@ -1,7 +1,7 @@
-"""Short melodies as an early games console would play them: three waveforms, one scale, a fixed grid of time.
+"""Short melodies in the style of early games consoles: three waveforms, one scale, a fixed time grid.
 
-They are made to be learned in minutes: every period is a whole number of samples, every note lasts a whole number of
-periods, loudness falls in steps, and every sample fits into 8 bits, so that 8-bit codings of the sound lose nothing.
+They can be learned in minutes: each period is a whole number of samples, each note lasts a whole number of periods,
+loudness falls in steps, and each sample fits into 8 bits, so that 8-bit encodings are lossless.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Melody:
 
 
 def make_melodies(count: int, rng: np.random.Generator) -> list[Melody]:
-    """`count` melodies of four bars, no two alike."""
+    """Compose `count` different melodies of four bars."""
     melodies: dict[Melody, None] = {}
     while len(melodies) < count:
         melodies[_compose(rng)] = None
@@ -40,7 +40,7 @@ def make_melodies(count: int, rng: np.random.Generator) -> list[Melody]:
 
 
 def render(melody: Melody) -> NDArray[np.int16]:
-    """The sound of a melody: (samples,) int16 at RATE, every value a multiple of 256."""
+    """Return the sound of a melody: (samples,) int16 at RATE, all multiples of 256."""
     sound = np.concatenate([_sound(melody.voice, PERIODS[pitch], steps) for pitch, steps in melody.notes])
     return (sound * 256).astype(np.int16)
 
@@ -53,22 +53,22 @@ def _compose(rng: np.random.Generator) -> Melody:
 
 
 def _bar(rng: np.random.Generator) -> list[Note]:
-    """One rhythm on neighbouring notes of the scale, turning back at its ends."""
+    """One rhythm on neighbouring notes of the scale, reflected at its ends."""
     rhythm = RHYTHMS[rng.integers(len(RHYTHMS))]
     walk = rng.integers(len(PERIODS)) + np.cumsum(rng.choice((-2, -1, 1, 2), size=len(rhythm)))
     top = len(PERIODS) - 1
-    return [(int(top - abs(place % (2 * top) - top)), steps) for place, steps in zip(walk, rhythm, strict=True)]
+    return [(int(top - abs(pitch % (2 * top) - top)), steps) for pitch, steps in zip(walk, rhythm, strict=True)]
 
 
 def _sound(voice: str, period: int, steps: int) -> NDArray[np.int64]:
-    """A note as whole numbers from -64 to 64: waveform times loudness."""
+    """A note as integers from -64 to 64: waveform times loudness."""
     time = np.arange(steps * STEP)
     loudness = np.maximum(LOUDEST - time // FADE, QUIETEST)
     return np.rint(LEVEL * loudness * _waveform(voice, time % period / period)).astype(np.int64)
 
 
 def _waveform(voice: str, phase: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The value from -1 to 1 at a phase from 0 to 1 of the period."""
+    """Values from -1 to 1 at phases from 0 to 1 of the period."""
     if voice == "pulse":
         return np.where(phase < 0.5, 1.0, -1.0)
     if voice == "triangle":

@@ -1,7 +1,7 @@
 """Small labelled pictures: bold shapes, stepped gradients and block letters in seven colours, without noise.
 
-They are made to be learned in minutes: edges are hard, grounds are plain, every channel value is a multiple of 8, and
-what lies above the middle of a picture tells what belongs below it.
+They can be learned in minutes: edges are hard, backgrounds are plain, all channel values are multiples of 8, and the
+upper half of a picture determines the lower half.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ INKS: tuple[Colour, ...] = (
 GROUNDS: tuple[Colour, ...] = ((240, 240, 240), (16, 16, 72))
 LETTERS = "AHIOTUVXY8"
 RADII = (10, 12)
-ACROSS, DOWN = (-4, 0, 4), (-4, 0)  # never below the middle, so that the upper half shows how wide a shape gets
+ACROSS, DOWN = (-4, 0, 4), (-4, 0)  # never below the middle, so that the upper half shows the full width of a shape
 
 
 def _heart(x: Grid, y: Grid) -> Mask:
@@ -57,23 +57,23 @@ SHAPES: dict[str, Callable[[Grid, Grid], Mask]] = {
 CLASSES = tuple(sorted((*SHAPES, "gradient", "letter")))
 
 
-def make_pictures(kind: str, count: int, rng: np.random.Generator) -> list[Pixels]:
-    """`count` pictures of one of CLASSES, no two alike: (SIDE, SIDE, 3) uint8 RGB each, in random order.
+def make_pictures(label: str, count: int, rng: np.random.Generator) -> list[Pixels]:
+    """Draw `count` different pictures of one of CLASSES, in random order: (SIDE, SIDE, 3) uint8 RGB each.
 
-    Raises ValueError where the class has fewer different pictures than that.
+    Raises ValueError where the class has fewer different pictures.
     """
-    pictures = list(_variants(kind))
+    pictures = list(_variants(label))
     if count > len(pictures):
-        raise ValueError(f"there are {len(pictures)} different pictures of class {kind}, fewer than {count}")
+        raise ValueError(f"there are {len(pictures)} different pictures of class {label}, fewer than {count}")
     return [pictures[index] for index in rng.permutation(len(pictures))[:count]]
 
 
-def _variants(kind: str) -> Iterator[Pixels]:
-    """Every picture of a class once."""
-    if kind == "gradient":
+def _variants(label: str) -> Iterator[Pixels]:
+    """All different pictures of a class."""
+    if label == "gradient":
         yield from _gradients()
         return
-    masks = _letter_masks() if kind == "letter" else _shape_masks(SHAPES[kind])
+    masks = _letter_masks() if label == "letter" else _shape_masks(SHAPES[label])
     for mask, ink, ground in product(masks, INKS, GROUNDS):
         yield np.where(mask[:, :, None], ink, ground).astype(np.uint8)
 
@@ -91,7 +91,7 @@ def _letter_masks() -> list[Mask]:
 
 
 def _letter_mask(letter: str, shift: int) -> Mask:
-    """A letter of Pillow's bitmap font, each of its dots a whole cell, shifted across by some cells."""
+    """A letter of Pillow's bitmap font, each dot one cell, shifted by some cells to the right."""
     glyph = ImageFont.load_default_imagefont().getmask(letter)
     dots = np.array(glyph).reshape(glyph.size[::-1]) > 0
     dots = dots[dots.any(axis=1)][:, dots.any(axis=0)]
@@ -103,7 +103,7 @@ def _letter_mask(letter: str, shift: int) -> Mask:
 
 
 def _gradients() -> Iterator[Pixels]:
-    """From one colour to another in eight steps, downwards, across or along the diagonal."""
+    """From one colour to another in eight steps: down, across or along the diagonal."""
     steps = SIDE // CELL
     down, across = np.mgrid[:steps, :steps]
     for level, first, last in product((down, across, (down + across) // 2), INKS, INKS + GROUNDS):
@@ -112,7 +112,7 @@ def _gradients() -> Iterator[Pixels]:
 
 
 def _blend(level: NDArray[np.int64], first: Colour, last: Colour) -> Pixels:
-    """Colours at level 0..7 of 7 between two; exact, because palette values lie multiples of 56 apart."""
+    """Colours at level 0..7 of 7 between two; exact, since palette values differ by multiples of 56."""
     weight = level[:, :, None]
     colours: Pixels = (((7 - weight) * np.array(first) + weight * np.array(last)) // 7).astype(np.uint8)
     return colours

@@ -1,4 +1,4 @@
-"""Prose that every Python already holds: modules of its standard library, chosen the same way under every version."""
+"""Texts that every Python comes with: modules of its standard library, chosen the same way in every version."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path, PurePath
 
 TRAIN_BYTES = 1_750_000
 VAL_BYTES = 100_000
-SMALLEST, LARGEST = 1_000, 40_000  # bytes: no stubs, and no file that would be most of a split
+MIN_BYTES, MAX_BYTES = 1_000, 40_000  # of a file: no stubs, and none that would be most of a split
 SKIPPED = {
     *("test", "tests", "idle_test", "idlelib", "lib2to3", "distutils", "encodings", "pydoc_data", "turtledemo"),
     *("ensurepip", "site-packages", "dist-packages", "__pycache__", "__phello__"),
@@ -18,15 +18,15 @@ GENERATED = ("_sysconfigdata", "config-")
 
 
 def choose_sources(seed: int) -> dict[str, dict[str, bytes]]:
-    """Modules of the standard library by split ("train", "val") and dotted name: about TRAIN_BYTES and VAL_BYTES.
+    """Choose modules of the standard library: split ("train", "val") -> dotted name -> content.
 
-    A module's rank hangs on its name and the seed alone, so versions of Python differ only where the library does.
-    Raises FileNotFoundError where this Python comes without the sources.
+    The splits have about TRAIN_BYTES and VAL_BYTES. A module's rank depends only on its name and the seed, so versions
+    of Python differ only where the library does. Raises FileNotFoundError for a Python without the sources.
     """
     library = Path(sysconfig.get_paths()["stdlib"])
     ranked = sorted(_modules(library), key=lambda path: blake2b(f"{seed}:{_name(path, library)}".encode()).digest())
     if not ranked:
-        raise FileNotFoundError(f"{library}: no sources of the standard library here")
+        raise FileNotFoundError(f"{library}: this Python has no sources of its standard library")
     texts = iter([(_name(path, library), path.read_bytes()) for path in ranked])
     return {"val": _take(texts, VAL_BYTES), "train": _take(texts, TRAIN_BYTES)}
 
@@ -37,17 +37,17 @@ def _modules(folder: Path) -> Iterator[Path]:
             continue
         if path.is_dir():
             yield from _modules(path)
-        elif path.suffix == ".py" and SMALLEST <= path.stat().st_size <= LARGEST:
+        elif path.suffix == ".py" and MIN_BYTES <= path.stat().st_size <= MAX_BYTES:
             yield path
 
 
 def _name(path: Path, library: Path) -> str:
-    """`email.mime.text.py`: one flat folder, because folders are classes."""
+    """Name such as `email.mime.text.py`, for one flat folder: subfolders would be classes."""
     return ".".join(PurePath(path.relative_to(library)).parts)
 
 
 def _take(texts: Iterator[tuple[str, bytes]], budget: int) -> dict[str, bytes]:
-    """Texts from the front until they pass the budget."""
+    """Take texts from the front until they reach the budget."""
     taken: dict[str, bytes] = {}
     for name, text in texts:
         taken[name] = text

@@ -1,4 +1,4 @@
-"""The folder of samples: whole, the same for the same arguments, and never over somebody else's files."""
+"""The folder of demo data: complete, reproducible, and never written over other files."""
 
 import hashlib
 import subprocess
@@ -10,7 +10,6 @@ import pytest
 import soundfile
 from PIL import Image
 
-from megabyte_mm.demo_data import make as making
 from megabyte_mm.demo_data import make_demo_data
 from megabyte_mm.demo_data.pictures import CLASSES
 
@@ -22,7 +21,7 @@ def contents(folder: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def media(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("samples") / "new" / "media"
+    folder = tmp_path_factory.mktemp("demo") / "new" / "media"
     return folder, make_demo_data(folder)
 
 
@@ -40,19 +39,19 @@ def test_default_counts(media):
     assert "PSF License" in (folder / "README.txt").read_text()
 
 
-def test_every_class_has_its_share_of_both_splits(media):
-    for split, share in (("train", 64), ("val", 8)):
+def test_every_class_has_the_same_number_of_files_in_each_split(media):
+    for split, number in (("train", 64), ("val", 8)):
         folders = sorted((media[0] / "images" / split).iterdir())
         assert [folder.name for folder in folders] == list(CLASSES)
-        assert {len(list(folder.iterdir())) for folder in folders} == {share}
+        assert {len(list(folder.iterdir())) for folder in folders} == {number}
 
 
-def test_no_file_is_there_twice(media):
+def test_all_files_differ(media):
     hashes = contents(media[0]).values()
     assert len(set(hashes)) == len(hashes)
 
 
-def test_every_file_decodes_as_announced(media):
+def test_every_file_has_the_documented_format(media):
     for path in media[0].rglob("*.png"):
         with Image.open(path) as picture:
             assert (picture.size, picture.mode) == ((32, 32), "RGB")
@@ -63,14 +62,14 @@ def test_every_file_decodes_as_announced(media):
         assert np.any(sound)
 
 
-def test_the_seed_alone_decides_what_is_made(tmp_path):
+def test_the_seed_determines_all_files(tmp_path):
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         make_demo_data(tmp_path / name, seed=seed, pictures=20, melodies=2)
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
     assert contents(tmp_path / "a") != contents(tmp_path / "c")
 
 
-def test_a_second_call_leaves_its_own_folder_as_it_is(tmp_path):
+def test_a_second_call_leaves_the_folder_unchanged(tmp_path):
     first = make_demo_data(tmp_path / "media", pictures=8, melodies=1)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     assert make_demo_data(tmp_path / "media", pictures=8, melodies=1) == first
@@ -82,24 +81,24 @@ def test_an_empty_folder_is_filled(tmp_path):
     assert (tmp_path / "README.txt").is_file()
 
 
-def test_a_folder_with_other_content_is_refused_and_left_alone(tmp_path):
+def test_a_folder_with_other_files_is_refused_and_unchanged(tmp_path):
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(ValueError, match=f"{tmp_path}: not empty"):
         make_demo_data(tmp_path)
     assert contents(tmp_path).keys() == {"mine.txt"}
 
 
-def test_a_folder_of_other_or_missing_samples_is_refused(tmp_path):
+def test_a_folder_of_other_arguments_or_with_missing_files_is_refused(tmp_path):
     make_demo_data(tmp_path / "media", pictures=8, melodies=1)
-    with pytest.raises(ValueError, match="media: holds samples of"):
+    with pytest.raises(ValueError, match="media: generated with"):
         make_demo_data(tmp_path / "media", seed=1, pictures=8, melodies=1)
     (tmp_path / "media/audio/val/0000.wav").unlink()
-    with pytest.raises(ValueError, match="media: samples were added or removed"):
+    with pytest.raises(ValueError, match="media: files were added or removed"):
         make_demo_data(tmp_path / "media", pictures=8, melodies=1)
 
 
-def test_a_run_that_breaks_off_leaves_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr(making, "choose_sources", lambda seed: 1 / 0)
+def test_an_aborted_call_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr("megabyte_mm.demo_data.make.choose_sources", lambda seed: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         make_demo_data(tmp_path / "media", pictures=1, melodies=1)
     assert list(tmp_path.iterdir()) == []
@@ -110,6 +109,6 @@ def test_negative_arguments_are_refused(tmp_path):
         make_demo_data(tmp_path / "media", pictures=-1)
 
 
-def test_making_samples_does_not_load_torch():
+def test_demo_data_does_not_import_torch():
     check = "import sys, megabyte_mm.demo_data; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", check], check=False, cwd=Path(__file__).parents[2]).returncode == 0

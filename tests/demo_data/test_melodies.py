@@ -1,4 +1,4 @@
-"""Melodies: whole periods, an even grid of time, 8-bit values."""
+"""Melodies: whole periods, a fixed time grid, 8-bit values."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ def test_melodies_differ():
 
 @pytest.mark.parametrize("voice", VOICES)
 @pytest.mark.parametrize("pitch", range(len(PERIODS)))
-def test_a_note_repeats_after_its_period_and_swings_evenly_about_zero(voice, pitch):
+def test_a_note_is_periodic_and_centred_on_zero(voice, pitch):
     note = render(Melody(voice, ((pitch, 1),))).astype(int)
     period = PERIODS[pitch]
     assert STEP % period == 0

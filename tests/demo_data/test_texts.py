@@ -1,35 +1,35 @@
-"""Texts: the standard library, byte for byte, chosen by name."""
+"""Texts: modules of the standard library, byte for byte, chosen by name."""
 
 import sysconfig
 from pathlib import Path
 
 import pytest
 
-from megabyte_mm.demo_data import texts as sources
+from megabyte_mm.demo_data import texts
 from megabyte_mm.demo_data.texts import TRAIN_BYTES, VAL_BYTES, choose_sources
 
 
-def test_splits_are_disjoint_and_of_the_size_announced():
+def test_splits_are_disjoint_and_have_the_documented_sizes():
     chosen = choose_sources(seed=0)
     assert not chosen["train"].keys() & chosen["val"].keys()
     for split, budget in (("train", TRAIN_BYTES), ("val", VAL_BYTES)):
-        assert budget <= sum(map(len, chosen[split].values())) < budget + sources.LARGEST
+        assert budget <= sum(map(len, chosen[split].values())) < budget + texts.MAX_BYTES
     assert choose_sources(seed=1).keys() == chosen.keys()
     assert choose_sources(seed=1) != chosen
 
 
-def test_modules_are_copied_byte_for_byte_and_no_tests_or_tables_are_among_them():
+def test_modules_are_copied_byte_for_byte_without_tests_and_tables():
     library = Path(sysconfig.get_paths()["stdlib"])
-    for texts in choose_sources(seed=0).values():
-        for name, text in texts.items():
+    for modules in choose_sources(seed=0).values():
+        for name, text in modules.items():
             path = library.joinpath(*name.removesuffix(".py").split(".")).with_suffix(".py")
             assert text == path.read_bytes()
-            assert sources.SKIPPED.isdisjoint(path.relative_to(library).parts)
+            assert texts.SKIPPED.isdisjoint(path.relative_to(library).parts)
 
 
-def test_a_module_keeps_its_split_when_others_come_or_go(tmp_path, monkeypatch):
+def test_the_split_of_a_module_does_not_depend_on_the_others(tmp_path, monkeypatch):
     monkeypatch.setattr(sysconfig, "get_paths", lambda: {"stdlib": str(tmp_path)})
-    monkeypatch.setattr(sources, "VAL_BYTES", 10_000)
+    monkeypatch.setattr(texts, "VAL_BYTES", 10_000)
     for index in range(40):
         (tmp_path / f"module{index}.py").write_text("pass\n" * 300)
     before = choose_sources(seed=0)
@@ -39,7 +39,7 @@ def test_a_module_keeps_its_split_when_others_come_or_go(tmp_path, monkeypatch):
     assert after["train"].keys() < before["train"].keys()
 
 
-def test_a_python_without_its_sources_is_named(tmp_path, monkeypatch):
+def test_a_python_without_its_sources_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(sysconfig, "get_paths", lambda: {"stdlib": str(tmp_path)})
     with pytest.raises(FileNotFoundError, match=str(tmp_path)):
         choose_sources(seed=0)
