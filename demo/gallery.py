@@ -1,4 +1,4 @@
-"""One self-contained HTML page of what the models made: media, curves and numbers inline, nothing to load."""
+"""One self-contained HTML page of the demo's results: media, curves and numbers are inline."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ from megabyte_mm.training.run_folder import Points
 
 MIME = {".png": "image/png", ".wav": "audio/wav"}
 STYLE = Path(__file__).with_name("gallery.css")
-COLORS = {style.INK: "--soft", style.RULE: "--rule", style.TRAIN: "--given", style.VAL: "--drawn"}
+COLORS = {style.INK: "--soft", style.RULE: "--rule", style.TRAIN: "--prefix", style.VAL: "--generated"}
 
 
 @dataclass(frozen=True)
 class Continuation:
-    """A file that the model never saw, and what it made of the beginning."""
+    """A validation file, and the model's continuations of its prefix."""
 
     original: Path
-    takes: tuple[Path, ...]
+    samples: tuple[Path, ...]
 
 
 @dataclass(frozen=True)
 class Section:
     """One modality on the page. kind: "image" (PNG), "audio" (WAV) or "text" (bytes that are mostly UTF-8).
 
-    keep: the part, 0 to 1, of each original that was given. facts: name and value. scores: name and bits per byte, the
-    model first. train, val: bits per byte by updates done.
+    samples: generated without a prefix. keep: share of each original, 0 to 1, that was the prefix of its continuations.
+    train, val: bits per byte by updates done. scores: name and bits per byte, the model first. facts: name and value.
     """
 
     kind: str
     title: str
     about: str
     commands: tuple[str, ...]
-    fresh: tuple[Path, ...]
+    samples: tuple[Path, ...]
     continuations: tuple[Continuation, ...]
     keep: float
     train: Points = ()
@@ -49,21 +49,22 @@ class Section:
 
 
 def write_page(path: Path, sections: Sequence[Section], seconds: float) -> None:
-    """Write the page that shows the sections, made in so many seconds all in all."""
+    """Write the page of these sections. seconds: that the whole demo took."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(render_page(sections, seconds), encoding="utf-8")
 
 
 def render_page(sections: Sequence[Section], seconds: float) -> str:
-    """The page as HTML: every picture, sound and text inline, no reference to anything outside of it."""
+    """Return the page as HTML that refers to no other file."""
     body = "".join(_section(section) for section in sections)
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>megabyte-mm: what the bytes became</title><style>{STYLE.read_text(encoding="utf-8")}</style></head><body>
-<header><h1>megabyte-mm</h1><p>Pictures, melodies and text, each a plain stream of bytes to one kind of model: MEGABYTE.
-Everything here was made, learned and drawn on this machine in {seconds / 60:.1f} minutes.</p></header>
-<main>{body}</main><footer><p>Codecs compress each validation file by itself, headers included, and know
-nothing beforehand; the model has seen other files of the same kind, and its row is its lowest <code>val/bpb</code>.</p>
+<title>megabyte-mm: demo</title><style>{STYLE.read_text(encoding="utf-8")}</style></head><body>
+<header><h1>megabyte-mm</h1><p>Pictures, melodies and text, each modelled as a plain stream of bytes by the same kind
+of model, MEGABYTE. Generating the data, training and sampling took {seconds / 60:.1f} minutes on this machine.</p>
+</header>
+<main>{body}</main><footer><p>Codecs compress each validation file by itself, headers included, without training; the
+model was trained on other files of the same kind, and its row shows its lowest <code>val/bpb</code>.</p>
 </footer></body></html>
 """
 
@@ -72,8 +73,8 @@ def _section(section: Section) -> str:
     facts = "".join(
         f"<div><dt>{html.escape(name)}</dt><dd>{html.escape(value)}</dd></div>" for name, value in section.facts
     )
-    fresh = "".join(_figure(section.kind, path, 0.0, "") for path in section.fresh)
-    continued = "".join(_continuation(section, continuation) for continuation in section.continuations)
+    samples = "".join(_figure(section.kind, path, 0.0, "") for path in section.samples)
+    continuations = "".join(_continuation(section, continuation) for continuation in section.continuations)
     commands = html.escape("\n".join(section.commands))
     return f"""
 <section id="{section.kind}"><h2>{html.escape(section.title)}</h2><p>{html.escape(section.about)}</p>
@@ -81,9 +82,9 @@ def _section(section: Section) -> str:
 <div class="numbers"><div><h3>Bits per byte <span class="legend">uncompressed: 8</span></h3>
 {_scores(section.scores)}</div><div><h3>Training</h3>
 {_curve(section)}</div></div>
-<h3>From a beginning <span class="legend"><i class="given"></i>given <i class="drawn"></i>drawn by the model</span></h3>
-<div class="continuations {section.kind}">{continued}</div>
-<h3>From nothing</h3><div class="fresh {section.kind}">{fresh}</div>
+<h3>Continuations <span class="legend"><i class="prefix"></i>prefix <i class="generated"></i>generated</span></h3>
+<div class="continuations {section.kind}">{continuations}</div>
+<h3>Samples without a prefix</h3><div class="unconditional {section.kind}">{samples}</div>
 <details open><summary>Commands</summary><pre class="commands">{commands}</pre></details></section>"""
 
 
@@ -93,7 +94,7 @@ def _curve(section: Section) -> str:
 
 
 def _scores(scores: Sequence[tuple[str, float]]) -> str:
-    """Each score with a bar, the highest all across."""
+    """A table of the scores, each with a bar; the highest has full width."""
     longest = max((value for _, value in scores), default=0) or 1
     rows = "".join(
         f'<tr><th scope="row">{html.escape(name)}</th><td>{value:.3f}</td>'
@@ -104,42 +105,42 @@ def _scores(scores: Sequence[tuple[str, float]]) -> str:
 
 
 def _continuation(section: Section, continuation: Continuation) -> str:
-    """What was given, what the model made of it, and the original."""
-    given = _given(section.kind, continuation.original, section.keep)
-    figures = [_figure(section.kind, path, given, "continued") for path in continuation.takes]
+    """A row of the prefix (pictures only), the continuations and the original."""
+    prefix = _prefix_size(section.kind, continuation.original, section.keep)
+    figures = [_figure(section.kind, path, prefix, "continuation") for path in continuation.samples]
     if section.kind == "image":
-        figures.insert(0, _figure("image", continuation.original, given, "given"))
-    figures.append(_figure(section.kind, continuation.original, given, "original"))
+        figures.insert(0, _figure("image", continuation.original, prefix, "prefix"))
+    figures.append(_figure(section.kind, continuation.original, prefix, "original"))
     return f'<div class="row">{"".join(figures)}</div>'
 
 
-def _given(kind: str, original: Path, keep: float) -> float:
-    """How much of a continuation is its prefix: bytes of text, frames of sound, the upper part of a picture."""
+def _prefix_size(kind: str, original: Path, keep: float) -> float:
+    """Size of the prefix: bytes of text, frames of sound, share of a picture's height."""
     if kind == "text":
         return round(keep * original.stat().st_size)
     return keep * soundfile.info(original).frames if kind == "audio" else keep
 
 
-def _figure(kind: str, path: Path, given: float, caption: str) -> str:
-    """One file inline, the given part of it set apart."""
+def _figure(kind: str, path: Path, prefix: float, caption: str) -> str:
+    """One file inline, with its prefix in another colour."""
     show = {"image": _picture, "audio": _player, "text": _text}[kind]
     note = f"<figcaption>{caption}</figcaption>" if caption else ""
-    return f'<figure class="{caption or "new"}">{show(path, given)}{note}</figure>'
+    return f'<figure class="{caption or "new"}">{show(path, prefix)}{note}</figure>'
 
 
-def _picture(path: Path, given: float) -> str:
-    return f'<img src="{_data_uri(path)}" alt="{html.escape(path.stem)}" style="--kept:{100 * given:g}%">'
+def _picture(path: Path, prefix: float) -> str:
+    return f'<img src="{_data_uri(path)}" alt="{html.escape(path.stem)}" style="--prefix-share:{100 * prefix:g}%">'
 
 
-def _player(path: Path, given: float) -> str:
+def _player(path: Path, prefix: float) -> str:
     sound = soundfile.read(path, dtype="float32", always_2d=True)[0].mean(axis=1)
-    wave = waveform(sound, given / max(1, len(sound)))
+    wave = waveform(sound, prefix / max(1, len(sound)))
     return f'{wave}<audio controls preload="metadata" src="{_data_uri(path)}"></audio>'
 
 
-def _text(path: Path, given: float) -> str:
+def _text(path: Path, prefix: float) -> str:
     text = path.read_bytes()
-    parts = (("given", text[: int(given)]), ("drawn", text[int(given) :]))
+    parts = (("prefix", text[: int(prefix)]), ("generated", text[int(prefix) :]))
     spans = (f'<span class="{kind}">{escaped(part)}</span>' for kind, part in parts)
     return f"<pre>{''.join(spans)}</pre>"
 

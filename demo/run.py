@@ -1,4 +1,4 @@
-"""`make demo`: train a small model on pictures, one on melodies, one on text, and put what they make on one page."""
+"""`make demo`: train a small model each on pictures, melodies and text, and show their samples on one page."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The exit code: 0 when the page is written, 1 with one line on stderr when a step failed."""
+    """Return the exit code: 0 when the page is written, 1 (with one line on stderr) when a step fails."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "--minutes", type=float, default=2.0, help="minutes of training per modality, on average (default: 2)"
@@ -24,7 +24,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         run_demo(ROOT, minutes)
     except subprocess.CalledProcessError as error:
-        print(f"demo: this command failed with exit code {error.returncode}: {error.cmd}", file=sys.stderr)
+        print(f"demo: command failed with exit code {error.returncode}: {error.cmd}", file=sys.stderr)
         return 1
     except (FileNotFoundError, ValueError) as error:
         print(f"demo: {error}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""The steps of the demo: samples, then fit and generate for each modality, then the page. All by the command line."""
+"""The steps of the demo: demo-data, then fit and generate for each modality by the command line, then the page."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from megabyte_mm.evaluation.codecs import CODECS, bits_per_byte
 from megabyte_mm.training.run_folder import best_point, open_run, read_metrics
 
 PROGRAM: tuple[str, ...] = (sys.executable, "-m", "megabyte_mm")
-FRESH = 8  # samples from nothing
-KEEP = 0.5  # of a prefix file
+NUM_SAMPLES = 8  # without a prefix
+KEEP = 0.5  # share of a file that is the prefix
 
 
 @dataclass(frozen=True)
 class Modality:
-    """What differs between pictures, melodies and text.
+    """The settings of one modality.
 
-    share: of the training time; they sum to 3, and pictures take longest to take shape. temperature: of what
-    continues a file, after two minutes rather low; fresh_temperature: of what comes from nothing.
-    media: folder of validation files below media/. codecs: names in `evaluation.codecs.CODECS`. prefixes: how many
-    validation files to continue, each `takes` times. excerpt: samples or bytes of such a file to show, None for all of
-    it. length: bytes to draw, None where the format fixes it.
+    share: of the training time; they sum to 3, and pictures need the most. temperature: of continuations, rather low
+    after two minutes of training. sample_temperature: of samples without a prefix. media: folder of validation files
+    below media/. codecs: names in `evaluation.codecs.CODECS`. prefixes: number of validation files to continue, each
+    `continuations` times. excerpt: samples or bytes of such a file to use, None for all. length: bytes to generate,
+    None where the format fixes it.
     """
 
     name: str
@@ -40,16 +40,16 @@ class Modality:
     media: str
     codecs: tuple[str, ...]
     prefixes: int
-    takes: int
+    continuations: int
     share: float
     temperature: float
-    fresh_temperature: float
+    sample_temperature: float
     excerpt: int | None = None
     length: int | None = None
 
     @property
     def run(self) -> Path:
-        """Where `demo/<name>.yaml` puts checkpoints and metrics."""
+        """Folder of checkpoints and metrics, as in `demo/<name>.yaml`."""
         return Path("runs", f"demo-{self.name}")
 
     @property
@@ -66,42 +66,41 @@ MODALITIES = (
         "image",
         "Pictures",
         "32 × 32 RGB pixels, scanned in patches of 4 × 4: 3,072 bytes each. "
-        "The model is given the upper half of a picture that it never saw, and draws the lower.",
+        "The model continues the upper half of a validation picture with the lower half.",
         "images/val",
         ("PNG", "WebP"),
         prefixes=10,
-        takes=2,
+        continuations=2,
         share=1.3,
         temperature=0.5,
-        fresh_temperature=1.0,
+        sample_temperature=1.0,
     ),
     Modality(
         "audio",
         "Melodies",
-        "8 kHz sound, one byte per sample. The model is given one second of a melody that it never heard, "
-        "and plays on for another.",
+        "8 kHz sound, one byte per sample. The model continues one second of a validation melody with another second.",
         "audio/val",
         ("FLAC",),
         prefixes=4,
-        takes=1,
+        continuations=1,
         share=0.95,
         temperature=0.2,
-        fresh_temperature=0.3,
+        sample_temperature=0.3,
         excerpt=16384,
         length=8192,
     ),
     Modality(
         "text",
         "Text",
-        "Modules of Python's standard library, byte by byte. The model is given the first 512 bytes of a module "
-        "that it never read, and writes on.",
+        "Modules of Python's standard library, byte by byte. The model continues the first 512 bytes of a validation "
+        "module.",
         "text/val",
         ("xz",),
         prefixes=3,
-        takes=1,
+        continuations=1,
         share=0.75,
         temperature=0.6,
-        fresh_temperature=0.6,
+        sample_temperature=0.6,
         excerpt=1024,
         length=512,
     ),
@@ -109,14 +108,15 @@ MODALITIES = (
 
 
 def run_demo(root: Path, minutes: float) -> None:
-    """Leave `gallery/index.html` below `root`, and the checkpoints in `runs/demo-*`; earlier ones are replaced.
+    """Write `gallery/index.html` below `root` and checkpoints in `runs/demo-*`; earlier ones are replaced.
 
-    Raises CalledProcessError with the command as typed where one fails, FileNotFoundError where it left out a file.
+    Raises CalledProcessError, with the command as typed, where one fails, FileNotFoundError where it did not write an
+    expected file.
     """
     started = time.monotonic()
     _clear(root)
     _run(root, "demo-data", "media")
-    sections = [_modality(root, modality, minutes) for modality in MODALITIES]
+    sections = [_train_and_sample(root, modality, minutes) for modality in MODALITIES]
     page = root / "gallery" / "index.html"
     seconds = time.monotonic() - started
     write_page(page, sections, seconds)
@@ -131,7 +131,7 @@ def _clear(root: Path) -> None:
 
 
 def _run(root: Path, *arguments: str) -> str:
-    """Run the program as a user would; the command as typed. Output goes to the terminal."""
+    """Run the program as a user would, with its output in the terminal. Returns the command as typed."""
     command = shlex.join(("megabyte-mm", *arguments))
     print(f"\n$ {command}", flush=True)
     code = subprocess.run((*PROGRAM, *arguments), cwd=root, check=False).returncode
@@ -140,8 +140,8 @@ def _run(root: Path, *arguments: str) -> str:
     return command
 
 
-def _modality(root: Path, modality: Modality, minutes: float) -> Section:
-    """Train, generate and measure one modality."""
+def _train_and_sample(root: Path, modality: Modality, minutes: float) -> Section:
+    """Train, sample and measure one modality."""
     started = time.monotonic()
     limit = _max_time(minutes * modality.share)
     fit = _run(root, "fit", "--config", f"demo/{modality.name}.yaml", "--trainer.max_time", limit)
@@ -150,43 +150,43 @@ def _modality(root: Path, modality: Modality, minutes: float) -> Section:
     generate = ["generate", str(modality.checkpoint), "--out", str(modality.out)]
     if modality.length is not None:
         generate += ["--length", str(modality.length)]
-    warmth = str(modality.fresh_temperature)
-    fresh = _run(root, *generate, "--num_samples", str(FRESH), "--temperature", warmth)
+    temperature = str(modality.sample_temperature)
+    sample = _run(root, *generate, "--num_samples", str(NUM_SAMPLES), "--temperature", temperature)
     prefixes = [str(path.relative_to(root)) for path in originals]
-    more = ("--prefix", *prefixes, "--keep", str(KEEP), "--num_samples", str(modality.takes))
-    more += ("--temperature", str(modality.temperature))
-    continued = _run(root, *generate, *more)
+    options = ("--prefix", *prefixes, "--keep", str(KEEP), "--num_samples", str(modality.continuations))
+    options += ("--temperature", str(modality.temperature))
+    continuation = _run(root, *generate, *options)
     section = Section(
         kind=modality.name,
         title=modality.title,
         about=modality.about,
-        commands=(fit, fresh, continued),
-        fresh=_made(root / modality.out, "sample"),
-        continuations=tuple(Continuation(path, _made(root / modality.out, path.stem)) for path in originals),
+        commands=(fit, sample, continuation),
+        samples=_generated(root / modality.out, "sample"),
+        continuations=tuple(Continuation(path, _generated(root / modality.out, path.stem)) for path in originals),
         keep=KEEP,
     )
-    return _measured(root, modality, section, seconds)
+    return _measure(root, modality, section, seconds)
 
 
-def _measured(root: Path, modality: Modality, section: Section, seconds: float) -> Section:
-    """The section with its curve, its facts and its bits per byte beside those of the codecs."""
+def _measure(root: Path, modality: Modality, section: Section, seconds: float) -> Section:
+    """Add the curve, the facts and the bits per byte of model and codecs to a section."""
     metrics = read_metrics(open_run(root / modality.run))
     lowest = best_point(metrics.get("val/bpb", ()))
     if lowest is None:
         raise ValueError(f"{modality.run}: training logged no val/bpb")
     files = sorted(path for path in (root / "media" / modality.media).rglob("*") if path.is_file())
-    scores = (("this model", lowest[1]), *_coded(modality, files))
+    scores = (("this model", lowest[1]), *_codec_scores(modality, files))
     facts = [("parameters", f"{_parameters(root / modality.checkpoint):,}"), ("seconds in fit", f"{seconds:,.0f}")]
-    if seen := metrics.get("train/bytes"):
-        facts.append(("bytes seen", f"{seen[-1][1]:,.0f}"))
+    if trained := metrics.get("train/bytes"):
+        facts.append(("bytes trained on", f"{trained[-1][1]:,.0f}"))
     facts.append(("validation files", f"{len(files):,}"))
     train, val = metrics.get("train/bpb", ()), metrics["val/bpb"]
     return replace(section, train=train, val=val, scores=scores, facts=tuple(facts))
 
 
-def _coded(modality: Modality, files: Sequence[Path]) -> list[tuple[str, float]]:
-    """Bits per byte of the codecs on the files, as the demo's config reads them."""
-    # These import torch, which takes seconds, and a failing first step should not wait for it.
+def _codec_scores(modality: Modality, files: Sequence[Path]) -> list[tuple[str, float]]:
+    """Bits per byte of the codecs on the same bytes, read with the adapter of the demo's config."""
+    # These import torch, which takes seconds; a failing first step should be reported before that.
     from megabyte_mm.cli.config import read_config
     from megabyte_mm.cli.report.validation import content_of
 
@@ -198,7 +198,7 @@ def _coded(modality: Modality, files: Sequence[Path]) -> list[tuple[str, float]]
 
 
 def _max_time(minutes: float) -> str:
-    """Lightning's DD:HH:MM:SS."""
+    """The time in Lightning's format, DD:HH:MM:SS."""
     seconds = max(1, round(minutes * 60))
     return f"{seconds // 86400:02}:{seconds // 3600 % 24:02}:{seconds // 60 % 60:02}:{seconds % 60:02}"
 
@@ -210,28 +210,28 @@ def _parameters(checkpoint: Path) -> int:
     return sum(value.numel() for value in state.values())
 
 
-def _made(out: Path, stem: str) -> tuple[Path, ...]:
-    """What `generate` made from the prefix file of that stem, or from nothing ("sample")."""
+def _generated(out: Path, stem: str) -> tuple[Path, ...]:
+    """Files that `generate` wrote for the prefix of that stem, or without a prefix ("sample")."""
     files = tuple(sorted(out.glob(f"{escape(stem)}-[0-9]*")))
     if not files:
-        raise FileNotFoundError(f"{out}: generate left no {stem}-*")
+        raise FileNotFoundError(f"{out}: generate wrote no {stem}-*")
     return files
 
 
 def _write_originals(root: Path, modality: Modality) -> list[Path]:
-    """Validation files, evenly spread, cut to the excerpt, under names that tell them apart."""
+    """Copy evenly spaced validation files, cut to the excerpt, under distinct names. Returns their paths."""
     media = root / "media" / modality.media
     files = sorted(path for path in media.rglob("*") if path.is_file())
     folder = root / modality.out / "originals"
     folder.mkdir(parents=True)
     originals = []
-    for path in _spread(files, modality.prefixes):
+    for path in _evenly_spaced(files, modality.prefixes):
         originals.append(folder / "-".join(path.relative_to(media).parts))
         _write_excerpt(path, originals[-1], modality.excerpt)
     return originals
 
 
-def _spread(files: Sequence[Path], count: int) -> list[Path]:
+def _evenly_spaced(files: Sequence[Path], count: int) -> list[Path]:
     count = min(count, len(files))
     return [files[index * len(files) // count] for index in range(count)]
 

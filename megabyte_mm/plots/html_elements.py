@@ -106,8 +106,8 @@ def text_element(content: bytes, given: int = 0) -> str:
     before, drawn = content[max(0, given - GIVEN) : given], content[given:]
     lead = "… " if given > GIVEN else ""
     rest = f'<span class="more"> … {len(drawn) - MOST_TEXT:,} more bytes</span>' if len(drawn) > MOST_TEXT else ""
-    told = f'<span class="given">{lead}{escaped(before)}</span>' if given else ""
-    kind = ' class="drawn"' if given else ""
+    told = f'<span class="prefix">{lead}{escaped(before)}</span>' if given else ""
+    kind = ' class="generated"' if given else ""
     return f'<pre tabindex="0">{told}<span{kind}>{escaped(drawn[:MOST_TEXT])}</span>{rest}</pre>'
 
 
@@ -126,7 +126,7 @@ def waveform(sound: NDArray[np.float32], given: float = 0.0) -> str:
     for index, piece in enumerate(np.array_split(sound, BARS)):
         low, high = (float(piece.min()), float(piece.max())) if piece.size else (0.0, 0.0)
         y, height = STRIP / 2 * (1 - high), max(1.0, STRIP / 2 * (high - low))
-        kind = "given" if (index + 0.5) / BARS < given else "drawn"
+        kind = "prefix" if (index + 0.5) / BARS < given else "generated"
         bars.append(f'<rect class="{kind}" x="{index}" y="{y:.1f}" width="0.8" height="{height:.1f}"/>')
     view = f'viewBox="0 0 {BARS} {STRIP}" preserveAspectRatio="none"'
     return f'<svg class="wave" {view} role="img" aria-label="waveform">{"".join(bars)}</svg>'

@@ -184,7 +184,7 @@ def test_a_text_of_one_file_is_compared_by_passages_and_its_samples_are_text(tmp
     assert "val/a.txt, from byte 24" in page.text
     assert len(page.bits("Best passages")) == 2
     assert page.table()["this model"] == page.table()["this model"][:1]  # nothing to join
-    assert '<span class="given">&lt;script&gt;given&lt;</span><span class="drawn">b&gt;</span>' in page.text
+    assert '<span class="prefix">&lt;script&gt;given&lt;</span><span class="generated">b&gt;</span>' in page.text
     assert "script" not in {tag for tag, _ in page.tags}
 
 

@@ -60,20 +60,20 @@ def test_a_continued_text_is_cut_where_its_prefix_ends_and_escaped(tmp_path):
     (tmp_path / "a.py").write_bytes(b"if a < b:\n    pass #")
     (tmp_path / "a-000.py").write_bytes(b"if a < b:\n<script>&\xff\x00" + b"x" * 100)
     text = render_page([section("text", [], [Continuation(tmp_path / "a.py", (tmp_path / "a-000.py",))])], 1.0)
-    assert '<span class="given">if a &lt; b:\n</span><span class="drawn">&lt;script&gt;&amp;\ufffd\ufffdxxx' in text
-    assert '<span class="drawn">    pass #</span>' in text
+    assert '<span class="prefix">if a &lt; b:\n</span><span class="generated">&lt;script&gt;&amp;\ufffd\ufffd' in text
+    assert '<span class="generated">    pass #</span>' in text
     assert "<script" not in text
 
 
 def test_a_picture_says_how_much_of_it_was_given(picture):
-    assert "--kept:50%" in render_page([section("image", [], [Continuation(picture, (picture,))])], 1.0)
+    assert "--prefix-share:50%" in render_page([section("image", [], [Continuation(picture, (picture,))])], 1.0)
 
 
 def test_a_longer_continuation_of_sound_is_marked_given_up_to_its_prefix_only(tmp_path, sound):
     soundfile.write(tmp_path / "a-000.wav", np.zeros(1600, np.int16), 8000, subtype="PCM_U8")
     text = render_page([section("audio", [], [Continuation(sound, (tmp_path / "a-000.wav",))])], 1.0)
     waves = re.findall(r'<svg class="wave".*?</svg>', text)
-    assert [wave.count('class="given"') for wave in waves] == [BARS // 4, BARS // 2]
+    assert [wave.count('class="prefix"') for wave in waves] == [BARS // 4, BARS // 2]
 
 
 def test_facts_scores_and_commands_are_shown(picture):
@@ -91,4 +91,4 @@ def test_each_section_has_its_curves_in_the_colours_of_the_page(picture):
     ids = re.findall(r' id="([^"]*)"', text)
     assert len(ids) == len(set(ids))
     assert text.count('<svg class="plot"') == 2
-    assert "var(--drawn, #" in text
+    assert "var(--generated, #" in text

@@ -1,4 +1,4 @@
-"""The demo from end to end, with a program that trains nothing in place of megabyte-mm."""
+"""The demo from end to end, with a stand-in for megabyte-mm that does not train."""
 
 import sys
 from pathlib import Path
@@ -16,7 +16,7 @@ from pathlib import Path
 sys.path.insert(0, {root!r})
 parser = argparse.ArgumentParser()
 parser.add_argument("command")
-parser.add_argument("place", nargs="?")
+parser.add_argument("folder", nargs="?")
 parser.add_argument("--config")
 parser.add_argument("--out", type=Path)
 parser.add_argument("--prefix", nargs="+", type=Path, default=[])
@@ -27,7 +27,7 @@ with open("calls.txt", "a") as calls:
     print(*sys.argv[1:], file=calls)
 if arguments.command == "demo-data":
     from megabyte_mm.demo_data import make_demo_data
-    make_demo_data(Path(arguments.place), pictures=80, melodies=2)
+    make_demo_data(Path(arguments.folder), pictures=80, melodies=2)
 elif arguments.command == "fit":
     if arguments.config == Path("broken").read_text():
         sys.exit(3)
@@ -58,7 +58,7 @@ def root(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_the_page_holds_all_modalities_and_a_second_run_replaces_the_first(root, capsys):
+def test_the_page_shows_all_modalities_and_a_second_run_replaces_the_first(root, capsys):
     for _ in range(2):
         assert main(["--minutes", "0.05"]) == 0
     page = (root / "gallery/index.html").read_text(encoding="utf-8")
@@ -71,7 +71,7 @@ def test_the_page_holds_all_modalities_and_a_second_run_replaces_the_first(root,
     assert "gallery/index.html is ready" in capsys.readouterr().out
 
 
-def test_only_its_own_folders_are_replaced(root):
+def test_only_the_folders_of_the_demo_are_replaced(root):
     others = [root / "runs/mine/best.ckpt", root / "gallery/mine.txt"]
     for path in others:
         path.parent.mkdir(parents=True)
@@ -84,11 +84,11 @@ def test_a_failing_command_is_named_and_nothing_runs_after_it(root, capsys):
     (root / "broken").write_text("demo/audio.yaml")
     assert main([]) == 1
     command = "megabyte-mm fit --config demo/audio.yaml --trainer.max_time 00:00:01:54"
-    assert capsys.readouterr().err == f"demo: this command failed with exit code 3: {command}\n"
+    assert capsys.readouterr().err == f"demo: command failed with exit code 3: {command}\n"
     assert (root / "calls.txt").read_text().splitlines()[-1] == command.removeprefix("megabyte-mm ")
     assert not (root / "gallery/index.html").exists()
 
 
 @pytest.mark.parametrize(("minutes", "expected"), [(2, "00:00:02:00"), (0.001, "00:00:00:01"), (1510, "01:01:10:00")])
-def test_minutes_as_lightning_reads_them(minutes, expected):
+def test_minutes_are_formatted_for_lightning(minutes, expected):
     assert tour._max_time(minutes) == expected

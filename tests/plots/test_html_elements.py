@@ -46,7 +46,7 @@ def test_a_sound_that_cannot_be_read_is_said_to_be_so():
 
 def test_the_end_of_what_was_given_stands_before_what_was_drawn():
     found = element(b"<" * (GIVEN + 1) + b">>" + b"x" * MOST_TEXT, ".txt", "a", Budget(ROOM, ROOM), given=GIVEN + 1)
-    assert f'<span class="given">… {"&lt;" * GIVEN}</span><span class="drawn">&gt;&gt;x' in found
+    assert f'<span class="prefix">… {"&lt;" * GIVEN}</span><span class="generated">&gt;&gt;x' in found
     assert "2 more bytes" in found
 
 
@@ -62,4 +62,4 @@ def test_what_the_budget_does_not_hold_is_left_out_and_counted():
 
 def test_a_waveform_shorter_than_its_bars_is_drawn_too():
     ElementTree.fromstring(waveform(np.ones(3, np.float32), given=0.5))
-    assert waveform(np.ones(BARS, np.float32), given=0.5).count('class="given"') == BARS // 2
+    assert waveform(np.ones(BARS, np.float32), given=0.5).count('class="prefix"') == BARS // 2
