@@ -8,9 +8,10 @@ from statistics import median
 import torch
 
 from benchmarks.decode.implementations import Candidate
-from benchmarks.decode.models import unallocated, weights_by_part
+from benchmarks.decode.models import unallocated
 from benchmarks.harness.timing import timed
 from megabyte_mm.models import MegabyteConfig, ModelConfig, StackConfig, TransformerConfig
+from megabyte_mm.models.flops import multiplied_weights
 
 CACHED_BYTES = 4
 """Keys and values are float32 whatever the weights are."""
@@ -26,7 +27,7 @@ def bytes_for_a_byte(candidate: Candidate) -> float:
     The global level of MEGABYTE reads its own once a patch. What the local level caches is left out: a patch's few
     keys and values never leave the processor.
     """
-    weights = weights_by_part(unallocated(candidate.config).work())
+    weights = multiplied_weights(unallocated(candidate.config))
     width = WEIGHT_BYTES[candidate.execution.precision]
     config, place = candidate.config, candidate.stretches.mean_place
     if isinstance(config, MegabyteConfig):

@@ -9,7 +9,7 @@ from functools import cache
 import torch
 
 from megabyte_mm.models import BlockConfig, ByteModel, MegabyteConfig, ModelConfig, StackConfig, TransformerConfig
-from megabyte_mm.models.flops import PartWork
+from megabyte_mm.models.flops import multiplied_weights
 
 HEAD_WIDTH = 64
 """Of Transformers that are made equal: that of MEGABYTE's levels."""
@@ -53,17 +53,18 @@ def _equal(config: MegabyteConfig, measure: Callable[[ByteModel], float]) -> Tra
     wanted, depth = measure(unallocated(config)), config.global_stack.layers
     # Long contexts leave so little for each byte that half a head is what fits.
     widths = (HEAD_WIDTH // 2, *range(HEAD_WIDTH, WIDEST + 1, HEAD_WIDTH))
-    known = [
-        TransformerConfig(config.max_len, StackConfig(width, layers, max(width // HEAD_WIDTH, 1)))
-        for width in widths
-        for layers in range(1, DEEPEST + 1)
-    ]
+    measured: list[tuple[float, int, TransformerConfig]] = []
+    for width in widths:
+        sizes = [StackConfig(width, layers, max(width // HEAD_WIDTH, 1)) for layers in range(1, DEEPEST + 1)]
+        known = [TransformerConfig(config.max_len, size) for size in sizes]
+        first, second = (measure(unallocated(one)) for one in known[:2])  # each further layer adds as much
+        measured += [(first + layers * (second - first), layers + 1, one) for layers, one in enumerate(known)]
 
-    def distance(one: TransformerConfig) -> tuple[float, int]:
-        error = abs(measure(unallocated(one)) / wanted - 1)
-        return max(error, TOLERANCE), abs(one.stack.layers - depth)
+    def distance(candidate: tuple[float, int, TransformerConfig]) -> tuple[float, int]:
+        found, layers, _ = candidate
+        return max(abs(found / wanted - 1), TOLERANCE), abs(layers - depth)
 
-    return min(known, key=distance)
+    return min(measured, key=distance)[2]
 
 
 def unallocated(config: ModelConfig) -> ByteModel:
@@ -74,12 +75,7 @@ def unallocated(config: ModelConfig) -> ByteModel:
 
 def matrix_weights(model: ByteModel) -> int:
     """All that is multiplied with: linear layers, and the table that makes logits."""
-    return sum(weights_by_part(model.work()).values())
-
-
-def weights_by_part(work: PartWork) -> dict[str, int]:
-    """How many weights each part of a model multiplies with."""
-    return {name: sum(each.weights for each in part) for name, part in work.items()}
+    return sum(multiplied_weights(model).values())
 
 
 def sizes(config: ModelConfig) -> str:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from megabyte_mm.metrics import mean_nats
-from megabyte_mm.models import ByteModel
+from megabyte_mm.models import DEFAULT_STEP, ByteModel, StepOptions
 from megabyte_mm.training.optim import OptimizerConfig, adamw
 
 PRECISIONS = ("float32", "bfloat16")
@@ -47,11 +47,11 @@ def training_step(
     return step
 
 
-def fit_loss(model: ByteModel) -> Loss:
+def fit_loss(model: ByteModel, options: StepOptions = DEFAULT_STEP) -> Loss:
     """The loss that `fit` takes of a batch: (B, T) int64 -> scalar."""
 
     def loss(ids_BT: Tensor) -> Tensor:
-        nats_Bt, span = model.training_nll(ids_BT)
+        nats_Bt, span = model.training_nll(ids_BT, None, options)
         return mean_nats(nats_Bt, ids_BT, span)
 
     return loss

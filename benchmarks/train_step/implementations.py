@@ -9,11 +9,11 @@ import torch
 
 from benchmarks.harness.memory import PeakMemory
 from benchmarks.harness.timing import timed
-from benchmarks.harness.training import LEARNING_RATE, training_step
+from benchmarks.harness.training import LEARNING_RATE, fit_loss, training_step
 from benchmarks.harness.workloads import Workload, workloads
 from benchmarks.peers import PEERS, Peer, build_peer
 from benchmarks.train_step.shapes import baseline
-from megabyte_mm.models import ByteModel
+from megabyte_mm.models import ByteModel, StepOptions
 from megabyte_mm.training.module import activation_budget
 from megabyte_mm.training.trainer import best_precision, keep_freed_memory
 
@@ -115,12 +115,11 @@ def _load_libraries(device: torch.device, precision: str) -> None:
 
 
 def build(candidate: Candidate, shape: Workload, device: torch.device) -> ByteModel:
-    """The untrained model of a candidate, with the memory for activations that `fit` would give it."""
+    """The untrained model of a candidate."""
     if candidate.peer is not None:
         return build_peer(candidate.peer, shape.config, device, candidate.as_it_comes)
     config = baseline(shape) if candidate.baseline else shape.config
     model = config.build().to(device)
-    model.activation_budget = activation_budget(None, device)
     if candidate.compiled:
         model.compile_blocks()
     return model
@@ -129,7 +128,8 @@ def build(candidate: Candidate, shape: Workload, device: torch.device) -> ByteMo
 def _step(candidate: Candidate, model: ByteModel, ids_BT: torch.Tensor) -> Callable[[], None]:
     precision = candidate.precision(ids_BT.device)
     if not isinstance(model, Peer):
-        return training_step(model, ids_BT, precision)
+        options = StepOptions(activation_budget(None, ids_BT.device))  # as `fit` has it
+        return training_step(model, ids_BT, precision, fit_loss(model, options))
     if not candidate.as_it_comes:
         return training_step(model, ids_BT, precision, model.own_loss)
     optimizer = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE)
@@ -141,8 +141,8 @@ def about(model: ByteModel) -> About:
     parameters = sum(parameter.numel() for parameter in model.parameters())
     if isinstance(model, Peer):
         return About(parameters)
-    products = sum(work.weights * work.positions for part in model.training_work().values() for work in part)
-    return About(parameters, 6 * products / model.max_len, model.training_flops_per_byte())
+    matrix_flops = 3 * model.training_flops[""].matrices / model.max_len
+    return About(parameters, matrix_flops, model.training_flops_per_byte())
 
 
 def fit_precision(device: torch.device) -> str:

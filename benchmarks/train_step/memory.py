@@ -19,7 +19,8 @@ from benchmarks.train_step.implementations import Turn, fit_precision
 from benchmarks.train_step.shapes import paper_config
 from benchmarks.train_step.stepper import MEBIBYTE, Conditions
 from megabyte_mm.evaluation.memory import FULL, HALF, kept_by
-from megabyte_mm.models import Megabyte, MegabyteConfig
+from megabyte_mm.models import Megabyte, MegabyteConfig, StepOptions
+from megabyte_mm.models.megabyte.chunked_loss import patches_at_once
 from megabyte_mm.training.trainer import keep_freed_memory
 
 BUDGET = 2.0**28
@@ -70,10 +71,10 @@ def measure_memory(conditions: Conditions, toy: bool) -> list[Table]:
 def budget_for(config: MegabyteConfig, length: int) -> float:
     """`BUDGET`, halved until the global model of that length is computed anew."""
     model = _meta(replace(config, max_len=length))
-    model.activation_budget = BUDGET
-    while not model.recomputes_global(1):
-        model.activation_budget /= 2
-    return model.activation_budget
+    budget: float = BUDGET
+    while not model.recomputes_global(1, budget):
+        budget /= 2
+    return budget
 
 
 def start_gradients(shape: Workload, budget: float, device: torch.device) -> tuple[Expected, Callable[[None], Turn]]:
@@ -82,8 +83,7 @@ def start_gradients(shape: Workload, budget: float, device: torch.device) -> tup
         keep_freed_memory()
     torch.manual_seed(0)
     model = Megabyte(shape.config).to(device).train()
-    model.activation_budget = budget
-    loss = fit_loss(model)
+    loss = fit_loss(model, StepOptions(budget))
 
     def differentiate(length: int) -> None:
         with torch.autocast(device.type, torch.bfloat16, enabled=fit_precision(device) == "bfloat16"):
@@ -98,14 +98,14 @@ def start_gradients(shape: Workload, budget: float, device: torch.device) -> tup
         memory.begin()
         return Turn(timed(partial(differentiate, shape.window), 1, device), memory.rise())
 
-    return _expected(model, device), measure
+    return _expected(model, budget, device), measure
 
 
-def _expected(model: Megabyte, device: torch.device) -> Expected:
+def _expected(model: Megabyte, budget: float, device: torch.device) -> Expected:
     """What costs/memory.py says is kept, without copies of the weights: these are there since the first pass."""
-    kept = kept_by(model, 1)
+    kept = kept_by(model, 1, budget)
     inner = HALF if fit_precision(device) == "bfloat16" else FULL
-    patches = min(model.patches_at_once(1), model.max_patches)
+    patches = min(patches_at_once(model, 1, budget), model.max_patches)
     return Expected(patches, FULL * kept.stream + inner * kept.inner + kept.small)
 
 

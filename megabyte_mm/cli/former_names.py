@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 import yaml
 
-from megabyte_mm.models.base import RENAMED_FIELDS
+from megabyte_mm.models.config import RENAMED_FIELDS
 
 CLASS_PATHS = {
     "megabyte_mm.models.perceiver_ar.PerceiverARConfig": "megabyte_mm.models.PerceiverARConfig",

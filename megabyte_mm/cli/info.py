@@ -17,7 +17,7 @@ from megabyte_mm.cli.arguments import check_positive
 from megabyte_mm.cli.config import read_config
 from megabyte_mm.cli.packaged import config_folder, find_config
 from megabyte_mm.evaluation.costs import costs_of, table
-from megabyte_mm.models import ByteModel
+from megabyte_mm.models import ByteModel, StepOptions
 
 
 def info(model: str, batch_size: int | None = None, json: str | None = None, adapter: str | None = None) -> None:
@@ -35,10 +35,10 @@ def info(model: str, batch_size: int | None = None, json: str | None = None, ada
     """
     check_positive(batch_size=batch_size)
     if _is_model(model):
-        empty, default = _from_checkpoint(model, adapter), 1
+        empty, windows, activation_budget = _from_checkpoint(model, adapter), 1, StepOptions.activation_budget
     else:
-        empty, default = _from_config(find_config(model))
-    costs = costs_of(empty, batch_size or default)
+        empty, windows, activation_budget = _from_config(find_config(model))
+    costs = costs_of(empty, batch_size or windows, activation_budget)
     print("\n".join(table(costs)))
     if json:
         text = json_text.dumps({"model": model, **asdict(costs)}, indent=1, allow_nan=False) + "\n"
@@ -53,8 +53,11 @@ def _is_model(model: str) -> bool:
     return wanted is not None and not (config_folder() / model).parent.is_dir()
 
 
-def _from_config(path: str) -> tuple[ByteModel, int]:
-    """The model of a config and the windows in its batches. Raises ValueError, naming the file and the field."""
+def _from_config(path: str) -> tuple[ByteModel, int, float]:
+    """The model of a config, the windows in its batches, and the bytes for their activations.
+
+    Raises ValueError, naming the file and the field.
+    """
     config = read_config(path)
     try:
         net = config.resolve_net()
@@ -62,9 +65,9 @@ def _from_config(path: str) -> tuple[ByteModel, int]:
         raise ValueError(f"{path}: {error}") from error
     with torch.device("meta"):
         model = net.build()
-    if config.model.activation_memory is not None:
-        model.activation_budget = config.model.activation_memory * 2**30
-    return model, config.data.batch_size
+    gibibytes = config.model.activation_memory
+    budget = StepOptions.activation_budget if gibibytes is None else gibibytes * 2**30
+    return model, config.data.batch_size, budget
 
 
 def _from_checkpoint(path: str, adapter: str | None) -> ByteModel:

@@ -11,7 +11,8 @@ import torch
 
 from megabyte_mm.alphabet import BYTES
 from megabyte_mm.compression.coding import probabilities, repeatable, start_empty
-from megabyte_mm.models.base import RENAMED_FIELDS, ByteModel, evaluating
+from megabyte_mm.models.base import ByteModel, evaluating
+from megabyte_mm.models.config import RENAMED_FIELDS
 from megabyte_mm.models.decoding.execution import Execution
 
 STEPS = 96

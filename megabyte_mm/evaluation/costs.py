@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from torch import nn
 
 from megabyte_mm.evaluation.memory import activation_bytes, state_bytes
-from megabyte_mm.models import ByteModel, Megabyte, PerceiverAR, Transformer
+from megabyte_mm.models import ByteModel, Flops, Megabyte, PerceiverAR, StepOptions, Transformer
 from megabyte_mm.models.baselines.sequence import SequenceEmbedder
-from megabyte_mm.models.flops import PartWork
+from megabyte_mm.models.flops import FlopsByModule
 from megabyte_mm.models.megabyte.embedders import PatchEmbedder
 
 
@@ -31,18 +31,18 @@ class Part:
 
 
 def parts(model: ByteModel) -> list[Part]:
-    """The parts, in the order in which the model holds them; every parameter belongs to one.
-
-    Raises ValueError for an architecture that does not tell its work.
-    """
-    forward, training = model.work(), model.training_work()
-    counted: dict[str, int] = {}
+    """The parts, in the order in which the model holds them; every parameter belongs to one."""
+    forward, training = model.forward_flops, model.training_flops
+    parameters: dict[str, int] = {}
     for name, parameter in model.named_parameters():
         part = part_of(model, name)
-        counted[part] = counted.get(part, 0) + parameter.numel()
+        parameters[part] = parameters.get(part, 0) + parameter.numel()
+
+    def per_byte(flops: FlopsByModule, name: str) -> float:
+        return flops.get(name, Flops()).total / model.max_len
+
     return [
-        Part(name, count, _flops(forward, name) / model.max_len, 3 * _flops(training, name) / model.max_len)
-        for name, count in counted.items()
+        Part(name, count, per_byte(forward, name), 3 * per_byte(training, name)) for name, count in parameters.items()
     ]
 
 
@@ -51,10 +51,6 @@ def part_of(model: nn.Module, parameter: str) -> str:
     top, *below = parameter.split(".")
     inside = getattr(model, top)
     return f"{top}.{below[0]}" if isinstance(inside, PatchEmbedder | SequenceEmbedder) else top
-
-
-def _flops(work: PartWork, name: str) -> float:
-    return sum(each.flops for each in work.get(name, ()))
 
 
 @dataclass(frozen=True)
@@ -75,20 +71,30 @@ class Attention:
 
 
 def attention(model: ByteModel) -> Attention:
-    """The pairs that a forward pass over a full window looks at.
-
-    Raises ValueError for an architecture that does not tell its work.
-    """
+    """The pairs of a forward pass over a full window. Raises ValueError for an architecture that is not known here."""
     length = model.max_len
-    works = [work for part in model.work().values() for work in part]
     patch = max(1, round(length ** (1 / 3)))
     patches = -(length // -patch)
     return Attention(
-        scores=sum(work.scores for work in works) / length,
+        scores=_scores_per_byte(model),
         transformer=float(length),
         best=patches * patches / length + patch,
         best_patch=patch,
     )
+
+
+def _scores_per_byte(model: ByteModel) -> float:
+    length = model.max_len
+    if isinstance(model, Megabyte):
+        patch = model.patch_size
+        global_scores = model.max_patches / patch if model.global_stack is not None else 0.0
+        return global_scores + (patch + model.config.cross_patch if model.local_stack is not None else 0)
+    if isinstance(model, Transformer):
+        return model.block_size(length)
+    if isinstance(model, PerceiverAR):
+        spans = [(span.end - span.first, span.end - span.oldest) for span in model.spans(length)]
+        return sum(latents * (latents + visible) for latents, visible in spans) / length
+    raise ValueError(f"no costs are known for {type(model).__name__}")
 
 
 def serial_layers(model: ByteModel) -> float:
@@ -139,7 +145,7 @@ class Costs:
     serial_layers: float
 
 
-def costs_of(model: ByteModel, batch_size: int = 1) -> Costs:
+def costs_of(model: ByteModel, batch_size: int = 1, activation_budget: float = StepOptions.activation_budget) -> Costs:
     """The costs of a model, which may lie on the meta device. Raises ValueError for an unknown architecture."""
     return Costs(
         architecture=model.config.name,
@@ -152,8 +158,8 @@ def costs_of(model: ByteModel, batch_size: int = 1) -> Costs:
         batch_size=batch_size,
         state_bytes=state_bytes(model),
         activation_bytes={
-            "32-true": activation_bytes(model, batch_size, mixed=False),
-            "bf16-mixed": activation_bytes(model, batch_size, mixed=True),
+            "32-true": activation_bytes(model, batch_size, False, activation_budget),
+            "bf16-mixed": activation_bytes(model, batch_size, True, activation_budget),
         },
         attention=attention(model),
         serial_layers=serial_layers(model),

@@ -25,8 +25,10 @@ from dataclasses import dataclass
 from functools import singledispatch
 
 from megabyte_mm.alphabet import SYMBOLS
-from megabyte_mm.models import BlockConfig, ByteModel, Megabyte, PerceiverAR, StackConfig, Transformer
+from megabyte_mm.models import BlockConfig, ByteModel, Megabyte, PerceiverAR, StackConfig, StepOptions, Transformer
+from megabyte_mm.models.flops import multiplied_weights
 from megabyte_mm.models.layers import GATED
+from megabyte_mm.models.megabyte.chunked_loss import patches_at_once
 
 FULL, HALF = 4, 2
 """Bytes of a float32 and of a bfloat16."""
@@ -58,42 +60,44 @@ def state_bytes(model: ByteModel) -> int:
     return 4 * FULL * sum(parameter.numel() for parameter in model.parameters())
 
 
-def activation_bytes(model: ByteModel, batch: int, mixed: bool) -> float:
+def activation_bytes(
+    model: ByteModel, batch: int, mixed: bool, activation_budget: float = StepOptions.activation_budget
+) -> float:
     """The most that a training step on `batch` full windows holds for its backward pass at a time.
 
-    mixed: in bf16-mixed, else 32-true. What the model computes anew, by its `activation_budget`, is counted once.
+    mixed: in bf16-mixed, else 32-true. Activations that the budget makes the step recompute are counted once.
     """
-    kept = kept_by(model, batch)
+    kept = kept_by(model, batch, activation_budget)
     if not mixed:
         return FULL * (kept.stream + kept.inner) + kept.small
-    matrices = sum(work.weights for part in model.training_work().values() for work in part)
+    matrices = sum(multiplied_weights(model).values())
     return FULL * kept.stream + HALF * (kept.inner + matrices) + kept.small
 
 
 @singledispatch
-def kept_by(model: ByteModel, batch: int) -> Kept:
-    """What that many full windows keep. Raises ValueError for an architecture that is not known here."""
+def kept_by(model: ByteModel, batch: int, activation_budget: float) -> Kept:
+    """Numbers kept for that many full windows. Raises ValueError for an architecture that is not known here."""
     raise ValueError(f"no costs are known for {type(model).__name__}")
 
 
 @kept_by.register
-def _(model: Transformer, batch: int) -> Kept:
+def _(model: Transformer, batch: int, activation_budget: float) -> Kept:
     config = model.config
     stack = _stack(config.stack, config.block, config.dropout)
     return (stack + SYMBOL + PREDICTION) * (model.max_len * batch)
 
 
 @kept_by.register
-def _(model: Megabyte, batch: int) -> Kept:
+def _(model: Megabyte, batch: int, activation_budget: float) -> Kept:
     config, symbols = model.config, model.max_len * batch
     kept = Kept(stream=1.0) * symbols
     if config.global_stack is not None:
-        recomputed = model.recomputes_global(batch)
+        recomputed = model.recomputes_global(batch, activation_budget)
         stack = _stack(config.global_stack, config.block, config.dropout, recomputed=recomputed)
         kept += stack * (symbols / model.patch_size) + SYMBOL * symbols
         if config.conv_encoder:  # three times what goes in, and what ReLU makes of what comes out
             kept += Kept(inner=6 * config.global_stack.dim / model.patch_size) * symbols
-    at_once = min(batch * model.patches_at_once(batch) * model.patch_size, symbols)
+    at_once = min(batch * patches_at_once(model, batch, activation_budget) * model.patch_size, symbols)
     if config.local_stack is None:
         return kept + LOGITS * at_once
     stack = _stack(config.local_stack, config.block, config.dropout, model.patch_size, config.cross_patch)
@@ -101,7 +105,7 @@ def _(model: Megabyte, batch: int) -> Kept:
 
 
 @kept_by.register
-def _(model: PerceiverAR, batch: int) -> Kept:
+def _(model: PerceiverAR, batch: int, activation_budget: float) -> Kept:
     """The costliest of the places that a step may learn from: the end of the window."""
     config, length = model.config, model.max_len
     latents, dim = min(config.latents, length), config.stack.dim

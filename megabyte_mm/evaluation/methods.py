@@ -12,7 +12,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from megabyte_mm.models.base import ByteModel
+from megabyte_mm.models import DEFAULT_STEP, ByteModel, StepOptions
 
 Method = Literal["plain", "sliding", "strided", "sliding+strided"]
 
@@ -50,24 +50,38 @@ def stride_offset(patch_size: int, unit: int = 1) -> int:
 
 
 def method_nll(
-    method: Method, model: ByteModel, ids_BT: Tensor, condition_B: Tensor | None = None, unit: int = 1
+    method: Method,
+    model: ByteModel,
+    ids_BT: Tensor,
+    condition_B: Tensor | None = None,
+    unit: int = 1,
+    options: StepOptions = DEFAULT_STEP,
 ) -> Tensor:
     """The nats of every symbol of the windows, as the method reads them: (B, T) int64 -> (B, T) float32."""
-    return strided_nll(model, ids_BT, condition_B, unit) if is_strided(method) else model.nll(ids_BT, condition_B)
+    if is_strided(method):
+        return strided_nll(model, ids_BT, condition_B, unit, options)
+    return model.nll(ids_BT, condition_B, options)
 
 
 @torch.no_grad()
-def strided_nll(model: ByteModel, ids_BT: Tensor, condition_B: Tensor | None = None, unit: int = 1) -> Tensor:
+def strided_nll(
+    model: ByteModel,
+    ids_BT: Tensor,
+    condition_B: Tensor | None = None,
+    unit: int = 1,
+    options: StepOptions = DEFAULT_STEP,
+) -> Tensor:
     """The nats of every symbol, from the second patch on each predicted in the first part of a patch.
 
     Each distribution knows only symbols before its own, so the sum is a code length like any other.
     ids: (B, T) int64, 0..256; unit: bytes that stay together -> (B, T) float32. Raises ValueError as `stride_offset`.
     """
     offset = stride_offset(model.patch_size, unit)
-    nats_BT = model.nll(ids_BT, condition_B)
+    nats_BT = model.nll(ids_BT, condition_B, options)
     if ids_BT.shape[1] <= model.patch_size:
         return nats_BT
-    shifted_BT = torch.cat([nats_BT[:, :offset], model.nll(ids_BT[:, offset:], condition_B)], dim=1)
+    second_BT = model.nll(ids_BT[:, offset:], condition_B, options)
+    shifted_BT = torch.cat([nats_BT[:, :offset], second_BT], dim=1)
     return nats_BT.where(~in_shifted_pass(ids_BT.shape[1], model.patch_size, offset).to(ids_BT.device), shifted_BT)
 
 

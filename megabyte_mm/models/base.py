@@ -1,116 +1,69 @@
-"""What training, scoring, generation and compression may ask of a model, whatever its architecture."""
+"""The interface of every byte model: ByteModel for training and scoring, Decoder for generation and compression."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
-from typing import Any, ClassVar, Literal, Self
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from megabyte_mm.models.config import from_plain
+from megabyte_mm.models.config import ModelConfig
 from megabyte_mm.models.decoding.execution import DEFAULT_EXECUTION, Execution
-from megabyte_mm.models.flops import PartWork, total_flops
+from megabyte_mm.models.flops import FlopsByModule, count_flops, total_flops
 from megabyte_mm.models.layers import Stack
 
 CompileMode = Literal["default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"]
-"""How long torch.compile looks for fast code, and whether it records CUDA graphs."""
+"""torch.compile's modes: how long it searches for fast code, and whether it records CUDA graphs."""
 
 
-RENAMED_FIELDS = {"byte_scale": "embedding_scale"}
-"""Fields of model configs in checkpoints and config files of older versions, and their present names."""
+@dataclass(frozen=True)
+class StepOptions:
+    """What one training or validation step needs beside its batch.
 
-
-def with_present_names(values: Any) -> Any:
-    """The fields of a model config, those with names of older versions under their present ones."""
-    if not isinstance(values, Mapping):
-        return values
-    renamed = {old: new for old, new in RENAMED_FIELDS.items() if old in values and new not in values}
-    return {renamed.get(name, name): value for name, value in values.items()}
-
-
-class ModelConfig(ABC):
-    """The architecture of a byte model: a frozen dataclass for each, of plain values and nested dataclasses.
-
-    On the command line `max_len`, `conditions` and, for models with patches, `patch_size` may stay None: the data tell
-    them, through `resolve`.
+    Args:
+        activation_budget: Bytes for the activations of the step. If they would take more, some are recomputed in the
+            backward pass.
+        shared_generator: A source of random numbers that is the same in all processes of a distributed run, for choices
+            that they must make alike; None for torch's default generator.
+        all_reduce_max: The maximum of a number over all processes; each of them must call it.
     """
 
-    name: ClassVar[str]
-    """Stable name, kept in checkpoints."""
-    max_len: int | None
-    conditions: int | None
-    dropout: float
-    init_std: float
-    embedding_scale: float
+    activation_budget: float = 2**31
+    shared_generator: torch.Generator | None = None
+    all_reduce_max: Callable[[int], int] = int
 
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """The config that `dataclasses.asdict` made plain; fields that older checkpoints lack take their defaults.
 
-        Fields may have the names of older versions, see RENAMED_FIELDS. Raises ValueError, naming the field, for
-        values that are no such config.
-        """
-        return from_plain(cls, with_present_names(values))
-
-    @abstractmethod
-    def resolve(self, patch_size: int | None, max_len: int, conditions: int, unit: int = 1) -> Self:
-        """This config with what the data fix filled in; unit: bytes that stay together in the data.
-
-        Raises ValueError, naming the field, where it says something else than the data or still leaves something open.
-        """
-
-    @abstractmethod
-    def build(self) -> ByteModel:
-        """The untrained model. Raises ValueError where a field that it needs is None."""
-
-    def check_common_fields(self, *counts: str) -> None:
-        """Raise ValueError, naming the field, where one that every architecture has is outside its range."""
-        for name in counts:
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} is {value}; it must be at least 1")
-        if not 0.0 <= self.dropout < 1.0:
-            raise ValueError(f"dropout is {self.dropout}; it must be at least 0 and below 1")
-        for name in ("init_std", "embedding_scale"):
-            if getattr(self, name) <= 0.0:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be above 0")
-
-    def filled(self, **found: int | None) -> dict[str, int | None]:
-        """The given fields, each what the data say or else its own value; ValueError where the two contradict."""
-        for name, value in found.items():
-            own = getattr(self, name)
-            if own is not None and value is not None and own != value:
-                raise ValueError(f"{name} is {own}, but the data have {value}: leave it out, or make them agree")
-        return {name: getattr(self, name) if value is None else value for name, value in found.items()}
+DEFAULT_STEP = StepOptions()
 
 
 class Decoder(ABC):
-    """Gives the distribution of one symbol after the other, for rows that may be at different places.
+    """Next-symbol distributions, one symbol at a time, for rows that may have different lengths.
 
-    Its numbers are those of the model's `forward` at every position, and those of a row do not depend on the others. It
-    holds at most `capacity` symbols of each row. `prefill_rows` or `prefill` comes first, even with empty prefixes.
+    The logits are those of the model's `forward` at every position, and those of a row do not depend on the others. A
+    row holds at most `capacity` symbols. `prefill_rows` or `prefill` comes first, even with empty prefixes.
     """
 
     capacity: int
     alignment: int
-    """A long context is best cut at multiples of this many symbols."""
+    """A long context is best truncated by a multiple of this many symbols."""
     lengths: list[int] | None = None
-    """Symbols of each row that were read so far; None before `prefill_rows`."""
+    """Symbols of each row read so far; None before `prefill_rows`."""
     conditions: Tensor
     """The condition of each row, (B,) int64."""
 
     @abstractmethod
     def prefill_rows(self, prefixes: Sequence[Tensor], condition_B: Tensor | None = None) -> Tensor:
-        """Forget everything, read the rows' prefixes as far as that goes in parallel, and return the next logits.
+        """Reset all rows, read as much of each row's prefix as can be read in parallel, and return the next logits.
 
-        prefixes: (t,) int64, 0..256, t < capacity, one for each row; condition: (B,) int64, by default those that the
-        decoder was made with -> (B, 257): what follows the first `lengths` symbols of each. The others are to be given
-        to `step`. Raises ValueError where a prefix is too long.
+        prefixes: (t,) int64, 0..256, t < capacity, one per row; condition: (B,) int64, by default the decoder's own
+        -> (B, 257): the logits after the first `lengths` symbols of each row. The remaining symbols are left to `step`.
+        Raises ValueError if a prefix is too long.
         """
 
     @abstractmethod
@@ -118,14 +71,14 @@ class Decoder(ABC):
         """Read one more symbol of each row and return the next logits: (B,) int64 -> (B, 257).
 
         new_contexts: by row, a context to restart from, (t,) int64, which ends with this symbol: what the row held
-        without a multiple of `alignment` at its front. Raises ValueError where a row's symbol would be the last that
-        fits, since nothing can follow it, and RuntimeError before `prefill_rows`.
+        without a multiple of `alignment` at its front. Raises ValueError if a row is full, since nothing could follow
+        the symbol, and RuntimeError before `prefill_rows`.
         """
 
     def prefill(self, ids_BT: Tensor) -> Tensor:
-        """Forget everything, read a prefix (T >= 0) of every row and return the next symbol's logits.
+        """Reset all rows, read a prefix (T >= 0) of every row and return the next logits.
 
-        ids: (B, T) int64, 0..256, T < capacity -> (B, 257). Raises ValueError where T is too long.
+        ids: (B, T) int64, 0..256, T < capacity -> (B, 257). Raises ValueError if T is too long.
         """
         logits_BV = self.prefill_rows(ids_BT.unbind(0))
         assert self.lengths is not None
@@ -134,11 +87,11 @@ class Decoder(ABC):
         return logits_BV
 
     def finish_row(self, row: int) -> None:
-        """A row that has come to its end: what is read of it from now on is of no interest, and may be any number."""
+        """Stop counting a row that has ended: its symbols and its logits may be anything from now on."""
         self._finished.add(row)
 
     def _reset_lengths(self, prefixes: Sequence[Tensor], condition_B: Tensor | None) -> None:
-        """Note that these are read. Raises ValueError where nothing can follow one, or where they are too many."""
+        """Record the prefixes' lengths and conditions. Raises ValueError if one fills its row, or for too many rows."""
         if not 1 <= len(prefixes) <= len(self.conditions):
             raise ValueError(f"{len(prefixes)} rows; this decoder takes 1 to {len(self.conditions)}")
         for prefix in prefixes:
@@ -149,11 +102,11 @@ class Decoder(ABC):
         self._finished: set[int] = set()
 
     def _advance_lengths(self, ids_B: Tensor, new_contexts: Mapping[int, Tensor]) -> list[int]:
-        """Note that one more symbol of each row is read, and return how many that makes. Raises as `step` does."""
+        """Record that each row reads one more symbol, and return the new lengths. Raises as `step` does."""
         if self.lengths is None:
             raise RuntimeError("a decoder's prefill comes before its first step")
         if ids_B.shape != (len(self.lengths),):
-            raise ValueError(f"symbols of shape {tuple(ids_B.shape)}; {len(self.lengths)} rows were begun")
+            raise ValueError(f"symbols of shape {tuple(ids_B.shape)}; {len(self.lengths)} rows were prefilled")
         lengths = list(self.lengths)
         for row, length in enumerate(lengths):
             if row not in self._finished:
@@ -171,17 +124,11 @@ class ByteModel(nn.Module, ABC):
     """An autoregressive model of symbols 0..256. Position t of its output is the distribution of symbol t."""
 
     config: ModelConfig
-    """What built this model, with nothing left open."""
+    """The config that built this model, with no field left open."""
     patch_size: int = 1
     """Symbols in a patch; 1 for models without patches."""
     max_len: int
-    """The longest sequence seen in training: the window."""
-    activation_budget: float = 2**31
-    """Bytes: where the activations of a training step would take more, they are kept in part and computed anew."""
-    common_random: torch.Generator | None = None
-    """What processes that train together draw from where all must draw the same; None where there is only one."""
-    largest: Callable[[int], int] = staticmethod(int)
-    """The largest of the numbers that such processes have, each its own; all must ask."""
+    """The window: the longest sequence in training."""
 
     @property
     @abstractmethod
@@ -212,70 +159,70 @@ class ByteModel(nn.Module, ABC):
 
     @abstractmethod
     def new_decoder(self, condition_B: Tensor, capacity: int, execution: Execution) -> Decoder:
-        """What `decoder` gives: as many rows as conditions, which it may change, and a length that the model reads."""
+        """The result of `decoder`: one row per condition, which it may change; a capacity that the model can read."""
 
     @property
     def tied_embeddings(self) -> tuple[str, ...]:
-        """The names of embeddings that also make logits: steps of lower precision round them as they do layers."""
+        """Names of embeddings that also make logits: steps of lower precision round them as they round layers."""
         return ()
 
     def check_length(self, length: int | None) -> int:
         """The length, max_len if None. Raises ValueError for a sequence that the model cannot read."""
         length = self.max_len if length is None else length
-        if length < 1 or length > (self.max_positions or length):
-            reason = ", the places that it has learned" if self.max_positions else ""
-            raise ValueError(
-                f"a sequence of {length} symbols; this model takes 1 to {self.max_positions or 'any number'}{reason}"
-            )
+        limit = self.max_positions
+        if length < 1 or length > (limit or length):
+            reason = ", the number of its learned positions" if limit else ""
+            raise ValueError(f"a sequence of {length} symbols; this model takes 1 to {limit or 'any number'}{reason}")
         return length
 
-    def work(self) -> PartWork:
-        """What a forward pass over a full window of one row multiplies, by the part that does it.
-
-        Raises ValueError for an architecture that does not tell.
-        """
-        raise ValueError(f"no costs are known for {type(self).__name__}")
-
-    def training_work(self) -> PartWork:
-        """The same of the forward half of a training step, on average over the places that it may learn from."""
-        return self.work()
-
-    def flops_per_byte(self) -> float:
-        """Floating-point operations of one forward pass, per byte of a full window."""
-        return total_flops(self.work()) / self.max_len
-
-    def training_flops_per_byte(self) -> float:
-        """Floating-point operations of a training step: the backward pass multiplies twice as much as the forward."""
-        return 3 * total_flops(self.training_work()) / self.max_len
-
-    def nll(self, ids_BT: Tensor, condition_B: Tensor | None = None) -> Tensor:
+    def nll(self, ids_BT: Tensor, condition_B: Tensor | None = None, options: StepOptions = DEFAULT_STEP) -> Tensor:
         """Negative log-likelihood of every symbol in nats: (B, T) int64 -> (B, T) float32."""
         logits_BVT = self(ids_BT, condition_B).float().transpose(1, 2)
         return F.cross_entropy(logits_BVT, ids_BT, reduction="none")
 
-    def training_nll(self, ids_BT: Tensor, condition_B: Tensor | None = None) -> tuple[Tensor, slice]:
-        """What a training step learns from: the nats of a span of the symbols, and which span that is.
+    def training_nll(
+        self, ids_BT: Tensor, condition_B: Tensor | None = None, options: StepOptions = DEFAULT_STEP
+    ) -> tuple[Tensor, slice]:
+        """The nats that a training step learns from, and the span of the symbols that they belong to.
 
-        (B, T) int64 -> (B, t) float32, where `ids_BT[:, span]` has shape (B, t). All symbols, unless a model is
-        trained on a few positions of a window at a time.
+        (B, T) int64 -> (B, t) float32, where `ids_BT[:, span]` has shape (B, t). All symbols, unless a model learns
+        from a few positions of a window at a time.
         """
-        return self.nll(ids_BT, condition_B), slice(None)
+        return self.nll(ids_BT, condition_B, options), slice(None)
 
     def compile_blocks(self, mode: CompileMode = "default") -> None:
-        """Let torch.compile write the code of Transformer blocks in training; weights and their names stay.
+        """Compile the Transformer blocks with torch.compile for training; weights and their names stay.
 
         Results are those of the plain code but for rounding. Each new shape costs some seconds once. mode: torch's own;
         reduce-overhead records CUDA graphs.
         """
-        for part in self.modules():
-            if isinstance(part, Stack):
-                part.compile_blocks(mode)
+        for module in self.modules():
+            if isinstance(module, Stack):
+                module.compile_blocks(mode)
 
     def checkpoint_blocks(self) -> None:
-        """Let training steps keep the inputs of Transformer blocks alone, and compute the rest anew to go backward."""
-        for part in self.modules():
-            if isinstance(part, Stack):
-                part.always_recompute = True
+        """Keep only the inputs of Transformer blocks in training steps, and recompute the rest in the backward pass."""
+        for module in self.modules():
+            if isinstance(module, Stack):
+                module.always_recompute = True
+
+    @cached_property
+    def forward_flops(self) -> FlopsByModule:
+        """Operations of a forward pass over a full window of one row, by module."""
+        return count_flops(self)
+
+    @property
+    def training_flops(self) -> FlopsByModule:
+        """The same of the forward half of a training step: its mean, for models that learn from a random span."""
+        return self.forward_flops
+
+    def flops_per_byte(self) -> float:
+        """Floating-point operations of one forward pass, per byte of a full window."""
+        return total_flops(self.forward_flops) / self.max_len
+
+    def training_flops_per_byte(self) -> float:
+        """Floating-point operations of a training step: the backward pass multiplies twice as much as the forward."""
+        return 3 * total_flops(self.training_flops) / self.max_len
 
     def spec(self) -> dict[str, Any]:
         """Name and plain config: enough for `models.build` to make the same architecture."""
@@ -284,7 +231,7 @@ class ByteModel(nn.Module, ABC):
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """The model in eval mode and without gradients, and then each of its modules back in its own."""
+    """Put the model in eval mode without gradients, and afterwards each of its modules back in its own mode."""
     training = [module for module in model.modules() if module.training]
     for module in training:
         module.training = False
@@ -303,24 +250,24 @@ def prefill_unique(
     read: Callable[[int, Tensor], object],
     copy: Callable[[int, int], object],
 ) -> None:
-    """Let a decoder's rows read their prefixes, in eval mode; where an earlier row has the same, copy from it instead.
+    """Let each row of a decoder read its prefix in eval mode; a row with the prefix of an earlier one copies from it.
 
     read: takes a row and its prefix. copy: takes the row that has read, and the one that is to hold the same.
     """
-    different: list[int] = []
+    unique: list[int] = []
     with evaluating(model):
         for row, ids_T in prefixes.items():
-            alike = (one for one in different if conditions[one] == conditions[row])
-            other = next((one for one in alike if torch.equal(prefixes[one], ids_T)), None)
-            if other is not None:
-                copy(other, row)
+            candidates = (other for other in unique if conditions[other] == conditions[row])
+            source = next((other for other in candidates if torch.equal(prefixes[other], ids_T)), None)
+            if source is not None:
+                copy(source, row)
                 continue
             read(row, ids_T)
-            different.append(row)
+            unique.append(row)
 
 
 def condition_ids(condition_B: Tensor | None, batch: int, device: torch.device) -> Tensor:
-    """The given conditions, or 0 for every row. Raises ValueError where there is not one for each row."""
+    """The conditions, 0 for every row if None. Raises ValueError if there is not one for each row."""
     if condition_B is None:
         return torch.zeros(batch, dtype=torch.long, device=device)
     if condition_B.shape != (batch,):

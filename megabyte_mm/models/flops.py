@@ -1,68 +1,112 @@
-"""How often the parts of a model are multiplied with: what its operations and its memory are told from."""
+"""Floating-point operations of a model, by module, from torch's counter on the meta device."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from megabyte_mm.models.layers import Stack
 
+if TYPE_CHECKING:
+    from megabyte_mm.models.base import ByteModel
+
+MATRIX_OPERATIONS = ("mm", "addmm", "convolution")
+"""torch's operations that multiply with weights; those of attention multiply batches of matrices."""
+
 
 @dataclass(frozen=True)
-class Work:
-    """Products over a window of one row.
+class Flops:
+    """Operations over a full window of one row: two for each multiplication.
 
     Args:
-        weights: Of the matrices that are multiplied with.
-        positions: How many vectors they are multiplied with.
-        width: Of attention: the model width times the layers; 0 for none.
-        scores: Pairs of a query and a key in each layer and head.
+        matrices: Of products with weights: linear layers, convolutions, the table that makes logits.
+        attention: Of queries with keys and of scores with values; pairs that causality hides are counted too.
     """
 
-    weights: int
-    positions: float
-    width: int = 0
-    scores: float = 0.0
+    matrices: float = 0.0
+    attention: float = 0.0
 
     @property
-    def flops(self) -> float:
-        """Two operations for each multiplication; attention has two products of queries, keys and values."""
-        return 2 * self.weights * self.positions + 4 * self.width * self.scores
+    def total(self) -> float:
+        """Both kinds together."""
+        return self.matrices + self.attention
+
+    def __add__(self, other: Flops) -> Flops:
+        return Flops(self.matrices + other.matrices, self.attention + other.attention)
+
+    def __sub__(self, other: Flops) -> Flops:
+        return self + other * -1
+
+    def __mul__(self, times: float) -> Flops:
+        return Flops(self.matrices * times, self.attention * times)
 
 
-PartWork = Mapping[str, tuple[Work, ...]]
-"""The work of each part, by the name that it has in the model's state_dict."""
+FlopsByModule = Mapping[str, Flops]
+"""Operations of each module by its name, with those of the modules inside it; of the whole model under ""."""
 
 
-def stack_work(stack: Stack, positions: float, scores: float) -> Work:
-    """A stack that reads so many positions, with so many pairs in each layer."""
-    return Work(matmul_parameters(stack), positions, stack.config.dim * stack.config.layers, scores)
+def total_flops(flops: FlopsByModule) -> float:
+    """Operations of the whole model."""
+    return flops[""].total
 
 
-def table_work(table: nn.Embedding, positions: float) -> Work:
-    """A table of symbols that makes the logits of so many positions."""
-    return Work(table.weight.numel(), positions)
+def count_flops(model: ByteModel) -> FlopsByModule:
+    """Count the operations of `forward` over a full window of one row, on a copy of the model without memory.
+
+    Operations that no module's `forward` claims are those of the tied embeddings, which make the logits.
+    """
+    with torch.device("meta"):
+        copy = model.config.build().eval()
+        ids_1T = torch.zeros(1, model.max_len, dtype=torch.long)
+    layers = _keep_first_blocks(copy)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        copy(ids_1T)
+    flops = {_name_below(copy, name): _flops(counts) for name, counts in counter.get_flop_counts().items()}
+    for stack, count in layers.items():
+        _add_to_ancestors(flops, stack, flops[f"{stack}.blocks.0"] * (count - 1))
+    children = sum((flops.get(name, Flops()) for name, _ in copy.named_children()), Flops())
+    for name in copy.tied_embeddings[:1]:
+        flops[name.removesuffix(".weight")] = flops[""] - children
+    return flops
 
 
-def matmul_parameters(module: nn.Module) -> int:
-    """The weights of all linear layers and convolutions in it."""
-    return sum(part.weight.numel() for part in module.modules() if isinstance(part, nn.Linear | nn.Conv1d))
+def _keep_first_blocks(model: nn.Module) -> dict[str, int]:
+    """Cut each stack down to its first block, as all are alike, and return how many it had, by its name."""
+    stacks = {name: module for name, module in model.named_modules() if isinstance(module, Stack)}
+    layers = {name: len(stack.blocks) for name, stack in stacks.items()}
+    for stack in stacks.values():
+        stack.blocks = stack.blocks[:1]
+    return layers
 
 
-def total_flops(work: PartWork) -> float:
-    """The operations of all parts."""
-    return sum(each.flops for part in work.values() for each in part)
+def _name_below(model: nn.Module, counted: str) -> str:
+    """A module's name from the counter's, which begins with the model's class; both have one for the whole."""
+    return "" if counted == "Global" else counted.removeprefix(type(model).__name__).removeprefix(".")
 
 
-def mean_work(steps: Sequence[PartWork]) -> PartWork:
-    """The mean of steps (at least one) of the same parts, which differ in positions and scores alone."""
-    return {name: tuple(map(_mean, zip(*(step[name] for step in steps), strict=True))) for name in steps[0]}
+def _flops(counts: Mapping[object, int]) -> Flops:
+    matrices = sum(count for op, count in counts.items() if str(op).rpartition(".")[2] in MATRIX_OPERATIONS)
+    return Flops(matrices, sum(counts.values()) - matrices)
 
 
-def _mean(same: Sequence[Work]) -> Work:
-    positions, scores = (
-        sum(counts) / len(same) for counts in zip(*((w.positions, w.scores) for w in same), strict=True)
-    )
-    return Work(same[0].weights, positions, same[0].width, scores)
+def _add_to_ancestors(flops: dict[str, Flops], name: str, more: Flops) -> None:
+    parts = name.split(".") if name else []
+    for depth in range(len(parts) + 1):
+        ancestor = ".".join(parts[:depth])
+        flops[ancestor] = flops[ancestor] + more
+
+
+def multiplied_weights(model: ByteModel) -> dict[str, int]:
+    """Weights of linear layers, convolutions and tied embeddings, by the model's direct modules."""
+    names = {name.removesuffix(".weight") for name in model.tied_embeddings}
+    weights: dict[str, int] = {}
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear | nn.Conv1d) or name in names:
+            top = name.partition(".")[0]
+            weights[top] = weights.get(top, 0) + module.weight.numel()
+    return weights

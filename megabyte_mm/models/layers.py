@@ -6,8 +6,6 @@ Legend: N independent sequences, T positions, D model width, F width inside the 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,58 +13,8 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from megabyte_mm.models.attention import CPU_EXPLICIT_UP_TO, Attention, CrossPatchAttention
+from megabyte_mm.models.config import BlockConfig, StackConfig
 from megabyte_mm.models.decoding.caches import LayerCache
-
-
-@dataclass(frozen=True)
-class StackConfig:
-    """The size of one Transformer stack.
-
-    Args:
-        dim: Width of the hidden states; a multiple of `heads`.
-        layers: Number of blocks.
-        heads: Attention heads in each block.
-        feedforward: Width of the feed-forward layer, as a multiple of `dim`.
-    """
-
-    dim: int
-    layers: int
-    heads: int
-    feedforward: int = 4
-
-    def __post_init__(self) -> None:
-        for field in ("dim", "layers", "heads", "feedforward"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"{field} is {getattr(self, field)}; it must be at least 1")
-        if self.dim % self.heads:
-            raise ValueError(f"dim {self.dim} is not a multiple of heads {self.heads}")
-
-
-@dataclass(frozen=True)
-class BlockConfig:
-    """What a Transformer block is made of. The defaults are the paper's.
-
-    Args:
-        norm: LayerNorm, or RMSNorm (Zhang and Sennrich 2019).
-        activation: Of the feed-forward layer; swiglu is gated (Shazeer 2020), with two thirds of the width, so that it
-            has as many weights; relu2 is the square of ReLU (So et al. 2021).
-        positions: Learned tables, which fix the longest sequence, or rotary embeddings (Su et al. 2021), which do not.
-            Places inside a patch have a learned table in either case.
-        qk_norm: Normalise each head's queries and keys.
-        bias: Whether linear layers have biases.
-    """
-
-    norm: Literal["layer", "rms"] = "layer"
-    activation: Literal["relu", "gelu", "relu2", "swiglu"] = "relu"
-    positions: Literal["learned", "rotary"] = "learned"
-    qk_norm: bool = False
-    bias: bool = True
-
-    def __post_init__(self) -> None:
-        known = {"norm": tuple(NORMS), "activation": tuple(ACTIVATIONS), "positions": ("learned", "rotary")}
-        for field, values in known.items():
-            if getattr(self, field) not in values:
-                raise ValueError(f"{field} is {getattr(self, field)!r}; known: {', '.join(values)}")
 
 
 def squared_relu(x: Tensor) -> Tensor:
@@ -83,11 +31,11 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 GATED = ("swiglu",)
 COMPILED_VARIANTS = 32
-"""How many shapes of blocks may be compiled; after that, what fits none of them is run as it is."""
+"""How many shapes of blocks may be compiled; beyond that, new shapes run uncompiled."""
 
 
 class FeedForward(nn.Module):
-    """Two linear layers with an activation between them; a gated one multiplies it with a third."""
+    """Two linear layers with an activation in between; a gated one multiplies the activation with a third layer."""
 
     def __init__(self, config: StackConfig, block: BlockConfig) -> None:
         super().__init__()
@@ -111,7 +59,7 @@ class FeedForward(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention and feed-forward, each normalised before and added to the residual stream after."""
+    """Attention and feed-forward, each behind a norm and added to the residual stream."""
 
     def __init__(self, config: StackConfig, block: BlockConfig, dropout: float, previous: int) -> None:
         super().__init__()
@@ -138,15 +86,15 @@ def _attention(config: StackConfig, block: BlockConfig, dropout: float, previous
 
 
 class Stack(nn.Module):
-    """Blocks one after the other, and a last normalisation.
+    """Blocks one after the other, and a last norm.
 
-    previous: positions of the previous patch that attention sees, 0 for sequences that stand alone.
+    previous: positions of the previous patch that attention sees, 0 for independent sequences.
     """
 
     def __init__(
         self,
         config: StackConfig,
-        block: BlockConfig = BlockConfig(),
+        block: BlockConfig,
         dropout: float = 0.0,
         previous: int = 0,
     ) -> None:
@@ -166,10 +114,10 @@ class Stack(nn.Module):
         patches: int | None = None,
         recompute: bool = False,
     ) -> Tensor:
-        """(N, T, D) -> (N, T, D). With caches, the T positions follow the ones held there, and are added to them.
+        """(N, T, D) -> (N, T, D). With caches, the T positions follow those held there, and are added to them.
 
         patches: with cross-patch attention, how many of the N sequences are consecutive patches of one row. recompute:
-        keep the input of each block alone, and compute the rest anew for the backward pass.
+        keep only the input of each block, and recompute the rest in the backward pass.
         """
         training = torch.is_grad_enabled()
         recompute = training and (recompute or self.always_recompute)
@@ -183,12 +131,12 @@ class Stack(nn.Module):
         return out_NTD
 
     def compile_blocks(self, mode: str) -> None:
-        """Let torch.compile write the code of the blocks, in one of its modes, for training.
+        """Compile the blocks with torch.compile, in one of its modes, for training.
 
-        Blocks of a stack are alike, and share what is written for one. Without gradients, as in scoring and drawing,
-        the plain code runs on: lengths change there all the time, and each would have to be compiled.
+        Blocks of a stack are alike, and share compiled code. Without gradients, as in scoring and generation, the plain
+        code still runs: lengths change all the time there, and each would have to be compiled.
         """
-        # Dropout then draws what it would draw in the plain code.
+        # fallback_random: dropout samples the same numbers as in the plain code.
         options = {**torch._inductor.list_mode_options(mode), "fallback_random": True}
         # Variants are counted over all stacks. Smaller last batches, last chunks and single rows make six of each.
         limit = torch._dynamo.config.recompile_limit
@@ -207,20 +155,23 @@ class Stack(nn.Module):
 
 
 def init_weights(module: nn.Module, std: float) -> None:
-    """Draw matrices and embeddings from a normal truncated at two sigma, and set biases to zero (paper, section B)."""
-    for part in module.modules():
-        if isinstance(part, nn.Linear | nn.Embedding | nn.Conv1d):
-            nn.init.trunc_normal_(part.weight, std=std, a=-2 * std, b=2 * std)
-        if isinstance(part, nn.Linear | nn.Conv1d) and part.bias is not None:
-            nn.init.zeros_(part.bias)
+    """Sample matrices and embeddings from a normal truncated at two sigma, and zero the biases (paper, section B)."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear | nn.Embedding | nn.Conv1d):
+            nn.init.trunc_normal_(layer.weight, std=std, a=-2 * std, b=2 * std)
+        if isinstance(layer, nn.Linear | nn.Conv1d) and layer.bias is not None:
+            nn.init.zeros_(layer.bias)
 
 
-def stack_activations(config: StackConfig, seen: int) -> int:
-    """About how many bytes a position keeps for the backward pass, in float32, where it sees so many others."""
-    scores = 2 * config.heads * seen if seen <= CPU_EXPLICIT_UP_TO else 0
+def stack_activations(config: StackConfig, visible: int) -> int:
+    """Bytes that a position of a stack keeps for the backward pass, roughly, in float32.
+
+    visible: positions that each attends to.
+    """
+    scores = 2 * config.heads * visible if visible <= CPU_EXPLICIT_UP_TO else 0
     return 4 * config.layers * (config.dim * (8 + 2 * config.feedforward) + scores)
 
 
 def trunc_normal_parameter(*shape: int, std: float) -> nn.Parameter:
-    """A learned table that is no embedding (paddings), drawn like the weights."""
+    """A learned parameter beside the embeddings, such as a start vector, initialized like the weights."""
     return nn.Parameter(nn.init.trunc_normal_(torch.empty(shape), std=std, a=-2 * std, b=2 * std))

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import is_dataclass
 from typing import Any, TypeVar
 
-from megabyte_mm.models.base import ByteModel, ModelConfig
+from megabyte_mm.models.base import ByteModel
 from megabyte_mm.models.baselines.perceiver_ar import PerceiverARConfig
 from megabyte_mm.models.baselines.transformer import TransformerConfig
+from megabyte_mm.models.config import ModelConfig
 from megabyte_mm.models.megabyte import MegabyteConfig
 
 ConfigClass = TypeVar("ConfigClass", bound=type[ModelConfig])

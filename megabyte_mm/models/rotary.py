@@ -24,6 +24,8 @@ class RotaryEmbedding:
         In float64 for a `like` of that kind, else in float32. A negative start gives the inverse rotation.
         """
         dtype = torch.float64 if like.dtype == torch.float64 else torch.float32
+        if like.device.type == "meta":  # only shapes are needed
+            return torch.empty(2, stop - start, len(self._rates_e), dtype=dtype, device="meta")
         if start < 0:
             return self._computed(start, stop).to(like.device, dtype)
         table = self._table

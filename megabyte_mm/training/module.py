@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
@@ -27,7 +27,7 @@ from megabyte_mm.data.module import ByteData
 from megabyte_mm.errors import FieldError
 from megabyte_mm.evaluation.methods import Method, check_method, is_sliding, method_nll
 from megabyte_mm.metrics import BitsPerByte, totals
-from megabyte_mm.models import ByteModel, CompileMode, MegabyteConfig, ModelConfig, config_of
+from megabyte_mm.models import DEFAULT_STEP, ByteModel, CompileMode, MegabyteConfig, ModelConfig, StepOptions, config_of
 from megabyte_mm.training.compatibility import check_resumable, check_weights
 from megabyte_mm.training.distributed import FSDP2Strategy, check_strategy, shard_model
 from megabyte_mm.training.loss import AccumulatedLoss
@@ -81,6 +81,7 @@ class ByteLM(LightningModule):
         self.activation_memory = activation_memory
         self.compile_mode = compile_mode
         self.activation_checkpointing = activation_checkpointing
+        self._step = DEFAULT_STEP
         self._time_used = 0.0
         self.val_bpb = BitsPerByte()
         self.test_bpb = BitsPerByte()
@@ -118,7 +119,7 @@ class ByteLM(LightningModule):
 
     def on_train_start(self) -> None:
         """Note the run's seed and its memory, compile, and set the learning rate where the run resumes."""
-        self.model.activation_budget = activation_budget(self.activation_memory, self.device)
+        self._step = StepOptions(activation_budget(self.activation_memory, self.device))
         if self.compile_mode is not None:
             self.model.compile_blocks(self.compile_mode)
         if self.activation_checkpointing:
@@ -140,14 +141,14 @@ class ByteLM(LightningModule):
         common_seed = self._seed * 1_000_003 + number * 1_009
         torch.manual_seed((common_seed + self.global_rank) % 2**63)
         if self.trainer.world_size > 1:
-            self.model.common_random = torch.Generator().manual_seed(common_seed % 2**63)
-            self.model.largest = self._largest
+            generator = torch.Generator().manual_seed(common_seed % 2**63)
+            self._step = replace(self._step, shared_generator=generator, all_reduce_max=self._all_reduce_max)
         if self.compile_mode is not None:
             torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The mean loss in nats over the symbols of an update, of all its batches on all devices."""
-        nats_Bt, span = self.model.training_nll(batch.ids, batch.condition)
+        nats_Bt, span = self.model.training_nll(batch.ids, batch.condition, self._step)
         loss = self._update.add(totals(nats_Bt, batch.ids, span))
         self.log("train/loss", self._update.nats_per_symbol)
         self.log("train/bpb", self._update.bits_per_byte, prog_bar=True)
@@ -161,8 +162,8 @@ class ByteLM(LightningModule):
                 if parameter.grad is not None:
                     parameter.grad.mul_(factor)
 
-    def _largest(self, number: int) -> int:
-        """Of the numbers of all devices."""
+    def _all_reduce_max(self, number: int) -> int:
+        """The maximum over all devices."""
         return int(self.trainer.strategy.reduce(torch.tensor(number, device=self.device), reduce_op="max"))
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
@@ -184,7 +185,7 @@ class ByteLM(LightningModule):
             self.log(f"{split}/bpb/{name.removeprefix(_OF)}", its)
 
     def _nats(self, batch: Batch) -> Tensor:
-        return method_nll(self.method, self.model, batch.ids, batch.condition, self._data().unit)
+        return method_nll(self.method, self.model, batch.ids, batch.condition, self._data().unit, self._step)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW, with the learning rate set at every update."""
@@ -251,7 +252,7 @@ def activation_budget(asked: float | None, device: torch.device) -> float:
         return asked * 2**30
     if device.type == "cuda":
         return 0.4 * torch.cuda.get_device_properties(device).total_memory
-    return ByteModel.activation_budget
+    return StepOptions.activation_budget
 
 
 def check_compiler(device: torch.device) -> None:

@@ -24,6 +24,7 @@ from benchmarks.train_step.memory import BUDGET, budget_for
 from benchmarks.train_step.plot import draw
 from benchmarks.train_step.shapes import SHAPES, baseline, paper_config, paper_text, shapes
 from benchmarks.train_step.stepper import start_products
+from megabyte_mm.models.flops import multiplied_weights
 
 CPU = torch.device("cpu")
 PLAIN = [candidate for candidate in CANDIDATES if not candidate.compiled]
@@ -131,8 +132,11 @@ def test_a_compiled_candidate_compiles(toy, monkeypatch):
 
 def test_a_model_of_weights_alone_takes_six_operations_for_each(toy):
     model = build(Candidate(OURS), toy, CPU)
-    used = sum(w.weights * w.positions for part in model.training_work().values() for w in part)
-    assert about(model).matrix_flops == pytest.approx(6 * used / toy.window)
+    weights = multiplied_weights(model)
+    for_each_byte = weights["global_stack"] / model.patch_size + sum(
+        count for name, count in weights.items() if name != "global_stack"
+    )
+    assert about(model).matrix_flops == pytest.approx(6 * for_each_byte)
 
 
 def test_the_baseline_reads_long_windows_in_blocks():

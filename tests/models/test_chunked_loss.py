@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from megabyte_mm.models import Megabyte, MegabyteConfig, StackConfig
+from megabyte_mm.models import Megabyte, MegabyteConfig, StackConfig, StepOptions
 from megabyte_mm.models.megabyte.chunked_loss import Chunk, in_chunks
 
 CHUNKS = [Chunk(slice(0, 2), slice(0, 4)), Chunk(slice(1, 4), slice(4, 8)), Chunk(slice(3, 5), slice(8, 10))]
@@ -24,10 +24,9 @@ def small(seed: int = 0, **options: float) -> Megabyte:
 
 
 def gradients(model: Megabyte, ids: Tensor, budget: float, mixed: bool) -> dict[str, Tensor]:
-    model.activation_budget = budget
     model.zero_grad()
     with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
-        nats = model.nll(ids)
+        nats = model.nll(ids, options=StepOptions(budget))
     nats.mean().backward()
     return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
@@ -55,14 +54,13 @@ def test_random_numbers_are_drawn_again_and_what_several_chunks_read_gets_all_th
 
 def test_dropout_in_chunks_has_the_gradients_of_the_nats_that_it_gave() -> None:
     model, ids = small(dropout=0.3).double(), torch.randint(256, (1, 640))
-    model.activation_budget = 1.0
     weight = model.local_symbols.weight
 
     def loss(moved: float) -> Tensor:
         torch.manual_seed(3)
         with torch.no_grad():
             weight[65] += moved
-        return model.nll(ids).double().mean()
+        return model.nll(ids, options=StepOptions(1.0)).double().mean()
 
     loss(0.0).backward()
     assert weight.grad is not None
@@ -84,8 +82,7 @@ def test_many_chunks_lose_no_precision_in_bfloat16() -> None:
 
 def test_a_weight_changed_before_the_backward_pass_is_told() -> None:
     model = small()
-    model.activation_budget = 1.0
-    nats = model.nll(torch.randint(256, (1, 640)))
+    nats = model.nll(torch.randint(256, (1, 640)), options=StepOptions(1.0))
     with torch.no_grad():
         model.local_symbols.weight += 1
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
@@ -95,13 +92,12 @@ def test_a_weight_changed_before_the_backward_pass_is_told() -> None:
 RISE = """
 import torch
 from pathlib import Path
-from megabyte_mm.models import Megabyte, MegabyteConfig, StackConfig
+from megabyte_mm.models import Megabyte, MegabyteConfig, StackConfig, StepOptions
 from megabyte_mm.training.trainer import keep_freed_memory
 
 keep_freed_memory()
 large, small = StackConfig(192, 2, 4), StackConfig(256, 3, 4)
 model = Megabyte(MegabyteConfig(192, 192 * 256, large, small, cross_patch=48))
-model.activation_budget = 2.0**24
 
 def resident(field):
     lines = Path("/proc/self/status").read_text().splitlines()
@@ -110,7 +106,7 @@ def resident(field):
 def peak(patches):
     Path("/proc/self/clear_refs").write_text("5")
     with torch.autocast("cpu", torch.bfloat16):
-        nats = model.nll(torch.randint(256, (1, 192 * patches)))
+        nats = model.nll(torch.randint(256, (1, 192 * patches)), options=StepOptions(2.0**24))
     nats.mean().backward()
     return resident("VmHWM")
 

@@ -110,7 +110,7 @@ def logits_of(decoder: Decoder, rows: list[int], steps: int) -> dict[int, list[T
 @every_kind
 def test_a_row_has_the_same_bits_alone_and_among_others(config: ModelConfig, backend: str, threads: int) -> None:
     if isinstance(config, PerceiverARConfig) and backend == "native":
-        pytest.skip("PerceiverAR has eager steps alone")
+        pytest.skip("PerceiverAR has only eager steps")
     model = built(config)
     everyone = list(range(len(PREFIXES)))
     together = logits_of(model.decoder(8, None, None, Execution(backend)), everyone, 20)  # type: ignore[arg-type]
@@ -124,7 +124,7 @@ def test_a_row_has_the_same_bits_alone_and_among_others(config: ModelConfig, bac
 @every_kind
 def test_rows_at_different_places_have_the_numbers_of_forward(config: ModelConfig, backend: str) -> None:
     if isinstance(config, PerceiverARConfig) and backend == "native":
-        pytest.skip("PerceiverAR has eager steps alone")
+        pytest.skip("PerceiverAR has only eager steps")
     model = built(config)
     decoder = model.decoder(8, None, None, Execution(backend))  # type: ignore[arg-type]
     logits = decoder.prefill_rows(PREFIXES, torch.tensor([row % 3 for row in range(8)]))
@@ -144,7 +144,7 @@ def test_rows_at_different_places_have_the_numbers_of_forward(config: ModelConfi
 @every_kind
 def test_some_rows_go_on_from_a_fresh_context(config: ModelConfig, backend: str) -> None:
     if isinstance(config, PerceiverARConfig) and backend == "native":
-        pytest.skip("PerceiverAR has eager steps alone")
+        pytest.skip("PerceiverAR has only eager steps")
     model = built(config)
     decoder = model.decoder(3, None, None, Execution(backend))  # type: ignore[arg-type]
     ids = symbols(3, 60)
@@ -249,7 +249,7 @@ def test_an_execution_that_is_not_known_is_named(field: str, value: str) -> None
 
 
 def test_a_perceiver_has_eager_steps_alone() -> None:
-    with pytest.raises(ValueError, match="PerceiverAR has eager steps alone"):
+    with pytest.raises(ValueError, match="PerceiverAR has only eager steps"):
         built(KINDS["perceiver_ar"]).decoder(1, execution=Execution("compile"))
 
 
@@ -333,7 +333,7 @@ def test_rows_that_were_not_begun_are_refused(name: str, backend: str) -> None:
     with pytest.raises(ValueError, match="0 rows; this decoder takes 1 to 2"):
         decoder.prefill_rows([])
     decoder.prefill_rows([symbols(1, 3)[0]])
-    with pytest.raises(ValueError, match=r"symbols of shape \(2,\); 1 rows were begun"):
+    with pytest.raises(ValueError, match=r"symbols of shape \(2,\); 1 rows were prefilled"):
         decoder.step(torch.tensor([1, 2]))
 
 
@@ -341,7 +341,7 @@ def test_rows_that_were_not_begun_are_refused(name: str, backend: str) -> None:
 @every_kind
 def test_steps_under_autocast_are_steps(config: ModelConfig, backend: str) -> None:
     if isinstance(config, PerceiverARConfig) and backend == "native":
-        pytest.skip("PerceiverAR has eager steps alone")
+        pytest.skip("PerceiverAR has only eager steps")
     model, ids = built(config), symbols(2, 20)
     with torch.no_grad():
         expected = model(F.pad(ids, (0, 1)))[:, -1]

@@ -1,4 +1,4 @@
-"""PerceiverAR (Hawthorne et al. 2022): few latents at the end of a long window, which they all read once.
+"""PerceiverAR (Hawthorne et al. 2022): a few latents at the end of a long window read all of it once.
 
 Legend: B rows, T symbols, S positions read so far, M latents, D model width, H heads, E head width.
 """
@@ -7,30 +7,193 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from operator import mul
+from functools import cached_property
 from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from megabyte_mm.alphabet import END
+from megabyte_mm.errors import FieldError
 from megabyte_mm.models.attention import MultiHeadAttention, attend
-from megabyte_mm.models.base import Decoder, evaluating
+from megabyte_mm.models.base import DEFAULT_STEP, Decoder, StepOptions, evaluating
 from megabyte_mm.models.baselines.sequence import SequenceConfig, SequenceModel
+from megabyte_mm.models.config import BlockConfig, StackConfig
 from megabyte_mm.models.decoding.caches import LayerCache
 from megabyte_mm.models.decoding.execution import Execution
-from megabyte_mm.models.flops import PartWork, Work, matmul_parameters, mean_work, stack_work, table_work
-from megabyte_mm.models.layers import NORMS, BlockConfig, FeedForward, Stack, StackConfig, init_weights
+from megabyte_mm.models.flops import Flops, FlopsByModule, multiplied_weights
+from megabyte_mm.models.layers import NORMS, FeedForward, Stack, init_weights
+
+
+@dataclass(frozen=True)
+class PerceiverARConfig(SequenceConfig):
+    """The architecture of a PerceiverAR.
+
+    Args:
+        max_len: Longest sequence in symbols; on the command line, the data's window.
+        stack: The causal self-attention over the latents; the cross-attention in front of it has its width and heads.
+        context: How far back the latents read, in symbols: at least their number. None for the whole window.
+        embedding_scale: Factor on a byte's embedding where it is read, but not where the same table makes logits.
+            With small initial weights, about 5 makes the input bytes matter from the first step (Vaswani et al. 2017
+            use the square root of the width).
+        block: The variant of the Transformer blocks.
+        conditions: How many start vectors are learned: one, or one more than there are classes.
+        dropout: Share of attention weights and of sublayer outputs dropped in training.
+        init_std: Standard deviation of the initial weights, truncated at two of them.
+        latents: How many of the last positions are latents: an even number. A training step learns from so many
+            symbols of a window; in evaluation they move on by half of that.
+    """
+
+    name: ClassVar[str] = "perceiver_ar"
+
+    latents: int = 1024
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.latents < 2 or self.latents % 2:
+            raise FieldError("latents", f"is {self.latents}; it must be an even number from 2 up")
+        if self.context is not None and self.context < self.latents:
+            raise FieldError("context", f"is {self.context}; it must hold the {self.latents} latents")
+
+    def build(self) -> PerceiverAR:
+        return PerceiverAR(self)
+
+
+class LatentSpan(NamedTuple):
+    """The latents at positions first..end - 1 read the positions from `oldest` on, and predict begin..end - 1."""
+
+    oldest: int
+    first: int
+    begin: int
+    end: int
+
+
+class PerceiverAR(SequenceModel):
+    """One cross-attention from the latents to the whole window, then causal self-attention among them.
+
+    `forward` slides over the window by half of the latents: a position is predicted by latents of which at least half
+    lie before its own span, except for the first span. What a position sees depends on the position alone, so that
+    decoding can give the same numbers.
+    """
+
+    config: PerceiverARConfig
+
+    def __init__(self, config: PerceiverARConfig) -> None:
+        super().__init__(config)
+        if config.latents > 2 * self.max_len:
+            raise FieldError(
+                "latents", f"is {config.latents}; a window of {self.max_len} symbols never fills half of them"
+            )
+        self.stride = config.latents // 2
+        self.reader = CrossAttentionBlock(config.stack, config.block, config.dropout)
+        self.stack = Stack(config.stack, config.block, config.dropout)
+        init_weights(self, config.init_std)
+
+    def hidden(self, ids_BT: Tensor, condition_B: Tensor | None = None) -> Tensor:
+        input_BTD = self.embedded(ids_BT, condition_B)
+        keys_BHTE, values_BHTE = self.reader.keys_and_values(input_BTD, 0)
+        hidden = []
+        for oldest, first, begin, end in self.spans(ids_BT.shape[1]):
+            visible = keys_BHTE[:, :, oldest:end], values_BHTE[:, :, oldest:end]
+            latents_BMD = self.stack(self.reader(input_BTD[:, first:end], first, *visible))
+            hidden.append(latents_BMD[:, begin - first :])
+        return torch.cat(hidden, dim=1)
+
+    def training_nll(
+        self, ids_BT: Tensor, condition_B: Tensor | None = None, options: StepOptions = DEFAULT_STEP
+    ) -> tuple[Tensor, slice]:
+        """The nats of the latents of one span, sampled from those that `forward` goes through, and that span."""
+        oldest, first, _, end = self.sample_span(ids_BT, options)
+        input_BTD = self.embedded(ids_BT[:, :end], condition_B)
+        visible = self.reader.keys_and_values(input_BTD[:, oldest:], oldest)
+        latents_BMD = self.stack(self.reader(input_BTD[:, first:], first, *visible))
+        return self.nats(latents_BMD, ids_BT[:, first:end]), slice(first, end)
+
+    def sample_span(self, ids_BT: Tensor, options: StepOptions = DEFAULT_STEP) -> LatentSpan:
+        """Sample a training span, the same in all processes, but none where every row has ended."""
+        filled = options.all_reduce_max(int((ids_BT != END).any(0).sum()))
+        spans = self.training_spans(min(filled + 1, ids_BT.shape[1]))
+        return spans[int(torch.randint(len(spans), (), generator=options.shared_generator))]
+
+    def spans(self, length: int) -> list[LatentSpan]:
+        """The spans of latents in `forward`, in order, for a sequence of that length."""
+        return [self.span_at(begin, length) for begin in range(0, length, self.stride)]
+
+    def training_spans(self, length: int) -> list[LatentSpan]:
+        """The spans that a training step samples from: all that use all latents, but for the end of a sequence."""
+        spans = self.spans(length)
+        return spans[1:] or spans
+
+    def span_at(self, begin: int, length: int) -> LatentSpan:
+        """The span that predicts the positions from `begin` on, a multiple of the stride."""
+        oldest = 0 if self.config.context is None else max(begin + self.stride - self.config.context, 0)
+        return LatentSpan(oldest, max(begin - self.stride, 0), begin, min(begin + self.stride, length))
+
+    def new_decoder(self, condition_B: Tensor, capacity: int, execution: Execution) -> PerceiverARDecoder:
+        return PerceiverARDecoder(self, condition_B, capacity, execution)
+
+    @cached_property
+    def forward_flops(self) -> FlopsByModule:
+        """Operations by formula: counting thousands of spans on the meta device would take minutes."""
+        return self._flops(self.max_len, self.max_len, self.spans(self.max_len))
+
+    @cached_property
+    def training_flops(self) -> FlopsByModule:
+        """The mean over the training spans: keys of what the latents see, and predictions at all latents."""
+        spans = self.training_spans(self.max_len)
+        each = [self._flops(span.end - span.oldest, span.end - span.first, [span]) for span in spans]
+        return {name: sum((flops[name] for flops in each), Flops()) * (1 / len(each)) for name in each[0]}
+
+    def _flops(self, keys: int, predictions: int, spans: list[LatentSpan]) -> FlopsByModule:
+        """Operations for keys and values of so many positions, logits of so many, and the latents of some spans."""
+        counts = [(span.end - span.first, span.end - span.oldest) for span in spans]
+        latents = sum(count for count, _ in counts)
+        pairs = sum(count * visible for count, visible in counts)
+        latent_pairs = sum(count**2 for count, _ in counts)
+        weights, kv = multiplied_weights(self), self.reader.kv.weight.numel()
+        dim, layers = self.config.stack.dim, self.config.stack.layers
+        reader = Flops(2 * (kv * keys + (weights["reader"] - kv) * latents), 4 * dim * pairs)
+        stack = Flops(2 * weights["stack"] * latents, 4 * dim * layers * latent_pairs)
+        logits = Flops(2 * weights["embedder"] * predictions)
+        return {"": reader + stack + logits, "reader": reader, "stack": stack, "embedder.symbols": logits}
+
+
+class CrossAttentionBlock(MultiHeadAttention):
+    """Attention of each latent to all positions up to its own, and a feed-forward layer."""
+
+    def __init__(self, config: StackConfig, block: BlockConfig, dropout: float) -> None:
+        super().__init__(config.heads, dropout)
+        norm = NORMS[block.norm]
+        self.norm = norm(config.dim)
+        self.q = nn.Linear(config.dim, config.dim, bias=block.bias)
+        self.kv = nn.Linear(config.dim, 2 * config.dim, bias=block.bias)
+        self._add_heads(config.dim, block.bias, block.qk_norm, rotary=block.positions == "rotary")
+        self.feedforward_norm = norm(config.dim)
+        self.feedforward = FeedForward(config, block)
+        self.dropout = nn.Dropout(dropout)
+
+    def keys_and_values(self, input_BTD: Tensor, start: int) -> tuple[Tensor, Tensor]:
+        """Keys and values of positions from `start` on: (B, T, D) -> twice (B, H, T, E)."""
+        keys_BHTE, values_BHTE = self._split(self.kv(self.norm(input_BTD)), 2)
+        return self._rotate(self.k_norm(keys_BHTE), start), values_BHTE
+
+    def forward(self, input_BMD: Tensor, first: int, keys_BHSE: Tensor, values_BHSE: Tensor) -> Tensor:
+        """Read keys and values with the latents at the positions from `first` on, the last M of S -> (B, M, D)."""
+        [q_BHME] = self._split(self.q(self.norm(input_BMD)), 1)
+        q_BHME = self._rotate(self.q_norm(q_BHME), first)
+        x_BMD = input_BMD + self.dropout(self._merge(attend(q_BHME, keys_BHSE, values_BHSE, self._dropped)))
+        latents_BMD: Tensor = x_BMD + self.dropout(self.feedforward(self.feedforward_norm(x_BMD)))
+        return latents_BMD
 
 
 class PerceiverARDecoder(Decoder):
-    """Rows one by one: their latents begin anew at different times."""
+    """Decodes row by row, since the latents of rows restart at different times."""
 
     def __init__(self, model: PerceiverAR, condition_B: Tensor, capacity: int, execution: Execution) -> None:
         if execution.backend in ("native", "compile") or execution.precision:
-            raise ValueError("PerceiverAR has eager steps alone, with its weights as they are")
+            raise ValueError("PerceiverAR has only eager steps, with unrounded weights")
         self.capacity = capacity
-        self.alignment = model.stride if model.stride < capacity else 1  # a lone span may begin anywhere
+        self.alignment = model.stride if model.stride < capacity else 1  # a single span may begin anywhere
         self._model, self.conditions = model, condition_B
         self._rows = [_Row(model, capacity) for _ in condition_B]
 
@@ -38,7 +201,7 @@ class PerceiverARDecoder(Decoder):
         self._reset_lengths(prefixes, condition_B)
         with evaluating(self._model):
             return torch.cat(
-                [self._rows[i].read(ids_T[None], self.conditions[i : i + 1]) for i, ids_T in enumerate(prefixes)]
+                [self._rows[i].prefill(ids_T[None], self.conditions[i : i + 1]) for i, ids_T in enumerate(prefixes)]
             )
 
     def step(self, ids_B: Tensor, new_contexts: Mapping[int, Tensor] | None = None) -> Tensor:
@@ -51,17 +214,17 @@ class PerceiverARDecoder(Decoder):
         row = self._rows[i]
         if i in self._finished:
             return row.logits
-        return row.step(ids_1) if context_T is None else row.read(context_T[None], self.conditions[i : i + 1])
+        return row.step(ids_1) if context_T is None else row.prefill(context_T[None], self.conditions[i : i + 1])
 
 
 class _Row:
-    """Keeps keys and values of every position for the latents to read, and those of the latents for each other.
+    """Caches the keys and values of every position for the latents, and those of the latents for each other.
 
-    Every half of the latents' number of symbols, the latents begin anew at the positions that `forward` has there.
+    Whenever a span is full, the latents restart at the positions that `forward` has for the next.
     """
 
     logits: Tensor
-    """The last that were given, (1, V)."""
+    """The latest result, (1, V)."""
 
     def __init__(self, model: PerceiverAR, capacity: int) -> None:
         self._model, self._capacity = model, capacity
@@ -71,10 +234,10 @@ class _Row:
         self._caches = model.stack.caches(1, model.config.latents)
         self._length = 0
         self._recent_BSD: Tensor
-        """What stands at the last positions, as many as the next latents may begin with."""
+        """Embeddings of the last positions, as many as the next latents may begin with."""
 
-    def read(self, ids_BT: Tensor, condition_B: Tensor) -> Tensor:
-        """Forget everything, and read a prefix: (1, T), (1,) -> (1, V)."""
+    def prefill(self, ids_BT: Tensor, condition_B: Tensor) -> Tensor:
+        """Reset the row and read a prefix: (1, T), (1,) -> (1, V)."""
         length = self._length = ids_BT.shape[1]
         self._read.clear()
         input_BSD = self._model.embedder(ids_BT, condition_B)
@@ -102,171 +265,12 @@ class _Row:
     def _latents(self, input_BMD: Tensor, length: int) -> Tensor:
         """Logits after the last of M latents, which follow those in the caches: (B, M, D) -> (B, V).
 
-        length: symbols read, so that the last latent stands where the next symbol will.
+        length: symbols read, which is the position of the last latent.
         """
         first = length + 1 - input_BMD.shape[1]
         begin = length - length % self._model.stride
         oldest = self._model.span_at(begin, self._capacity).oldest
         keys_BHSE, values_BHSE = (held_BHSE[:, :, oldest:] for held_BHSE in self._read.held())
-        read_BMD = self._model.reader(input_BMD, first, keys_BHSE, values_BHSE)
-        self.logits = self._model.embedder.to_logits(self._model.stack(read_BMD, self._caches)[:, -1])
+        latents_BMD = self._model.reader(input_BMD, first, keys_BHSE, values_BHSE)
+        self.logits = self._model.embedder.to_logits(self._model.stack(latents_BMD, self._caches)[:, -1])
         return self.logits
-
-
-@dataclass(frozen=True)
-class PerceiverARConfig(SequenceConfig):
-    """The architecture of a PerceiverAR.
-
-    Args:
-        max_len: Longest sequence in symbols; on the command line, the data's window.
-        stack: The causal self-attention over the latents; the cross-attention in front of it has its width and heads.
-        context: How far back the latents read, in symbols: at least their number. None for the whole window.
-        embedding_scale: Factor on a byte's vector where it is read, but not where the same table makes logits.
-            With small initial weights 5 or so lets bytes be heard from the start (Vaswani et al. 2017: the root of the
-            width).
-        block: What the blocks are made of.
-        conditions: How many starts are learned: one, or one more than there are classes.
-        dropout: Share of attention weights and of sublayer outputs dropped in training.
-        init_std: Standard deviation of the initial weights, truncated at two of them.
-        latents: How many of the last positions are latents: an even number. A training step learns from so many
-            symbols of a window; in evaluation they move on by half of that.
-    """
-
-    name: ClassVar[str] = "perceiver_ar"
-
-    latents: int = 1024
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.latents < 2 or self.latents % 2:
-            raise ValueError(f"latents is {self.latents}; it must be an even number from 2 up")
-        if self.context is not None and self.context < self.latents:
-            raise ValueError(f"context is {self.context}; it must hold the {self.latents} latents")
-
-    def build(self) -> PerceiverAR:
-        return PerceiverAR(self)
-
-
-class LatentSpan(NamedTuple):
-    """The latents at the positions first..end - 1 read the positions from `oldest` on, and predict begin..end - 1."""
-
-    oldest: int
-    first: int
-    begin: int
-    end: int
-
-
-class PerceiverAR(SequenceModel):
-    """One cross-attention from the latents to the whole window, then causal self-attention among them.
-
-    `forward` slides over the window by half of the latents: a position is predicted by latents of which at least half
-    lie before its own span, but for the first. What a position sees depends on its place alone, so that decoding
-    can give the same numbers.
-    """
-
-    config: PerceiverARConfig
-
-    def __init__(self, config: PerceiverARConfig) -> None:
-        super().__init__(config)
-        if config.latents > 2 * self.max_len:
-            raise ValueError(
-                f"latents is {config.latents}; a window of {self.max_len} symbols never fills half of them"
-            )
-        self.stride = config.latents // 2
-        self.reader = CrossAttentionBlock(config.stack, config.block, config.dropout)
-        self.stack = Stack(config.stack, config.block, config.dropout)
-        init_weights(self, config.init_std)
-
-    def hidden(self, ids_BT: Tensor, condition_B: Tensor | None = None) -> Tensor:
-        input_BTD = self.embedded(ids_BT, condition_B)
-        keys_BHTE, values_BHTE = self.reader.keys_and_values(input_BTD, 0)
-        hidden = []
-        for oldest, first, begin, end in self.spans(ids_BT.shape[1]):
-            seen = keys_BHTE[:, :, oldest:end], values_BHTE[:, :, oldest:end]
-            latents_BMD = self.stack(self.reader(input_BTD[:, first:end], first, *seen))
-            hidden.append(latents_BMD[:, begin - first :])
-        return torch.cat(hidden, dim=1)
-
-    def training_nll(self, ids_BT: Tensor, condition_B: Tensor | None = None) -> tuple[Tensor, slice]:
-        """The nats of the latents at one place of the window, at random one of those that `forward` goes through."""
-        oldest, first, _, end = self.sample_span(ids_BT)
-        input_BTD = self.embedded(ids_BT[:, :end], condition_B)
-        seen = self.reader.keys_and_values(input_BTD[:, oldest:], oldest)
-        latents_BMD = self.stack(self.reader(input_BTD[:, first:], first, *seen))
-        return self.nats(latents_BMD, ids_BT[:, first:end]), slice(first, end)
-
-    def sample_span(self, ids_BT: Tensor) -> LatentSpan:
-        """One of the training spans at random, but none where every row has ended: it would teach nothing."""
-        filled = self.largest(int((ids_BT != END).any(0).sum()))
-        spans = self.training_spans(min(filled + 1, ids_BT.shape[1]))
-        return spans[int(torch.randint(len(spans), (), generator=self.common_random))]
-
-    def spans(self, length: int) -> list[LatentSpan]:
-        """Where `forward` puts the latents, one time after the other, in a sequence of that length."""
-        return [self.span_at(begin, length) for begin in range(0, length, self.stride)]
-
-    def training_spans(self, length: int) -> list[LatentSpan]:
-        """Those of them that a training step chooses from: all latents are used, but for the end of a sequence."""
-        spans = self.spans(length)
-        return spans[1:] or spans
-
-    def span_at(self, begin: int, length: int) -> LatentSpan:
-        """The span that predicts the positions from `begin` on, a multiple of the stride."""
-        oldest = 0 if self.config.context is None else max(begin + self.stride - self.config.context, 0)
-        return LatentSpan(oldest, max(begin - self.stride, 0), begin, min(begin + self.stride, length))
-
-    def new_decoder(self, condition_B: Tensor, capacity: int, execution: Execution) -> PerceiverARDecoder:
-        return PerceiverARDecoder(self, condition_B, capacity, execution)
-
-    def work(self) -> PartWork:
-        """Keys of every position, and all latents of every span."""
-        return self._work(self.max_len, self.max_len, self.spans(self.max_len))
-
-    def training_work(self) -> PartWork:
-        """A step makes keys of what its latents see, and predicts where they stand."""
-        return mean_work(
-            [
-                self._work(span.end - span.oldest, span.end - span.first, [span])
-                for span in self.training_spans(self.max_len)
-            ]
-        )
-
-    def _work(self, read: int, predicted: int, spans: list[LatentSpan]) -> PartWork:
-        """read: positions whose keys are made. predicted: positions whose logits are."""
-        latents = [span.end - span.first for span in spans]
-        seen = [span.end - span.oldest for span in spans]
-        keys, pairs = matmul_parameters(self.reader.kv), sum(map(mul, latents, seen))
-        crossing = Work(matmul_parameters(self.reader) - keys, sum(latents), self.config.stack.dim, pairs)
-        return {
-            "reader": (Work(keys, read), crossing),
-            "stack": (stack_work(self.stack, sum(latents), sum(count**2 for count in latents)),),
-            "embedder.symbols": (table_work(self.embedder.symbols, predicted),),
-        }
-
-
-class CrossAttentionBlock(MultiHeadAttention):
-    """The cross-attention block: each latent gathers from all positions up to its own."""
-
-    def __init__(self, config: StackConfig, block: BlockConfig, dropout: float) -> None:
-        super().__init__(config.heads, dropout)
-        norm = NORMS[block.norm]
-        self.norm = norm(config.dim)
-        self.q = nn.Linear(config.dim, config.dim, bias=block.bias)
-        self.kv = nn.Linear(config.dim, 2 * config.dim, bias=block.bias)
-        self._add_heads(config.dim, block.bias, block.qk_norm, rotary=block.positions == "rotary")
-        self.feedforward_norm = norm(config.dim)
-        self.feedforward = FeedForward(config, block)
-        self.dropout = nn.Dropout(dropout)
-
-    def keys_and_values(self, input_BTD: Tensor, start: int) -> tuple[Tensor, Tensor]:
-        """Of positions from `start` on: (B, T, D) -> twice (B, H, T, E)."""
-        keys_BHTE, values_BHTE = self._split(self.kv(self.norm(input_BTD)), 2)
-        return self._rotate(self.k_norm(keys_BHTE), start), values_BHTE
-
-    def forward(self, input_BMD: Tensor, first: int, keys_BHSE: Tensor, values_BHSE: Tensor) -> Tensor:
-        """The latents at the positions `first` to S - 1, which are the last of S: (B, M, D) -> (B, M, D)."""
-        [q_BHME] = self._split(self.q(self.norm(input_BMD)), 1)
-        q_BHME = self._rotate(self.q_norm(q_BHME), first)
-        x_BMD = input_BMD + self.dropout(self._merge(attend(q_BHME, keys_BHSE, values_BHSE, self._dropped)))
-        read_BMD: Tensor = x_BMD + self.dropout(self.feedforward(self.feedforward_norm(x_BMD)))
-        return read_BMD

@@ -1,6 +1,6 @@
-"""What the models without patches share: one stack, a table of symbols for input and output, and their config.
+"""The base of the models without patches: one table of symbols for input and output, and their common config fields.
 
-Legend: B rows, T symbols, D model width.
+Legend: B rows, T symbols, t predicted symbols, D model width.
 """
 
 from __future__ import annotations
@@ -14,22 +14,23 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from megabyte_mm.alphabet import SYMBOLS
-from megabyte_mm.models.base import ByteModel, ModelConfig, condition_ids
-from megabyte_mm.models.layers import BlockConfig, StackConfig, trunc_normal_parameter
+from megabyte_mm.models.base import DEFAULT_STEP, ByteModel, StepOptions, condition_ids
+from megabyte_mm.models.config import BlockConfig, ModelConfig, StackConfig
+from megabyte_mm.models.layers import trunc_normal_parameter
 from megabyte_mm.models.loss import chunked_cross_entropy
 
 
 @dataclass(frozen=True)
 class SequenceConfig(ModelConfig):
-    """The fields of every model without patches; what each of them says of itself makes its help.
+    """The fields of every model without patches; each subclass documents them for its own `--help`.
 
     Args:
         max_len: Longest sequence in symbols; on the command line, the data's window.
         stack: The Transformer.
         context: How far back a symbol sees; None for the whole window.
-        embedding_scale: Factor on a byte's vector where it is read, but not where the same table makes logits.
-        block: What the Transformer blocks are made of.
-        conditions: How many starts are learned: one, or one more than there are classes.
+        embedding_scale: Factor on a byte's embedding where it is read, but not where the same table makes logits.
+        block: The variant of the Transformer blocks.
+        conditions: How many start vectors are learned: one, or one more than there are classes.
         dropout: Share of attention weights and of sublayer outputs dropped in training.
         init_std: Standard deviation of the initial weights, truncated at two of them.
     """
@@ -47,12 +48,12 @@ class SequenceConfig(ModelConfig):
         self.check_common_fields("max_len", "conditions", "context")
 
     def resolve(self, patch_size: int | None, max_len: int, conditions: int, unit: int = 1) -> Self:
-        found = self.filled(max_len=max_len, conditions=conditions)
-        return replace(self, **found)  # type: ignore[arg-type] # it does not look at the names
+        resolved = self.resolve_fields(max_len=max_len, conditions=conditions)
+        return replace(self, **resolved)  # type: ignore[arg-type] # it does not look at the names
 
 
 class SequenceModel(ByteModel):
-    """A model that embeds every symbol by itself. What builds on it adds its parts and draws the weights."""
+    """A model that embeds every symbol by itself. Subclasses add their modules and initialize the weights."""
 
     config: SequenceConfig
 
@@ -76,7 +77,10 @@ class SequenceModel(ByteModel):
         return None if self.config.block.positions == "rotary" else self.max_len
 
     def embedded(self, ids_BT: Tensor, condition_B: Tensor | None) -> Tensor:
-        """What stands at the positions of these symbols: (B, T) int64 -> (B, T, D). Raises ValueError if too long."""
+        """The start vector and all symbols but the last, embedded: (B, T) int64 -> (B, T, D).
+
+        Raises ValueError for more symbols than the model has positions.
+        """
         batch, length = ids_BT.shape
         self.check_length(length)
         input_BTD: Tensor = self.embedder(ids_BT[:, :-1], condition_ids(condition_B, batch, ids_BT.device))
@@ -84,26 +88,26 @@ class SequenceModel(ByteModel):
 
     @abstractmethod
     def hidden(self, ids_BT: Tensor, condition_B: Tensor | None = None) -> Tensor:
-        """What the table of symbols makes logits of: (B, T) int64 -> (B, T, D)."""
+        """The last hidden vectors, from which the table of symbols makes logits: (B, T) int64 -> (B, T, D)."""
 
     def forward(self, ids_BT: Tensor, condition_B: Tensor | None = None) -> Tensor:
         return self.embedder.to_logits(self.hidden(ids_BT, condition_B))
 
-    def nll(self, ids_BT: Tensor, condition_B: Tensor | None = None) -> Tensor:
+    def nll(self, ids_BT: Tensor, condition_B: Tensor | None = None, options: StepOptions = DEFAULT_STEP) -> Tensor:
         """Negative log-likelihood of every symbol in nats: (B, T) int64 -> (B, T) float32; no logits are kept."""
         return self.nats(self.hidden(ids_BT, condition_B), ids_BT)
 
     def nats(self, hidden_BtD: Tensor, ids_Bt: Tensor) -> Tensor:
-        """Of the symbols at the places of hidden vectors: (B, t, D), (B, t) int64 -> (B, t) float32."""
+        """The nats of symbols, from the hidden vectors at their positions: (B, t, D), (B, t) -> (B, t) float32."""
         nats_N = chunked_cross_entropy(hidden_BtD.flatten(0, 1), self.embedder.symbols.weight, ids_Bt.flatten())
         return nats_N.view_as(ids_Bt).float()
 
 
 class SequenceEmbedder(nn.Module):
-    """What a model without patches reads: at place 0 the condition's start, at place t the symbol t - 1.
+    """Embeds a sequence shifted by one: the condition's start vector at position 0, symbol t - 1 at position t.
 
-    positions: how many places have a learned vector; 0 where attention knows positions. scale: what the vector of a
-    symbol is multiplied with where it is read.
+    positions: how many have a learned vector; 0 where attention knows positions. scale: factor on the embedding of a
+    symbol where it is read.
     """
 
     def __init__(self, width: int, positions: int, conditions: int, std: float, scale: float = 1.0) -> None:
@@ -114,26 +118,26 @@ class SequenceEmbedder(nn.Module):
         self.start_CE = trunc_normal_parameter(conditions, width, std=std)
 
     def forward(self, ids_BT: Tensor, condition_B: Tensor) -> Tensor:
-        """What stands at places 0 to T: (B, T) int64, (B,) int64 -> (B, T + 1, E)."""
-        start_B1E = self._add_positions(F.embedding(condition_B, self.start_CE).unsqueeze(1), 0)
-        return torch.cat([start_B1E, self.after(ids_BT, 1)], dim=1)
+        """Positions 0 to T: (B, T) int64, (B,) int64 -> (B, T + 1, D)."""
+        start_B1D = self._add_positions(F.embedding(condition_B, self.start_CE).unsqueeze(1), 0)
+        return torch.cat([start_B1D, self.after(ids_BT, 1)], dim=1)
 
-    def after(self, ids_BT: Tensor, place: int) -> Tensor:
-        """What the symbols put at the places that follow them, the first of them at `place`: (B, T) -> (B, T, E)."""
-        return self._add_positions(self.symbols(ids_BT) * self.scale, place)
+    def after(self, ids_BT: Tensor, position: int) -> Tensor:
+        """The positions behind symbols, from `position` on: (B, T) int64 -> (B, T, D)."""
+        return self._add_positions(self.symbols(ids_BT) * self.scale, position)
 
-    def one(self, ids_B: Tensor, place_B: Tensor, condition_B: Tensor) -> Tensor:
-        """One symbol of each row, which stands before `place_B`, or what stands at place 0: (B,) -> (B, E)."""
-        begins_B1 = (place_B == 0).unsqueeze(1)
-        read_BE = torch.where(begins_B1, F.embedding(condition_B, self.start_CE), self.symbols(ids_B) * self.scale)
-        return read_BE if self.positions is None else read_BE + self.positions(place_B)
+    def one(self, ids_B: Tensor, position_B: Tensor, condition_B: Tensor) -> Tensor:
+        """One position of each row, behind the given symbol, which position 0 ignores: (B,) -> (B, D)."""
+        starts_B1 = (position_B == 0).unsqueeze(1)
+        input_BD = torch.where(starts_B1, F.embedding(condition_B, self.start_CE), self.symbols(ids_B) * self.scale)
+        return input_BD if self.positions is None else input_BD + self.positions(position_B)
 
-    def to_logits(self, hidden_BTE: Tensor) -> Tensor:
-        """Logits by the table of symbols, which input and output share: (B, T, E) -> (B, T, 257)."""
-        return F.linear(hidden_BTE, self.symbols.weight)
+    def to_logits(self, hidden_BTD: Tensor) -> Tensor:
+        """Logits by the table of symbols, which input and output share: (B, T, D) -> (B, T, 257)."""
+        return F.linear(hidden_BTD, self.symbols.weight)
 
-    def _add_positions(self, x_BTE: Tensor, place: int) -> Tensor:
+    def _add_positions(self, x_BTD: Tensor, start: int) -> Tensor:
         if self.positions is None:
-            return x_BTE
-        placed_BTE: Tensor = x_BTE + self.positions.weight[place : place + x_BTE.shape[1]]
-        return placed_BTE
+            return x_BTD
+        positioned_BTD: Tensor = x_BTD + self.positions.weight[start : start + x_BTD.shape[1]]
+        return positioned_BTD

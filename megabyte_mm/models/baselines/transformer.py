@@ -1,4 +1,4 @@
-"""The vanilla byte Transformer: the baseline that reads every byte by itself.
+"""A byte-level Transformer, the baseline that reads every byte by itself.
 
 Legend: B rows, T symbols, C symbols in a block, N = B * blocks, D model width.
 """
@@ -18,7 +18,6 @@ from megabyte_mm.models.base import Decoder, prefill_unique
 from megabyte_mm.models.baselines.sequence import SequenceConfig, SequenceModel
 from megabyte_mm.models.decoding.execution import Execution
 from megabyte_mm.models.decoding.steps import stack_steps
-from megabyte_mm.models.flops import PartWork, stack_work, table_work
 from megabyte_mm.models.layers import Stack, init_weights
 
 
@@ -29,13 +28,13 @@ class TransformerConfig(SequenceConfig):
     Args:
         max_len: Longest sequence in symbols; on the command line, the data's window.
         stack: The Transformer.
-        context: Cut the window into blocks of so many symbols, each of which sees only itself and the symbol before
-            it, as the paper does where a picture is longer than a Transformer can read; None for one block.
-        embedding_scale: Factor on a byte's vector where it is read, but not where the same table makes logits.
-            With small initial weights 5 or so lets bytes be heard from the start (Vaswani et al. 2017: the root of the
-            width).
-        block: What the Transformer blocks are made of.
-        conditions: How many starts are learned: one, or one more than there are classes.
+        context: Cut the window into blocks of this many symbols, each of which sees only itself and the symbol before
+            it, as the paper does for images that are longer than a Transformer can read; None for one block.
+        embedding_scale: Factor on a byte's embedding where it is read, but not where the same table makes logits.
+            With small initial weights, about 5 makes the input bytes matter from the first step (Vaswani et al. 2017
+            use the square root of the width).
+        block: The variant of the Transformer blocks.
+        conditions: How many start vectors are learned: one, or one more than there are classes.
         dropout: Share of attention weights and of sublayer outputs dropped in training.
         init_std: Standard deviation of the initial weights, truncated at two of them.
     """
@@ -60,34 +59,27 @@ class Transformer(SequenceModel):
         batch, length = ids_BT.shape
         input_BTD = self.embedded(ids_BT, condition_B)
         size = self.block_size(length)
-        # Causality keeps what fills the last block from reaching any position that is returned.
+        # Causality keeps the padding of the last block from reaching any position that is returned.
         blocks_NCD = F.pad(input_BTD, (0, 0, 0, -length % size)).reshape(-1, size, input_BTD.shape[-1])
         hidden_BTD: Tensor = self.stack(blocks_NCD).reshape(batch, -1, input_BTD.shape[-1])[:, :length]
         return hidden_BTD
 
     def block_size(self, length: int) -> int:
-        """Symbols that see each other in a sequence of that length."""
+        """Symbols in a block, which see each other, in a sequence of that length."""
         return min(length, self.config.context or length)
 
     def new_decoder(self, condition_B: Tensor, capacity: int, execution: Execution) -> TransformerDecoder:
         return TransformerDecoder(self, condition_B, capacity, execution)
 
-    def work(self) -> PartWork:
-        length = self.max_len
-        return {
-            "stack": (stack_work(self.stack, length, length * self.block_size(length)),),
-            "embedder.symbols": (table_work(self.embedder.symbols, length),),
-        }
-
 
 class TransformerDecoder(Decoder):
-    """Keeps the keys and values of the block that each row is writing."""
+    """Caches the keys and values of the block that each row is in."""
 
     def __init__(self, model: Transformer, condition_B: Tensor, capacity: int, execution: Execution) -> None:
         self._model = model
         self.capacity = capacity
         self._size = model.block_size(capacity)
-        self.alignment = self._size if self._size < capacity else 1  # a lone block may begin anywhere
+        self.alignment = self._size if self._size < capacity else 1  # a single block may begin anywhere
         self.conditions = condition_B
         self._caches = model.stack.caches(len(condition_B), self._size)
         self._step = stack_steps(model.stack, self._caches, execution, head_VD=model.embedder.symbols.weight)
@@ -107,7 +99,7 @@ class TransformerDecoder(Decoder):
         return self._next(ids_B)
 
     def _read_rows(self, prefixes: Mapping[int, Tensor]) -> None:
-        """All but the last symbol of each, which `_next` reads."""
+        """Read all but the last symbol of each, which is left to `_next`."""
         if prefixes:
             before = {row: ids_T[:-1] for row, ids_T in prefixes.items()}
             prefill_unique(self._model, before, self.conditions.tolist(), self._read, self._copy)
@@ -118,15 +110,15 @@ class TransformerDecoder(Decoder):
             cache.copy_row(source, to, min(self.lengths[to], self._size))
 
     def _next(self, ids_B: Tensor) -> Tensor:
-        """Logits after the last symbol of each row, which stands there as many are read: (B,) -> (B, V)."""
+        """Logits after the last symbol of each row, at the position of its length: (B,) -> (B, V)."""
         assert self.lengths is not None
         rows, slots = len(ids_B), [length % self._size for length in self.lengths]
-        place_B, slot_B = torch.tensor([self.lengths, slots], device=ids_B.device)
-        read_BD = self._model.embedder.one(ids_B, place_B, self.conditions[:rows])
-        return self._step(read_BD, self._start_B[:rows], slot_B, max(slots) + 1)
+        position_B, slot_B = torch.tensor([self.lengths, slots], device=ids_B.device)
+        input_BD = self._model.embedder.one(ids_B, position_B, self.conditions[:rows])
+        return self._step(input_BD, self._start_B[:rows], slot_B, max(slots) + 1)
 
     def _read(self, row: int, ids_T: Tensor) -> None:
-        """Let a row hold what stands at the places of these symbols and the one after them, of the last block."""
+        """Fill a row's caches with the last block of the positions 0 to T: (T,) int64."""
         length = len(ids_T)
         caches = [cache.row(row) for cache in self._caches]
         begin = length - length % self._size

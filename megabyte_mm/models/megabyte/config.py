@@ -1,0 +1,103 @@
+"""The architecture of a MEGABYTE model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from megabyte_mm.errors import FieldError
+from megabyte_mm.models.config import BlockConfig, ModelConfig, StackConfig
+
+if TYPE_CHECKING:
+    from megabyte_mm.models.megabyte.model import Megabyte
+
+
+@dataclass(frozen=True)
+class MegabyteConfig(ModelConfig):
+    """The architecture of a MEGABYTE model.
+
+    Three fields may stay None on the command line, where the data fill them in; `Megabyte` itself needs the first two.
+
+    Args:
+        patch_size: Symbols in a patch. For images it follows from the scan (3 p² for colour, p² for grey).
+        max_len: Longest sequence in symbols; on the command line, the data's window.
+        global_stack: The Transformer over patches. Its dim is the whole patch's width: a multiple of patch_size. None
+            leaves it out, for comparison: each patch is then predicted without the ones before it.
+        local_stack: The Transformer over the symbols of one patch. None leaves it out, for comparison: the global
+            output then predicts each symbol of a patch independently of the others.
+        conv_encoder: Causal convolutions over the bytes before they are cut into patches.
+        cross_patch: How many positions of the previous patch the local model's attention sees, up to patch_size.
+        local_start: What the local model reads where a patch begins: a learned vector, as in the paper, or the last
+            byte of the patch before.
+        embedding_scale: Factor on a byte's embedding where the local model reads it, but not where the same table makes
+            logits. With small initial weights, about 5 makes the input bytes matter from the first step (Vaswani et
+            al. 2017 use the square root of the width).
+        block: The variant of the Transformer blocks of both stacks.
+        conditions: How many start patches are learned: one, or one more than there are classes.
+        dropout: Share of attention weights and of sublayer outputs dropped in training (0.1 in the paper).
+        init_std: Standard deviation of the initial weights, truncated at two of them (0.006 in the paper).
+    """
+
+    name: ClassVar[str] = "megabyte"
+
+    patch_size: int | None = None
+    max_len: int | None = None
+    global_stack: StackConfig | None = field(default_factory=lambda: StackConfig(dim=512, layers=6, heads=8))
+    local_stack: StackConfig | None = field(default_factory=lambda: StackConfig(dim=256, layers=4, heads=4))
+    conv_encoder: bool = False
+    cross_patch: int = 0
+    local_start: Literal["learned", "byte"] = "learned"
+    embedding_scale: float = 1.0
+    block: BlockConfig = field(default_factory=BlockConfig)
+    conditions: int | None = None
+    dropout: float = 0.0
+    init_std: float = 0.006
+
+    def __post_init__(self) -> None:
+        self.check_common_fields("patch_size", "max_len", "conditions")
+        if self.local_start not in ("learned", "byte"):
+            raise FieldError("local_start", f"is {self.local_start!r}; known: learned, byte")
+        if self.global_stack is None and self.local_stack is None:
+            raise FieldError("global_stack", "and local_stack are both None; one of them is needed")
+        if self.cross_patch < 0:
+            raise FieldError("cross_patch", f"is {self.cross_patch}; it must be at least 0")
+        self._check_unused("global_stack", "conv_encoder")
+        self._check_unused("local_stack", "cross_patch", "local_start", "embedding_scale")
+        if self.patch_size is not None:
+            self._check_patch_size(self.patch_size)
+
+    def _check_unused(self, stack: str, *names: str) -> None:
+        """Raise FieldError if one of these fields is set, but the stack that uses it is left out."""
+        defaults = {name: MegabyteConfig.__dataclass_fields__[name].default for name in names}
+        unused = [name for name in names if getattr(self, name) != defaults[name]]
+        if getattr(self, stack) is not None or not unused:
+            return
+        _, values = " and ".join(f"{name} is {getattr(self, name)!r}" for name in unused).split(" ", 1)
+        wanted = ", ".join(f"{name}: {defaults[name]!r}" for name in unused)
+        raise FieldError(unused[0], f"{values}, but there is no {stack} to use it: without one, set {wanted}")
+
+    def _check_patch_size(self, patch_size: int) -> None:
+        if self.global_stack is not None and self.global_stack.dim % patch_size:
+            raise FieldError(
+                "global_stack.dim",
+                f"{self.global_stack.dim} is not a multiple of patch_size {patch_size}: "
+                f"the global model sees the patch's {patch_size} embeddings side by side",
+            )
+        if self.cross_patch > patch_size:
+            raise FieldError(
+                "cross_patch", f"is {self.cross_patch}; a patch has only patch_size {patch_size} positions"
+            )
+
+    def resolve(self, patch_size: int | None, max_len: int, conditions: int, unit: int = 1) -> MegabyteConfig:
+        resolved = self.resolve_fields(patch_size=patch_size, max_len=max_len, conditions=conditions)
+        size = resolved["patch_size"]
+        if size is None:
+            raise FieldError("patch_size", "is missing: this modality leaves the patch size to you")
+        if size % unit:
+            raise FieldError("patch_size", f"{size} cuts through the data's {unit}-byte frames")
+        return replace(self, **resolved)  # type: ignore[arg-type] # it does not look at the names
+
+    def build(self) -> Megabyte:
+        from megabyte_mm.models.megabyte.model import Megabyte
+
+        return Megabyte(self)
