@@ -15,7 +15,6 @@ from pathlib import Path
 import soundfile
 from gallery import Continuation, Section, write_page
 
-from megabyte_mm.evaluation.codecs import CODECS, bits_per_byte
 from megabyte_mm.training.run_folder import best_point, open_run, read_metrics
 
 PROGRAM: tuple[str, ...] = (sys.executable, "-m", "megabyte_mm")
@@ -29,7 +28,7 @@ class Modality:
 
     share: of the training time; they sum to 3, and pictures need the most. temperature: of continuations, rather low
     after two minutes of training. sample_temperature: of samples without a prefix. media: folder of validation files
-    below media/. codecs: names in `evaluation.codecs.CODECS`. prefixes: number of validation files to continue, each
+    below media/. codecs: names in `evaluation.CODECS`. prefixes: number of validation files to continue, each
     `continuations` times. excerpt: samples or bytes of such a file to use, None for all. length: bytes to generate,
     None where the format fixes it.
     """
@@ -188,13 +187,13 @@ def _codec_scores(modality: Modality, files: Sequence[Path]) -> list[tuple[str, 
     """Bits per byte of the codecs on the same bytes, read with the adapter of the demo's config."""
     # These import torch, which takes seconds; a failing first step should be reported before that.
     from megabyte_mm.cli.config import read_config
-    from megabyte_mm.cli.report.validation import content_of
+    from megabyte_mm.evaluation import CODECS, content_of
 
     config = read_config(str(Path(__file__).with_name(f"{modality.name}.yaml")))
     adapter = config.data.source_settings[""].adapter
     assert adapter is not None
     contents = [content_of(adapter, adapter.read(path)) for path in files]
-    return [(coder.name, bits_per_byte(coder, contents)) for coder in CODECS if coder.name in modality.codecs]
+    return [(codec.name, codec.bits_per_byte(contents)) for codec in CODECS if codec.name in modality.codecs]
 
 
 def _max_time(minutes: float) -> str:

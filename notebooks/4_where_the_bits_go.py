@@ -24,8 +24,7 @@ from IPython.display import display
 
 from megabyte_mm import load_model, score_files
 from megabyte_mm.demo_data import make_demo_data
-from megabyte_mm.evaluation.files import bits_by_position
-from megabyte_mm.evaluation.heatmaps import heatmap
+from megabyte_mm.evaluation import bits_by_position, heatmap
 from megabyte_mm.notebook import embed_page, small_checkpoint
 from megabyte_mm.plots import position_curves, text_page
 

@@ -25,7 +25,7 @@ import numpy as np
 
 from megabyte_mm import continue_file, load_model, score_files
 from megabyte_mm.demo_data import make_demo_data
-from megabyte_mm.evaluation.files import bits_by_position, bits_per_byte
+from megabyte_mm.evaluation import bits_by_position, bits_per_byte
 from megabyte_mm.notebook import show_pictures, small_checkpoint
 from megabyte_mm.plots import bits_per_byte_bars, file_scatter, position_curves
 
@@ -44,7 +44,7 @@ FILES = sorted((MEDIA / "images" / "val").rglob("*.png"))
 # %%
 bundles = {name: load_model(path) for name, path in CHECKPOINTS.items()}
 scored = {name: score_files(bundle, FILES) for name, bundle in bundles.items()}
-bits_per_byte_bars({name: bits_per_byte(files) for name, files in scored.items()})
+bits_per_byte_bars({name: bits_per_byte([file.score for file in files]) for name, files in scored.items()})
 
 # %% [markdown]
 # A mean hides differences. Each dot is a file; on files below the diagonal the other model is better than the first.

@@ -11,8 +11,7 @@ from data_adapters import load_class
 from megabyte_mm.checkpoint import Bundle, load_model
 from megabyte_mm.cli.arguments import pick_device
 from megabyte_mm.cli.files import group_by_modality, read_files
-from megabyte_mm.evaluation.files import common_unit
-from megabyte_mm.evaluation.scoring import bits_per_byte, check_finite, score_streams
+from megabyte_mm.evaluation import bits_per_byte, check_finite, common_unit, score_streams
 from megabyte_mm.export.card import Card, ScoredFiles
 from megabyte_mm.export.folder import STEM, check_export_folder, write_folder, write_model
 from megabyte_mm.generation import Continuations, SamplingParams, empty_request, generate_continuations

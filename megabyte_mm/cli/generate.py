@@ -11,7 +11,7 @@ from typing import Literal
 from data_adapters import TextAdapter, load_class
 from megabyte_mm.checkpoint import Bundle, load_model
 from megabyte_mm.cli.arguments import check_positive, pick_device
-from megabyte_mm.cli.files import check_modality, select_modality, unique_stems
+from megabyte_mm.cli.files import check_suffix, make_folder, select_modality, unique_stems
 from megabyte_mm.cli.live_text import LiveText
 from megabyte_mm.generation import (
     Continuations,
@@ -87,7 +87,8 @@ def generate(
     else:
         requests = [_empty_request(bundle, window, keep, length, num_samples, number)]
     sampling = SamplingParams(temperature, top_k, top_p)
-    _prepare_folder(Path(out), _output_names(bundle, requests), overwrite)
+    names = [name for one in requests for name in file_names(one.stem, one.count, bundle.adapter, one.format)]
+    make_folder("out", Path(out), [Path(out, name) for name in names], overwrite)
     execution = Execution(backend, None if precision == "float32" else precision)
     live = LiveText(sys.stdout) if isinstance(bundle.adapter, TextAdapter) else None
     total = sum(request.length * request.count for request in requests)
@@ -140,16 +141,12 @@ def _prefix_requests(
     condition: int,
 ) -> list[FileRequest]:
     """Read the files and cut their prefixes; prints conversions and truncations to stderr."""
-    try:
-        stems = unique_stems(files)
-    except ValueError as error:
-        raise ValueError(f"--prefix {error}") from error
     decoder = bundle.model.decoder(1, capacity=window, execution=Execution("eager"))
     requests = []
-    for file, stem in zip(files, stems, strict=True):
+    for file, stem in zip(files, unique_stems("--prefix", files), strict=True):
         if Path(file).is_dir():
             raise ValueError(f"{file}: is a folder; --prefix takes files")
-        check_modality(bundle.adapter, file)
+        check_suffix(bundle.adapter, file)
         stream = bundle.adapter.read(file)
         request = prefix_request(bundle.adapter, stream, stem, window, keep, length, count, condition)
         requests.append(request)
@@ -159,21 +156,6 @@ def _prefix_requests(
         for note in (*stream.notes, *([seen] if truncated else [])):
             print(f"{file}: {note}", file=sys.stderr)
     return requests
-
-
-def _output_names(bundle: Bundle, requests: Sequence[FileRequest]) -> list[str]:
-    return [name for one in requests for name in file_names(one.stem, one.count, bundle.adapter, one.format)]
-
-
-def _prepare_folder(folder: Path, names: Sequence[str], overwrite: bool) -> None:
-    """Make the output folder. Raises ValueError where it cannot be made, or holds a file of that name."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ValueError(f"--out {folder}: cannot be made a folder ({error.strerror})") from error
-    existing = [name for name in names if (folder / name).exists()]
-    if existing and not overwrite:
-        raise ValueError(f"{folder / existing[0]} exists already; choose another --out, or add --overwrite")
 
 
 def _write(folder: Path, bundle: Bundle, results: Sequence[Continuations]) -> None:

@@ -1,7 +1,7 @@
-"""Other lossless coders to measure a model against: arrays in, sizes out, and every size is of what decodes again.
+"""Other lossless codecs to compare a model with: arrays in, sizes out.
 
-Each coder takes one view of a file: its bytes, its pixels or its samples. Sizes are those of whole files as the coder
-writes them, headers included.
+Each codec encodes one view of a file: its bytes, its pixels or its samples. Sizes are those of whole encoded files,
+headers included, and every encoded file is decoded and compared with the input.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ import zstandard
 from numpy.typing import NDArray
 from PIL import Image
 
+from data_adapters import Adapter, AudioAdapter, ByteStream, ImageAdapter
+
 Bytes = NDArray[np.uint8]
 MISSING = "is not installed: pip install 'megabyte-mm[report]'"
 
@@ -32,33 +34,49 @@ class Sound(NamedTuple):
 
 @dataclass(frozen=True)
 class Content:
-    """One file as the coders take it.
-
-    data: (n,) uint8, the bytes that a model reads. pixels: (H, W, C) uint8 of a picture. sound: of a sound.
-    """
+    """The views of one file: (n,) uint8 data, the bytes that a model reads; (H, W, C) uint8 pixels; sound."""
 
     data: Bytes
     pixels: Bytes | None = None
     sound: Sound | None = None
 
 
+def content_of(adapter: Adapter, stream: ByteStream) -> Content:
+    """Return the views of a stream that its adapter offers."""
+    if isinstance(adapter, ImageAdapter):
+        return Content(stream.data, pixels=adapter.pixels(stream))
+    if isinstance(adapter, AudioAdapter):
+        eight_bits = stream.format["encoding"] == "pcm8"
+        return Content(stream.data, sound=Sound(adapter.frames(stream), int(stream.format["rate"]), eight_bits))
+    return Content(stream.data)
+
+
+class UnsupportedError(ValueError):
+    """A file that a codec cannot encode, or a codec that is not installed."""
+
+
+class LossyError(ValueError):
+    """A codec's output that does not decode to its input."""
+
+
 @dataclass(frozen=True)
 class Codec:
-    """A lossless coder. takes: the view that it is given. how: its settings, for people.
+    """A lossless codec.
 
-    size: the view -> bytes of the coded file. It raises LossyError where these do not decode to the view again.
+    input: the view that it encodes. settings: as a text. size: view -> bytes of the encoded file; it raises LossyError
+    where these do not decode to the view.
     """
 
     name: str
-    takes: Literal["data", "pixels", "sound"]
-    how: str
+    input: Literal["data", "pixels", "sound"]
+    settings: str
     size: Callable[[Any], int]
 
     def encoded_size(self, content: Content) -> int:
         """Return the size of the encoded file. Raises UnsupportedError, and LossyError as `size` does."""
-        view = getattr(content, self.takes)
+        view = getattr(content, self.input)
         if view is None:
-            raise UnsupportedError(f"{self.name} takes {self.takes}, and this file has none")
+            raise UnsupportedError(f"{self.name} encodes {self.input}, and this file has none")
         try:
             return self.size(view)
         except LossyError:
@@ -67,46 +85,36 @@ class Codec:
             raise UnsupportedError(f"{self.name} {MISSING}") from error
         except (OSError, ValueError, RuntimeError, SystemError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise UnsupportedError(f"{self.name} cannot take it: {reason}") from error
+            raise UnsupportedError(f"{self.name} cannot encode it: {reason}") from error
+
+    def bits_per_byte(self, files: Iterable[Content]) -> float:
+        """Return the bits of all files, each encoded by itself, over their bytes.
+
+        Raises ValueError for files without a byte, and as `encoded_size`.
+        """
+        sizes = [(self.encoded_size(content), len(content.data)) for content in files]
+        total = sum(size for _, size in sizes)
+        if not total:
+            raise ValueError(f"{self.name}: no bytes to compress")
+        return 8 * sum(encoded for encoded, _ in sizes) / total
+
+    def joined_bits_per_byte(self, streams: Sequence[Bytes]) -> float:
+        """Return the same with all streams end to end as one file, for a codec of bytes."""
+        return self.bits_per_byte([Content(np.concatenate(streams))] if streams else [])
 
 
-class UnsupportedError(ValueError):
-    """A file that a coder cannot take, or a coder that is not installed."""
-
-
-class LossyError(ValueError):
-    """What came out of a coder is not what went in."""
-
-
-def bits_per_byte(coder: Codec, files: Iterable[Content]) -> float:
-    """Bits that a coder spends on all files, each coded by itself, over the number of their bytes.
-
-    Raises ValueError for no bytes, and as `Codec.encoded_size` does.
-    """
-    sizes = [(coder.encoded_size(content), len(content.data)) for content in files]
-    total = sum(size for _, size in sizes)
-    if not total:
-        raise ValueError(f"{coder.name}: no bytes to compress")
-    return 8 * sum(coded for coded, _ in sizes) / total
-
-
-def joined_bits_per_byte(coder: Codec, streams: Sequence[Bytes]) -> float:
-    """The same for a coder of bytes, with all streams end to end as one file."""
-    return bits_per_byte(coder, [Content(np.concatenate(streams))] if streams else [])
-
-
-def _picture_size(pixels_HWC: Bytes, format: str, **how: Any) -> int:
+def _picture_size(pixels_HWC: Bytes, format: str, **settings: Any) -> int:
     channels = pixels_HWC.shape[2]
-    coded = io.BytesIO()
-    Image.fromarray(pixels_HWC[..., 0] if channels == 1 else pixels_HWC).save(coded, format, **how)
-    with Image.open(coded) as image:
+    encoded = io.BytesIO()
+    Image.fromarray(pixels_HWC[..., 0] if channels == 1 else pixels_HWC).save(encoded, format, **settings)
+    with Image.open(encoded) as image:
         decoded = np.asarray(image.convert("RGBA") if channels == 4 else image)
     decoded = decoded.reshape(*decoded.shape[:2], -1)
-    # WebP has no grey: it gives back three equal channels.
+    # WebP has no grey: it decodes to three equal channels.
     fits = decoded.shape[:2] == pixels_HWC.shape[:2] and channels in (1, decoded.shape[2])
     if not fits or not np.array_equal(np.broadcast_to(pixels_HWC, decoded.shape), decoded):
-        raise LossyError(f"{format}: other pixels came out than went in")
-    return len(coded.getvalue())
+        raise LossyError(f"{format}: the decoded pixels differ from the input")
+    return len(encoded.getvalue())
 
 
 def _png(pixels_HWC: Bytes) -> int:
@@ -118,20 +126,20 @@ def _webp(pixels_HWC: Bytes) -> int:
 
 
 def _jpeg_xl(pixels_HWC: Bytes) -> int:
-    import pillow_jxl  # noqa: F401 # makes the format known to Pillow
+    import pillow_jxl  # noqa: F401 # registers the format with Pillow
 
     return _picture_size(pixels_HWC, "JXL", lossless=True, effort=9)
 
 
 def _flac(sound: Sound) -> int:
-    coded = io.BytesIO()
+    encoded = io.BytesIO()
     subtype = "PCM_S8" if sound.eight_bits else "PCM_16"
-    soundfile.write(coded, sound.samples, sound.rate, subtype, format="FLAC", compression_level=1.0)
-    size = len(coded.getvalue())
-    coded.seek(0)
-    decoded, rate = soundfile.read(coded, dtype="int16", always_2d=True)
+    soundfile.write(encoded, sound.samples, sound.rate, subtype, format="FLAC", compression_level=1.0)
+    size = len(encoded.getvalue())
+    encoded.seek(0)
+    decoded, rate = soundfile.read(encoded, dtype="int16", always_2d=True)
     if rate != sound.rate or not np.array_equal(decoded, sound.samples):
-        raise LossyError("FLAC: other samples came out than went in")
+        raise LossyError("FLAC: the decoded samples differ from the input")
     return size
 
 
@@ -140,8 +148,8 @@ def _xz(data: Bytes) -> int:
 
 
 def _zstd(data: Bytes) -> int:
-    coder = zstandard.ZstdCompressor(level=19, write_checksum=False)
-    return _bytes_size(data, coder.compress, zstandard.ZstdDecompressor().decompress)
+    compressor = zstandard.ZstdCompressor(level=19, write_checksum=False)
+    return _bytes_size(data, compressor.compress, zstandard.ZstdDecompressor().decompress)
 
 
 def _brotli(data: Bytes) -> int:
@@ -152,10 +160,10 @@ def _brotli(data: Bytes) -> int:
 
 def _bytes_size(data: Bytes, encode: Callable[[bytes], bytes], decode: Callable[[bytes], bytes]) -> int:
     raw = data.tobytes()
-    coded = encode(raw)
-    if decode(coded) != raw:
-        raise LossyError("other bytes came out than went in")
-    return len(coded)
+    encoded = encode(raw)
+    if decode(encoded) != raw:
+        raise LossyError("the decoded bytes differ from the input")
+    return len(encoded)
 
 
 CODECS = (

@@ -1,8 +1,8 @@
-"""Four ways to read the same symbols off a model: plain, sliding, strided, sliding+strided.
+"""Four methods to score the same symbols with a model: plain, sliding, strided, sliding+strided.
 
-Sliding chooses the windows (`megabyte_mm.windows`). Strided reads each window twice, the second time shifted by half a
-patch, and keeps for each symbol the pass that predicts it in the first half of a patch, where the paper's models err
-least (Yu et al. 2023, section 2.3.3).
+Sliding scores in overlapping windows (`megabyte_mm.windows`). Strided reads each window twice, the second time shifted
+by half a patch, and keeps for each symbol the pass that predicts it in the first half of a patch, where the paper's
+models err least (Yu et al. 2023, section 2.3.3).
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ METHODS: tuple[Method, ...] = get_args(Method)
 
 
 def is_sliding(method: Method) -> bool:
-    """Whether the windows overlap."""
+    """Return True if the windows overlap."""
     return "sliding" in method
 
 
 def is_strided(method: Method) -> bool:
-    """Whether each window is read twice."""
+    """Return True if each window is read twice."""
     return "strided" in method
 
 
 def check_method(method: str, model: ByteModel, unit: int = 1) -> None:
-    """Raise ValueError where there is no such method, or the model cannot be read in that way."""
+    """Raise ValueError for an unknown method, or one that the model does not support."""
     if method not in METHODS:
         raise ValueError(f"unknown method {method!r}; known: {', '.join(METHODS)}")
     if method.endswith("strided"):
@@ -38,9 +38,9 @@ def check_method(method: str, model: ByteModel, unit: int = 1) -> None:
 
 
 def stride_offset(patch_size: int, unit: int = 1) -> int:
-    """By how many symbols the second pass is shifted: half a patch, down to whole units.
+    """Return the shift of the second pass in symbols: half a patch, rounded down to whole units.
 
-    Raises ValueError where a patch holds less than two units.
+    Raises ValueError for patches of less than two units.
     """
     offset = patch_size // 2 // unit * unit
     if not offset:
@@ -57,7 +57,7 @@ def method_nll(
     unit: int = 1,
     options: StepOptions = DEFAULT_STEP,
 ) -> Tensor:
-    """The nats of every symbol of the windows, as the method reads them: (B, T) int64 -> (B, T) float32."""
+    """Return the nats of each symbol of the windows by a method: (B, T) int64 -> (B, T) float32."""
     if is_strided(method):
         return strided_nll(model, ids_BT, condition_B, unit, options)
     return model.nll(ids_BT, condition_B, options)
@@ -71,9 +71,9 @@ def strided_nll(
     unit: int = 1,
     options: StepOptions = DEFAULT_STEP,
 ) -> Tensor:
-    """The nats of every symbol, from the second patch on each predicted in the first part of a patch.
+    """Return the nats of each symbol, from the second patch on predicted in the first half of a patch.
 
-    Each distribution knows only symbols before its own, so the sum is a code length like any other.
+    Each prediction depends only on earlier symbols, so the sum is a code length like any other.
     ids: (B, T) int64, 0..256; unit: bytes that stay together -> (B, T) float32. Raises ValueError as `stride_offset`.
     """
     offset = stride_offset(model.patch_size, unit)
@@ -86,16 +86,16 @@ def strided_nll(
 
 
 def in_shifted_pass(length: int, patch_size: int, offset: int) -> Tensor:
-    """Which symbols of a window the shifted pass scores: (T,) bool."""
-    places_T = torch.arange(length)
-    return (places_T >= patch_size) & (places_T % patch_size >= offset)
+    """Return the mask of the symbols of a window that the shifted pass scores: (T,) bool."""
+    positions_T = torch.arange(length)
+    return (positions_T >= patch_size) & (positions_T % patch_size >= offset)
 
 
 def patch_positions(method: Method, length: int, patch_size: int, unit: int = 1) -> Tensor:
-    """Where in its patch, in the pass that scores it, each symbol of a window stands: (T,) int64."""
-    places_T = torch.arange(length)
+    """Return the position of each symbol of a window in its patch, in the pass that scores it: (T,) int64."""
+    positions_T = torch.arange(length)
     if not is_strided(method):
-        return places_T % patch_size
+        return positions_T % patch_size
     offset = stride_offset(patch_size, unit)
     shifted_T = in_shifted_pass(length, patch_size, offset) * offset
-    return (places_T - shifted_T) % patch_size
+    return (positions_T - shifted_T) % patch_size

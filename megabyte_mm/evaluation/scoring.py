@@ -1,4 +1,4 @@
-"""Streams of any length scored with a model: the nats of each symbol, whatever windows and batches they come to."""
+"""Score streams of any length with a model: the nats of each symbol, independent of batches."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ DIVERGED = "the model's output is not finite: its training has diverged; take an
 
 @dataclass(frozen=True)
 class Score:
-    """What the m symbols of a stream cost: its bytes and, where it ends inside a window, the first END.
+    """The cost of the m symbols of a stream: its bytes and, where it ends inside a window, the first END.
 
-    nats: (m,) float32. patch_position: (m,) int32, where in its patch each symbol stood in the pass that scored it.
-    window_position: (m,) int32, where in the window that scored it. bytes: of the stream, END not counted.
+    nats: (m,) float32. patch_position: (m,) int32, each symbol's position in its patch, in the pass that scored it.
+    window_position: (m,) int32, its position in the window that scored it. bytes: of the stream, without END.
     """
 
     nats: NDArray[np.float32]
@@ -38,29 +38,33 @@ class Score:
 
     @property
     def bits(self) -> NDArray[np.float64]:
-        """Of each symbol, in the stream's order, an END last: (m,)."""
+        """Bits of each symbol, END last: (m,)."""
         bits: NDArray[np.float64] = self.nats.astype(np.float64) / math.log(2)
         return bits
 
     @property
     def total_nats(self) -> float:
-        """Of all symbols, END too."""
+        """Nats of all symbols, END included."""
         return float(self.nats.sum(dtype=np.float64))
 
     @property
     def bits_per_byte(self) -> float:
         """All bits over the number of bytes; nan for a stream of none."""
-        return self.total_nats / self.bytes / math.log(2) if self.bytes else math.nan
+        return to_bits_per_byte(self.total_nats, self.bytes)
+
+
+def to_bits_per_byte(nats: float, size: int) -> float:
+    """Return nats over `size` bytes as bits per byte; nan for no bytes."""
+    return nats / size / math.log(2) if size else math.nan
 
 
 def bits_per_byte(scores: Sequence[Score]) -> float:
-    """Of all streams as if they were one: bits and bytes are added up, and divided once; nan for no bytes."""
-    size = sum(score.bytes for score in scores)
-    return math.fsum(score.total_nats for score in scores) / size / math.log(2) if size else math.nan
+    """Return the bits per byte of all streams as if they were one; nan for no bytes."""
+    return to_bits_per_byte(math.fsum(score.total_nats for score in scores), sum(score.bytes for score in scores))
 
 
 def check_finite(scores: Iterable[Score]) -> None:
-    """Raise ValueError where a model gave no figure for one of its streams."""
+    """Raise ValueError where the nats of a stream are not finite."""
     if not all(math.isfinite(score.total_nats) for score in scores):
         raise ValueError(DIVERGED)
 
@@ -69,14 +73,15 @@ class _Stream(NamedTuple):
     data: Bytes
     condition: int
     score: Score
-    last_view: int
-    """How many views there are up to its last one, of all streams so far."""
+    last_window: int
+    """Number of windows up to and with this stream's last, over all streams so far."""
 
 
-class _View(NamedTuple):
+class _Window(NamedTuple):
     stream: _Stream
     start: int
-    seen: int
+    num_context: int
+    """Symbols at its start that an earlier window scores."""
 
 
 def score_streams(
@@ -89,57 +94,60 @@ def score_streams(
     batch_size: int = 16,
     on_bytes: Callable[[int], None] = lambda count: None,
 ) -> Iterator[Score]:
-    """The score of each stream, in order; streams are taken only as they are needed, and share batches.
+    """Yield the score of each stream, in order; streams are read lazily and share batches.
 
-    streams: ((n,) uint8, condition) each. window: symbols that are read at once, a multiple of unit. unit: bytes that
-    stay together. fixed_length: whether streams never end, so that no END is scored. on_bytes: hears how many bytes
-    each batch has scored. Raises ValueError for a method that the model cannot be read by, or a window that it cannot
-    take. The model should be in eval mode.
+    streams: ((n,) uint8, condition) each. window: symbols read at once, a multiple of unit. unit: bytes that stay
+    together. fixed_length: streams never end, and no END is scored. on_bytes: called with the bytes scored by each
+    batch. Raises ValueError for a method or a window that the model does not support. The model should be in eval mode.
     """
     check_method(method, model, unit)
-    views = ScoringWindows(window, unit, is_sliding(method), fixed_length)
-    places = patch_positions(method, window, model.patch_size, unit).numpy().astype(np.int32)
-    waiting: deque[_Stream] = deque()
-    to_read, read = _views(streams, views, waiting), 0
-    while batch := list(islice(to_read, batch_size)):
+    layout = ScoringWindows(window, unit, is_sliding(method), fixed_length)
+    positions = patch_positions(method, window, model.patch_size, unit).numpy().astype(np.int32)
+    pending: deque[_Stream] = deque()
+    windows, num_scored = _windows(streams, layout, pending), 0
+    while batch := list(islice(windows, batch_size)):
         nats_BT = _nats(model, batch, window, method, unit)
-        on_bytes(sum(_keep(view, row, places) for view, row in zip(batch, nats_BT, strict=True)))
-        read += len(batch)
-        while waiting and waiting[0].last_view <= read:
-            yield waiting.popleft().score
-    yield from (stream.score for stream in waiting)  # such as hold no bytes
+        on_bytes(sum(_store(one, nats_T, positions) for one, nats_T in zip(batch, nats_BT, strict=True)))
+        num_scored += len(batch)
+        while pending and pending[0].last_window <= num_scored:
+            yield pending.popleft().score
+    yield from (stream.score for stream in pending)  # streams of no bytes
 
 
-def _views(streams: Iterable[tuple[Bytes, int]], views: ScoringWindows, waiting: deque[_Stream]) -> Iterator[_View]:
-    """All views of all streams; each stream is put among those that wait for their score."""
+def _windows(
+    streams: Iterable[tuple[Bytes, int]], layout: ScoringWindows, pending: deque[_Stream]
+) -> Iterator[_Window]:
+    """Yield all windows of all streams, and append each stream to those whose score is pending."""
     total = 0
     for data, condition in streams:
         length = np.array([len(data)])
-        count, symbols = int(views.num_windows(length)[0]), int(views.num_symbols(length)[0])
-        nats, places = np.empty(symbols, np.float32), (np.empty(symbols, np.int32), np.empty(symbols, np.int32))
+        count, symbols = int(layout.num_windows(length)[0]), int(layout.num_symbols(length)[0])
+        score = Score(
+            np.empty(symbols, np.float32), np.empty(symbols, np.int32), np.empty(symbols, np.int32), len(data)
+        )
         total += count
-        stream = _Stream(data, condition, Score(nats, *places, len(data)), total)
-        waiting.append(stream)
-        starts, seen = views.locate(np.repeat(length, count), np.arange(count))
-        yield from (_View(stream, *place) for place in zip(starts.tolist(), seen.tolist(), strict=True))
+        stream = _Stream(data, condition, score, total)
+        pending.append(stream)
+        starts, num_context = layout.locate(np.repeat(length, count), np.arange(count))
+        yield from (_Window(stream, *each) for each in zip(starts.tolist(), num_context.tolist(), strict=True))
 
 
 @torch.no_grad()
-def _nats(model: ByteModel, batch: list[_View], window: int, method: Method, unit: int) -> NDArray[np.float32]:
+def _nats(model: ByteModel, batch: list[_Window], window: int, method: Method, unit: int) -> NDArray[np.float32]:
     device = next(model.parameters()).device
-    rows = [fill_window(view.stream.data[view.start : view.start + window], window) for view in batch]
+    rows = [fill_window(one.stream.data[one.start : one.start + window], window) for one in batch]
     ids_BT = torch.from_numpy(np.stack(rows)).to(device)
-    condition_B = torch.tensor([view.stream.condition for view in batch], device=device)
+    condition_B = torch.tensor([one.stream.condition for one in batch], device=device)
     nats: NDArray[np.float32] = method_nll(method, model, ids_BT, condition_B, unit).float().cpu().numpy()
     return nats
 
 
-def _keep(view: _View, nats_T: NDArray[np.float32], patch_place_T: NDArray[np.int32]) -> int:
-    """Put what the view scores into its stream's score, and return how many bytes that are."""
-    score, first, window = view.stream.score, view.start + view.seen, len(nats_T)
-    stop = min(view.start + window, len(score.nats))
-    inside = slice(view.seen, stop - view.start)
+def _store(window: _Window, nats_T: NDArray[np.float32], positions_T: NDArray[np.int32]) -> int:
+    """Write what a window scores into its stream's score, and return the number of bytes."""
+    score, first, length = window.stream.score, window.start + window.num_context, len(nats_T)
+    stop = min(window.start + length, len(score.nats))
+    inside = slice(window.num_context, stop - window.start)
     score.nats[first:stop] = nats_T[inside]
-    score.patch_position[first:stop] = patch_place_T[inside]
-    score.window_position[first:stop] = np.arange(window, dtype=np.int32)[inside]
+    score.patch_position[first:stop] = positions_T[inside]
+    score.window_position[first:stop] = np.arange(length, dtype=np.int32)[inside]
     return min(stop, score.bytes) - first

@@ -15,10 +15,10 @@ from megabyte_mm.cli.files import unique_stems
     ],
 )
 def test_different_files_have_different_names_no_longer_than_they_must_be(files, stems):
-    assert unique_stems(files) == stems
+    assert unique_stems("PATH", files) == stems
 
 
 def test_a_file_that_is_named_twice_is_refused(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ValueError, match="names a file twice"):
-        unique_stems(["a.txt", str(tmp_path / "a.txt")])
+    with pytest.raises(ValueError, match="PATH names a file twice"):
+        unique_stems("PATH", ["a.txt", str(tmp_path / "a.txt")])

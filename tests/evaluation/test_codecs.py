@@ -1,4 +1,4 @@
-"""Sizes of other coders: those of real files, and of nothing that does not decode again."""
+"""Sizes of other codecs: those of real files, which decode to the input."""
 
 import lzma
 import sys
@@ -8,7 +8,7 @@ import pytest
 import soundfile
 from PIL import Image
 
-from megabyte_mm.evaluation import codecs as coders
+from megabyte_mm.evaluation import codecs
 from megabyte_mm.evaluation.codecs import (
     CODECS,
     Codec,
@@ -16,12 +16,10 @@ from megabyte_mm.evaluation.codecs import (
     LossyError,
     Sound,
     UnsupportedError,
-    bits_per_byte,
-    joined_bits_per_byte,
 )
 
-BY_NAME = {coder.name: coder for coder in CODECS}
-PIXEL_CODERS = [coder.name for coder in CODECS if coder.takes == "pixels"]
+BY_NAME = {codec.name: codec for codec in CODECS}
+PIXEL_CODECS = [codec.name for codec in CODECS if codec.input == "pixels"]
 
 
 def noise(*shape, seed=0):
@@ -36,20 +34,20 @@ def picture(*shape):
 def test_a_picture_costs_the_file_that_pillow_writes_over_its_pixels_and_channels(tmp_path):
     content = picture(32, 32, 3)
     Image.fromarray(content.pixels).save(tmp_path / "noise.png", optimize=True)
-    assert bits_per_byte(BY_NAME["PNG"], [content]) == 8 * (tmp_path / "noise.png").stat().st_size / 3072
+    assert BY_NAME["PNG"].bits_per_byte([content]) == 8 * (tmp_path / "noise.png").stat().st_size / 3072
 
 
-@pytest.mark.parametrize("name", PIXEL_CODERS)
+@pytest.mark.parametrize("name", PIXEL_CODECS)
 @pytest.mark.parametrize("channels", [1, 3])
-def test_noise_costs_a_coder_of_pixels_about_eight_bits(name, channels):
-    assert 7.5 < bits_per_byte(BY_NAME[name], [picture(32, 32, channels)]) < 12
+def test_noise_costs_a_codec_of_pixels_about_eight_bits(name, channels):
+    assert 7.5 < BY_NAME[name].bits_per_byte([picture(32, 32, channels)]) < 12
 
 
-@pytest.mark.parametrize("name", PIXEL_CODERS)
+@pytest.mark.parametrize("name", PIXEL_CODECS)
 def test_colours_below_full_transparency_are_kept(name):
     content = picture(32, 32, 4)
     content.pixels[:, :, 3] = 0
-    assert bits_per_byte(BY_NAME[name], [content]) > 5.9
+    assert BY_NAME[name].bits_per_byte([content]) > 5.9
 
 
 @pytest.mark.parametrize("eight_bits", [True, False])
@@ -59,42 +57,42 @@ def test_a_sound_costs_the_flac_file_that_is_written(tmp_path, eight_bits):
     subtype = "PCM_S8" if eight_bits else "PCM_16"
     soundfile.write(tmp_path / "a.flac", samples, 8000, subtype, compression_level=1.0)
     expected = 8 * (tmp_path / "a.flac").stat().st_size / len(content.data)
-    assert bits_per_byte(BY_NAME["FLAC"], [content]) == pytest.approx(expected, rel=1e-3)
+    assert BY_NAME["FLAC"].bits_per_byte([content]) == pytest.approx(expected, rel=1e-3)
 
 
-def test_files_add_up_before_they_are_divided_and_joined_they_share_what_was_learned():
+def test_sizes_are_summed_before_they_are_divided_and_joined_files_are_one_file():
     texts = [b"x = 1\n" * 500, bytes(range(256)), b"x = 1\n" * 400]
     streams = [np.frombuffer(text, np.uint8) for text in texts]
-    coded = sum(len(lzma.compress(text, preset=9 | lzma.PRESET_EXTREME)) for text in texts)
+    encoded = sum(len(lzma.compress(text, preset=9 | lzma.PRESET_EXTREME)) for text in texts)
     total = sum(map(len, texts))
-    assert bits_per_byte(BY_NAME["xz"], map(Content, streams)) == 8 * coded / total
+    assert BY_NAME["xz"].bits_per_byte(map(Content, streams)) == 8 * encoded / total
     together = len(lzma.compress(b"".join(texts), preset=9 | lzma.PRESET_EXTREME))
-    assert joined_bits_per_byte(BY_NAME["xz"], streams) == 8 * together / total
+    assert BY_NAME["xz"].joined_bits_per_byte(streams) == 8 * together / total
 
 
-@pytest.mark.parametrize("name", [coder.name for coder in CODECS if coder.takes == "data"])
-def test_coders_of_bytes_take_any(name):
+@pytest.mark.parametrize("name", [codec.name for codec in CODECS if codec.input == "data"])
+def test_codecs_of_bytes_encode_any(name):
     for data in (noise(1000), np.zeros(100_000, np.uint8)):
-        assert 0 < bits_per_byte(BY_NAME[name], [Content(data)]) < 8.6
+        assert 0 < BY_NAME[name].bits_per_byte([Content(data)]) < 8.6
 
 
-def test_a_coder_that_bends_pixels_samples_or_bytes_is_caught(monkeypatch):
+def test_a_codec_that_alters_pixels_samples_or_bytes_is_caught(monkeypatch):
     content = picture(32, 32, 3)
-    lossy = Codec("JPEG", "pixels", "", lambda pixels: coders._picture_size(pixels, "JPEG", quality=95))
-    with pytest.raises(LossyError, match="JPEG: other pixels"):
+    lossy = Codec("JPEG", "pixels", "", lambda pixels: codecs._picture_size(pixels, "JPEG", quality=95))
+    with pytest.raises(LossyError, match="JPEG: the decoded pixels differ"):
         lossy.encoded_size(content)
-    with pytest.raises(LossyError, match="other samples"):  # which are no multiples of 256
+    with pytest.raises(LossyError, match="the decoded samples differ"):  # which are no multiples of 256
         BY_NAME["FLAC"].encoded_size(
             Content(content.data, sound=Sound(np.arange(99, dtype=np.int16)[:, None], 8000, True))
         )
-    with pytest.raises(LossyError, match="other bytes"):
-        coders._bytes_size(content.data, lambda raw: raw[:-1], lambda coded: coded)
+    with pytest.raises(LossyError, match="the decoded bytes differ"):
+        codecs._bytes_size(content.data, lambda raw: raw[:-1], lambda encoded: encoded)
 
 
-def test_what_a_coder_cannot_take_is_told_with_the_reason(monkeypatch):
-    with pytest.raises(UnsupportedError, match="FLAC cannot take it: "):
+def test_an_unsupported_file_is_refused_with_the_reason(monkeypatch):
+    with pytest.raises(UnsupportedError, match="FLAC cannot encode it: "):
         BY_NAME["FLAC"].encoded_size(Content(noise(90), sound=Sound(np.zeros((10, 9), np.int16), 8000, True)))
-    with pytest.raises(UnsupportedError, match="PNG takes pixels, and this file has none"):
+    with pytest.raises(UnsupportedError, match="PNG encodes pixels, and this file has none"):
         BY_NAME["PNG"].encoded_size(Content(noise(9)))
     monkeypatch.setitem(sys.modules, "pillow_jxl", None)
     monkeypatch.setitem(sys.modules, "brotli", None)
@@ -103,13 +101,13 @@ def test_what_a_coder_cannot_take_is_told_with_the_reason(monkeypatch):
             BY_NAME[name].encoded_size(picture(8, 8, 3))
 
 
-@pytest.mark.parametrize("coder", CODECS, ids=lambda coder: coder.name)
-def test_nothing_to_compress_is_an_error(coder):
-    with pytest.raises(ValueError, match=f"{coder.name}: no bytes"):
-        bits_per_byte(coder, [])
+@pytest.mark.parametrize("codec", CODECS, ids=lambda codec: codec.name)
+def test_nothing_to_compress_is_an_error(codec):
+    with pytest.raises(ValueError, match=f"{codec.name}: no bytes"):
+        codec.bits_per_byte([])
 
 
-def test_a_picture_wider_than_webp_takes_is_no_failure_of_the_program():
+def test_a_picture_too_wide_for_webp_is_unsupported():
     wide = np.zeros((1, 16384, 3), np.uint8)
-    with pytest.raises(UnsupportedError, match="WebP cannot take it"):
+    with pytest.raises(UnsupportedError, match="WebP cannot encode it"):
         BY_NAME["WebP"].encoded_size(Content(wide.reshape(-1), pixels=wide))

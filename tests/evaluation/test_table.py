@@ -8,7 +8,7 @@ import pytest
 
 from megabyte_mm.evaluation.curves import Curves
 from megabyte_mm.evaluation.scoring import Score
-from megabyte_mm.evaluation.table import FileResult, table, to_json, total
+from megabyte_mm.evaluation.table import FileResult, format_table, to_json, total
 
 BIT = math.log(2)
 FILES = [
@@ -19,7 +19,7 @@ FILES = [
 
 
 def test_the_table_is_aligned_and_ends_with_the_total():
-    assert table(FILES, ["plain", "strided"]) == [
+    assert format_table(FILES, ["plain", "strided"]) == [
         "file              bytes   plain  strided",
         "a.txt             1,500  2.0000   1.0000",
         "folder/empty.txt      0       -        -",

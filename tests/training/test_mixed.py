@@ -95,7 +95,7 @@ def test_one_model_learns_shows_measures_and_draws_three_modalities(config, medi
     refuse(capsys, [*common, "--overwrite"], "several modalities; choose one with --condition: image, audio, text")
     refuse(capsys, [*common, "--condition", "dog"], "dog: unknown to this model; it knows image, audio, text")
     two = ["--prefix", str(media / "val/0.png"), str(media / "val/0.wav")]
-    refuse(capsys, [*common, *two], "files of several modalities: image reads")
+    refuse(capsys, [*common, *two], "files are of several modalities: image reads")
     refuse(capsys, ["score", str(checkpoint), str(checkpoint)], "none reads it")
 
     bundle = load_model(checkpoint)

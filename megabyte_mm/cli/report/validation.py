@@ -10,22 +10,22 @@ from typing import NamedTuple
 
 import numpy as np
 
-from data_adapters import Adapter, AudioAdapter, ByteStream, ImageAdapter
+from data_adapters import Adapter, ByteStream
 from megabyte_mm.checkpoint import Bundle
 from megabyte_mm.data.module import ByteData
 from megabyte_mm.data.records import Records
 from megabyte_mm.data.sources import OpenSource
-from megabyte_mm.evaluation.codecs import (
+from megabyte_mm.evaluation import (
     CODECS,
     Codec,
     Content,
-    Sound,
+    Method,
+    Score,
     UnsupportedError,
-    bits_per_byte,
-    joined_bits_per_byte,
+    check_finite,
+    content_of,
+    score_streams,
 )
-from megabyte_mm.evaluation.methods import Method
-from megabyte_mm.evaluation.scoring import Score, check_finite, score_streams
 from megabyte_mm.plots.report_page import CodecRow
 from megabyte_mm.progress import progress
 
@@ -144,31 +144,22 @@ def _passages(file: Piece, score: Score, window: int) -> Iterator[Piece]:
         yield Piece(f"{file.name}, from byte {start:,}", ByteStream(part, file.stream.format), mean)
 
 
-def content_of(adapter: Adapter, stream: ByteStream) -> Content:
-    """The stream as the coders take it."""
-    if isinstance(adapter, ImageAdapter):
-        return Content(stream.data, pixels=adapter.pixels(stream))
-    if isinstance(adapter, AudioAdapter):
-        eight_bits = stream.format["encoding"] == "pcm8"
-        return Content(stream.data, sound=Sound(adapter.frames(stream), int(stream.format["rate"]), eight_bits))
-    return Content(stream.data)
-
-
-def codec_rows(files: ValidationFiles, coders: Sequence[Codec] = CODECS) -> list[CodecRow]:
-    """What each coder that can take such files spends on them; no figure where it failed, and why."""
+def codec_rows(files: ValidationFiles, codecs: Sequence[Codec] = CODECS) -> list[CodecRow]:
+    """Bits per byte of the files with each codec that supports them; without a figure where it failed, and why."""
     contents = [content_of(files.adapter, stream) for stream in files.streams]
-    fitting = [coder for coder in coders if getattr(contents[0], coder.takes) is not None]
-    return [_measured(coder, contents, joined=len(contents) > 1) for coder in progress(fitting, "measuring coders")]
+    fitting = [codec for codec in codecs if getattr(contents[0], codec.input) is not None]
+    return [_measure(codec, contents) for codec in progress(fitting, "measuring codecs")]
 
 
-def _measured(coder: Codec, contents: Sequence[Content], joined: bool) -> CodecRow:
+def _measure(codec: Codec, contents: Sequence[Content]) -> CodecRow:
     try:
-        each = bits_per_byte(coder, contents)
-        if not joined or coder.takes != "data":
-            return CodecRow(coder.name, coder.how, each)
-        return CodecRow(coder.name, coder.how, each, joined_bits_per_byte(coder, [its.data for its in contents]))
+        each = codec.bits_per_byte(contents)
+        if len(contents) < 2 or codec.input != "data":
+            return CodecRow(codec.name, codec.settings, each)
+        joined = codec.joined_bits_per_byte([content.data for content in contents])
+        return CodecRow(codec.name, codec.settings, each, joined)
     except UnsupportedError as error:
-        return CodecRow(coder.name, f"left out: {error}", None)
+        return CodecRow(codec.name, f"left out: {error}", None)
 
 
 def file_of(adapter: Adapter, stream: ByteStream) -> tuple[bytes, str]:
