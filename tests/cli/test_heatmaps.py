@@ -59,7 +59,7 @@ def test_pictures_have_no_page(save_checkpoint, tmp_path):
 
 
 def test_a_diverged_models_bits_are_not_painted(text_model, tmp_path, monkeypatch):
-    monkeypatch.setattr("megabyte_mm.models.Megabyte.nll", lambda self, ids, condition: ids * math.nan)
+    monkeypatch.setattr("megabyte_mm.models.Megabyte.nll", lambda self, ids, *_: ids * math.nan)
     with pytest.raises(ValueError, match="the model's output is not finite"):
         score(text_model, [save_text(tmp_path / "a.txt", "abc")], heatmap=str(tmp_path / "heat"))
     assert list((tmp_path / "heat").iterdir()) == []
