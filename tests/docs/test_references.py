@@ -1,6 +1,7 @@
 """What the documents name exists: links, pictures, configs, files of the packages, commands, options and settings."""
 
 import dataclasses
+import importlib
 import inspect
 import os
 import re
@@ -67,6 +68,14 @@ def test_every_packaged_config_mentioned_exists():
         named -= {"takes", *re.findall(rf"{PROGRAM} export \S+ (\S+)", text)}
         missing = [n for n in named if not (ROOT / "configs" / f"{Path(n).with_suffix('')}.yaml").is_file()]
         assert not missing, f"{document.name} names the configs {missing}"
+
+
+def test_every_import_in_documented_python_resolves():
+    code = "\n".join(re.findall(r"```python\n(.*?)```", "\n".join(DOCUMENTS.values()), re.DOTALL))
+    imports = re.findall(r"^from ((?:megabyte_mm|data_adapters)[\w.]*) import ([\w, ]+)$", code, re.MULTILINE)
+    named = {(module, name) for module, names in imports for name in names.split(", ")}
+    for module, name in named - {("megabyte_mm", "HubModel")}:  # HubModel needs an extra
+        assert hasattr(importlib.import_module(module), name), f"from {module} import {name}"
 
 
 def test_every_python_file_mentioned_exists():
