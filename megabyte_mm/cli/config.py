@@ -22,7 +22,7 @@ from megabyte_mm.errors import FieldError
 from megabyte_mm.models import CONFIGS, ModelConfig
 from megabyte_mm.training.module import ByteLM
 from megabyte_mm.training.samples import SampleWriter
-from megabyte_mm.training.trainer import TRAINER_DEFAULTS
+from megabyte_mm.training.trainer import CHECKPOINT_MINUTES, TRAINER_DEFAULTS
 
 SECTIONS = {"model": ByteLM, "data": ByteData, "samples": SampleWriter}
 """The sections of a config beside `trainer`, and the classes that take their settings."""
@@ -53,7 +53,10 @@ def add_settings(parser: LightningArgumentParser) -> None:
     for section, kind in SECTIONS.items():
         parser.add_lightning_class_args(kind, section)
     parser.add_argument(
-        "--checkpoint_minutes", type=float, default=2.0, help="Write last.ckpt every so many minutes of training."
+        "--checkpoint_minutes",
+        type=float,
+        default=CHECKPOINT_MINUTES,
+        help="Minutes of training between two last.ckpt.",
     )
 
 

@@ -1,4 +1,4 @@
-"""What is shown while a program runs: log lines that keep clear of the progress bar, and no noise."""
+"""Output on stderr: log lines above the progress bar, without the noise of the libraries."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from rich.progress import BarColumn
 LOGGERS = ("lightning.pytorch", "lightning.fabric", "megabyte_mm")
 
 NOISE = (
-    # Advertising, and what our own first line says.
+    # Advertising, and lines that repeat RunReport's.
     "💡",
     "Seed set to",
-    "`Trainer.fit` stopped: `max_steps",  # the checkpoint is named in the next line
+    "`Trainer.fit` stopped: `max_steps",  # the next line names the checkpoint
     "GPU available: False",
     "TPU available",
     "Using bfloat16 Automatic Mixed Precision",
@@ -32,26 +32,26 @@ NOISE = (
 )
 
 WARNINGS = (
-    # The libraries about each other, and advice that does not hold for memory-mapped data or for our run folders.
+    # Between the libraries, and advice that is wrong for memory-mapped data and for our run folders.
     ".*does not have many workers.*",
     ".*LeafSpec.*is deprecated.*",
     ".*add_instantiator.*",
     "Checkpoint directory .* exists and is not empty.*",
     "Experiment logs directory .* exists and is not empty.*",
     ".*smaller than the logging interval.*",
-    # Nobody changes the nats in place.
+    # The nats are not changed in place.
     "FSDP2-wrapped module .* returned a view tensor.*",
-    # A run's callbacks are none of the business of validate and test.
+    # validate and test need no callbacks of the run.
     "Be aware that when using `ckpt_path`.*",
 )
 
 
 class StderrHandler(logging.StreamHandler[TextIO]):
-    """Writes to what sys.stderr is at the moment: a progress bar puts its own there, so that lines appear above it."""
+    """Writes to the current sys.stderr: a progress bar replaces it, so that lines appear above the bar."""
 
     @property
     def stream(self) -> TextIO:
-        """Where to write."""
+        """The current sys.stderr."""
         return sys.stderr
 
     @stream.setter
@@ -60,19 +60,19 @@ class StderrHandler(logging.StreamHandler[TextIO]):
 
 
 class StepProgressBar(RichProgressBar):
-    """Lightning's bar on stderr, which counts the run's steps where the run has no set number of epochs."""
+    """Lightning's progress bar on stderr, with the step of the run."""
 
     def __init__(self) -> None:
         # More frequent updates slow small steps by half.
         super().__init__(refresh_rate=20, console_kwargs={"stderr": True})
 
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
-        """The step, then what was logged; the number of the log folder is no metric."""
+        """The step and the metrics, without the number of the log folder."""
         metrics = {name: value for name, value in super().get_metrics(trainer, pl_module).items() if name != "v_num"}
         return {"step": format_step(trainer), **metrics}
 
     def configure_columns(self, trainer: Trainer) -> list[Any]:
-        """A short bar and no batches a second, so that the figures find room beside it."""
+        """A short bar without batches per second, to make room for the metrics."""
         columns = [
             column for column in super().configure_columns(trainer) if not isinstance(column, ProcessingSpeedColumn)
         ]
@@ -86,14 +86,14 @@ class StepProgressBar(RichProgressBar):
 
 
 def format_step(trainer: Trainer) -> str:
-    """How far the run is, as in 40/300."""
+    """The step and the last one, such as 40/300."""
     return f"{trainer.global_step}/{trainer.max_steps}" if trainer.max_steps > 0 else f"{trainer.global_step}"
 
 
 def configure_output() -> None:
-    """Send the program's and Lightning's lines to stderr, one handler for all, without what tells a user nothing."""
+    """Log the lines of this package and of Lightning on stderr with one handler, and filter the noise."""
     handler = StderrHandler()
-    handler.addFilter(_tells_something)
+    handler.addFilter(_is_signal)
     for name in LOGGERS:
         logger = logging.getLogger(name)
         logger.setLevel(logging.INFO)
@@ -106,10 +106,10 @@ def configure_output() -> None:
 
 
 def _show_thread_error(error: threading.ExceptHookArgs) -> None:
-    """As Python does, but for the writer of TensorBoard: what stopped it is told where it is next written to."""
+    """Show errors as Python does, but not those of TensorBoard's writer, which its next call raises again."""
     if type(error.thread).__name__ != "_AsyncWriterThread":
         threading.__excepthook__(error)
 
 
-def _tells_something(record: logging.LogRecord) -> bool:
+def _is_signal(record: logging.LogRecord) -> bool:
     return not record.getMessage().startswith(NOISE)

@@ -1,4 +1,4 @@
-"""Training on several devices: FSDP2 as a strategy of the trainer, and a model's weights sharded and gathered."""
+"""Training on several devices: FSDP2 as a strategy of the trainer; sharding and gathering the weights of a model."""
 
 from __future__ import annotations
 
@@ -34,19 +34,20 @@ from megabyte_mm.checkpoint.dcp import (
     write_meta,
     write_tensors,
 )
+from megabyte_mm.errors import FieldError
 from megabyte_mm.models import ByteModel
 from megabyte_mm.models.layers import Stack
 
-IN_CHUNKS = "local_stack"
-"""The stack that a sequence may go through in many chunks. Its weights are gathered once a step, with those that belong
-to no block: as units of their own they would be gathered for each chunk, and once more for each chunk's gradients."""
+CHUNKED_STACK = "local_stack"
+"""The stack that may process a sequence in many chunks. Its weights are gathered once a step, with those outside of
+blocks: as units of their own they would be gathered for each chunk, and again for the gradients of each chunk."""
 
 
 def shard_model(model: ByteModel, mesh: DeviceMesh) -> None:
-    """Cut the weights over the devices of a mesh: each block is gathered when it runs, the rest for the whole step."""
-    for name, part in model.named_modules():
-        if isinstance(part, Stack) and name != IN_CHUNKS:
-            for block in part.blocks:
+    """Shard the weights over a mesh: each block is gathered when it runs, the rest for the whole step."""
+    for name, module in model.named_modules():
+        if isinstance(module, Stack) and name != CHUNKED_STACK:
+            for block in module.blocks:
                 fully_shard(block, mesh=mesh)
     fully_shard(model, mesh=mesh)
     for method in ("training_nll", "nll"):
@@ -54,19 +55,19 @@ def shard_model(model: ByteModel, mesh: DeviceMesh) -> None:
 
 
 def is_sharded_model(model: ByteModel) -> bool:
-    """Whether its weights are cut over devices."""
+    """Return whether the weights are sharded over devices."""
     return isinstance(model, FSDPModule)
 
 
-def gather_model(model: ByteModel, first: bool, device: torch.device) -> ByteModel | None:
-    """The model with all its weights on the `first` device, a copy where they are cut; None on the others.
+def gather_model(model: ByteModel, is_first: bool, device: torch.device) -> ByteModel | None:
+    """The model with all weights in the first process, a copy where they are sharded; None in the others.
 
-    All devices must ask.
+    A collective call. is_first: this is the first process.
     """
     if not is_sharded_model(model):
-        return model if first else None
+        return model if is_first else None
     weights = get_model_state_dict(model, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
-    if not first:
+    if not is_first:
         return None
     with torch.device("meta"):
         copy = model.config.build()
@@ -75,13 +76,13 @@ def gather_model(model: ByteModel, first: bool, device: torch.device) -> ByteMod
 
 
 class FSDP2Strategy(ModelParallelStrategy):
-    """FSDP2 over all devices of all machines: each keeps its part of weights, gradients and moments.
+    """FSDP2 over all devices of all machines: each holds its shard of the weights, gradients and moments.
 
     Args:
-        sharded_checkpoints: Write a checkpoint as a folder, to which each process adds its part; otherwise the first
-            process puts all together into one file, as without sharding.
-        process_group_backend: nccl, gloo or another; by default what suits the devices.
-        timeout: How long processes wait for each other.
+        sharded_checkpoints: Write a checkpoint as a folder of shards, one of each process; otherwise the first process
+            writes one file, as without sharding.
+        process_group_backend: nccl, gloo or another; by default the one that suits the devices.
+        timeout: Time that processes wait for each other.
     """
 
     def __init__(
@@ -99,66 +100,66 @@ class FSDP2Strategy(ModelParallelStrategy):
 
     @property
     def lightning_restore_optimizer(self) -> bool:
-        """Restore optimizers after the checkpoint was looked at, so that a run's own settings win."""
+        """Restore optimizers after `on_load_checkpoint`, which applies the settings of this run."""
         return True
 
     @property
-    def reads_shards(self) -> bool:
-        """Whether the checkpoint that was read last is a folder."""
+    def loaded_from_folder(self) -> bool:
+        """True where the checkpoint that was read last is a folder."""
         return self._folder is not None
 
     def setup_environment(self) -> None:
-        """Take all devices for data, where Lightning would take those of one machine for tensors."""
+        """Use all devices for data; Lightning would use those of one machine for tensor parallelism."""
         self._data_parallel_size, self._tensor_parallel_size = self.num_nodes * self.num_processes, 1
         super().setup_environment()
 
     def setup(self, trainer: Trainer) -> None:
-        """Raises ValueError for a precision that cannot be used."""
+        """Raise FieldError for a precision that does not work."""
         if trainer.precision == "16-mixed":
-            raise ValueError("trainer.precision 16-mixed does not work with fsdp2: take bf16-mixed or 32-true")
-        # Weights that are gathered in inference mode cannot be trained with afterwards.
+            raise FieldError("trainer.precision", "16-mixed does not work with fsdp2: take bf16-mixed or 32-true")
+        # Weights that are gathered in inference mode cannot be trained afterwards.
         for loop in (trainer.fit_loop.epoch_loop.val_loop, trainer.validate_loop, trainer.test_loop):
             loop.inference_mode = False
         super().setup(trainer)
 
     def save_checkpoint(self, checkpoint: dict[str, Any], filepath: Any, storage_options: Any | None = None) -> None:
-        """Put a whole file or folder in its place; all processes must ask. Raises OSError, and then on all."""
-        place = Path(self.broadcast(filepath))
+        """Write a file or folder atomically; a collective call. Raises OSError, and then in all processes."""
+        target = Path(self.broadcast(filepath))
         if not self._save_distributed_checkpoint:
-            self._on_first(place, lambda: self.checkpoint_io.save_checkpoint(checkpoint, place))
+            self._on_first(target, lambda: self.checkpoint_io.save_checkpoint(checkpoint, target))
             return
-        new = temporary_beside(place)
-        self._on_first(place, lambda: _make_way(new))
+        new = temporary_beside(target)
+        self._on_first(target, lambda: _clear(new))
         try:
             write_tensors(checkpoint, new)
-            self._on_first(place, lambda: write_meta(checkpoint, new))
-            self._on_first(place, lambda: replace(new, place))
+            self._on_first(target, lambda: write_meta(checkpoint, new))
+            self._on_first(target, lambda: replace(new, target))
         finally:
             if self.is_global_zero:
                 with suppress(OSError):
                     remove(new)
 
-    def _on_first(self, place: Path, work: Callable[[], None]) -> None:
-        """Let the first process do it while the others wait. Raises OSError on all, which else would wait for ever."""
+    def _on_first(self, target: Path, work: Callable[[], None]) -> None:
+        """Run `work` in the first process while the others wait. Raises OSError in all, or they would wait for ever."""
         failure = None
         if self.is_global_zero:
             try:
                 work()
             except OSError as error:
                 reason = error.strerror or str(error)
-                known = place.name in reason
-                failure = reason if known else f"{os.path.relpath(place)}: cannot be written: {reason}"
-        if (told := self.broadcast(failure)) is not None:
-            raise OSError(told)
+                named = target.name in reason
+                failure = reason if named else f"{os.path.relpath(target)}: cannot be written: {reason}"
+        if (failure := self.broadcast(failure)) is not None:
+            raise OSError(failure)
 
     def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
-        """Read a file, or of a folder what is no tensor: each process reads its part of these where they are wanted."""
+        """Read a file, or everything but the tensors of a folder: each process reads its shards of these later."""
         path = Path(self.broadcast(checkpoint_path))
         self._folder = path if is_sharded_checkpoint(path) else None
         return read_meta(path) if self._folder else self.checkpoint_io.load_checkpoint(path, weights_only=weights_only)
 
     def load_model_state_dict(self, checkpoint: Mapping[str, Any], strict: bool = True) -> None:
-        """Fill the weights that are here."""
+        """Fill the shards of the weights in this process."""
         assert self.model is not None
         if self._folder is None:
             set_model_state_dict(self.model, checkpoint[WEIGHTS], options=StateDictOptions(full_state_dict=True))
@@ -167,41 +168,39 @@ class FSDP2Strategy(ModelParallelStrategy):
         read_into({f"{WEIGHTS}.{name}": weight for name, weight in weights.items()}, self._folder)
 
     def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
-        """Fill the moments that are here."""
+        """Fill the shards of the moments in this process."""
         assert self.model is not None
         for number, (optimizer, saved) in enumerate(zip(self.optimizers, checkpoint[OPTIMIZER_STATE], strict=True)):
-            present: dict[str, Any] = get_optimizer_state_dict(
-                self.model, optimizer
-            )  # makes moments where none are yet
+            current: dict[str, Any] = get_optimizer_state_dict(self.model, optimizer)  # with new moments
             groups = [
-                {**theirs, "params": ours["params"]}
-                for ours, theirs in zip(present["param_groups"], saved["param_groups"], strict=True)
+                {**stored, "params": group["params"]}
+                for group, stored in zip(current["param_groups"], saved["param_groups"], strict=True)
             ]
-            state = present["state"]
+            state = current["state"]
             if self._folder is None:
                 state = _named(saved, groups)
             else:
                 read_into(dict(named_moments(number, state)), self._folder)
             options = StateDictOptions(full_state_dict=self._folder is None)
-            found: Any = {"state": state, "param_groups": groups}
-            set_optimizer_state_dict(self.model, optimizer, found, options=options)
+            restored: Any = {"state": state, "param_groups": groups}
+            set_optimizer_state_dict(self.model, optimizer, restored, options=options)
 
 
-def _make_way(new: Path) -> None:
-    """Let there be a parent folder, and nothing that an earlier attempt left behind."""
+def _clear(new: Path) -> None:
+    """Create the parent folder, and remove the rest of an earlier attempt."""
     new.parent.mkdir(parents=True, exist_ok=True)
     remove(new)
 
 
 def _named(saved: Mapping[str, Any], groups: list[dict[str, Any]]) -> dict[str, Any]:
-    """An optimizer's state by names instead of numbers, which follow the groups' order."""
+    """The state of an optimizer by names, in place of numbers in the order of the groups."""
     numbers = chain.from_iterable(group["params"] for group in saved["param_groups"])
     names = chain.from_iterable(group["params"] for group in groups)
     return {name: saved["state"][number] for number, name in zip(numbers, names, strict=True)}
 
 
 def register_strategies() -> None:
-    """Make fsdp2 and fsdp2_sharded known to `--trainer.strategy`."""
+    """Register fsdp2 and fsdp2_sharded for `--trainer.strategy`."""
     if "fsdp2" not in StrategyRegistry:
         StrategyRegistry.register("fsdp2", FSDP2Strategy, "FSDP2, with checkpoints of one file")
         StrategyRegistry.register(
@@ -209,13 +208,13 @@ def register_strategies() -> None:
         )
 
 
-def check_strategy(asked: Any) -> None:
-    """Raise ValueError for the strategies that fsdp2 takes the place of: by name, by class in a config, or as objects.
+def check_strategy(strategy: Any) -> None:
+    """Raise FieldError for the strategies that fsdp2 replaces, given by name, by class in a config, or as objects.
 
-    FSDP1 flattens weights, whose dimensions tell which of them decay. The class that fsdp2 builds on takes the devices
-    of a machine for tensor parallelism by default, and its checkpoints cannot be read without executing what they hold.
+    FSDP1 flattens weights, whose dimensions decide which of them decay. The base class of fsdp2 uses the devices of a
+    machine for tensor parallelism by default, and its checkpoints cannot be read without executing their content.
     """
-    named = asked if isinstance(asked, str) else str(getattr(asked, "class_path", type(asked).__name__))
+    name = strategy if isinstance(strategy, str) else str(getattr(strategy, "class_path", type(strategy).__name__))
     replaced = (FSDPStrategy.__name__, ModelParallelStrategy.__name__, *FSDPStrategy.get_registered_strategies())
-    if named.split(".")[-1] in replaced:
-        raise ValueError(f"trainer.strategy {named} is not supported: take fsdp2, or fsdp2_sharded")
+    if name.split(".")[-1] in replaced:
+        raise FieldError("trainer.strategy", f"{name} is not supported: take fsdp2, or fsdp2_sharded")

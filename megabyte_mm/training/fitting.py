@@ -16,12 +16,9 @@ from megabyte_mm.training.console import configure_output
 from megabyte_mm.training.loggers import make_loggers
 from megabyte_mm.training.module import ByteLM
 from megabyte_mm.training.signals import GracefulStop, RunInterrupted
-from megabyte_mm.training.trainer import TRAINER_DEFAULTS, best_precision, check_writable
+from megabyte_mm.training.trainer import CHECKPOINT_MINUTES, TRAINER_DEFAULTS, best_precision, check_writable
 
 log = logging.getLogger(__name__)
-
-MINUTES = 2.0
-"""Between two last.ckpt, as in the program."""
 
 
 def fit(
@@ -35,10 +32,10 @@ def fit(
 ) -> Path:
     """Train a new model from Python, and return its best checkpoint.
 
-    `folder` receives best.ckpt, last.ckpt and logs/, once training begins in place of an earlier run's checkpoints. An
-    interrupt (Jupyter's stop button) ends the run after the step at hand, and last.ckpt is returned. val_every: steps
-    between two validations, at most `steps`; by default there is one at the end. Raises ValueError for settings that do
-    not fit the data, or a folder that cannot be written to.
+    `folder` receives best.ckpt, last.ckpt and logs/; checkpoints of an earlier run are removed when training begins. An
+    interrupt (Jupyter's stop button) stops the run after the current step and returns last.ckpt. val_every: steps
+    between two validations, at most `steps`; by default one validation at the end. Raises ValueError for settings that
+    do not fit the data, and for a folder that cannot be written to.
     """
     folder = Path(folder)
     best, last = folder / "best.ckpt", folder / "last.ckpt"
@@ -46,16 +43,16 @@ def fit(
     check_writable(folder)
     seed_everything(seed)
     try:
-        trainer = _trainer(folder, steps, min(val_every or steps, steps), [*callbacks, _MakeWay(best, last)])
+        trainer = _trainer(folder, steps, min(val_every or steps, steps), [*callbacks, _RemoveCheckpoints(best, last)])
         trainer.fit(model, datamodule=data)
     except RunInterrupted as stop:
-        log.info("stopped by %s; what was learned is in %s", stop, last)
+        log.info("stopped by %s; the model so far is in %s", stop, last)
         return last
     return best
 
 
-class _MakeWay(Callback):
-    """Removes an earlier run's checkpoints when the new one begins: a mistake in its settings costs nobody theirs."""
+class _RemoveCheckpoints(Callback):
+    """Removes the checkpoints of an earlier run once training begins: a mistake in the settings removes none."""
 
     def __init__(self, *checkpoints: Path) -> None:
         self._checkpoints = checkpoints
@@ -76,7 +73,7 @@ def _trainer(folder: Path, steps: int, val_every: int, callbacks: Sequence[Callb
         "enable_progress_bar": False,
         "enable_model_summary": False,
     }
-    own = [GracefulStop(), Throughput(), BestCheckpoint(folder), LastCheckpoint(folder, MINUTES)]
+    own = [GracefulStop(), Throughput(), BestCheckpoint(folder), LastCheckpoint(folder, CHECKPOINT_MINUTES)]
     trainer = Trainer(**settings, callbacks=[*callbacks, *own])
     trainer.strategy.checkpoint_io = AtomicCheckpointIO()
     return trainer

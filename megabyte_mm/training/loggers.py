@@ -1,4 +1,4 @@
-"""The logs of a run: they outlast a kill and a full disk, in whole lines, and do not stop the training."""
+"""Logs that survive a kill and a full disk in whole lines, and never stop the training."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ log = logging.getLogger(__name__)
 
 
 def make_loggers(root: Path) -> list[CSVLogger | TensorBoardLogger]:
-    """CSV and TensorBoard logs in one new folder logs/version_N: a resumed run keeps what was logged before."""
+    """CSV and TensorBoard logs in one new folder logs/version_N; a resumed run leaves the earlier folders."""
     csv_logger = DurableCSVLogger(root, name="logs")
     return [csv_logger, DurableTensorBoardLogger(root, name="logs", version=csv_logger.version)]
 
 
 class MetricsFile(ExperimentWriter):
-    """metrics.csv, in which rows appear whole. Those that cannot be written wait for the next time."""
+    """metrics.csv, written in whole rows; rows that cannot be written wait for the next save."""
 
     failure: str | None = None
 
     def save(self) -> None:
-        """Append the new rows; where a metric is new, put a new file in place of the old."""
+        """Append the new rows; with a new metric, replace the file."""
         if not self.metrics:
             return
         path = Path(self.metrics_file_path)
@@ -44,53 +44,53 @@ class MetricsFile(ExperimentWriter):
                 with replacing(path) as temporary:
                     temporary.write_text(text, encoding="utf-8", newline="")
         except OSError as error:
-            self._tell(f"{os.path.relpath(path)}: cannot be written: {_reason(error)}")
+            self._warn(f"{os.path.relpath(path)}: cannot be written: {_reason(error)}")
             return
         self.metrics_keys, self.metrics, self.failure = names, [], None
 
-    def _tell(self, failure: str) -> None:
+    def _warn(self, failure: str) -> None:
         if self.failure is None:
-            log.warning("%s; what is logged is written when that is possible again", failure)
+            log.warning("%s; new rows are written once that is possible again", failure)
         self.failure = failure
 
 
 class DurableCSVLogger(CSVLogger):
-    """Lightning's, with a MetricsFile."""
+    """Lightning's CSV logger with a MetricsFile."""
 
     @property
     @rank_zero_experiment
     def experiment(self) -> MetricsFile:
-        """The file; on other processes than the first, one that takes all and writes nothing."""
+        """The file on the first process, and a dummy on the others."""
         if self._experiment is None:
             self._experiment = MetricsFile(self.log_dir)
-        return self._experiment  # type: ignore[return-value] # set here alone
+        return self._experiment  # type: ignore[return-value] # set only here
 
     def finalize(self, status: str) -> None:
-        """Write what is left. Raises OSError where a run that is otherwise done cannot."""
+        """Write the remaining rows. Raises OSError where that fails in a run that is otherwise complete."""
         super().finalize(status)
         if status == "success" and isinstance(self._experiment, MetricsFile) and self._experiment.failure:
             raise OSError(self._experiment.failure)
 
 
 class DurableTensorBoardLogger(TensorBoardLogger):
-    """Lightning's, but for a disk that is full: it ends there, since its writer does, and metrics.csv has it all."""
+    """Lightning's TensorBoard logger, which ends on a full disk, as its writer does; metrics.csv has everything."""
 
     _ended = False
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Log, unless the log has ended."""
+        """Log metrics, unless the log has ended."""
         self._attempt(lambda: super(DurableTensorBoardLogger, self).log_metrics(metrics, step))
 
     def log_hyperparams(self, *arguments: Any, **named: Any) -> None:
-        """The same."""
+        """Log settings, unless the log has ended."""
         self._attempt(lambda: super(DurableTensorBoardLogger, self).log_hyperparams(*arguments, **named))
 
     def save(self) -> None:
-        """Write what was logged."""
+        """Write the pending entries."""
         self._attempt(super().save)
 
     def finalize(self, status: str) -> None:
-        """Write what was logged, and close."""
+        """Write the pending entries, and close."""
         self._attempt(lambda: super(DurableTensorBoardLogger, self).finalize(status))
 
     def _attempt(self, write: Callable[[], None]) -> None:
@@ -99,12 +99,12 @@ class DurableTensorBoardLogger(TensorBoardLogger):
         try:
             write()
         except (OSError, ValueError) as error:
-            # Lightning says of all errors that a value of that type cannot be logged.
+            # Lightning turns every error into one about a value that cannot be logged.
             cause = error if isinstance(error, OSError) else error.__cause__
             if not isinstance(cause, OSError):
                 raise
             self._ended = True
-            log.warning("TensorBoard's log in %s ends here: %s", os.path.relpath(self.log_dir), _reason(cause))
+            log.warning("the TensorBoard log in %s ends here: %s", os.path.relpath(self.log_dir), _reason(cause))
 
 
 def _reason(error: OSError) -> str:
@@ -112,7 +112,7 @@ def _reason(error: OSError) -> str:
 
 
 def _append(path: Path, text: str) -> None:
-    """Add to a file, or raise OSError and leave it as it was."""
+    """Append to a file, or raise OSError and leave the file unchanged."""
     data = text.encode("utf-8")
     with path.open("ab", buffering=0) as file:
         before = file.tell()

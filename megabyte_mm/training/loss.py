@@ -1,4 +1,4 @@
-"""What the batches of one update cost together, over all devices: so that the loss is one mean over all its symbols."""
+"""The loss of an update: one mean over the symbols of all its batches, on all devices."""
 
 from __future__ import annotations
 
@@ -12,54 +12,55 @@ from megabyte_mm.metrics import Totals
 
 
 class AccumulatedLoss:
-    """Adds up nats, symbols and bytes over the devices, and over the batches whose gradients are accumulated.
+    """Sums nats, symbols and bytes over the devices and over the batches of an update.
 
-    Devices differ in how many of their symbols count, and so do batches, where files end inside windows. The mean of
-    their means, which is what strategies and Lightning take of losses, would weigh the symbols of a short one more.
+    Devices and batches differ in the number of symbols that count, where files end inside windows. Strategies and
+    Lightning take the mean of their means, which would weigh the symbols of a short batch more.
     """
 
     def __init__(self, strategy: Strategy, world_size: int, batches: int) -> None:
-        """batches: how many are accumulated in an update."""
+        """batches: how many are accumulated in one update."""
         self._strategy, self._world_size, self._batches = strategy, world_size, batches
         self._sums: Totals | None = None
-        self._unit: Tensor
+        self._divisor: Tensor
 
     def add(self, own: Totals) -> Tensor:
-        """The loss of one device's batch: such that the mean over devices is the batch's nats over a common unit.
+        """The loss of a batch on this device; its mean over devices is the nats of the batch divided by one number.
 
-        The unit is the number of symbols of the update's first batch, of all devices: with one batch, their mean.
+        This number counts the symbols of the first batch of the update on all devices: with one batch, the loss is
+        the mean over all symbols. `finish` corrects it for several.
         """
-        batch = self._over_devices(Totals(own.nats.detach(), own.symbols, own.bytes))
+        batch = self._reduce(Totals(own.nats.detach(), own.symbols, own.bytes))
         if self._sums is None:
-            self._sums, self._unit = batch, batch.symbols.clamp(min=1)
+            self._sums, self._divisor = batch, batch.symbols.clamp(min=1)
         else:
             self._sums = Totals(*(before + more for before, more in zip(self._sums, batch, strict=True)))
-        return own.nats * self._world_size / self._unit
+        return own.nats * self._world_size / self._divisor
 
     @property
     def nats_per_symbol(self) -> Tensor:
-        """Of the update so far: a scalar."""
+        """Nats per symbol of the update so far: a scalar."""
         assert self._sums is not None
         return self._sums.nats / self._sums.symbols.clamp(min=1)
 
     @property
     def bits_per_byte(self) -> Tensor:
-        """Of the update so far: a scalar; nan where it holds no byte."""
+        """Bits per byte of the update so far: a scalar; nan without bytes."""
         assert self._sums is not None
         return self._sums.nats / self._sums.bytes / math.log(2)
 
-    def close(self) -> float | None:
-        """End the update, and say what its gradient is to be multiplied with; None for nothing.
+    def finish(self) -> float | None:
+        """End the update, and return the factor for its gradient; None for 1.
 
-        Lightning has divided each loss by the number of batches that are usually accumulated.
+        Lightning has divided each loss by the number of batches in an update.
         """
         assert self._sums is not None
         sums, self._sums = self._sums, None
         if self._batches == 1:
             return None
-        return self._batches * float(self._unit) / max(float(sums.symbols), 1.0)
+        return self._batches * float(self._divisor) / max(float(sums.symbols), 1.0)
 
-    def _over_devices(self, own: Totals) -> Totals:
+    def _reduce(self, own: Totals) -> Totals:
         if self._world_size == 1:
             return own
         sums = self._strategy.reduce(torch.stack([value.double() for value in own]), reduce_op="sum")

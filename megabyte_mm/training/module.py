@@ -156,7 +156,7 @@ class ByteLM(LightningModule):
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Weigh accumulated batches by their symbols, which are known only now."""
-        factor = self._update.close()
+        factor = self._update.finish()
         if factor is not None:
             for parameter in (parameter for group in optimizer.param_groups for parameter in group["params"]):
                 if parameter.grad is not None:
@@ -232,7 +232,7 @@ class ByteLM(LightningModule):
 
     def _check(self, checkpoint: dict[str, Any]) -> None:
         strategy = self.trainer.strategy
-        in_shards = isinstance(strategy, FSDP2Strategy) and strategy.reads_shards
+        in_shards = isinstance(strategy, FSDP2Strategy) and strategy.loaded_from_folder
         weights = None if in_shards else self.state_dict()
         if self.trainer.state.fn == TrainerFn.FITTING:
             check_resumable(checkpoint, self.trainer, parameter_groups(self.model), weights)

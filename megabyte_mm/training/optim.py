@@ -1,4 +1,4 @@
-"""AdamW with decay groups, warm-up and decay."""
+"""AdamW with decay groups, and its learning rate with warm-up and decay."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class OptimizerConfig:
 
 
 def adamw(model: nn.Module, config: OptimizerConfig, fused: bool) -> torch.optim.AdamW:
-    """AdamW over the two groups, of which the first decays."""
+    """AdamW over two groups: weights that decay, and the others."""
     decayed, undecayed = parameter_groups(model)
     groups: list[dict[str, Any]] = [
         {"params": decayed, "weight_decay": config.weight_decay},
@@ -61,7 +61,7 @@ def adamw(model: nn.Module, config: OptimizerConfig, fused: bool) -> torch.optim
 
 
 def parameter_groups(model: nn.Module) -> list[list[torch.Tensor]]:
-    """The parameters of two and more dimensions, and the others."""
+    """The parameters of two and more dimensions, which decay, and the others."""
     parameters: list[torch.Tensor] = [parameter for parameter in model.parameters() if parameter.requires_grad]
     return [[p for p in parameters if p.ndim >= 2], [p for p in parameters if p.ndim < 2]]
 
@@ -69,10 +69,10 @@ def parameter_groups(model: nn.Module) -> list[list[torch.Tensor]]:
 def lr_factor(
     config: OptimizerConfig, total_steps: float, time_used: Callable[[], float] = lambda: 0.0
 ) -> Callable[[int], float]:
-    """The learning rate at an update, as a share of the peak.
+    """A function from the number of an update to its learning rate, as a share of the peak.
 
-    total_steps: updates in the run, or inf. time_used: the share of the run's time that has passed, 0 where there is no
-    limit. The decay follows whichever is further on; with neither, the rate stays at its peak after warm-up.
+    total_steps: updates in the run, or inf. time_used: the share of trainer.max_time that has passed, 0 without a
+    limit. The decay follows the greater share of the two; without limits, the rate stays at its peak after warm-up.
     """
 
     def factor(step: int) -> float:
@@ -89,7 +89,7 @@ def lr_factor(
 
 
 def apply_current_settings(checkpoint: dict[str, Any], config: OptimizerConfig) -> None:
-    """Let the settings of this run win over those of a checkpoint that it goes on from; moments and counts stay."""
+    """Replace the optimizer settings in a checkpoint by those of this run; moments and counts stay."""
     for optimizer in checkpoint.get("optimizer_states", []):
         decayed, undecayed = optimizer["param_groups"]
         for group, weight_decay in ((decayed, config.weight_decay), (undecayed, 0.0)):
@@ -99,7 +99,7 @@ def apply_current_settings(checkpoint: dict[str, Any], config: OptimizerConfig) 
 
 
 def apply_current_lr(schedule: LambdaLR) -> None:
-    """Give the next update the learning rate that the schedule says, not the one that a checkpoint was written with."""
+    """Set the learning rate of the next update by the schedule, in place of the one in the checkpoint."""
     for group, peak, factor in zip(
         schedule.optimizer.param_groups, schedule.base_lrs, schedule.lr_lambdas, strict=True
     ):

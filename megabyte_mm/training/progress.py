@@ -1,4 +1,4 @@
-"""The curves of a run while it trains, for whoever shows them live."""
+"""The curves of a run while it trains, for live plots."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ Curve = list[tuple[int, float]]
 
 @dataclass
 class TrainingProgress:
-    """How far a run is. samples: the files that its last validation drew; none without a SampleWriter."""
+    """The figures of a run so far.
+
+    steps: of the whole run. samples: the files of its last validation; none without a SampleWriter.
+    """
 
     steps: int
     train: Curve = field(default_factory=list)
@@ -24,9 +27,9 @@ class TrainingProgress:
 
 
 class ProgressCallback(Callback):
-    """Tells a function how far the run is, every so many steps and after each validation.
+    """Calls `show` with the progress of the run every `every` steps, and after each validation.
 
-    show: is given the one TrainingProgress that the run goes on filling. It is called between steps, which wait for it.
+    The run waits for it. Its argument is always the same TrainingProgress, which the run continues to fill.
     """
 
     def __init__(self, show: Callable[[TrainingProgress], object], every: int = 10) -> None:
@@ -37,13 +40,13 @@ class ProgressCallback(Callback):
         self._last = 0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin anew."""
+        """Clear the curves."""
         self.progress, self._last = TrainingProgress(int(trainer.max_steps)), trainer.global_step
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Tell the bits per byte of the step, if its turn has come."""
+        """Add the bits per byte of every `every`-th step."""
         step = trainer.global_step
         if step != self._last and step % self._every == 0 and "train/bpb" in trainer.callback_metrics:
             self.progress.train.append((step, float(trainer.callback_metrics["train/bpb"])))
@@ -51,11 +54,11 @@ class ProgressCallback(Callback):
         self._last = step
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Tell the bits per byte of the validation, and where its samples lie."""
+        """Add the bits per byte of the validation, and its samples."""
         if trainer.sanity_checking:
             return
         step = trainer.global_step
         self.progress.val.append((step, float(trainer.callback_metrics["val/bpb"])))
-        drawn = Path(trainer.log_dir or trainer.default_root_dir, "samples", f"step-{step:07d}")
-        self.progress.samples = sorted(path for path in drawn.rglob("*") if path.is_file())
+        folder = Path(trainer.log_dir or trainer.default_root_dir, "samples", f"step-{step:07d}")
+        self.progress.samples = sorted(path for path in folder.rglob("*") if path.is_file())
         self._show(self.progress)

@@ -1,4 +1,4 @@
-"""What lies in the folder of a run: metrics and samples of all its versions as if it had never been interrupted."""
+"""The folder of a run: metrics and samples of all its versions, joined as if it had never been interrupted."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ CHECKPOINTS = ("best.ckpt", "last.ckpt")
 
 @dataclass(frozen=True)
 class Run:
-    """The folder of a run. versions: its log folders, one for each time that it was started, oldest first."""
+    """The folder of a run. versions: its log folders, one for each start of the run, oldest first."""
 
     folder: Path
     versions: tuple[Path, ...]
 
     @property
     def config(self) -> Path | None:
-        """The config of the last start, None where none was kept."""
-        found = [version / "config.yaml" for version in self.versions if (version / "config.yaml").is_file()]
-        return found[-1] if found else None
+        """The config of the last start; None without one."""
+        paths = [version / "config.yaml" for version in self.versions]
+        return next((path for path in reversed(paths) if path.is_file()), None)
 
     @property
     def checkpoint(self) -> Path | None:
@@ -35,13 +35,13 @@ class Run:
 
     @property
     def samples(self) -> Mapping[int, Path]:
-        """Updates done -> the folder of what was drawn then, in order; of two versions, that of the later one."""
-        found = {}
+        """Updates done -> the folder of samples, in order; of two versions, the later one's."""
+        folders = {}
         for version in self.versions:
             for folder in version.glob("samples/step-*"):
                 if (step := re.fullmatch(r"step-(\d+)", folder.name)) and folder.is_dir():
-                    found[int(step[1])] = folder
-        return dict(sorted(found.items()))
+                    folders[int(step[1])] = folder
+        return dict(sorted(folders.items()))
 
 
 def open_run(folder: Path) -> Run:
@@ -60,19 +60,19 @@ def open_run(folder: Path) -> Run:
 
 
 def read_metrics(run: Run) -> dict[str, Points]:
-    """Each metric that was logged, by name; values that are not finite are left out.
+    """The points of each logged metric by name, without values that are not finite.
 
-    A version that was started later goes on from a checkpoint: from its first row on, what an earlier one logged is
-    dropped. Raises ValueError for a file that is no metrics.csv.
+    A later version resumes from a checkpoint, so the rows of earlier ones are dropped from its first row on. Raises
+    ValueError for a file that is no metrics.csv.
     """
-    kept: dict[str, dict[int, float]] = {}
+    points: dict[str, dict[int, float]] = {}
     for version in run.versions:
         rows = list(_rows(version / "metrics.csv"))
         first = min((step for step, _, _ in rows), default=math.inf)
-        kept = {name: {step: its[step] for step in its if step < first} for name, its in kept.items()}
+        points = {name: {step: row[step] for step in row if step < first} for name, row in points.items()}
         for step, name, value in rows:
-            kept.setdefault(name, {})[step] = value
-    return {name: tuple(sorted(its.items())) for name, its in sorted(kept.items()) if its}
+            points.setdefault(name, {})[step] = value
+    return {name: tuple(sorted(row.items())) for name, row in sorted(points.items()) if row}
 
 
 def _rows(path: Path) -> Iterator[tuple[int, str, float]]:
@@ -87,12 +87,12 @@ def _rows(path: Path) -> Iterator[tuple[int, str, float]]:
                 values = {name: float(cell) for name, cell in row.items() if name and cell}
                 yield from ((step, name, value) for name, value in values.items() if math.isfinite(value))
         except (KeyError, TypeError, ValueError, csv.Error) as error:
-            line = reader.line_num + isinstance(error, csv.Error)  # which does not count the line that it is about
+            line = reader.line_num + isinstance(error, csv.Error)  # it does not count the line that it refers to
             raise ValueError(f"{path}: line {line} is not of a metrics.csv") from error
 
 
 def best_point(points: Points) -> tuple[int, float] | None:
-    """The point of the lowest value, the first of several; None where there is none."""
+    """The point of the lowest value, the first of several; None without points."""
     return min(points, key=lambda point: point[1], default=None)
 
 
@@ -106,7 +106,7 @@ def evenly_spaced(count: int, limit: int) -> list[int]:
 
 
 def common_prefix_length(files: Sequence[bytes]) -> int:
-    """How many bytes all of several files begin with alike; 0 for fewer than two."""
+    """The length of the longest prefix that all files share; 0 for fewer than two files."""
     if len(files) < 2:
         return 0
     shortest, longest = min(files), max(files)

@@ -32,15 +32,15 @@ log = logging.getLogger(__name__)
 
 
 class SampleWriter(Callback):
-    """Continues a few validation windows at every validation, as real files in the log folder and in TensorBoard.
+    """Continues a few validation windows at every validation: files in the log folder, and entries in TensorBoard.
 
     Args:
         count: Windows that are continued; 0 turns it off.
-        keep: The share of each window that is given as prefix.
-        length: Most bytes drawn for each; streams of fixed size are always drawn to their end.
-        temperature: Divides the logits in drawing.
-        top_k: Draw among the k likeliest bytes only.
-        top_p: Draw among the likeliest bytes that together hold this probability.
+        keep: The share of each window that is the prefix.
+        length: Bytes that are sampled at most; streams of fixed size are always completed.
+        temperature: Divides the logits.
+        top_k: Sample among the k likeliest bytes only.
+        top_p: Sample among the likeliest bytes that together have this probability.
     """
 
     def __init__(
@@ -54,15 +54,15 @@ class SampleWriter(Callback):
     ) -> None:
         if count < 0 or not 0.0 <= keep <= 1.0 or length < 1:
             raise ValueError(f"samples.count {count}, keep {keep}, length {length}: need 0 or more, 0 to 1, 1 or more")
-        SamplingParams(temperature, top_k, top_p)  # checks them before training begins
+        SamplingParams(temperature, top_k, top_p)  # raises before training begins
         self.count, self.keep, self.length = count, keep, length
         self.temperature, self.top_k, self.top_p = temperature, top_k, top_p
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draw and write. Only training validates over and over: elsewhere nothing is drawn."""
+        """Sample and write, in training only: validate and test sample nothing."""
         if trainer.state.fn != "fit" or trainer.sanity_checking or not self.count:
             return
-        log_dir = trainer.log_dir or trainer.default_root_dir  # rank 0 tells it to the others: all must ask
+        log_dir = trainer.log_dir or trainer.default_root_dir  # a collective call: on all ranks
         assert isinstance(pl_module, ByteLM)
         model = gather_model(pl_module.model, trainer.is_global_zero, pl_module.device)
         if model is not None:
@@ -75,11 +75,11 @@ class SampleWriter(Callback):
     def _write(self, folder: Path, trainer: Trainer, model: ByteModel) -> None:
         data = trainer.datamodule  # type: ignore[attr-defined] # set by a connector
         for source, records in zip(data.sources, data.records("val"), strict=True):
-            made = self._continuations(source, records, data.window, model)
-            write_continuations(folder / source.name, source.adapter, made)
+            continuations = self._continuations(source, records, data.window, model)
+            write_continuations(folder / source.name, source.adapter, continuations)
             for logger in trainer.loggers:
                 if isinstance(logger, TensorBoardLogger):
-                    for item in made:
+                    for item in continuations:
                         tag = f"{source.name}/{item.stem}".strip("/")
                         _show(logger.experiment, tag, source.adapter, item, trainer.global_step)
 
@@ -108,7 +108,7 @@ class SampleWriter(Callback):
 
 
 def _show(board: Any, tag: str, adapter: Adapter, item: Continuations, step: int) -> None:
-    """Put the first continuation where TensorBoard can show it."""
+    """Add the first continuation to TensorBoard."""
     stream = ByteStream(item.continuations[0], item.format)
     if isinstance(adapter, ImageAdapter):
         board.add_image(tag, np.asarray(picture_sheet(adapter, [item])), step, dataformats="HWC")

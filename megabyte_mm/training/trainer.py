@@ -1,4 +1,4 @@
-"""How a trainer is set up: this project's defaults, precision, memory, and a folder that can be written to."""
+"""Defaults of the trainer: its settings, precision and memory, and the check of its folder."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
+from megabyte_mm.errors import FieldError
 
 TRAINER_DEFAULTS: dict[str, Any] = {
     "default_root_dir": "runs/megabyte",
@@ -22,19 +24,23 @@ TRAINER_DEFAULTS: dict[str, Any] = {
     "use_distributed_sampler": False,
 }
 
+CHECKPOINT_MINUTES = 2.0
+"""Minutes of training between two last.ckpt."""
+
 
 def check_writable(root: Path) -> None:
-    """Raise ValueError, before any work, where a run's folder cannot be made or written to."""
+    """Raise FieldError, before any work, where the folder of a run cannot be created or written to."""
     try:
         root.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=root) as file:
             file.write(bytes(2**12))
     except OSError as error:
-        raise ValueError(f"trainer.default_root_dir {root}: cannot be written to: {error.strerror or error}") from error
+        reason = f"{root}: cannot be written to: {error.strerror or error}"
+        raise FieldError("trainer.default_root_dir", reason) from error
 
 
 def best_precision(accelerator: Any) -> str:
-    """bf16-mixed where the hardware multiplies bfloat16 fast, else 32-true."""
+    """Return bf16-mixed where the hardware multiplies bfloat16 fast, else 32-true."""
     if accelerator != "cpu" and torch.cuda.is_available():
         return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
     if accelerator != "cpu" and torch.backends.mps.is_available():
@@ -48,14 +54,14 @@ def _has_bf16() -> bool:
 
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
-"""Parameter numbers of glibc's mallopt."""
+"""Parameter numbers of mallopt in glibc."""
 
 
 def keep_freed_memory() -> None:
-    """Ask glibc not to give large blocks back to the system; elsewhere, do nothing.
+    """Let glibc keep large freed blocks instead of returning them to the system; elsewhere, do nothing.
 
-    A training step allocates and frees the same activations over and over. By default each block is mapped anew and
-    every page of it faulted in, which cost up to an eighth of a step's time on two cores (benchmarks/train_step).
+    A training step allocates and frees the same activations over and over. By default each block is mapped again, with
+    a page fault for every page, which took up to an eighth of a step on two cores (benchmarks/train_step).
     """
     if platform.libc_ver()[0] != "glibc":
         return

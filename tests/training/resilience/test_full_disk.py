@@ -59,7 +59,7 @@ def test_training_goes_on_without_a_checkpoint_and_tries_again(fit, root, full_d
     assert fit("--checkpoint_minutes=0", "--trainer.val_check_interval=8") == 0
     told = [line for line in capfd.readouterr().err.splitlines() if "cannot be written" in line]
     line = (
-        "run/last.ckpt: cannot be written: file too large (it takes about 0.1 MB); the earlier one is as it was; "
+        "run/last.ckpt: cannot be written: file too large (it takes about 0.1 MB); the previous one is unchanged; "
         "training goes on, and it is tried again after the next interval"
     )
     assert told == [line, line]
@@ -75,7 +75,7 @@ def test_a_last_checkpoint_that_cannot_be_written_is_an_error_and_leaves_the_for
     assert fit("--ckpt_path=last", "--model.optimizer.decay=constant") == 2
     assert capfd.readouterr().err.splitlines()[-1] == (
         "megabyte-mm fit: error: run/last.ckpt: cannot be written: file too large (it takes about 0.1 MB); "
-        "the earlier one is as it was"
+        "the previous one is unchanged"
     )
     assert (root / "last.ckpt").read_bytes() == former
     assert not leftovers(root)
@@ -159,7 +159,7 @@ def test_training_outlives_logs_that_cannot_be_written(fit, root, capfd):
     *told, last = capfd.readouterr().err.splitlines()
     assert "Traceback" not in "".join(told)
     (line,) = [line for line in told if "TensorBoard" in line]
-    assert line == "TensorBoard's log in run/logs/version_0 ends here: file too large"
+    assert line == "the TensorBoard log in run/logs/version_0 ends here: file too large"
     assert any(line.startswith("step 60/60") for line in told)
     assert last == "megabyte-mm fit: error: run/logs/version_0/metrics.csv: cannot be written: file too large"
     assert (root / "logs/version_0/metrics.csv").read_text().endswith("\n")

@@ -76,7 +76,7 @@ def test_ctrl_c_ends_between_two_steps_and_the_run_goes_on_exactly(fit, root, ev
     done = place[1] + (place[0] == "train")
     assert torch.load(root / "last.ckpt", weights_only=True)["global_step"] == done
     told = capfd.readouterr().err
-    assert f"SIGINT: the same command with --ckpt_path last goes on from step {done}, saved in run/last.ckpt" in told
+    assert f"SIGINT: the same command with --ckpt_path last resumes from step {done}, saved in run/last.ckpt" in told
     assert "Traceback" not in told
     assert fit(*LONG, "--ckpt_path=last") == 0
     assert events.of("train") == [event for event in seen if event[0] == "train"]
@@ -114,7 +114,7 @@ def test_sigterm_does_as_ctrl_c(fit, root, events, whole):
 def test_a_second_ctrl_c_ends_at_once_and_leaves_the_last_good_checkpoint(fit, root, events, whole, capfd):
     events.at = {("train", 3, 3): [signal.SIGINT, signal.SIGINT]}
     assert fit(*LONG, "--checkpoint_minutes=0") == 130
-    assert "goes on from step 3" in capfd.readouterr().err
+    assert "resumes from step 3" in capfd.readouterr().err
     assert fit(*LONG, "--ckpt_path=last") == 0
     assert same(weights(root / "last.ckpt"), whole[1])
 

@@ -46,7 +46,7 @@ def test_the_signal_before_the_time_limit_requeues_and_the_job_goes_on_exactly(
         monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
     assert slurm.read_text() == 2 * "requeue 77\n"
     told = capfd.readouterr().err
-    assert "SIGUSR1: the same command with --ckpt_path last goes on from step 3, saved in run/last.ckpt" in told
+    assert "SIGUSR1: the same command with --ckpt_path last resumes from step 3, saved in run/last.ckpt" in told
     assert "SLURM will run job 77 again" in told
     assert "Traceback" not in told
     assert fit(*LONG) == 0

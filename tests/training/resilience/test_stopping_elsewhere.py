@@ -77,7 +77,7 @@ def test_while_samples_are_drawn_the_run_ends_exactly_there(fit, root, monkeypat
     root.rename(root.with_name("whole"))
     signalling(monkeypatch, SampleWriter, "_continuations", number)
     assert fit(*samples) == 128 + number
-    assert "goes on from step 4, saved in run/last.ckpt" in capfd.readouterr().err
+    assert "resumes from step 4, saved in run/last.ckpt" in capfd.readouterr().err
     assert fit(*samples, "--ckpt_path=last") == 0
     assert same(weights(root / "last.ckpt"), final)
     again = torch.load(root / "best.ckpt", weights_only=True)
@@ -118,7 +118,7 @@ def test_ctrl_c_twice_while_a_checkpoint_is_written_leaves_the_former(fit, root,
     signals_in_writing("last.ckpt", 3, [signal.SIGINT, signal.SIGINT])
     assert fit("--checkpoint_minutes=0") == 130
     told = capfd.readouterr().err
-    assert "goes on from step 2" in told
+    assert "resumes from step 2" in told
     assert "Traceback" not in told
     assert torch.load(root / "last.ckpt", weights_only=True)["global_step"] == 2
     assert {path.name for path in root.iterdir()} == {"last.ckpt", "logs"}
