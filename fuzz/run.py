@@ -1,6 +1,6 @@
-"""`make fuzz`: fuzz every target for FUZZ_SECONDS seconds, and say how a finding is repeated.
+"""`make fuzz`: fuzz every target for FUZZ_SECONDS seconds, and print the command that repeats a finding.
 
-docs/hostile_files.md says what counts as one. Corpora are kept below fuzz/corpus, and a later run goes on from them.
+docs/hostile_files.md defines findings. Corpora are stored below fuzz/corpus, and later runs continue from them.
 """
 
 from __future__ import annotations
@@ -15,34 +15,34 @@ HERE = Path(__file__).parent
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The exit code: 1 where any target has a finding."""
+    """Return the exit code: 1 if any target has a finding."""
     parser = argparse.ArgumentParser(prog="python -m fuzz.run", description=__doc__)
-    parser.add_argument("targets", nargs="*", metavar="TARGET", help=f"which of {', '.join(NAMES)}; all by default")
+    parser.add_argument("targets", nargs="*", metavar="TARGET", help=f"any of {', '.join(NAMES)}; default: all")
     parser.add_argument("--seconds", type=int, default=60, help="for each target")
-    parser.add_argument("--corpus", type=Path, default=HERE / "corpus", help="where inputs of interest are kept")
+    parser.add_argument("--corpus", type=Path, default=HERE / "corpus", help="folder of the inputs to start from")
     options = parser.parse_args(arguments)
     if unknown := set(options.targets) - set(NAMES):
         parser.error(f"unknown target {', '.join(sorted(unknown))}; known: {', '.join(NAMES)}")
-    lost = [name for name in options.targets or NAMES if not fuzz(name, options.seconds, options.corpus)]
-    print(f"findings in {', '.join(lost)}" if lost else "no findings")
-    return int(bool(lost))
+    failed = [name for name in options.targets or NAMES if not fuzz(name, options.seconds, options.corpus)]
+    print(f"findings in {', '.join(failed)}" if failed else "no findings")
+    return int(bool(failed))
 
 
 def fuzz(name: str, seconds: int, corpus: Path) -> bool:
-    """Whether the target ran without a finding; one is told with its traceback and how to repeat it."""
-    found = corpus / "findings" / name
-    found.mkdir(parents=True, exist_ok=True)
-    before = set(found.iterdir())
-    flags = [f"-max_total_time={seconds}", f"-artifact_prefix={found}/", "-print_final_stats=1"]
+    """Fuzz one target. Returns False after a finding, which is printed with its traceback and a command to repeat it."""
+    findings = corpus / "findings" / name
+    findings.mkdir(parents=True, exist_ok=True)
+    before = set(findings.iterdir())
+    flags = [f"-max_total_time={seconds}", f"-artifact_prefix={findings}/", "-print_final_stats=1"]
     command = [sys.executable, "-m", "fuzz.one", name, str(corpus / name), *flags]
-    done = subprocess.run(command, cwd=HERE.parent, stderr=subprocess.PIPE, check=False)
-    report = done.stderr.decode(errors="replace")
+    process = subprocess.run(command, cwd=HERE.parent, stderr=subprocess.PIPE, check=False)
+    report = process.stderr.decode(errors="replace")
     progress = [line for line in report.splitlines() if line.startswith(("#", "stat::number"))]
     print(f"{name}: {'; '.join(progress[-2:]) or 'did not start'}", flush=True)
-    if done.returncode == 0:
+    if process.returncode == 0:
         return True
     print(report[-4000:], file=sys.stderr)
-    for file in sorted(set(found.iterdir()) - before):
+    for file in sorted(set(findings.iterdir()) - before):
         print(f"repeat it with: python -m fuzz.one {name} {file}", flush=True)
     return False
 
