@@ -1,6 +1,6 @@
-"""Changes to files that get past the first check: checksums are set right again, and values changed inside containers.
+"""Mutations that pass the first checks: checksums are corrected, and values are changed inside containers.
 
-Each takes bytes, a seed, and `change`, which is the fuzzer's own way to change bytes; what it gives need not be valid.
+Each takes bytes, a seed, and `change`, the fuzzer's own mutation of bytes. The result need not be valid.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Callable
 from typing import Any
 
-from fuzz.seeds import joined, split
+from fuzz.seeds import join, split
 from megabyte_mm.data.storage.shards import encode_index
 
 Change = Callable[[bytes], bytes]
@@ -22,21 +22,21 @@ ODD: tuple[Any, ...] = (
     *(None, True, False, 0, -1, 1, 2, 3, 10**9, 2**31, 2**63, -(2**63), 10**30, 0.5, float("nan"), float("inf"), -0.0),
     *("", "none", "text", "image", "../x", "/dev/zero", "a\0b", "\ud800", "a\nb", [], {}, [[]], ["none"], {"": None}),
 )
-"""Values that stand where others are expected."""
+"""Values to put where others are expected."""
 
 
 def mutate_picture(content: bytes, seed: int, change: Change) -> bytes:
-    """A changed picture; every other PNG with the checksums of its chunks set right."""
-    return png_repaired(change(content)) if seed % 2 else change(content)
+    """A changed picture; half of the PNGs with corrected checksums."""
+    return fix_png_checksums(change(content)) if seed % 2 else change(content)
 
 
 def mutate_sound(content: bytes, seed: int, change: Change) -> bytes:
-    """A changed sound; every other Ogg file with the checksums of its pages set right."""
-    return ogg_repaired(change(content)) if seed % 2 else change(content)
+    """A changed sound; half of the Ogg files with corrected checksums."""
+    return fix_ogg_checksums(change(content)) if seed % 2 else change(content)
 
 
 def mutate_checkpoint(content: bytes, seed: int, change: Change) -> bytes:
-    """A checkpoint with an odd value in it, a changed member of its archive, or any change at all."""
+    """A checkpoint with an odd value, a changed archive member, or an arbitrary change."""
     source = random.Random(seed)
     try:
         match source.randrange(4):
@@ -44,22 +44,22 @@ def mutate_checkpoint(content: bytes, seed: int, change: Change) -> bytes:
                 return _with_odd_entry(content, source)
             case 2:
                 return _with_changed_member(content, source, change)
-    except Exception:  # noqa: BLE001 - an earlier change may have left anything at all
+    except Exception:  # noqa: BLE001 - the content may be damaged in any way
         return change(content)
     return change(content)
 
 
 def mutate_sharded(content: bytes, seed: int, change: Change) -> bytes:
-    """A packed folder checkpoint of which one file is changed, the table most often."""
+    """A packed folder checkpoint with one changed file, most often the tensor index."""
     source, parts = random.Random(seed), split(content)
     chosen = source.choice((0, 0, 1, 2))
     change_part = mutate_checkpoint if chosen == 1 else lambda part, _, change: change(part)
     parts[chosen] = change_part(parts[chosen], seed, change)
-    return joined(parts)
+    return join(parts)
 
 
 def mutate_exported(content: bytes, seed: int, change: Change) -> bytes:
-    """A packed export with an odd value in its config, changed weights, or any change at all."""
+    """A packed export with an odd value in its config, changed weights, or an arbitrary change."""
     source = random.Random(seed)
     config, newline, weights = content.partition(b"\n")
     try:
@@ -68,13 +68,13 @@ def mutate_exported(content: bytes, seed: int, change: Change) -> bytes:
                 return json.dumps(with_odd_leaf(json.loads(config), source)).encode() + newline + weights
             case 1:
                 return config + newline + change(weights)
-    except (ValueError, RecursionError):  # an earlier change may have left no JSON
+    except (ValueError, RecursionError):  # the content may no longer be JSON
         return change(content)
     return change(content)
 
 
 def mutate_shards(content: bytes, seed: int, change: Change) -> bytes:
-    """A packed shard folder with an odd value in its index, encode_index again, or any change at all."""
+    """A packed shard folder with an odd value in its index (with a valid checksum), or an arbitrary change."""
     index, newline, shard = content.partition(b"\n")
     try:
         values = {key: value for key, value in json.loads(index).items() if key not in ("format", "version", "sha256")}
@@ -87,7 +87,7 @@ def mutate_shards(content: bytes, seed: int, change: Change) -> bytes:
 
 
 def with_odd_leaf(values: Any, source: random.Random) -> Any:
-    """The nested plain values, with one of them, or one of the containers, replaced, doubled or left out."""
+    """Copy nested plain values with one value or container replaced, repeated or removed."""
     if not isinstance(values, dict | list) or not values or source.random() < 0.1:
         return source.choice(ODD)
     changed: Any = values.copy()
@@ -113,7 +113,7 @@ def _with_odd_entry(content: bytes, source: random.Random) -> bytes:
 
 
 def _with_changed_member(content: bytes, source: random.Random, change: Change) -> bytes:
-    """Written anew, so that the archive's own checksums are right."""
+    """Rewrite the archive with one changed member, so that its checksums are correct."""
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         members = {info.filename: archive.read(info) for info in archive.infolist()}
     chosen = next((name for name in members if name.endswith("data.pkl")), "")
@@ -128,8 +128,8 @@ def _with_changed_member(content: bytes, source: random.Random, change: Change) 
     return file.getvalue()
 
 
-def png_repaired(content: bytes) -> bytes:
-    """With the checksum of each chunk set right, as far as chunks can be followed."""
+def fix_png_checksums(content: bytes) -> bytes:
+    """Correct the checksum of each chunk, as far as chunks can be parsed."""
     fixed, at = bytearray(content), 8
     while content[:4] == b"\x89PNG" and at + 12 <= len(content):
         end = at + 8 + int.from_bytes(content[at : at + 4], "big")
@@ -140,8 +140,8 @@ def png_repaired(content: bytes) -> bytes:
     return bytes(fixed)
 
 
-def ogg_repaired(content: bytes) -> bytes:
-    """With the checksum of each page set right, as far as pages can be found."""
+def fix_ogg_checksums(content: bytes) -> bytes:
+    """Correct the checksum of each page, as far as pages can be parsed."""
     fixed, at = bytearray(content), content.find(b"OggS")
     while at >= 0 and at + 27 <= len(content):
         segments = content[at + 27 : at + 27 + content[at + 26]]

@@ -29,7 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def fuzz(name: str, seconds: int, corpus: Path) -> bool:
-    """Fuzz one target. Returns False after a finding, which is printed with its traceback and a command to repeat it."""
+    """Fuzz one target. Returns False after a finding, and prints its traceback and a command that repeats it."""
     findings = corpus / "findings" / name
     findings.mkdir(parents=True, exist_ok=True)
     before = set(findings.iterdir())

@@ -1,9 +1,10 @@
-"""Small valid files of every kind that the readers meet: where a fuzzer starts, and what the tests damage."""
+"""Small valid files of every kind: seeds of the fuzzer, and files for tests to damage."""
 
 from __future__ import annotations
 
 import io
 import json
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -33,10 +34,11 @@ _MODES = {
 }
 
 
+@cache
 def pictures() -> dict[str, bytes]:
-    """Pictures by a name that says what they are; formats that this Pillow cannot write are left out."""
+    """Pictures by a descriptive name, without the formats that this Pillow cannot write."""
     missing = {kind for kind, feature in (("JPEG2000", "jpg_2000"), ("AVIF", "avif")) if not features.check(feature)}
-    found = {
+    files = {
         f"{kind}-{mode}": _picture(kind, _in_mode(mode))
         for kind, modes in _MODES.items()
         if kind not in missing
@@ -45,7 +47,7 @@ def pictures() -> dict[str, bytes]:
     rgb, frames = _in_mode("RGB"), [Image.new("L", (9, 6), value) for value in (0, 90, 200)]
     exif = Image.Exif()
     exif[0x0112] = 6
-    return found | {
+    return files | {
         "JPEG-progressive": _picture("JPEG", rgb, progressive=True, exif=exif),
         "PNG-described": _picture("PNG", rgb, icc_profile=bytes(200), exif=exif),
         "PNG-animated": _picture("PNG", frames[0], save_all=True, append_images=frames[1:]),
@@ -80,22 +82,23 @@ def _picture(kind: str, image: Image.Image, **options: Any) -> bytes:
     return file.getvalue()
 
 
+@cache
 def sounds() -> dict[str, bytes]:
-    """Sounds by a name that says what they are: every format and coding that libsndfile writes, and channel counts."""
-    found = {}
-    for kind in sorted(soundfile.available_formats().keys() - {"RAW", "SD2"}):  # which hold no header
+    """Sounds by a descriptive name: every format and coding that libsndfile writes, some with six channels."""
+    files = {}
+    for kind in sorted(soundfile.available_formats().keys() - {"RAW", "SD2"}):  # without a header
         for coding in soundfile.available_subtypes(kind):
             if (content := _sound(kind, coding, channels=1)) is not None:
-                found[f"{kind}-{coding}"] = content
+                files[f"{kind}-{coding}"] = content
     for kind, coding in (("WAV", "PCM_16"), ("WAVEX", "PCM_24"), ("FLAC", "PCM_16"), ("OGG", "VORBIS")):
         six = _sound(kind, coding, channels=6)
         assert six is not None
-        found[f"{kind}-{coding}-6"] = six
-    return found
+        files[f"{kind}-{coding}-6"] = six
+    return files
 
 
 def _sound(kind: str, coding: str, channels: int) -> bytes | None:
-    """None where libsndfile does not write that to memory."""
+    """The file, or None where libsndfile does not write it to memory."""
     frames = 2048 if kind == "MP3" else 64
     tone = np.sin(np.arange(frames * channels) / 3).reshape(frames, channels) / 2
     file = io.BytesIO()
@@ -107,7 +110,7 @@ def _sound(kind: str, coding: str, channels: int) -> bytes | None:
 
 
 def texts() -> dict[str, bytes]:
-    """Texts by a name that says what they are."""
+    """Texts by a descriptive name."""
     return {
         "plain": b"a line\nand another\n",
         "crlf": b"a line\r\nand another\r",
@@ -121,7 +124,7 @@ def texts() -> dict[str, bytes]:
 
 
 def checkpoint() -> bytes:
-    """A checkpoint of a model of a few hundred weights for text."""
+    """A checkpoint of a text model with a few hundred weights."""
     import torch
 
     from megabyte_mm.checkpoint import SPEC_KEY, make_spec
@@ -136,33 +139,33 @@ def checkpoint() -> bytes:
     return file.getvalue()
 
 
-PARTS = (".metadata", "meta.pt", "__0_0.distcp")
-"""The files of a folder checkpoint that one process has written."""
+CHECKPOINT_FILES = (".metadata", "meta.pt", "__0_0.distcp")
+"""Files of a folder checkpoint written by one process."""
 
 
 def packed_checkpoint() -> bytes:
-    """The same checkpoint as a folder, its files in one piece of bytes, each after its length."""
+    """The same checkpoint as a folder, packed into one byte string by `join`."""
     import torch
 
     from megabyte_mm.checkpoint.dcp import write_meta, write_tensors
 
     content = torch.load(io.BytesIO(checkpoint()), weights_only=True)
-    with TemporaryDirectory() as place:
-        folder = Path(place, "tiny.ckpt")
+    with TemporaryDirectory() as temporary:
+        folder = Path(temporary, "tiny.ckpt")
         write_tensors(content, folder)
         write_meta(content, folder)
-        return joined([(folder / name).read_bytes() for name in PARTS])
+        return join([(folder / name).read_bytes() for name in CHECKPOINT_FILES])
 
 
-def joined(parts: list[bytes]) -> bytes:
-    """Parts after their lengths, 4 bytes each."""
+def join(parts: list[bytes]) -> bytes:
+    """Pack parts into one byte string, each after its length in 4 bytes."""
     return b"".join(len(part).to_bytes(4, "little") + part for part in parts)
 
 
 def split(content: bytes) -> list[bytes]:
-    """What `joined` joined, or as much of it as is there; always as many parts as a folder checkpoint has."""
+    """Unpack the parts of `join`, also of a damaged string; always as many as a folder checkpoint has files."""
     parts = []
-    for _ in PARTS:
+    for _ in CHECKPOINT_FILES:
         length = int.from_bytes(content[:4], "little")
         parts.append(content[4 : 4 + length])
         content = content[4 + length :]
@@ -170,14 +173,14 @@ def split(content: bytes) -> list[bytes]:
 
 
 def unpack_checkpoint(content: bytes, folder: Path) -> None:
-    """Write the folder of `packed_checkpoint`, or of whatever it has become since."""
+    """Write the folder of `packed_checkpoint`, whose bytes may have been changed."""
     folder.mkdir(exist_ok=True)
-    for name, part in zip(PARTS, split(content), strict=True):
+    for name, part in zip(CHECKPOINT_FILES, split(content), strict=True):
         (folder / name).write_bytes(part)
 
 
 def packed_export() -> bytes:
-    """The same model as `export` writes it: the config in a line, then the weights."""
+    """The same model as `export` writes it, packed: the config in one line, then the weights."""
     import torch
 
     from megabyte_mm.checkpoint import PREFIX, SPEC_KEY
@@ -185,13 +188,13 @@ def packed_export() -> bytes:
 
     content = torch.load(io.BytesIO(checkpoint()), weights_only=True)
     weights = {name.removeprefix(PREFIX): weight for name, weight in content["state_dict"].items()}
-    with TemporaryDirectory() as place:
-        write_exported(Path(place), content[SPEC_KEY] | {"training": {"steps": 3, "val_bpb": {"": 2.5}}}, weights)
-        return pack_export(Path(place))
+    with TemporaryDirectory() as folder:
+        write_exported(Path(folder), content[SPEC_KEY] | {"training": {"steps": 3, "val_bpb": {"": 2.5}}}, weights)
+        return pack_export(Path(folder))
 
 
 def pack_export(folder: Path) -> bytes:
-    """The files of an export in one piece of bytes, without the digest that any change of the weights would break."""
+    """Pack the files of an export, without the digest, which would not match changed weights."""
     from megabyte_mm.checkpoint.exported import CONFIG, DIGEST, WEIGHTS
 
     config = json.loads((folder / CONFIG).read_bytes())
@@ -200,7 +203,7 @@ def pack_export(folder: Path) -> bytes:
 
 
 def unpack_export(content: bytes, folder: Path) -> None:
-    """Write the folder of `pack_export`, or of whatever it has become since."""
+    """Write the folder of `pack_export`, whose bytes may have been changed."""
     from megabyte_mm.checkpoint.exported import CONFIG, WEIGHTS
 
     folder.mkdir(exist_ok=True)
@@ -210,7 +213,7 @@ def unpack_export(content: bytes, folder: Path) -> None:
 
 
 def shard_folder() -> dict[str, bytes]:
-    """The files of a shard folder of three records, by name."""
+    """Files of a shard folder of three records, by name."""
     from megabyte_mm.data.storage.shard_writer import ShardWriter, write_index
 
     with TemporaryDirectory() as folder:
@@ -221,13 +224,13 @@ def shard_folder() -> dict[str, bytes]:
         return {file.name: file.read_bytes() for file in Path(folder).iterdir()}
 
 
-def packed(files: dict[str, bytes]) -> bytes:
-    """A shard folder of one shard as one piece of bytes: a line with the index, then the shard."""
+def pack_shards(files: dict[str, bytes]) -> bytes:
+    """Pack a shard folder of one shard: a line with the index, then the shard."""
     return files["index.json"] + b"\n" + files["shard-00000.bin"]
 
 
-def unpack(content: bytes, folder: Path) -> None:
-    """Write what `packed` packed, or whatever it has become since."""
+def unpack_shards(content: bytes, folder: Path) -> None:
+    """Write the folder of `pack_shards`, whose bytes may have been changed."""
     index, _, shard = content.partition(b"\n")
     (folder / "index.json").write_bytes(index)
     (folder / "shard-00000.bin").write_bytes(shard)

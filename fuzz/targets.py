@@ -1,4 +1,4 @@
-"""What is fuzzed: for each target a check of any bytes, the files to start from, and how they are changed."""
+"""Fuzz targets: for each a check of arbitrary bytes, seed files, and a mutator."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _AUDIO = (
 
 
 class Target(NamedTuple):
-    """check: raises unless a contract holds for the bytes; the folder is for its files. memory: MiB it may take."""
+    """check: raises unless a contract holds for the bytes, using a folder for files. memory: MiB that it may use."""
 
     check: Callable[[bytes, Path], None]
     seeds: Callable[[], dict[str, bytes]]
@@ -48,7 +48,7 @@ class Target(NamedTuple):
 
 
 _PIXELS = 2**20
-"""In place of Pillow's limit of 90 million, so that an hour sees many small pictures and not a few of a second each."""
+"""In place of Pillow's limit of 90 million, so that the fuzzer runs many small pictures and not a few slow ones."""
 
 
 def _image(content: bytes, folder: Path) -> None:
@@ -60,14 +60,14 @@ def _reader(adapters: tuple[Adapter, ...], suffix: str) -> Callable[[bytes, Path
     def check(content: bytes, folder: Path) -> None:
         path = folder / f"input{suffix}"
         path.write_bytes(content)
-        # The length chooses the settings, so that an input that was found is simply a file.
+        # The length selects the adapter, so that an input is simply a file.
         contracts.check_reader(adapters[len(content) % len(adapters)], path)
 
     return check
 
 
 def _scans(content: bytes, folder: Path) -> None:
-    source = np.random.default_rng(list(content))  # no branch of the scans tells a fuzzer where to go
+    source = np.random.default_rng(list(content))  # the scans have no branches to guide the fuzzer
     height, width, patch = (int(side) for side in source.integers((0, 0, 1), (48, 48, 13)))
     channels = int(source.choice((1, 3)))
     pixels = source.integers(0, 256, height * width * channels, dtype=np.uint8)
@@ -93,7 +93,7 @@ def _exported(content: bytes, folder: Path) -> None:
 
 
 def _shards(content: bytes, folder: Path) -> None:
-    seeds.unpack(content, folder)
+    seeds.unpack_shards(content, folder)
     contracts.check_shards(folder)
 
 
@@ -106,5 +106,5 @@ TARGETS = {
     "checkpoint": Target(_checkpoint, lambda: {"tiny": seeds.checkpoint()}, mutate_checkpoint, max_len=65536),
     "sharded": Target(_sharded, lambda: {"tiny": seeds.packed_checkpoint()}, mutate_sharded, max_len=131072),
     "exported": Target(_exported, lambda: {"tiny": seeds.packed_export()}, mutate_exported, max_len=65536),
-    "shards": Target(_shards, lambda: {"small": seeds.packed(seeds.shard_folder())}, mutate_shards),
+    "shards": Target(_shards, lambda: {"small": seeds.pack_shards(seeds.shard_folder())}, mutate_shards),
 }

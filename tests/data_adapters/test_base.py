@@ -9,12 +9,12 @@ ADAPTERS = [TextAdapter(), FileAdapter(), ImageAdapter(size=(8, 8)), AudioAdapte
 
 
 @pytest.mark.parametrize("data", [np.zeros(3, np.int8), np.zeros((3, 1), np.uint8)])
-def test_a_stream_is_flat_bytes(data):
+def test_a_stream_must_be_flat_bytes(data):
     with pytest.raises(TypeError, match=r"a stream must be \(n,\) uint8"):
         ByteStream(data, {})
 
 
-def test_a_media_error_survives_pickling_on_its_way_from_a_worker():
+def test_a_media_error_can_be_pickled():
     error = pickle.loads(pickle.dumps(MediaError("a.png", "is truncated")))
     assert (str(error), error.reason) == ("a.png: is truncated", "is truncated")
 
@@ -28,7 +28,7 @@ def test_missing_files_and_folders_are_refused_in_one_line(adapter, tmp_path):
 
 
 @pytest.mark.parametrize("adapter", ADAPTERS, ids=lambda adapter: adapter.name)
-def test_a_folder_that_is_missing_is_named_when_writing(adapter, tmp_path):
+def test_writing_to_a_missing_folder_is_refused(adapter, tmp_path):
     stream = ByteStream(np.zeros(0, np.uint8), adapter.default_format())
     with pytest.raises(MediaError, match="cannot be written: No such file or directory"):
         adapter.write(stream, tmp_path / "missing" / f"a{adapter.output_suffix}")
@@ -57,5 +57,5 @@ def test_settings_build_the_adapter_again(adapter):
         (AudioAdapter(8000, 2), AudioAdapter(8000, 2).default_format(), None),
     ],
 )
-def test_a_format_tells_the_length_of_its_streams_where_it_can(adapter, format, length):
+def test_a_format_gives_the_length_of_its_streams_where_it_fixes_one(adapter, format, length):
     assert adapter.length_in(format) == length

@@ -19,12 +19,12 @@ def test_a_continuation_keeps_the_suffix_of_its_prefix(tmp_path):
     assert FileAdapter().read(tmp_path / "photo.jpg").format == {"modality": "file", "suffix": ".jpg"}
 
 
-def test_what_starts_from_nothing_gets_the_suffix_that_was_set():
+def test_without_a_prefix_the_suffix_is_that_of_the_settings():
     adapter = FileAdapter(".mid")
     assert adapter.output_suffix == adapter.default_format()["suffix"] == ".mid"
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "./up", ".a\\b"])
-def test_a_suffix_is_a_file_name_ending(suffix):
+def test_an_invalid_suffix_is_refused(suffix):
     with pytest.raises(ValueError, match="suffix must be"):
         FileAdapter(suffix)

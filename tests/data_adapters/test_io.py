@@ -28,7 +28,7 @@ def test_writing_replaces_a_file_in_one_step(tmp_path):
 
 
 @pytest.mark.parametrize("failure", [KeyboardInterrupt, ZeroDivisionError, OSError])
-def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, failure):
+def test_a_failed_write_leaves_only_the_old_file(tmp_path, failure):
     def write(temporary):
         temporary.write_text("half")
         raise failure

@@ -19,7 +19,7 @@ from data_adapters import (
 
 
 @pytest.fixture(autouse=True)
-def registry_left_as_found(monkeypatch):
+def restore_registry():
     before = dict(ADAPTERS)
     yield
     ADAPTERS.clear()
@@ -39,7 +39,7 @@ def test_files_find_their_adapter_by_suffix(file, adapter):
 
 
 @pytest.mark.parametrize("file", ["a.xyz", "Makefile"])
-def test_an_unknown_suffix_is_refused_in_one_line_with_the_known_ones(file):
+def test_an_unknown_suffix_is_refused_in_one_line_that_lists_the_known(file):
     with pytest.raises(MediaError, match=r"unknown suffix .*\.flac .*\.png .*\.txt") as caught:
         adapter_for(file)
     assert str(caught.value).startswith(f"{file}: ")
@@ -60,7 +60,7 @@ def test_a_spec_builds_the_adapter_again(adapter):
     assert type(build(**spec(adapter))) is type(adapter)
 
 
-def test_an_unknown_name_lists_the_known_and_the_way_out():
+def test_an_unknown_name_is_refused_with_the_known_names_and_advice():
     with pytest.raises(ValueError, match=r"'smell'; known: text, image, audio, file\. .*register.* import path"):
         build("smell", {})
 
@@ -71,7 +71,7 @@ def test_settings_that_do_not_fit_are_refused(settings):
         build("image", settings)
 
 
-def test_an_adapter_of_ones_own_joins():
+def test_a_user_adapter_is_registered_by_a_decorator():
     @register
     class Scores(TextAdapter):
         name = "scores"
@@ -95,12 +95,12 @@ def test_running_a_definition_again_replaces_the_class():
 
 
 @pytest.mark.parametrize(
-    ("taken", "own_name", "own_suffix"), [("name 'text'", "text", ".abc"), ("suffix '.md'", "own", ".md")]
+    ("taken", "new_name", "new_suffix"), [("name 'text'", "text", ".abc"), ("suffix '.md'", "own", ".md")]
 )
-def test_names_and_suffixes_that_are_taken_are_refused(taken, own_name, own_suffix):
+def test_names_and_suffixes_that_are_taken_are_refused(taken, new_name, new_suffix):
     class Own(TextAdapter):
-        name = own_name
-        suffixes = (own_suffix,)
+        name = new_name
+        suffixes = (new_suffix,)
 
     with pytest.raises(
         ValueError, match=f"the (adapter )?{re.escape(taken)} .*is taken by data_adapters.text.TextAdapter"
@@ -129,12 +129,12 @@ def test_a_class_is_loaded_by_its_import_path():
         ),
     ],
 )
-def test_what_is_no_adapter_class_is_not_loaded(path, reason):
+def test_a_path_that_is_not_an_adapter_class_is_refused(path, reason):
     with pytest.raises(ValueError, match=re.escape(reason)):
         load_class(path)
 
 
-def test_a_fault_inside_ones_own_module_is_shown_as_it_is(tmp_path, monkeypatch):
+def test_an_error_inside_a_user_module_is_raised_unchanged(tmp_path, monkeypatch):
     (tmp_path / "faulty_adapters.py").write_text("1 / 0")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ZeroDivisionError):

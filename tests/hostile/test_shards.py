@@ -10,7 +10,7 @@ from fuzz import contracts, seeds
 from fuzz.mutators import mutate_shards
 from megabyte_mm.data.storage.shards import DamagedShardsError, ShardReader, encode_index
 
-PACKED = seeds.packed(seeds.shard_folder())
+PACKED = seeds.pack_shards(seeds.shard_folder())
 
 
 def resealed(change):
@@ -27,7 +27,7 @@ def folder(tmp_path_factory):
 
 
 def test_a_sound_folder_is_opened(folder):
-    seeds.unpack(PACKED, folder)
+    seeds.unpack_shards(PACKED, folder)
     assert contracts.check_shards(folder)
 
 
@@ -35,7 +35,7 @@ def test_a_sound_folder_is_opened(folder):
 @given(seed=st.integers(0, 2**32), at=st.integers(0, len(PACKED)), piece=st.binary(max_size=8))
 def test_changed_shards_are_read_properly_or_refused(folder, seed, at, piece):
     changed = mutate_shards(PACKED, seed, lambda content: content[:at] + piece + content[at + len(piece) :])
-    seeds.unpack(changed, folder)
+    seeds.unpack_shards(changed, folder)
     contracts.check_shards(folder)
 
 
@@ -57,7 +57,7 @@ def test_records_that_cannot_be_are_refused_when_the_folder_is_opened(folder, co
     def change(content):
         content["records"][column] = values
 
-    seeds.unpack(resealed(change), folder)
+    seeds.unpack_shards(resealed(change), folder)
     with pytest.raises(DamagedShardsError, match=str(folder)):
         ShardReader(folder)
 
@@ -77,7 +77,7 @@ def test_records_that_cannot_be_are_refused_when_the_folder_is_opened(folder, co
     ],
 )
 def test_what_an_index_says_of_its_files_must_be_what_is_written_there(folder, field, value):
-    seeds.unpack(resealed(lambda content: content.update({field: value})), folder)
+    seeds.unpack_shards(resealed(lambda content: content.update({field: value})), folder)
     with pytest.raises(DamagedShardsError, match=str(folder)):
         ShardReader(folder)
 
@@ -87,6 +87,6 @@ def test_an_index_reads_no_file_but_its_own_shards(folder, name):
     def change(content):
         content["shards"][0]["name"] = name
 
-    seeds.unpack(resealed(change), folder)
+    seeds.unpack_shards(resealed(change), folder)
     with pytest.raises(DamagedShardsError, match="names a shard"):
         ShardReader(folder)

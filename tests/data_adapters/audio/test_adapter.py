@@ -47,37 +47,37 @@ def test_all_codes_survive_a_file(tmp_path, encoding, container):
 
 @pytest.mark.parametrize(("frames", "channels"), [(1, 1), (1, 2), (997, 1), (997, 2), (5, 6)])
 @pytest.mark.parametrize("kind", ["WAV", "FLAC", "AIFF"])
-def test_16_bit_files_pass_bit_for_bit(tmp_path, frames, channels, kind):
+def test_16_bit_files_are_read_bit_for_bit(tmp_path, frames, channels, kind):
     samples = noise(frames, channels)
     stream = AudioAdapter().read(write(tmp_path / "a", samples, format=kind, subtype="PCM_16"))
     assert (stream.data.tobytes(), stream.notes) == (samples.astype("<i2").tobytes(), ())
     assert stream.format == {"modality": "audio", "rate": 8000, "channels": channels, "encoding": "pcm16"}
 
 
-def test_8_bit_files_pass_bit_for_bit(tmp_path):
+def test_8_bit_files_are_read_bit_for_bit(tmp_path):
     path = write(tmp_path / "a.wav", noise(500), subtype="PCM_U8")
     stream = AudioAdapter(encoding="pcm8").read(path)
     assert (stream.data.tobytes(), stream.notes) == (path.read_bytes()[44:544], ())
 
 
 @pytest.mark.parametrize("kind", ["OGG", "MP3", "AIFF", "FLAC"])
-def test_other_kinds_of_files_are_decoded(tmp_path, kind):
+def test_other_formats_are_decoded(tmp_path, kind):
     tone = 0.5 * np.sin(np.arange(16000) / 10)
     stream = AudioAdapter().read(write(tmp_path / "a", tone, 16000, format=kind))
-    heard = stream.data.view("<i2") / 32768
-    assert len(heard) == 16000
-    assert np.abs(heard - tone).mean() < 0.05
+    decoded = stream.data.view("<i2") / 32768
+    assert len(decoded) == 16000
+    assert np.abs(decoded - tone).mean() < 0.05
 
 
 @pytest.mark.parametrize("subtype", ["PCM_24", "PCM_32", "FLOAT", "DOUBLE"])
-def test_finer_samples_are_rounded_and_said(tmp_path, subtype):
+def test_finer_samples_are_rounded_with_a_note(tmp_path, subtype):
     steps = np.array([0, 0.25, 0.75, 1.5, 2.5, -0.75, 20000.25])
     stream = AudioAdapter().read(write(tmp_path / "a.wav", steps / 32768, subtype=subtype))
     assert stream.data.view("<i2").tolist() == [0, 0, 1, 2, 2, -1, 20000]
     assert stream.notes == (f"{subtype} samples rounded to 16 bits",)
 
 
-def test_finer_files_without_finer_samples_cost_nothing(tmp_path):
+def test_finer_files_with_16_bit_samples_are_read_without_a_note(tmp_path):
     samples = noise(100)
     stream = AudioAdapter().read(write(tmp_path / "a.wav", samples / 32768, subtype="FLOAT"))
     assert (stream.data.tobytes(), stream.notes) == (samples.tobytes(), ())
@@ -99,19 +99,19 @@ def test_clipping_by_resampling_is_counted(tmp_path):
 
 
 @pytest.mark.parametrize("encoding", ["pcm8", "mulaw"])
-def test_fewer_levels_are_said(tmp_path, encoding):
+def test_rounding_to_256_levels_is_noted(tmp_path, encoding):
     path = write(tmp_path / "a.wav", noise(100))
     assert AudioAdapter(encoding=encoding).read(path).notes == (f"samples rounded to the 256 levels of {encoding}",)
 
 
-@pytest.mark.parametrize(("given", "wanted"), [(8000, 16000), (44100, 8000), (16000, 11025), (8000, 8000)])
-def test_resampling_keeps_length_and_pitch(tmp_path, given, wanted):
-    tone = (8000 * np.sin(2 * np.pi * 1000 * np.arange(given) / given)).astype(np.int16)
-    stream = AudioAdapter(rate=wanted).read(write(tmp_path / "a.wav", tone, given))
-    heard = stream.data.view("<i2")
-    assert (len(heard), stream.format["rate"]) == (wanted, wanted)
-    assert np.abs(np.fft.rfft(heard)).argmax() == 1000
-    assert abs(np.abs(heard[1000:-1000]).max() - 8000) < 80
+@pytest.mark.parametrize(("source", "target"), [(8000, 16000), (44100, 8000), (16000, 11025), (8000, 8000)])
+def test_resampling_preserves_duration_and_pitch(tmp_path, source, target):
+    tone = (8000 * np.sin(2 * np.pi * 1000 * np.arange(source) / source)).astype(np.int16)
+    stream = AudioAdapter(rate=target).read(write(tmp_path / "a.wav", tone, source))
+    decoded = stream.data.view("<i2")
+    assert (len(decoded), stream.format["rate"]) == (target, target)
+    assert np.abs(np.fft.rfft(decoded)).argmax() == 1000
+    assert abs(np.abs(decoded[1000:-1000]).max() - 8000) < 80
 
 
 @pytest.mark.parametrize("frames", [0, 1, 2])
@@ -133,19 +133,19 @@ def test_one_channel_is_copied_to_all(tmp_path):
     assert stream.notes == ("one channel copied to 3",)
 
 
-def test_a_mix_without_an_obvious_rule_is_refused(tmp_path):
+def test_six_channels_cannot_be_mixed_to_two(tmp_path):
     with pytest.raises(MediaError, match=r"a\.wav: has 6 channels, which can be mixed down to 1 but not to 2"):
         AudioAdapter(channels=2).read(write(tmp_path / "a.wav", noise(5, 6)))
 
 
 @pytest.mark.parametrize("container", CONTAINERS)
-@pytest.mark.parametrize("known", [0, 1, 3, 4, 7, 40])
-def test_a_prefix_is_written_in_whole_frames(tmp_path, known, container):
+@pytest.mark.parametrize("length", [0, 1, 3, 4, 7, 40])
+def test_a_prefix_is_written_in_whole_frames(tmp_path, length, container):
     samples = noise(10, 2)
     whole = AudioAdapter().read(write(tmp_path / "a.wav", samples))
     adapter = AudioAdapter(container=container)
-    adapter.write(ByteStream(whole.data[:known], whole.format), tmp_path / "b")
-    assert adapter.read(tmp_path / "b").data.tobytes() == samples.tobytes()[: known // 4 * 4]
+    adapter.write(ByteStream(whole.data[:length], whole.format), tmp_path / "b")
+    assert adapter.read(tmp_path / "b").data.tobytes() == samples.tobytes()[: length // 4 * 4]
     assert len(list(tmp_path.iterdir())) == 2
 
 
@@ -158,34 +158,30 @@ def test_a_stream_is_written_in_its_own_format(tmp_path):
 
 @pytest.mark.parametrize("frames", [0, 2])
 @pytest.mark.parametrize(("rate", "channels"), [(8000, 9), (2**20, 1)])
-def test_what_the_container_does_not_take_is_refused(tmp_path, frames, rate, channels):
+def test_a_format_that_the_container_does_not_support_is_refused(tmp_path, frames, rate, channels):
     adapter = AudioAdapter(rate, channels, container="flac")
     with pytest.raises(MediaError, match=f"flac files do not support {channels} channels at {rate} Hz"):
         adapter.write(ByteStream(np.zeros(frames * adapter.unit, np.uint8), adapter.default_format()), tmp_path / "a")
 
 
-def test_the_geometry_follows_from_the_settings():
+def test_unit_and_boundaries_follow_from_the_settings():
     assert AudioAdapter(channels=2).unit == 4
     assert AudioAdapter(channels=2, encoding="pcm8").unit == AudioAdapter(channels=2, encoding="mulaw").unit == 2
     assert AudioAdapter(channels=2).unit_in(AudioAdapter(8000, 3, "pcm8").default_format()) == 3
     adapter = AudioAdapter(8000, 2)
-    assert (adapter.length, adapter.patch_size, adapter.single_window, adapter.output_suffix) == (
-        None,
-        None,
-        False,
-        ".wav",
-    )
+    assert (adapter.length, adapter.patch_size, adapter.single_window) == (None, None, False)
+    assert adapter.output_suffix == ".wav"
     assert adapter.last_boundary(np.zeros(99, np.uint8), 50) == 48
     assert adapter.last_boundary(np.zeros(9, np.uint8), 50) == 8
 
 
 @pytest.mark.parametrize("settings", [{}, {"rate": 8000}, {"channels": 1}])
-def test_sound_from_nothing_needs_rate_and_channels(settings):
+def test_sound_without_a_prefix_needs_rate_and_channels(settings):
     with pytest.raises(ValueError, match="needs a rate and channels"):
         AudioAdapter(**settings).default_format()
 
 
 @pytest.mark.parametrize("settings", [{"rate": 0}, {"channels": 0}, {"encoding": "alaw"}, {"container": "mp3"}])
-def test_settings_that_make_no_sense_are_named(settings):
+def test_invalid_settings_are_named(settings):
     with pytest.raises(ValueError, match=f"{next(iter(settings))} must be"):
         AudioAdapter(**settings)

@@ -1,4 +1,4 @@
-"""Sound files that libsndfile would read without complaint, or not at all."""
+"""Sound files with defects that libsndfile ignores, or that it does not read at all."""
 
 import io
 import struct
@@ -29,26 +29,19 @@ def read(tmp_path, content):
 
 
 @pytest.mark.parametrize("kind", ["WAV", "AIFF", "RF64", "FLAC", "OGG"])
-@pytest.mark.parametrize("missing", [1, 2, 1000, 2000])
-def test_files_cut_short_are_refused(tmp_path, kind, missing):
+def test_truncated_files_are_refused(tmp_path, kind):
     content = encoded(kind)
-    with pytest.raises(MediaError, match=r"a\.wav: (is truncated|cannot be decoded)"):
-        read(tmp_path, content[:-missing])
+    for length in (*(len(content) - missing for missing in (1, 2, 1000, 2000)), 43, 20, 12, 3, 0):
+        with pytest.raises(MediaError, match=r"a\.wav: (is truncated|cannot be decoded)"):
+            read(tmp_path, content[:length])
 
 
-@pytest.mark.parametrize("kind", ["WAV", "AIFF", "FLAC", "OGG"])
-@pytest.mark.parametrize("length", [0, 3, 12, 20, 43])
-def test_files_cut_inside_their_header_are_refused(tmp_path, kind, length):
-    with pytest.raises(MediaError, match=r"a\.wav: (is truncated|cannot be decoded)"):
-        read(tmp_path, encoded(kind)[:length])
-
-
-def test_an_mp3_cut_short_is_refused(tmp_path):
+def test_a_truncated_mp3_is_refused(tmp_path):
     with pytest.raises(MediaError, match=r"is truncated: it has \d+ of 3000 frames"):
         read(tmp_path, encoded("MP3")[:-300])
 
 
-def test_an_mp3_that_does_not_state_its_length_is_read_with_a_note(tmp_path):
+def test_an_mp3_without_a_stated_length_is_read_with_a_note(tmp_path):
     content = encoded("MP3")
     assert read(tmp_path, content).notes == ("MPEG_LAYER_III samples rounded to 16 bits",)
     second_frame = content.find(content[:2], 2)
@@ -58,7 +51,7 @@ def test_an_mp3_that_does_not_state_its_length_is_read_with_a_note(tmp_path):
 
 
 @pytest.mark.parametrize("big_endian", [False, True])
-def test_wav_files_of_both_byte_orders(tmp_path, big_endian):
+def test_wav_files_of_both_byte_orders_are_read_and_checked(tmp_path, big_endian):
     content = encoded("WAV", endian="BIG" if big_endian else "LITTLE")
     assert content[:4] == (b"RIFX" if big_endian else b"RIFF")
     assert read(tmp_path, content).data.tobytes() == SAMPLES.tobytes()
@@ -67,36 +60,28 @@ def test_wav_files_of_both_byte_orders(tmp_path, big_endian):
 
 
 @pytest.mark.parametrize("outer", [0, 36, 0x7FFFF024, 0xFFFFFFFF])
-@pytest.mark.parametrize("inner", [0, 0x7FFFF000, 0xFFFFFFFF])
-def test_wav_streams_of_unknown_size_are_read_to_their_end(tmp_path, outer, inner):
-    stream = read(tmp_path, with_sizes(encoded("WAV"), outer, inner))
-    assert (stream.data.tobytes(), stream.notes) == (SAMPLES.tobytes(), ())
+def test_wav_streams_of_unknown_size_are_read_to_their_end(tmp_path, outer):
+    for inner in (0, 0x7FFFF000, 0xFFFFFFFF):
+        stream = read(tmp_path, with_sizes(encoded("WAV"), outer, inner))
+        assert (stream.data.tobytes(), stream.notes) == (SAMPLES.tobytes(), ())
 
 
-def test_an_empty_wav_is_an_empty_stream_also_with_a_chunk_after_it(tmp_path):
+def test_an_empty_wav_is_an_empty_stream_also_before_another_chunk(tmp_path):
     content = encoded("WAV", SAMPLES[:0])
     assert len(read(tmp_path, content).data) == 0
     content += b"LIST\4\0\0\0INFO"
     assert len(read(tmp_path, with_sizes(content, len(content) - 8, 0)).data) == 0
 
 
-def test_what_follows_the_samples_is_not_heard(tmp_path):
+def test_chunks_after_the_samples_are_ignored(tmp_path):
     content = encoded("WAV") + b"LIST\4\0\0\0INFO"
     assert read(tmp_path, with_sizes(content, len(content) - 8, 6000)).data.tobytes() == SAMPLES.tobytes()
 
 
-@pytest.mark.parametrize("kind", ["WAV", "AIFF"])
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_samples_that_are_no_numbers_are_refused(tmp_path, kind, value):
+def test_infinite_and_nan_samples_are_refused(tmp_path, value):
     with pytest.raises(MediaError, match="has infinite or NaN samples"):
-        read(tmp_path, encoded(kind, np.array([0, 0.5, value]), subtype="FLOAT"))
-
-
-def test_a_damaged_flac_is_refused(tmp_path):
-    content = bytearray(encoded("FLAC"))
-    content[len(content) // 2] ^= 1
-    with pytest.raises(MediaError, match="cannot be decoded"):
-        read(tmp_path, bytes(content))
+        read(tmp_path, encoded("AIFF", np.array([0, 0.5, value]), subtype="FLOAT"))
 
 
 def test_a_flac_stream_of_unknown_length_is_refused_with_advice(tmp_path):
@@ -105,9 +90,3 @@ def test_a_flac_stream_of_unknown_length_is_refused_with_advice(tmp_path):
     unknown = (known >> 36 << 36).to_bytes(8, "big")
     with pytest.raises(MediaError, match="states no plausible length; convert it to WAV first"):
         read(tmp_path, content[:18] + unknown + content[26:])
-
-
-@pytest.mark.parametrize("content", [b"", b"just text", bytes(1000)])
-def test_what_is_no_sound_is_refused_in_one_line(tmp_path, content):
-    with pytest.raises(MediaError, match=r"a\.wav: cannot be decoded: Format not recognised\.$"):
-        read(tmp_path, content)

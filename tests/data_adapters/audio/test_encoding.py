@@ -10,11 +10,11 @@ ALL_SAMPLES = np.arange(-32768, 32768).astype(np.int16)
 
 
 @pytest.mark.parametrize("encoding", ["pcm8", "mulaw"])
-def test_every_code_decodes_to_what_encodes_to_it(encoding):
+def test_every_code_is_the_code_of_its_decoded_sample(encoding):
     np.testing.assert_array_equal(encode(decode(ALL_CODES, encoding), encoding), ALL_CODES)
 
 
-def test_16_bits_are_kept_exactly_and_little_endian():
+def test_pcm16_is_exact_and_little_endian():
     np.testing.assert_array_equal(decode(encode(ALL_SAMPLES, "pcm16"), "pcm16"), ALL_SAMPLES)
     assert encode(np.array([1, -2, 0x1234], np.int16), "pcm16").tobytes() == bytes([1, 0, 0xFE, 0xFF, 0x34, 0x12])
 
@@ -51,7 +51,7 @@ def test_fractions_are_rounded_to_the_nearest_and_ties_to_even():
     assert (samples.tolist(), clipped) == ([0, 0, 2, 0, -2, 32767, -32768], 0)
 
 
-def test_what_lies_outside_is_clipped_and_counted():
+def test_samples_outside_the_range_are_clipped_and_counted():
     samples, clipped = to_int16(np.array([[32768.0, -32769.0], [1e9, 5.0]]))
     assert (samples.tolist(), clipped) == ([[32767, -32768], [32767, 5]], 3)
 

@@ -24,8 +24,8 @@ def noise(width, height, mode="RGB", seed=0):
     return image
 
 
-PLAIN = {"L": ("1", "L"), "RGB": ("1", "L", "P", "RGB")}
-"""Which modes lose nothing on their way into the adapter's."""
+LOSSLESS = {"L": ("1", "L"), "RGB": ("1", "L", "P", "RGB")}
+"""Modes of files whose conversion to the adapter's mode is lossless."""
 
 
 @settings(deadline=None, max_examples=100)
@@ -38,25 +38,25 @@ PLAIN = {"L": ("1", "L"), "RGB": ("1", "L", "P", "RGB")}
     st.integers(1, 5),
     st.integers(0, 2**32 - 1),
 )
-def test_images_of_any_size_and_mode_round_trip(folder, width, height, mode, given_mode, scan, patch, seed):
-    given_image = noise(width, height, given_mode, seed)
-    name = "in.tif" if given_mode == "CMYK" else "in.png"
-    given_image.save(folder / name)
+def test_images_of_any_size_and_mode_round_trip(folder, width, height, mode, file_mode, scan, patch, seed):
+    image = noise(width, height, file_mode, seed)
+    name = "in.tif" if file_mode == "CMYK" else "in.png"
+    image.save(folder / name)
     adapter = ImageAdapter(mode, scan=scan, patch=patch)
     stream = adapter.read(folder / name)
     assert len(stream.data) == width * height * MODES[mode]
     adapter.write(stream, folder / "out.png")
-    if given_mode in PLAIN[mode]:
+    if file_mode in LOSSLESS[mode]:
         assert stream.notes == ()
-        with Image.open(folder / "out.png") as again:
-            assert (again.mode, again.size) == (mode, (width, height))
-            assert again.tobytes() == given_image.convert(mode).tobytes()
+        with Image.open(folder / "out.png") as written:
+            assert (written.mode, written.size) == (mode, (width, height))
+            assert written.tobytes() == image.convert(mode).tobytes()
     second = adapter.read(folder / "out.png")
     assert (second.format, second.notes) == (stream.format, ())
     np.testing.assert_array_equal(second.data, stream.data)
 
 
-def test_the_bytes_are_those_of_the_patches(tmp_path):
+def test_the_bytes_are_in_the_order_of_the_scan(tmp_path):
     pixels = np.arange(16, dtype=np.uint8).reshape(4, 4)
     Image.fromarray(pixels).save(tmp_path / "a.png")
     data = ImageAdapter("L", patch=2).read(tmp_path / "a.png").data
@@ -65,7 +65,7 @@ def test_the_bytes_are_those_of_the_patches(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".tga", ".gif", ".jpg", ".jp2"])
-def test_what_pillow_reads_is_read_as_pillow_reads_it(tmp_path, suffix):
+def test_pixels_are_those_that_pillow_decodes(tmp_path, suffix):
     noise(7, 5).save(tmp_path / f"a{suffix}", **({"lossless": True} if suffix == ".webp" else {}))
     with Image.open(tmp_path / f"a{suffix}") as image:
         expected = np.asarray(image.convert("RGB"))
@@ -73,7 +73,7 @@ def test_what_pillow_reads_is_read_as_pillow_reads_it(tmp_path, suffix):
     np.testing.assert_array_equal(stream.data, expected.reshape(-1))
 
 
-def test_a_stream_carries_what_is_needed_to_write_it(tmp_path):
+def test_a_stream_is_written_in_its_own_format(tmp_path):
     noise(6, 4, "L").save(tmp_path / "a.png")
     stream = ImageAdapter("L", patch=3).read(tmp_path / "a.png")
     assert stream.format == {"modality": "image", "mode": "L", "width": 6, "height": 4, "scan": "patch", "patch": 3}
@@ -83,18 +83,18 @@ def test_a_stream_carries_what_is_needed_to_write_it(tmp_path):
 
 
 @pytest.mark.parametrize("scan", ["patch", "raster"])
-@pytest.mark.parametrize("known", [0, 1, 2, 3, 20, 35, 36])
-def test_pixels_that_a_prefix_lacks_are_black_or_as_asked(tmp_path, known, scan):
+@pytest.mark.parametrize("length", [0, 1, 2, 3, 20, 35, 36])
+def test_pixels_after_a_prefix_are_black_or_filled(tmp_path, length, scan):
     noise(4, 3).save(tmp_path / "a.png")
     adapter = ImageAdapter(scan=scan, patch=2)
     whole = adapter.read(tmp_path / "a.png")
-    part = ByteStream(whole.data[:known], whole.format)
-    there = ByteStream(np.repeat(np.arange(12) < known // 3, 3).astype(np.uint8), whole.format)
-    expected = np.where(adapter.pixels(there) == 1, adapter.pixels(whole), 128)
-    np.testing.assert_array_equal(adapter.pixels(part, fill=128), expected)
-    adapter.write(part, tmp_path / "b.png")
+    prefix = ByteStream(whole.data[:length], whole.format)
+    known = ByteStream(np.repeat(np.arange(12) < length // 3, 3).astype(np.uint8), whole.format)
+    expected = np.where(adapter.pixels(known) == 1, adapter.pixels(whole), 128)
+    np.testing.assert_array_equal(adapter.pixels(prefix, fill=128), expected)
+    adapter.write(prefix, tmp_path / "b.png")
     with Image.open(tmp_path / "b.png") as image:
-        np.testing.assert_array_equal(np.asarray(image), adapter.pixels(part))
+        np.testing.assert_array_equal(np.asarray(image), adapter.pixels(prefix))
 
 
 def test_a_stream_that_is_too_long_is_refused(tmp_path):
@@ -105,7 +105,7 @@ def test_a_stream_that_is_too_long_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("given", "wanted", "fit", "note"),
+    ("source", "target", "fit", "note"),
     [
         ((64, 48), (16, 16), "crop", "resized and cropped from 64x48 to 16x16"),
         ((32, 24), (16, 12), "crop", "resized from 32x24 to 16x12"),
@@ -114,14 +114,14 @@ def test_a_stream_that_is_too_long_is_refused(tmp_path):
         ((1, 1), (8, 4), "crop", "resized and cropped from 1x1 to 8x4"),
     ],
 )
-def test_resizing_is_done_and_said(tmp_path, given, wanted, fit, note):
-    noise(*given).save(tmp_path / "a.png")
-    stream = ImageAdapter(size=wanted, fit=fit).read(tmp_path / "a.png")
-    assert len(stream.data) == wanted[0] * wanted[1] * 3
+def test_images_are_resized_with_a_note(tmp_path, source, target, fit, note):
+    noise(*source).save(tmp_path / "a.png")
+    stream = ImageAdapter(size=target, fit=fit).read(tmp_path / "a.png")
+    assert len(stream.data) == target[0] * target[1] * 3
     assert stream.notes == (note,)
 
 
-def test_a_crop_takes_the_middle_unchanged(tmp_path):
+def test_a_crop_is_the_unchanged_middle(tmp_path):
     noise(40, 16).save(tmp_path / "a.png")
     stream = ImageAdapter(size=(16, 16), scan="raster").read(tmp_path / "a.png")
     np.testing.assert_array_equal(stream.data, np.asarray(noise(40, 16))[:, 12:28].reshape(-1))
@@ -135,7 +135,7 @@ def test_fit_exact_names_the_file_and_both_sizes(tmp_path):
 
 
 @pytest.mark.parametrize("scan", ["patch", "raster"])
-def test_the_geometry_follows_from_the_settings(scan):
+def test_unit_length_and_patch_size_follow_from_the_settings(scan):
     adapter = ImageAdapter("RGB", (8, 12), scan=scan, patch=4)
     assert (adapter.unit, adapter.length, adapter.patch_size) == (3, 288, 48)
     assert adapter.default_format()["width"] == 8
@@ -158,10 +158,10 @@ def test_the_geometry_follows_from_the_settings(scan):
         ({"size": (10, 8)}, "size 10x8 cannot be cut into squares of patch 4"),
     ],
 )
-def test_settings_that_make_no_sense_are_named(arguments, message):
+def test_invalid_settings_are_named(arguments, message):
     with pytest.raises(ValueError, match=message):
         ImageAdapter(**arguments)
 
 
-def test_a_raster_scan_takes_sizes_that_the_patch_does_not_divide():
+def test_a_raster_scan_accepts_sizes_that_the_patch_does_not_divide():
     assert ImageAdapter(size=(10, 7), scan="raster").length == 210

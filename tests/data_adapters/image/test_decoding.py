@@ -1,14 +1,14 @@
-"""Image files of every kind: what is converted, by which rule, and what is refused."""
+"""Image files of every format: conversions, and refusals."""
 
 import io
 import struct
-import zlib
 
 import numpy as np
 import pytest
 from PIL import Image, ImageOps, features
 
 from data_adapters import ImageAdapter, MediaError
+from fuzz import forged
 
 RGB, GREY = ImageAdapter("RGB", scan="raster"), ImageAdapter("L", scan="raster")
 PIXELS = np.random.default_rng(0).integers(0, 256, (24, 20, 3), dtype=np.uint8)
@@ -19,15 +19,6 @@ def encoded(image, kind, **options):
     file = io.BytesIO()
     image.save(file, kind, **options)
     return file.getvalue()
-
-
-def deep_png(colour_type, channels):
-    def chunk(name, body):
-        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
-
-    header = struct.pack(">IIBBBBB", 2, 1, 16, colour_type, 0, 0, 0)
-    body = zlib.compress(bytes(1 + 2 * 2 * channels))
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
 
 
 def deep_tiff():
@@ -62,13 +53,13 @@ def test_the_exif_orientation_is_applied(tmp_path, orientation, kind):
     assert stream.data.tobytes() == expected.tobytes()
 
 
-def test_turning_is_said(tmp_path):
+def test_turning_is_noted(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
     assert read(RGB, tmp_path, encoded(COLOURS, "png", exif=exif))[1] == ("turned upright (EXIF orientation 6)",)
 
 
-def test_only_the_first_picture_of_a_gif_is_read(tmp_path):
+def test_only_the_first_image_of_a_gif_is_read(tmp_path):
     frames = [Image.new("L", (3, 2), value) for value in (10, 200, 90)]
     data, notes = read(GREY, tmp_path, encoded(frames[0], "gif", save_all=True, append_images=frames[1:]))
     assert data.tolist() == [10] * 6
@@ -85,7 +76,7 @@ def test_a_palette_becomes_its_colours(tmp_path):
     assert (data.tolist(), notes) == ([2, 124], ("converted P to L",))
 
 
-def test_bits_become_black_and_white(tmp_path):
+def test_one_bit_pixels_become_black_and_white(tmp_path):
     content = encoded(Image.fromarray(np.array([[True, False, True]])), "png")
     assert read(GREY, tmp_path, content)[0].tolist() == [255, 0, 255]
     assert read(RGB, tmp_path, content)[0].tolist() == [[255] * 3, [0] * 3, [255] * 3]
@@ -113,7 +104,7 @@ def test_alpha_is_composited_over_white(tmp_path):
     assert read(GREY, tmp_path, encoded(image, "png"))[1] == ("alpha composited over white", "converted RGBA to L")
 
 
-def test_alpha_that_hides_nothing_costs_nothing(tmp_path):
+def test_opaque_alpha_is_dropped_without_a_note(tmp_path):
     opaque = COLOURS.copy()
     opaque.putalpha(255)
     data, notes = read(RGB, tmp_path, encoded(opaque, "png"))
@@ -121,7 +112,7 @@ def test_alpha_that_hides_nothing_costs_nothing(tmp_path):
     np.testing.assert_array_equal(data, PIXELS.reshape(-1, 3))
 
 
-def test_grey_with_alpha(tmp_path):
+def test_grey_with_alpha_is_composited(tmp_path):
     image = Image.fromarray(np.array([[[7, 255], [7, 0]]], np.uint8))
     assert image.mode == "LA"
     data, notes = read(GREY, tmp_path, encoded(image, "png"))
@@ -137,7 +128,7 @@ def test_the_transparent_colour_of_a_palette_becomes_white(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["jpeg", "tiff"])
-def test_cmyk_is_converted_and_said(tmp_path, kind):
+def test_cmyk_is_converted_with_a_note(tmp_path, kind):
     content = encoded(Image.new("CMYK", (2, 1), (0, 255, 255, 0)), kind)
     data, notes = read(RGB, tmp_path, content)
     np.testing.assert_allclose(data, [[255, 0, 0]] * 2, atol=3)
@@ -147,7 +138,7 @@ def test_cmyk_is_converted_and_said(tmp_path, kind):
 @pytest.mark.parametrize(
     "content",
     [
-        *(deep_png(kind, channels) for kind, channels in ((0, 1), (2, 3), (4, 2), (6, 4))),
+        *(forged.png(2, 1, depth=16, colour_type=kind, pixels=bytes(99)) for kind in (0, 2, 4, 6)),
         deep_tiff(),
         *(encoded(Image.new(mode, (2, 2)), "tiff") for mode in ("I;16", "I", "F")),
         b"P5 1 1 65535\n" + bytes(2),
@@ -158,10 +149,9 @@ def test_cmyk_is_converted_and_said(tmp_path, kind):
         encoded(Image.new("I;16", (8, 8)), "jpeg2000"),
     ],
 )
-@pytest.mark.parametrize("adapter", [RGB, GREY])
-def test_samples_of_more_than_8_bits_are_refused_by_name(tmp_path, adapter, content):
+def test_samples_of_more_than_8_bits_are_refused(tmp_path, content):
     with pytest.raises(MediaError, match=r"a\.png: has (16|10|32) bits a sample"):
-        read(adapter, tmp_path, content)
+        read(RGB, tmp_path, content)
 
 
 @pytest.mark.skipif(not features.check("avif"), reason="this Pillow was built without AVIF")
@@ -174,37 +164,18 @@ def test_avif_files_of_more_than_8_bits_are_refused(tmp_path):
         read(RGB, tmp_path, deep.replace(b"\3\x08\x08\x08", b"\3\x0a\x0a\x0a"))
 
 
-def test_few_bits_are_not_taken_for_many(tmp_path):
+def test_samples_of_few_bits_are_read(tmp_path):
     assert read(GREY, tmp_path, b"P5 2 1 15\n\x0f\x01")[0].tolist() == [255, 17]
     assert read(GREY, tmp_path, encoded(COLOURS.quantize(4), "png", bits=2))[1] == ("converted P to L",)
     assert len(read(RGB, tmp_path, encoded(COLOURS, "jpeg2000"))[0]) == 480
 
 
 @pytest.mark.parametrize("kind", ["png", "jpeg", "webp", "bmp", "tiff", "gif", "ppm", "jpeg2000"])
-@pytest.mark.parametrize("part", [0.02, 0.5, 0.9])
-def test_files_cut_short_are_refused(tmp_path, kind, part):
+def test_truncated_files_are_refused_in_one_line(tmp_path, kind):
     content = encoded(COLOURS, kind)
-    with pytest.raises(MediaError, match="a.png: (cannot be decoded|is not an image)") as caught:
-        read(RGB, tmp_path, content[: int(len(content) * part)])
-    assert "\n" not in str(caught.value)
-
-
-def test_a_png_without_its_end_is_refused(tmp_path):
-    with pytest.raises(MediaError, match="is truncated"):
-        read(RGB, tmp_path, encoded(COLOURS, "png")[:-12])
-
-
-def test_a_damaged_png_is_refused(tmp_path):
-    content = bytearray(encoded(COLOURS, "png"))
-    content[len(content) // 2] ^= 1
-    with pytest.raises(MediaError, match="cannot be decoded"):
-        read(RGB, tmp_path, bytes(content))
-
-
-@pytest.mark.parametrize("content", [b"", b"just text", bytes(1000)])
-def test_what_is_no_image_is_refused(tmp_path, content):
-    with pytest.raises(MediaError, match="is not an image in a supported format: PNG, JPEG, .*, AVIF$"):
-        read(RGB, tmp_path, content)
+    for share in (0.02, 0.5, 0.9):
+        with pytest.raises(MediaError, match="^[^\n]*a.png: (cannot be decoded|is not an image)[^\n]*$"):
+            read(RGB, tmp_path, content[: int(len(content) * share)])
 
 
 @pytest.mark.parametrize("limit", [300, 200])  # Pillow warns above its limit and raises above twice of it
@@ -218,12 +189,12 @@ def test_colour_spaces_that_pillow_cannot_convert_are_refused(tmp_path, monkeypa
     def refuse(image, mode):
         raise ValueError(f"conversion from {image.mode} to {mode} not supported")
 
-    monkeypatch.setattr(Image.Image, "convert", refuse)  # which spaces these are differs between Pillow's versions
+    monkeypatch.setattr(Image.Image, "convert", refuse)  # the set of such spaces depends on the version of Pillow
     with pytest.raises(MediaError, match="cannot be decoded: conversion from LAB to RGB not supported$"):
         read(RGB, tmp_path, encoded(Image.new("LAB", (2, 2)), "tiff"))
 
 
-def test_the_stream_is_what_a_viewer_shows(tmp_path):
+def test_the_pixels_are_those_that_a_viewer_shows(tmp_path):
     """Rotation, alpha and a palette at once."""
     exif = Image.Exif()
     exif[0x0112] = 8

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from data_adapters.image.scan import patch_scan, patch_unscan, raster_scan, raster_unscan
 
-# Where each position of a 1-channel grid comes in its patch scan.
+# Position in the patch scan of each pixel of a 1-channel grid.
 EXPECTED = {
     (4, 4, 2): [[0, 1, 4, 5], [2, 3, 6, 7], [8, 9, 12, 13], [10, 11, 14, 15]],
     (2, 5, 2): [[0, 1, 4, 5, 8], [2, 3, 6, 7, 9]],
@@ -19,7 +19,7 @@ EXPECTED = {
 
 
 @pytest.mark.parametrize(("shape", "positions"), EXPECTED.items())
-def test_the_order_of_a_patch_scan(shape, positions):
+def test_a_patch_scan_has_the_documented_order(shape, positions):
     height, width, patch = shape
     grid = np.array(positions, np.uint8)[..., None]
     np.testing.assert_array_equal(patch_scan(grid, patch), np.arange(height * width))
