@@ -8,6 +8,8 @@ OLDEST_TORCH ?= 2.11.0
 OLDEST_VENV ?= .venv-oldest
 # Of each model that the notebooks train; they say how many are worth waiting for.
 NOTEBOOK_STEPS ?= 60
+# A package of benchmarks/ with its options.
+BENCH ?= train_step --parts speed --workloads text-2048
 # For each target of `make fuzz`.
 FUZZ_SECONDS ?= 60
 
@@ -62,9 +64,9 @@ docs: $(READY) docs/notebooks  ## build the docs into site/, warnings as errors;
 servedocs: docs  ## show the docs at http://127.0.0.1:8000 and build them anew when they change
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve
 
-bench: $(READY)  ## time the models against each other
+bench: $(READY)  ## time training steps beside other implementations; BENCH=decode times generation
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,bench]'
-	$(BIN)/python -m benchmarks.train_step.run
+	$(BIN)/python -m benchmarks.$(BENCH)
 
 fuzz: $(READY)  ## feed broken files to every reader and loader, FUZZ_SECONDS=60 each (Linux)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,fuzz]'

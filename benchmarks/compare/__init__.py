@@ -1,1 +1,4 @@
-"""Models trained side by side on the same data for the same time: an experiment, its runs, and what came of them."""
+"""Which model reaches fewer bits per byte in equal training time?
+
+Models of an experiment are trained side by side on the same data: `python -m benchmarks.compare`.
+"""

@@ -1,7 +1,7 @@
 """Train models side by side on the same data, each for the same time, and compare their bits per byte.
 
-All models and seeds take turns of a few seconds in one process. docs/benchmarks.md says what is held equal and how to
-read the table.
+All models and seeds are trained in one process, in turns of a few seconds. docs/benchmarks.md says what is held equal
+and how to read the table.
 """
 
 from __future__ import annotations
@@ -17,14 +17,17 @@ from typing import Any
 import torch
 
 from benchmarks.compare.experiment import Entry, read_experiment
-from benchmarks.compare.plot import draw
+from benchmarks.compare.plot import plot
 from benchmarks.compare.results import Point, Results
+from benchmarks.compare.rounds import Validation, train_interleaved
 from benchmarks.compare.run import Limit, Machine, Run
-from benchmarks.compare.schedule import Validation, take_turns
-from benchmarks.harness.report import machine
+from benchmarks.harness.program import add_device, check_device
+from benchmarks.harness.report import describe_machine
 from benchmarks.peers import PEERS
 from megabyte_mm.evaluation.methods import is_sliding
 from megabyte_mm.training.trainer import best_precision, keep_freed_memory
+
+PROG = "python -m benchmarks.compare"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -35,18 +38,18 @@ def main(arguments: list[str] | None = None) -> int:
         torch.set_num_threads(options.threads)
     if options.device == "cpu":
         keep_freed_memory()
-    where = Machine(torch.device(options.device), bf16=_bf16(options))
+    machine = Machine(torch.device(options.device), bf16=_bf16(options))
     try:
         _refuse_earlier(options)
         entries = _entries(options)
-        results = Results(_about(options, where, words))
-        runs = _runs(entries, options, where, results)
+        results = Results(_settings(options, machine, words))
+        runs = _runs(entries, options, machine, results)
         _compare(runs, results, options)
     except (ValueError, OSError) as error:
-        print(f"python -m benchmarks.compare: error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"{PROG}: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(f"stopped; what was found so far lies in {options.out}", file=sys.stderr)
+        print(f"stopped; the results so far are in {options.out}", file=sys.stderr)
         return 130
     return 0
 
@@ -54,23 +57,38 @@ def main(arguments: list[str] | None = None) -> int:
 def _compare(runs: list[Run], results: Results, options: argparse.Namespace) -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     validation = Validation(options.data, options.val_windows, options.final_windows)
+
+    def validate(run: Run, share: float) -> Iterator[Point]:
+        for point in validation.points(run, share):
+            _print(point)
+            yield point
+
     try:
-        for points in take_turns(runs, options.slice, lambda run, share: _told(validation.points(run, share))):
+        for points in train_interleaved(runs, options.slice, validate):
             results.points += points
             results.write(options.out)
     finally:
         if results.points:
             print(f"\n{results.table().text()}", flush=True)
-            draw(results, options.out / "bpb.png", "flops" if options.flops else "seconds")
+            plot(results, options.out / "bpb.png", "flops" if options.flops else "seconds")
+
+
+def _print(point: Point) -> None:
+    print(
+        f"{point.model:24} seed {point.seed}  {point.seconds:8.1f} s  {point.steps:7,} steps  "
+        f"{point.bytes:13,} bytes  {point.bytes_per_second:10,.0f} bytes/s  {point.bpb:.4f} bpb  "
+        f"({point.method}{', final' if point.final else ''})",
+        flush=True,
+    )
 
 
 def _refuse_earlier(options: argparse.Namespace) -> None:
-    """Raise ValueError where the results would replace those of an earlier comparison that nobody gave up."""
+    """Raise ValueError where the results would replace those of an earlier comparison without --overwrite."""
     if (options.out / "results.json").exists() and not options.overwrite:
         raise ValueError(f"{options.out} holds an earlier comparison: name another --out, or add --overwrite")
 
 
-def _runs(entries: list[Entry], options: argparse.Namespace, where: Machine, results: Results) -> list[Run]:
+def _runs(entries: list[Entry], options: argparse.Namespace, machine: Machine, results: Results) -> list[Run]:
     """Every model under every seed, untrained. Models that cannot take part are left out, with a note."""
     limit = Limit(options.seconds, options.flops)
     runs: list[Run] = []
@@ -81,11 +99,11 @@ def _runs(entries: list[Entry], options: argparse.Namespace, where: Machine, res
             continue
         try:
             runs += [
-                Run(entry, seed, entry.open_data(options.data, seed, None), where, limit) for seed in options.seeds
+                Run(entry, seed, entry.open_data(options.data, seed, None), machine, limit) for seed in options.seeds
             ]
         except ValueError as error:
             raise ValueError(f"model {entry.name}: {error}") from error
-        results.about["models"][entry.name] = _told_of(entry, runs[-1])
+        results.settings["models"][entry.name] = _record(entry, runs[-1])
     if not runs:
         raise ValueError("no model is left to train")
     if options.final_windows and any(is_sliding(method) for run in runs for method in run.entry.methods):
@@ -105,40 +123,29 @@ def _entries(options: argparse.Namespace) -> list[Entry]:
 
 
 def _absent(entry: Entry, options: argparse.Namespace) -> str | None:
-    """Why a model does not take part, or None."""
+    """Why a model takes no part, or None."""
     if entry.peer is None:
         return None
     if options.flops:
-        return f"{entry.name} is left out under --flops: a peer does not say how much it computes."
+        return f"{entry.name} is left out under --flops: a peer counts no operations."
     if PEERS[entry.peer].installed() is None:
         return f"{entry.name} is left out: {PEERS[entry.peer].package} is not installed (docs/benchmarks.md)."
     return None
 
 
-def _told(points: Iterator[Point]) -> Iterator[Point]:
-    """The points, each with a line to the terminal."""
-    for point in points:
-        print(
-            f"{point.model:24} seed {point.seed}  {point.seconds:8.1f} s  {point.steps:7,} steps  "
-            f"{point.bytes:13,} bytes  {point.bytes_per_second:10,.0f} bytes/s  {point.bpb:.4f} bpb  "
-            f"({point.method}{', final' if point.final else ''})",
-            flush=True,
-        )
-        yield point
-
-
-def _about(options: argparse.Namespace, where: Machine, words: list[str]) -> dict[str, Any]:
+def _settings(options: argparse.Namespace, machine: Machine, words: list[str]) -> dict[str, Any]:
     """What the figures depend on besides the models."""
+    precision = "bfloat16" if machine.bf16 else "float32"
     return {
         "command": shlex.join(["python", "-m", "benchmarks.compare", *words]),
-        "machine": {**machine(where.device), "precision": "bfloat16" if where.bf16 else "float32"},
+        "machine": {**describe_machine(machine.device), "precision": precision},
         "experiment": options.experiment.read_text(encoding="utf-8"),
         "models": {},
     }
 
 
-def _told_of(entry: Entry, run: Run) -> dict[str, Any]:
-    """An entry as plain values, and its architecture as the data completed it."""
+def _record(entry: Entry, run: Run) -> dict[str, Any]:
+    """An entry as plain values, and its architecture as completed from the data."""
     net = run.model.config
     return {**asdict(replace(entry, net=net)), "architecture": net.name, "parameters": run.parameters}
 
@@ -150,28 +157,26 @@ def _bf16(options: argparse.Namespace) -> bool:
 
 
 def _options(arguments: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.compare", description=__doc__)
-    default_device = "cuda" if torch.cuda.is_available() else "cpu"
+    parser = argparse.ArgumentParser(prog=PROG, description=__doc__)
     add = parser.add_argument
     add(
         "experiment", type=Path, metavar="EXPERIMENT.yaml", help="the models, such as benchmarks/experiments/image.yaml"
     )
     add("--data", required=True, metavar="PATH", help="media files, as data.path of megabyte-mm fit")
-    add("--out", required=True, type=Path, metavar="DIR", help="results.json, table.md and bpb.png go there")
+    add("--out", required=True, type=Path, metavar="DIR", help="folder for results.json, table.md and bpb.png")
     add("--overwrite", action="store_true", help="replace the results of an earlier comparison in --out")
     add("--seconds", type=float, default=180.0, help="training time of each run, validation not counted (default: 180)")
     add("--flops", type=float, help="end each run after so many operations instead; peers are then left out")
     add("--seeds", type=int, nargs="+", default=[0], help="each model is trained once under each (default: 0)")
     add("--only", nargs="+", metavar="NAME", help="some of the experiment's models (default: all)")
-    add("--slice", type=float, default=5.0, help="seconds that a run trains before the next one's turn (default: 5)")
+    add("--slice", type=float, default=5.0, help="seconds that a run trains at a time (default: 5)")
     add("--val_windows", type=int, default=64, help="windows validated for the plot (default: 64)")
     add("--final_windows", type=int, help="windows validated at the end for the table (default: all)")
     add("--precision", choices=("auto", "bf16", "fp32"), default="auto", help="auto: bf16 where it is fast (default)")
-    add("--device", choices=("cpu", "cuda"), default=default_device, help="default: cuda where it is")
+    add_device(parser)
     add("--threads", type=int, help="CPU threads (default: torch's own choice)")
     options = parser.parse_args(arguments)
-    if options.device == "cuda" and not torch.cuda.is_available():
-        parser.error("--device cuda: torch sees no GPU here")
+    check_device(parser, options)
     for name in ("seconds", "flops", "slice", "val_windows", "final_windows", "threads"):
         value = getattr(options, name)
         if value is not None and not value > 0:

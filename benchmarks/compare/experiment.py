@@ -22,14 +22,14 @@ from megabyte_mm.training.optim import OptimizerConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 
-OF_A_FILE = ("extends", "data", "defaults", "models")
-OF_A_MODEL = ("extends", "net", "optimizer", "batch_size", "peer", "methods", "data")
-OF_DATA = set(inspect.signature(ByteData).parameters) - {"path", "seed", "batch_size", "max_val_windows"}
+FILE_KEYS = ("extends", "data", "defaults", "models")
+MODEL_KEYS = ("extends", "net", "optimizer", "batch_size", "peer", "methods", "data")
+DATA_KEYS = set(inspect.signature(ByteData).parameters) - {"path", "seed", "batch_size", "max_val_windows"}
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One model of an experiment: what is trained, on what, and how. Open fields of `net` are filled from the data."""
+    """One model of an experiment with its data and its recipe. Unset fields of `net` are filled from the data."""
 
     name: str
     net: ModelConfig
@@ -39,10 +39,10 @@ class Entry:
     """Arguments of ByteData but path, seed and batch size."""
     peer: str | None = None
     methods: tuple[Method, ...] = ("plain",)
-    """How the finished model is read; plain is always among them."""
+    """How the finished model is scored; plain is always among them."""
 
     def open_data(self, path: str, seed: int, val_windows: int | None) -> ByteData:
-        """The data in this model's form, set up. Raises ValueError and FileNotFoundError as ByteData does."""
+        """The data as this model reads it, set up. Raises ValueError and FileNotFoundError as ByteData does."""
         adapter = self.data.get("adapter")
         arguments = {**self.data, "adapter": None if adapter is None else _adapter(adapter)}
         data = ByteData(path, **arguments, batch_size=self.batch_size, seed=seed, max_val_windows=val_windows)
@@ -53,22 +53,22 @@ class Entry:
 def read_experiment(path: Path) -> list[Entry]:
     """The models of an experiment's file, in its order.
 
-    Raises ValueError, naming the model and the key, for what is not known or of the wrong kind.
+    Raises ValueError, naming the model and the key, for an unknown key or a value of the wrong kind.
     """
     experiment = read_settings(path)
-    refuse_unknown(experiment, OF_A_FILE, str(path))
-    if not (named := section(experiment, "models", f"{path}: models")):
+    refuse_unknown(experiment, FILE_KEYS, str(path))
+    if not (sections := section(experiment, "models", f"{path}: models")):
         raise ValueError(f"{path} names no models")
     defaults = section(experiment, "defaults", f"{path}: defaults")
-    refuse_unknown(defaults, set(OF_A_MODEL) - {"extends"}, f"{path}, defaults")
+    refuse_unknown(defaults, set(MODEL_KEYS) - {"extends"}, f"{path}, defaults")
     shared = merged(_shipped(experiment, str(path)), _uniform(experiment, str(path)))
     shared = merged(shared, _uniform(defaults, f"{path}, defaults"))
-    return [_entry(str(key), section(named, key, f"model {key}"), shared) for key in named]
+    return [_entry(str(key), section(sections, key, f"model {key}"), shared) for key in sections]
 
 
 def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> Settings:
-    """`base` with `changes`, mapping by mapping. Another class_path begins anew: the arguments of one class are not
-    those of another."""
+    """`base` with `changes`, mapping by mapping. A section with another class_path is replaced as a whole: its
+    arguments are those of another class."""
     result = {**base}
     for key, value in changes.items():
         old = result.get(key)
@@ -86,44 +86,44 @@ def _class_name(settings: Mapping[str, Any]) -> str:
 
 
 def _shipped(settings: Settings, name: str) -> Settings:
-    """What a config file for `megabyte-mm fit`, named under `extends` from the repository's root, says of a model."""
-    asked = settings.get("extends")
-    if asked is None:
+    """Settings of a model in the config file of `extends`, which is named from the repository's root."""
+    path = settings.get("extends")
+    if path is None:
         return {}
-    if not isinstance(asked, str):
-        raise ValueError(f"{name}: extends is {asked!r}; it must be a config file such as configs/text.yaml")
-    config = read_settings(ROOT / asked, f"{name}: extends is {asked}, but ")
-    data, model = (section(config, key, f"{asked}: {key}") for key in ("data", "model"))
-    found: Settings = {"data": data}
-    found.update((key, model[key]) for key in ("net", "optimizer") if key in model)
+    if not isinstance(path, str):
+        raise ValueError(f"{name}: extends is {path!r}; it must be a config file such as configs/text.yaml")
+    config = read_settings(ROOT / path, f"{name}: extends is {path}, but ")
+    data, model = (section(config, key, f"{path}: {key}") for key in ("data", "model"))
+    shipped: Settings = {"data": data}
+    shipped.update((key, model[key]) for key in ("net", "optimizer") if key in model)
     if "batch_size" in data:
-        found["batch_size"] = data.pop("batch_size")
-    return _uniform(found, asked)
+        shipped["batch_size"] = data.pop("batch_size")
+    return _uniform(shipped, path)
 
 
 def _uniform(settings: Settings, name: str) -> Settings:
-    """What settings say of a model, with every class as class_path and arguments, ready to be merged with others."""
-    found = {key: value for key, value in settings.items() if key in OF_A_MODEL and key != "extends"}
-    if "data" in found:
-        found["data"] = data = section(found, "data", f"{name}: data")
+    """The settings of a model, with every class as class_path and arguments, ready to be merged with others."""
+    model = {key: value for key, value in settings.items() if key in MODEL_KEYS and key != "extends"}
+    if "data" in model:
+        model["data"] = data = section(model, "data", f"{name}: data")
         if data.get("adapter") is not None:
             data["adapter"] = class_section(data, "adapter", f"{name}: data.adapter")
-    if "net" in found:
-        net = class_section(found, "net", f"{name}: net")
+    if "net" in model:
+        net = class_section(model, "net", f"{name}: net")
         fields = net.pop("init_args", {})
-        found["net"] = {**net, **fields}
-    if "optimizer" in found:
-        found["optimizer"] = section(found, "optimizer", f"{name}: optimizer")
-    return found
+        model["net"] = {**net, **fields}
+    if "optimizer" in model:
+        model["optimizer"] = section(model, "optimizer", f"{name}: optimizer")
+    return model
 
 
 def _entry(name: str, own: Settings, shared: Settings) -> Entry:
     where = f"model {name}"
-    refuse_unknown(own, OF_A_MODEL, where)
+    refuse_unknown(own, MODEL_KEYS, where)
     settings = merged(merged(shared, _shipped(own, where)), _uniform(own, where))
     net = _net(settings.get("net", {}), where)
     data = settings.get("data", {})
-    refuse_unknown(data, OF_DATA, f"{where}, data")
+    refuse_unknown(data, DATA_KEYS, f"{where}, data")
     check_kinds(data, ByteData, f"{where}, data")
     return Entry(
         name,
@@ -136,29 +136,29 @@ def _entry(name: str, own: Settings, shared: Settings) -> Entry:
     )
 
 
-def _batch_size(asked: Any, where: str) -> int:
-    if isinstance(asked, bool) or not isinstance(asked, int) or asked < 1:
-        raise ValueError(f"{where}: batch_size is {asked!r}; it must be a whole number of at least 1")
-    return asked
+def _batch_size(value: Any, where: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"{where}: batch_size is {value!r}; it must be a whole number of at least 1")
+    return value
 
 
-def _peer(asked: Any, net: ModelConfig, where: str) -> str | None:
-    if asked is None:
+def _peer(name: Any, net: ModelConfig, where: str) -> str | None:
+    if name is None:
         return None
-    if not isinstance(asked, str) or asked not in PEERS:
-        raise ValueError(f"{where}: unknown peer {asked!r}; known: {', '.join(PEERS)}")
+    if not isinstance(name, str) or name not in PEERS:
+        raise ValueError(f"{where}: unknown peer {name!r}; known: {', '.join(PEERS)}")
     if not isinstance(net, MegabyteConfig):
         raise ValueError(f"{where}: a peer takes its sizes from a MegabyteConfig, not from {type(net).__name__}")
-    return asked
+    return name
 
 
-def _methods(asked: Any, where: str) -> tuple[Method, ...]:
-    """The methods that are asked for, after plain: by it all models compare, and runs are watched on the way."""
-    if asked is not None and not isinstance(asked, list):
-        raise ValueError(f"{where}: methods is {asked!r}; it must be a list such as [plain, sliding]")
-    if unknown := [str(method) for method in asked or () if method not in METHODS]:
+def _methods(names: Any, where: str) -> tuple[Method, ...]:
+    """The methods of an entry after plain, which is common to all models and used during training."""
+    if names is not None and not isinstance(names, list):
+        raise ValueError(f"{where}: methods is {names!r}; it must be a list such as [plain, sliding]")
+    if unknown := [str(method) for method in names or () if method not in METHODS]:
         raise ValueError(f"{where}: unknown methods {', '.join(unknown)}; known: {', '.join(METHODS)}")
-    return tuple(dict.fromkeys(("plain", *(asked or ()))))
+    return tuple(dict.fromkeys(("plain", *(names or ()))))
 
 
 def _optimizer(settings: Settings, where: str) -> OptimizerConfig:
@@ -180,19 +180,19 @@ def _config_class(path: str, where: str) -> type[ModelConfig]:
     """The config class of an import path, or of a bare name in megabyte_mm.models."""
     module, _, name = path.rpartition(".")
     try:
-        found = getattr(importlib.import_module(module or models.__name__), name, None)
+        kind = getattr(importlib.import_module(module or models.__name__), name, None)
     except (ImportError, TypeError, ValueError):
-        found = None
-    if not (isinstance(found, type) and issubclass(found, ModelConfig)) or inspect.isabstract(found):
-        known = ", ".join(kind.__name__ for kind in models.CONFIGS.values())
+        kind = None
+    if not (isinstance(kind, type) and issubclass(kind, ModelConfig)) or inspect.isabstract(kind):
+        known = ", ".join(config.__name__ for config in models.CONFIGS.values())
         raise ValueError(
             f"{where}, net: {path!r} names no model's config; known: {known}, or the import path of another"
         )
-    return found
+    return kind
 
 
 def _adapter(settings: Settings) -> Adapter:
-    """What class_path, an import path or a bare name in data_adapters, makes of init_args."""
+    """The adapter of class_path, an import path or a bare name in data_adapters, and init_args."""
     refuse_unknown(settings, ("class_path", "init_args"), "data.adapter")
     if "class_path" not in settings:
         raise ValueError("data.adapter: class_path is missing")

@@ -1,4 +1,4 @@
-"""One model in training under one seed: its weights, its order of the data, its randomness, and a clock of its own."""
+"""One model trained under one seed, with its own order of the data, random numbers and clock."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from megabyte_mm.training.optim import adamw, lr_factor
 MILESTONES = (1 / 8, 1 / 4, 1 / 2, 1.0)
 """Shares of a run at which it is validated."""
 CLIP = 1.0
-"""The norm that gradients are clipped to, as in the shipped configs."""
+"""Norm to which gradients are clipped, as in the shipped configs."""
 
 
 @dataclass(frozen=True)
 class Limit:
-    """When a run ends: after so many seconds of its own training time, or else after so many operations."""
+    """End of a run: after so many seconds of its own training time, or after so many operations where given."""
 
     seconds: float
     flops: float | None = None
@@ -37,33 +37,33 @@ class Limit:
 
 @dataclass(frozen=True)
 class Machine:
-    """Where everything runs, and whether matrices are multiplied in bfloat16."""
+    """The device of all runs, and whether they multiply matrices in bfloat16."""
 
     device: torch.device
     bf16: bool
 
     def autocast(self) -> torch.autocast:
-        """The precision of training, which validation shares."""
+        """The precision of training and validation."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
 
-    def wait(self) -> None:
-        """Until the device has done what it was given, so that a clock may be read."""
+    def synchronize(self) -> None:
+        """Wait until the device is idle, so that the clock may be read."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
 
 
 class Run:
-    """Training in slices: between two slices nothing of it moves, neither its clock nor its random numbers."""
+    """Training in slices: between two slices neither its clock nor its random numbers move on."""
 
     def __init__(self, entry: Entry, seed: int, data: ByteData, machine: Machine, limit: Limit) -> None:
-        """Build the untrained model. Raises ValueError where architecture, data and methods do not fit."""
+        """Build the untrained model. Raises ValueError where architecture, data and methods do not fit together."""
         self.entry, self.seed, self.limit, self._machine = entry, seed, limit, machine
         self.seconds, self.steps, self.bytes, self.peak_rate = 0.0, 0, 0, 0.0
         self.milestones = list(MILESTONES)
         self._symbols = 0
-        self._batches = _forever(data)
+        self._batches = _endless(data)
         self._random_state: tuple[Tensor, ...] = ()
-        with self._own_randomness():
+        with self._own_random_state():
             self.model = build_model(entry, data, machine.device)
         for method in entry.methods:
             check_method(method, self.model, data.unit)
@@ -74,12 +74,12 @@ class Run:
 
     @property
     def parameters(self) -> int:
-        """How many weights it learns."""
+        """Number of its model's parameters."""
         return sum(parameter.numel() for parameter in self.model.parameters())
 
     @property
     def share(self) -> float:
-        """How much of the run is done, 0 to 1 and a little more."""
+        """Share of the run that is done, from 0 to slightly above 1."""
         if self.limit.flops:
             assert self.flops is not None  # a peer takes no part then
             return self.flops / self.limit.flops
@@ -87,27 +87,27 @@ class Run:
 
     @property
     def flops(self) -> float | None:
-        """Operations of its steps so far; None for a peer, which does not tell."""
+        """Operations of its steps so far; None for a peer, which counts none."""
         return None if self._flops_per_symbol is None else self._symbols * self._flops_per_symbol
 
     def train(self, seconds: float) -> None:
         """Take steps for about so many seconds, at least one, at most up to the next milestone."""
         bytes_before, seconds_before = self.bytes, self.seconds
         self.model.train()
-        with self._own_randomness():
-            self._machine.wait()
+        with self._own_random_state():
+            self._machine.synchronize()
             start = time.perf_counter()
             while True:
                 self._step()
                 self.seconds = seconds_before + time.perf_counter() - start
                 if self.seconds - seconds_before >= seconds or self.share >= self.milestones[0]:
                     break
-            self._machine.wait()
+            self._machine.synchronize()
             self.seconds = seconds_before + time.perf_counter() - start
         self.peak_rate = max(self.peak_rate, (self.bytes - bytes_before) / (self.seconds - seconds_before))
 
     def reach_milestone(self) -> float | None:
-        """The last milestone that has been passed since it was asked before, or None."""
+        """The last milestone passed since the previous call, or None."""
         passed = None
         while self.milestones and self.share >= self.milestones[0]:
             passed = self.milestones.pop(0)
@@ -120,7 +120,7 @@ class Run:
         metric = BitsPerByte().to(self._machine.device)
         data.use_sliding_windows(is_sliding(method))
         for batch in data.val_dataloader():
-            ids_BT, condition_B, seen_B = self._moved(batch)
+            ids_BT, condition_B, seen_B = self._to_device(batch)
             with self._machine.autocast():
                 nats_BT = method_nll(method, self.model, ids_BT, condition_B, data.unit)
             metric.update(nats_BT, ids_BT, seen_B)
@@ -130,35 +130,35 @@ class Run:
         for group in self._optimizer.param_groups:
             group["lr"] = self.entry.optimizer.lr * self._factor(self.steps)
         batch = next(self._batches)
-        self._learn(self._moved(batch))
+        self._backward(self._to_device(batch))
         nn.utils.clip_grad_norm_(self.model.parameters(), CLIP)
         self._optimizer.step()
         self.steps += 1
         self.bytes += int((batch.ids != END).sum())
         self._symbols += batch.ids.numel()
 
-    def _learn(self, batch: Batch) -> None:
-        """Leave the gradient of a batch's loss with the weights."""
+    def _backward(self, batch: Batch) -> None:
+        """Compute the gradient of a batch's loss."""
         self._optimizer.zero_grad()
         with self._machine.autocast():
             nats_Bt, span = self.model.training_nll(batch.ids, batch.condition)
             loss = mean_nats(nats_Bt, batch.ids, span)
         loss.backward()  # type: ignore[no-untyped-call]
 
-    def _moved(self, batch: Batch) -> Batch:
+    def _to_device(self, batch: Batch) -> Batch:
         return Batch(*(part.to(self._machine.device, non_blocking=True) for part in batch))
 
     def _warm_up(self, window: int) -> None:
-        """Gradients that nobody uses, so that what happens once in a process is on nobody's clock."""
+        """Compute unused gradients, so that what happens once in a process is on no run's clock."""
         device = self._machine.device
         ids_BT = torch.zeros(self.entry.batch_size, window, dtype=torch.int64, device=device)
         with torch.random.fork_rng(_cuda(device)):
-            self._learn(Batch(ids_BT, condition=ids_BT[:, 0], num_context=ids_BT[:, 0]))
+            self._backward(Batch(ids_BT, condition=ids_BT[:, 0], num_context=ids_BT[:, 0]))
         self._optimizer.zero_grad()
 
     @contextmanager
-    def _own_randomness(self) -> Iterator[None]:
-        """Torch's generators as this run left them, first seeded by its seed; afterwards as they were before."""
+    def _own_random_state(self) -> Iterator[None]:
+        """Torch's generators as this run left them, at first seeded by its seed; restored afterwards."""
         device = self._machine.device
         with torch.random.fork_rng(_cuda(device)):
             if self._random_state:
@@ -181,7 +181,7 @@ def build_model(entry: Entry, data: ByteData, device: torch.device) -> ByteModel
     return build_peer(entry.peer, net, device)
 
 
-def _forever(data: ByteData) -> Iterator[Batch]:
+def _endless(data: ByteData) -> Iterator[Batch]:
     loader = data.train_dataloader()
     while True:
         yield from loader

@@ -1,4 +1,4 @@
-"""Settings from YAML, section by section: every mistake raises ValueError with one line that says where it stands."""
+"""Settings from YAML, section by section: every mistake raises ValueError with one line that says where it is."""
 
 from __future__ import annotations
 
@@ -15,39 +15,39 @@ from megabyte_mm.models.config import KINDS, is_of
 
 Settings = dict[str, Any]
 
-TOLD = {**KINDS, str: "text"}
-"""What to call the kinds that a setting may be of."""
+KIND_NAMES = {**KINDS, str: "text"}
+"""Names of the kinds that a setting may be of, for messages."""
 
 
-def read_settings(path: Path, asked_by: str = "") -> Settings:
-    """What a YAML file holds. asked_by: what to name before the path where there is no such file."""
+def read_settings(path: Path, prefix: str = "") -> Settings:
+    """The content of a YAML file. prefix: of the message where there is no such file."""
     if not path.is_file():
-        raise ValueError(f"{asked_by}there is no file {path}")
+        raise ValueError(f"{prefix}there is no file {path}")
     try:
         text = path.read_text(encoding="utf-8")
-        found = yaml.safe_load(text)
+        settings = yaml.safe_load(text)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: {' '.join(str(error).split())}") from error
     check_duplicate_keys(str(path), text)
-    if not isinstance(found, dict):
+    if not isinstance(settings, dict):
         raise ValueError(f"{path} holds no settings")
-    return found
+    return settings
 
 
 def section(settings: Mapping[Any, Any], key: Any, name: str) -> Settings:
-    """The settings below a key, none where it is empty or missing. name: what to call them in an error."""
-    found = settings.get(key)
-    if found is None:
+    """The settings below a key, none where it is empty or missing. name: of the section, for messages."""
+    content = settings.get(key)
+    if content is None:
         return {}
-    if not isinstance(found, dict):
-        raise ValueError(f"{name} is {found!r}; it must hold settings, each with a name")
-    return dict(found)
+    if not isinstance(content, dict):
+        raise ValueError(f"{name} is {content!r}; it must hold settings, each with a name")
+    return dict(content)
 
 
 def class_section(settings: Mapping[str, Any], key: str, name: str) -> Settings:
-    """class_path and init_args below a key, which may also hold the class_path alone; init_args only where given."""
-    found = settings.get(key)
-    whole = {"class_path": found} if isinstance(found, str) else section(settings, key, name)
+    """class_path and init_args below a key, which may also hold the class_path alone; init_args only if not empty."""
+    content = settings.get(key)
+    whole = {"class_path": content} if isinstance(content, str) else section(settings, key, name)
     if "class_path" in whole and not isinstance(whole["class_path"], str):
         raise ValueError(f"{name}: class_path is {whole['class_path']!r}; it must be the name of a class")
     if arguments := section(whole, "init_args", f"{name}: init_args"):
@@ -56,7 +56,7 @@ def class_section(settings: Mapping[str, Any], key: str, name: str) -> Settings:
 
 
 def refuse_unknown(settings: Mapping[Any, Any], known: Iterable[str], name: str) -> None:
-    """Raise ValueError where settings hold a key that is not known."""
+    """Raise ValueError where settings hold an unknown key."""
     if unknown := sorted(str(key) for key in set(settings) - set(known)):
         raise ValueError(f"{name}: unknown {', '.join(unknown)}; known: {', '.join(sorted(known))}")
 
@@ -66,6 +66,6 @@ def check_kinds(settings: Mapping[str, Any], called: Callable[..., Any], name: s
     hints = get_type_hints(called.__init__ if inspect.isclass(called) else called)
     for key, value in settings.items():
         kinds = get_args(hints[key]) if isinstance(hints[key], UnionType) else (hints[key],)
-        told = [TOLD[kind] for kind in kinds if kind in TOLD]
-        if told and not any(is_of(value, kind) for kind in kinds):
-            raise ValueError(f"{name}: {key} is {value!r}; it must be {' or '.join(told)}")
+        names = [KIND_NAMES[kind] for kind in kinds if kind in KIND_NAMES]
+        if names and not any(is_of(value, kind) for kind in kinds):
+            raise ValueError(f"{name}: {key} is {value!r}; it must be {' or '.join(names)}")

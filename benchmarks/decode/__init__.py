@@ -1,1 +1,4 @@
-"""Bytes drawn, measured in processes that take turns: what benchmarks/decode runs."""
+"""How fast are bytes generated?
+
+Implementations are worker processes, measured in turns: `python -m benchmarks.decode`.
+"""

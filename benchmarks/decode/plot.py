@@ -1,4 +1,4 @@
-"""Speed of drawing by context, as a picture."""
+"""Speed of generation by context, as a picture."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ PLOTTED = ("speed", "length")
 """Parts that have panels."""
 
 
-def draw(tables: Mapping[str, list[Table]], path: Path) -> None:
-    """Write the parts that have panels, at least one, as a PNG file: bytes a second against context.
+def plot(tables: Mapping[str, list[Table]], path: Path) -> None:
+    """Draw the parts that have panels, at least one, as a PNG file: bytes a second against context.
 
     `speed` has a panel for each batch, with a line for each implementation.
     """
@@ -57,6 +57,6 @@ def _panel(axes: Axes, title: str, lines: Mapping[str, Mapping[int, float]]) -> 
     axes.yaxis.set_minor_formatter(LogFormatter())
     axes.set_title(title)
     axes.set_xlabel("context, bytes")
-    axes.set_ylabel("bytes/s drawn, all rows")
+    axes.set_ylabel("bytes/s, all rows")
     axes.grid(alpha=0.3)
     axes.legend(fontsize="x-small")

@@ -1,4 +1,4 @@
-"""The most memory that a process holds while it does something."""
+"""The peak memory of a process while it computes something."""
 
 from __future__ import annotations
 
@@ -6,46 +6,48 @@ from pathlib import Path
 
 import torch
 
-STATUS = Path("/proc/self/status")
-CLEAR = Path("/proc/self/clear_refs")
-PEAK_TO_PRESENT = "5"
-"""What Linux takes, written to `CLEAR`, for setting a process's peak to what it holds now."""
+MEBIBYTE = 2**20
+GIBIBYTE = 2**30
+
+_STATUS = Path("/proc/self/status")
+_CLEAR_REFS = Path("/proc/self/clear_refs")
+_RESET_PEAK = "5"
+"""Written to clear_refs, it has Linux set a process's peak to the memory that it holds now."""
 
 
 class PeakMemory:
-    """How far memory rises above what the process held when this was made.
+    """How far memory rises above a baseline: by default what the process holds when this is created.
 
-    On a CPU that is resident memory, as Linux tells it; on a GPU what torch has allocated. Freed memory that the
-    process keeps counts as held.
+    On a CPU that is resident memory as Linux counts it, on a GPU the memory that torch has allocated. Freed memory that
+    the process has not returned counts as held.
     """
 
-    def __init__(self, device: torch.device, above: int | None = None) -> None:
-        """above: bytes to count from instead."""
+    def __init__(self, device: torch.device, baseline: int | None = None) -> None:
         self._gpu = device if device.type == "cuda" else None
-        self._before = self._present() if above is None else above
+        self._baseline = self._present() if baseline is None else baseline
 
-    def begin(self) -> None:
-        """Forget the peaks of the past."""
+    def reset(self) -> None:
+        """Forget earlier peaks."""
         if self._gpu is not None:
             torch.cuda.reset_peak_memory_stats(self._gpu)
-        elif CLEAR.exists():
-            CLEAR.write_text(PEAK_TO_PRESENT, encoding="ascii")
+        elif _CLEAR_REFS.exists():
+            _CLEAR_REFS.write_text(_RESET_PEAK, encoding="ascii")
 
     def rise(self) -> int | None:
-        """Bytes at the peak since `begin`, less those before; None where the system does not tell."""
+        """Bytes of the peak since `reset` above the baseline; None where the system counts none."""
         if self._gpu is not None:
-            return torch.cuda.max_memory_allocated(self._gpu) - (self._before or 0)
+            return torch.cuda.max_memory_allocated(self._gpu) - (self._baseline or 0)
         peak = _status("VmHWM")
-        return None if peak is None or self._before is None else peak - self._before
+        return None if peak is None or self._baseline is None else peak - self._baseline
 
     def _present(self) -> int | None:
         return torch.cuda.memory_allocated(self._gpu) if self._gpu is not None else _status("VmRSS")
 
 
 def _status(field: str) -> int | None:
-    if not (STATUS.exists() and CLEAR.exists()):
+    if not (_STATUS.exists() and _CLEAR_REFS.exists()):
         return None
-    for line in STATUS.read_text(encoding="utf-8").splitlines():
+    for line in _STATUS.read_text(encoding="utf-8").splitlines():
         if line.startswith(f"{field}:"):
             return int(line.split()[1]) * 1024
     return None

@@ -1,4 +1,4 @@
-"""What the benchmarks hand back: tables, and the machine that they were made on."""
+"""Results of a benchmark: tables, and the machine that they were measured on."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Cell = str | int | float | None
 
 @dataclass
 class Table:
-    """Rows of named columns, for a person to read (`text`) and for --json (`records`)."""
+    """Rows of named columns: `text` to read, `records` for --json."""
 
     title: str
     columns: tuple[str, ...]
@@ -26,8 +26,8 @@ class Table:
     notes: list[str] = field(default_factory=list)
 
     def text(self) -> str:
-        """The table in Markdown, ready for docs/benchmarks.md."""
-        lines = [self.columns, *([_shown(cell) for cell in row] for row in self.rows)]
+        """The table in Markdown, with rounded figures."""
+        lines = [self.columns, *([_format(cell) for cell in row] for row in self.rows)]
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         padded = [[cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in lines]
         padded.insert(1, ["-" * width for width in widths])
@@ -39,7 +39,7 @@ class Table:
         return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
 
 
-def machine(device: torch.device) -> dict[str, Cell]:
+def describe_machine(device: torch.device) -> dict[str, Cell]:
     """What the figures depend on besides the code."""
     return {
         "cpu": _cpu_name(),
@@ -53,15 +53,15 @@ def machine(device: torch.device) -> dict[str, Cell]:
     }
 
 
-def in_a_line(found: Mapping[str, Cell]) -> str:
-    """What is known of a machine."""
-    return "; ".join(f"{name}: {value}" for name, value in found.items() if value is not None)
+def one_line(machine: Mapping[str, Cell]) -> str:
+    """The description of a machine without what it lacks."""
+    return "; ".join(f"{name}: {value}" for name, value in machine.items() if value is not None)
 
 
-def write_figures(path: Path, found: Mapping[str, Cell], tables: Mapping[str, list[Table]]) -> None:
-    """The machine and the unrounded figures of each part as JSON: {"machine": {...}, part: {title: [row, ...]}}."""
+def write_json(path: Path, machine: Mapping[str, Cell], tables: Mapping[str, list[Table]]) -> None:
+    """Write the machine and the unrounded figures of each part: {"machine": {...}, part: {title: [row, ...]}}."""
     records = {part: {table.title: table.records() for table in tables[part]} for part in tables}
-    path.write_text(json.dumps({"machine": found, **records}, indent=1) + "\n", encoding="utf-8")
+    path.write_text(json.dumps({"machine": machine, **records}, indent=1) + "\n", encoding="utf-8")
 
 
 def _cpu_name() -> str:
@@ -73,7 +73,7 @@ def _cpu_name() -> str:
     return platform.processor() or platform.machine()
 
 
-def _shown(cell: Cell) -> str:
+def _format(cell: Cell) -> str:
     if cell is None:
         return "–"
     if isinstance(cell, float):

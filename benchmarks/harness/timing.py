@@ -1,4 +1,4 @@
-"""Side-by-side timing: candidates take turns, so that whatever else the machine does slows all of them alike."""
+"""Interleaved timing: all candidates are measured in every round, so that a busy machine slows all of them alike."""
 
 from __future__ import annotations
 
@@ -9,9 +9,20 @@ from statistics import median, quantiles
 
 import torch
 
-MIN_ROUNDS = 3
-TURN_SECONDS = 0.02
-"""A turn is at least so long: fast candidates are called several times in it, far above the clock's resolution."""
+
+@dataclass(frozen=True)
+class Conditions:
+    """How a benchmark measures.
+
+    Args:
+        device: Where everything is computed.
+        threads: CPU threads of each worker.
+        rounds: Measurements of each candidate.
+    """
+
+    device: torch.device
+    threads: int
+    rounds: int
 
 
 @dataclass(frozen=True)
@@ -21,11 +32,11 @@ class Times:
     seconds: Mapping[str, list[float]]
 
     def median(self, name: str) -> float:
-        """The median over the rounds, in seconds per call."""
+        """Median over the rounds, in seconds per call."""
         return median(self.seconds[name])
 
     def spread(self, name: str) -> float:
-        """The width of the middle half of the rounds, as a share of the median: above some 0.1, measure again."""
+        """Width of the middle half of the rounds as a share of the median: above about 0.1, measure again."""
         lower, _, upper = quantiles(self.seconds[name], n=4, method="inclusive")
         return (upper - lower) / self.median(name)
 
@@ -34,42 +45,30 @@ class Times:
         return median(a / b for a, b in zip(self.seconds[name], self.seconds[to], strict=True))
 
 
-def side_by_side(candidates: Mapping[str, Callable[[], object]], seconds: float, device: torch.device) -> Times:
-    """Call the candidates in turns for about so many seconds in all, at least `MIN_ROUNDS` times each.
+def interleave(measure: Mapping[str, Callable[[], float]], rounds: int) -> Times:
+    """Measure each candidate once in every round: a b c, c b a, a b c, ...
 
-    Each is called once or twice before, to warm up.
+    measure: returns the seconds per call of its candidate. Every other round runs backwards, so that no candidate
+    always comes first.
     """
-
-    def turn(run: Callable[[], object]) -> Callable[[], float]:
-        calls = calls_in_a_turn(lambda calls: timed(run, calls, device), TURN_SECONDS)
-        return lambda: timed(run, calls, device)
-
-    turns = {name: turn(run) for name, run in candidates.items()}
-    start = time.perf_counter()
-    return in_turns(turns, lambda rounds: rounds < MIN_ROUNDS or time.perf_counter() - start < seconds)
-
-
-def in_turns(turns: Mapping[str, Callable[[], float]], more: Callable[[int], bool]) -> Times:
-    """Let each take a turn in every round, and tell the seconds of a call, as long as `more(rounds)` says.
-
-    Every other round goes backwards, so that none always comes first.
-    """
-    found: dict[str, list[float]] = {name: [] for name in turns}
-    names, rounds = list(turns), 0
-    while more(rounds):
+    seconds: dict[str, list[float]] = {name: [] for name in measure}
+    names = list(measure)
+    for _ in range(rounds):
         for name in names:
-            found[name].append(turns[name]())
+            seconds[name].append(measure[name]())
         names.reverse()
-        rounds += 1
-    return Times(found)
+    return Times(seconds)
 
 
-def calls_in_a_turn(seconds_of: Callable[[int], float], least: float) -> int:
-    """How many calls take at least so many seconds; seconds_of: what one of so many calls takes."""
-    first = seconds_of(1)
-    if first > max(1.0, least):
+def calls_lasting(seconds: float, per_call: Callable[[int], float]) -> int:
+    """Number of calls that together take at least so many seconds.
+
+    per_call: makes the given number of calls and returns the seconds of one.
+    """
+    first = per_call(1)  # a warm-up too, unless it is long
+    if first > max(1.0, seconds):
         return 1
-    return max(1, round(least / seconds_of(1)))
+    return max(1, round(seconds / per_call(1)))
 
 
 def timed(run: Callable[[], object], calls: int, device: torch.device) -> float:

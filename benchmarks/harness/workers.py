@@ -1,4 +1,4 @@
-"""Processes that work when they are asked to, one at a time, so that each has memory and settings of its own."""
+"""Processes that compute on request, one at a time, so that each has memory and settings of its own."""
 
 from __future__ import annotations
 
@@ -14,57 +14,57 @@ from typing import Any
 
 import torch
 
-Start = Callable[[], tuple[Any, Callable[[Any], Any]]]
-"""Runs once in the new process: what there is to tell of it, and the function that answers questions."""
-PATIENCE = 10.0
+Setup = Callable[[], tuple[Any, Callable[[Any], Any]]]
+"""Runs once in the new process and returns `Worker.info` and the function that `Worker.call` calls."""
+END_TIMEOUT = 10.0
 """Seconds that a process has to end by itself."""
 
 
 class WorkerError(RuntimeError):
-    """A worker could not do what it was asked to; names it and says why."""
+    """A worker failed; names it and says why."""
 
 
 @dataclass(frozen=True)
 class Worker:
-    """A process that answers one question after the other.
+    """A process that answers one call after the other.
 
     Args:
-        name: What it is called in errors.
-        about: What it told of itself when it was ready.
+        name: Named in errors.
+        info: What its setup returned about it.
     """
 
     name: str
-    about: Any
+    info: Any
     _connection: Connection
     _process: BaseProcess
 
-    def ask(self, question: Any) -> Any:
-        """Its answer. Raises WorkerError where it fails or ends."""
+    def call(self, argument: Any = None) -> Any:
+        """The result of its function. Raises WorkerError where that fails or the process ends."""
         try:
-            self._connection.send(question)
+            self._connection.send(argument)
         except OSError:
             raise _ended(self.name, self._process) from None
         return _receive(self.name, self._connection, self._process)
 
 
 @contextmanager
-def worker(name: str, start: Start, threads: int) -> Iterator[Worker]:
-    """A new process with so many torch threads, ready to be asked; it ends with the block, or with this process.
+def worker(name: str, setup: Setup, threads: int) -> Iterator[Worker]:
+    """A new process with so many torch threads, ready for calls; it ends with the block, or with this process.
 
-    start: importable, since it travels to that process. Raises WorkerError where it does not come to be ready.
+    setup: picklable. Raises WorkerError where it fails.
     """
-    # All are forked from a process that has imported everything and computed nothing.
+    # All are forked from a process that has imported the slow packages and computed nothing.
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["benchmarks.train_step.implementations", "benchmarks.decode.implementations"])
-    ours, theirs = context.Pipe()
+    context.set_forkserver_preload(["megabyte_mm.training.module", "megabyte_mm.generation.engine"])
+    connection, other_end = context.Pipe()
     # Not a daemon: torch.compile starts processes of its own. It ends when the pipe does.
-    process = context.Process(target=_work, args=(theirs, start, threads), daemon=False)
+    process = context.Process(target=_serve, args=(other_end, setup, threads), daemon=False)
     process.start()
-    theirs.close()
+    other_end.close()
     try:
-        yield Worker(name, _receive(name, ours, process), ours, process)
+        yield Worker(name, _receive(name, connection, process), connection, process)
     finally:
-        ours.close()
+        connection.close()
         _end(process)
 
 
@@ -79,7 +79,7 @@ def _receive(name: str, connection: Connection, process: BaseProcess) -> Any:
 
 
 def _ended(name: str, process: BaseProcess) -> WorkerError:
-    process.join(PATIENCE)
+    process.join(END_TIMEOUT)
     code = process.exitcode
     if code is not None and code < 0:
         reason = f"was ended by signal {-code}" + (", as where memory runs out" if code == -signal.SIGKILL else "")
@@ -89,28 +89,28 @@ def _ended(name: str, process: BaseProcess) -> WorkerError:
 
 
 def _end(process: BaseProcess) -> None:
-    """Wait until it has ended; in the middle of a long step it is made to."""
-    process.join(PATIENCE)
+    """Wait until it has ended, and end it where it is busy for longer than `END_TIMEOUT`."""
+    process.join(END_TIMEOUT)
     if process.is_alive():
         process.terminate()
-        process.join(PATIENCE)
+        process.join(END_TIMEOUT)
     if process.is_alive():
         process.kill()
         process.join()
 
 
-def _work(benchmark: Connection, start: Start, threads: int) -> None:
+def _serve(connection: Connection, setup: Setup, threads: int) -> None:
     # Ctrl-C is for the benchmark, which then closes the pipe.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(threads)
     try:
-        about, answer = start()
-        benchmark.send((True, about))
+        info, function = setup()
+        connection.send((True, info))
         while True:
-            benchmark.send((True, answer(benchmark.recv())))
+            connection.send((True, function(connection.recv())))
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return
-    except Exception as error:  # noqa: BLE001 - whatever it is, the benchmark tells it
+    except Exception as error:  # noqa: BLE001 - whatever it is, the benchmark reports it
         traceback.print_exc()
-        told = " ".join(str(error).split())
-        benchmark.send((False, f"{type(error).__name__}: {told}"))
+        message = " ".join(str(error).split())
+        connection.send((False, f"{type(error).__name__}: {message}"))

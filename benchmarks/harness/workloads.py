@@ -1,4 +1,4 @@
-"""The models and batches that are timed: those of the shipped configs, or toys."""
+"""The models and batches that are timed: those of the shipped configs, of the paper, or a toy."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SHIPPED = ("image", "audio", "text")
 
 @dataclass(frozen=True)
 class Workload:
-    """A config as `fit` would complete it from its data, and the number of windows in a training step."""
+    """A model as `fit` would complete it from its data, and the number of windows in a training step."""
 
     name: str
     config: MegabyteConfig
@@ -48,9 +48,14 @@ def shipped(name: str) -> Workload:
     return Workload(name, net, config.data.batch_size)
 
 
-def workloads(toy: bool) -> list[Workload]:
-    """The shipped configs, or one so small that every part runs in a moment."""
-    if not toy:
-        return [shipped(name) for name in SHIPPED]
+def paper_config(name: str) -> MegabyteConfig:
+    """The model of configs/paper/NAME.yaml."""
+    net = read_config(str(CONFIGS / "paper" / f"{name}.yaml")).resolve_net()
+    assert isinstance(net, MegabyteConfig)
+    return net
+
+
+def toy() -> Workload:
+    """A model so small that a step takes a moment."""
     stack = StackConfig(dim=16, layers=1, heads=2)
-    return [Workload("toy", MegabyteConfig(patch_size=4, max_len=16, global_stack=stack, local_stack=stack), batch=2)]
+    return Workload("toy", MegabyteConfig(patch_size=4, max_len=16, global_stack=stack, local_stack=stack), batch=2)

@@ -1,4 +1,4 @@
-"""Other implementations of MEGABYTE as byte models: optional, unchanged, at the sizes of one of our configs."""
+"""Other implementations of MEGABYTE as byte models: optional packages, unchanged, at the sizes of our configs."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from megabyte_mm.models import MegabyteConfig
 __all__ = ["PEERS", "Peer", "build_peer", "peer_versions"]
 
 PEERS: dict[str, type[MegabytePytorch] | type[Mblm]] = {"megabyte-pytorch": MegabytePytorch, "mblm": Mblm}
-"""What an experiment calls a peer, and its class."""
+"""Class of each peer, by its name in experiments."""
 
 
-def build_peer(name: str, config: MegabyteConfig, device: torch.device, as_it_comes: bool = False) -> Peer:
-    """The untrained peer at the config's sizes, its own initial weights drawn from torch's global generator.
+def build_peer(name: str, config: MegabyteConfig, device: torch.device, own_defaults: bool = False) -> Peer:
+    """The untrained peer at the config's sizes, with its package's own initial weights.
 
-    as_it_comes: of the config only widths, layers, patch size and window, and the package's defaults otherwise.
+    own_defaults: take only widths, layers, patch size and window from the config, and the package's defaults otherwise.
     """
-    return PEERS[name](config, device, as_it_comes)
+    return PEERS[name](config, device, own_defaults)
 
 
 def peer_versions() -> dict[str, str | None]:
-    """The version of each peer's package that is installed, or None."""
+    """The installed version of each peer's package, or None."""
     return {peer.package: peer.installed() for peer in PEERS.values()}

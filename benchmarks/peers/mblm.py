@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.peers.base import Peer, both_stacks, sizes
+from benchmarks.peers.base import Peer, both_stacks, level_lengths
 from megabyte_mm.alphabet import END, SYMBOLS
 from megabyte_mm.models import MegabyteConfig, StackConfig
 
@@ -17,13 +17,13 @@ from megabyte_mm.models import MegabyteConfig, StackConfig
 class Mblm(Peer):
     """The peer as a byte model; on a GPU with its fused attention.
 
-    It never learns the embedding of its padding symbol, here END, which stays 0.
+    The embedding of its padding symbol, here END, is not trained and stays 0.
     """
 
     package = "mblm"
 
-    def __init__(self, config: MegabyteConfig, device: torch.device, as_it_comes: bool = False) -> None:
-        build = build_as_it_comes if as_it_comes else build_network
+    def __init__(self, config: MegabyteConfig, device: torch.device, own_defaults: bool = False) -> None:
+        build = build_with_defaults if own_defaults else build_network
         super().__init__(build(config, device), config)
         from mblm import MBLMReturnType
 
@@ -34,12 +34,12 @@ class Mblm(Peer):
         return nats
 
     @torch.no_grad()
-    def own_continuation(self, prefix_BT: Tensor) -> Tensor:
-        """As of every peer; its package draws for one row at a time."""
+    def own_generate(self, prefix_BT: Tensor) -> Tensor:
+        """As of every peer; its package generates one row at a time."""
         rows = [self.network.generate(prefix_T, enable_progress=False) for prefix_T in prefix_BT]
         return torch.stack(rows)
 
-    def _following_logits(self, ids_BT: Tensor) -> Tensor:
+    def _next_logits(self, ids_BT: Tensor) -> Tensor:
         logits_BTV: Tensor = self.network(ids_BT, return_type=self._logits)
         return logits_BTV
 
@@ -50,7 +50,7 @@ class Mblm(Peer):
 def build_network(config: MegabyteConfig, device: torch.device) -> Any:
     """The peer's untrained model with the config's widths, layers, heads, patch size and window.
 
-    Positions are those of its own examples: learned ones for each level, and rotary ones in attention.
+    Positions as in its own examples: learned ones for each level, and rotary ones in attention.
     """
 
     def settings(stack: StackConfig) -> dict[str, Any]:
@@ -65,14 +65,14 @@ def build_network(config: MegabyteConfig, device: torch.device) -> Any:
     return _build(config, device, settings)
 
 
-def build_as_it_comes(config: MegabyteConfig, device: torch.device) -> Any:
-    """The same sizes with all that its blocks have a default for: feed-forward layers half as wide, no dropout, ..."""
+def build_with_defaults(config: MegabyteConfig, device: torch.device) -> Any:
+    """The same sizes with the defaults of its blocks: feed-forward layers half as wide, no dropout, ..."""
     return _build(config, device, lambda stack: {})
 
 
 def _build(config: MegabyteConfig, device: torch.device, settings: Callable[[StackConfig], dict[str, Any]]) -> Any:
     with warnings.catch_warnings():
-        # Without mamba_ssm it falls back to another Mamba, of which nothing is used.
+        # Without mamba_ssm it falls back to another Mamba, which is not used here.
         warnings.filterwarnings("ignore", "Failed to import Mamba2")
         from mblm import MBLM, MBLMModelConfig, TransformerBlock
 
@@ -86,13 +86,13 @@ def _build(config: MegabyteConfig, device: torch.device, settings: Callable[[Sta
         )
         for stack in stacks
     ]
-    plan = MBLMModelConfig(
+    network_config = MBLMModelConfig(
         num_tokens=SYMBOLS,
         pad_token_id=END,
         hidden_dims=[stack.dim for stack in stacks],
         num_layers=[stack.layers for stack in stacks],
-        seq_lens=list(sizes(config)),
+        seq_lens=list(level_lengths(config)),
         train_checkpoint_chunks=None,
         block=blocks,
     )
-    return MBLM(plan).to(device)
+    return MBLM(network_config).to(device)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks.peers.base import Peer, both_stacks, sizes
+from benchmarks.peers.base import Peer, both_stacks, level_lengths
 from megabyte_mm.alphabet import END, SYMBOLS
 from megabyte_mm.models import MegabyteConfig
 
@@ -20,8 +20,8 @@ class MegabytePytorch(Peer):
     package = "MEGABYTE-pytorch"
     own_clip = 0.5
 
-    def __init__(self, config: MegabyteConfig, device: torch.device, as_it_comes: bool = False) -> None:
-        build = build_as_it_comes if as_it_comes else build_network
+    def __init__(self, config: MegabyteConfig, device: torch.device, own_defaults: bool = False) -> None:
+        build = build_with_defaults if own_defaults else build_network
         super().__init__(build(config, device), config)
 
     def own_loss(self, ids_BT: Tensor) -> Tensor:
@@ -29,12 +29,12 @@ class MegabytePytorch(Peer):
         return nats
 
     @torch.no_grad()
-    def own_continuation(self, prefix_BT: Tensor) -> Tensor:
+    def own_generate(self, prefix_BT: Tensor) -> Tensor:
         with redirect_stderr(io.StringIO()):
             ids_BKP: Tensor = self.network.generate(prefix_BT)
         return ids_BKP.flatten(1)
 
-    def _following_logits(self, ids_BT: Tensor) -> Tensor:
+    def _next_logits(self, ids_BT: Tensor) -> Tensor:
         logits_BTV: Tensor = self.network(ids_BT)
         return logits_BTV
 
@@ -45,20 +45,20 @@ class MegabytePytorch(Peer):
 def build_network(config: MegabyteConfig, device: torch.device) -> Any:
     """The peer's untrained model with the config's widths, layers, heads, patch size and window.
 
-    Its constructor takes one number of heads for both levels, so that each level's Transformer is made anew, by the
-    package's own class, with the heads of that level. It keeps what else it does its own way: token shift, matrices
-    between the levels where ours cuts vectors, an output matrix of its own. So it has more parameters.
+    Its constructor takes one number of heads for both levels, so each level's Transformer is replaced by one of the
+    package's own class with the heads of that level. Everything else stays: token shift, matrices between the levels
+    where ours splits vectors, an output matrix of its own. So it has more parameters.
     """
     from MEGABYTE_pytorch import MEGABYTE
     from MEGABYTE_pytorch.megabyte import Transformer
 
     stacks = both_stacks(config)
-    fused = device.type == "cuda"  # on a CPU its explicit attention is the faster one, as ours is
+    fused = device.type == "cuda"  # on a CPU its explicit attention is faster, as ours is
     network = MEGABYTE(
         num_tokens=SYMBOLS,
         dim=tuple(stack.dim for stack in stacks),
         depth=tuple(stack.layers for stack in stacks),
-        max_seq_len=sizes(config),
+        max_seq_len=level_lengths(config),
         pad_id=END,
         pos_emb=True,
         flash_attn=fused,
@@ -80,10 +80,10 @@ def build_network(config: MegabyteConfig, device: torch.device) -> Any:
     return network.to(device)
 
 
-def build_as_it_comes(config: MegabyteConfig, device: torch.device) -> Any:
-    """The network that the package's constructor makes of the config's sizes: all else is its default.
+def build_with_defaults(config: MegabyteConfig, device: torch.device) -> Any:
+    """The network of the package's constructor at the config's sizes, with its defaults otherwise.
 
-    Both levels have the global one's heads, each 64 wide; attention is explicit, on a GPU too.
+    Both levels have the global level's number of heads, each 64 wide; attention is explicit, on a GPU too.
     """
     from MEGABYTE_pytorch import MEGABYTE
 
@@ -92,7 +92,7 @@ def build_as_it_comes(config: MegabyteConfig, device: torch.device) -> Any:
         num_tokens=SYMBOLS,
         dim=tuple(stack.dim for stack in stacks),
         depth=tuple(stack.layers for stack in stacks),
-        max_seq_len=sizes(config),
+        max_seq_len=level_lengths(config),
         heads=stacks[0].heads,
         dim_head=64,
         pad_id=END,

@@ -1,1 +1,4 @@
-"""Training steps, measured in processes that take turns: what benchmarks/train_step runs."""
+"""How fast are training steps, and how much memory do they take?
+
+Implementations are worker processes, measured in turns: `python -m benchmarks.train_step`.
+"""

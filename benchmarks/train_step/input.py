@@ -1,4 +1,4 @@
-"""Part `input`: whether batches come faster than steps take them, in a real `fit` too."""
+"""Part `input`: rates of the loader, of bare steps and of a real `fit`, and the time that `fit` waits for batches."""
 
 from __future__ import annotations
 
@@ -20,12 +20,11 @@ from lightning.pytorch.profilers import SimpleProfiler
 
 from benchmarks.compare.experiment import Entry, read_experiment
 from benchmarks.harness.report import Table
-from benchmarks.harness.timing import timed
-from benchmarks.harness.training import training_step
+from benchmarks.harness.timing import Conditions, timed
+from benchmarks.harness.training import fit_precision, training_step
 from benchmarks.harness.workers import worker
 from benchmarks.harness.workloads import SHIPPED, shipped
-from benchmarks.train_step.implementations import OURS, Candidate, build, fit_precision
-from benchmarks.train_step.stepper import Conditions
+from benchmarks.train_step.implementations import OURS, Implementation, build
 from megabyte_mm.data.dataset import Batch
 from megabyte_mm.data.module import ByteData
 from megabyte_mm.demo_data import make_demo_data
@@ -37,19 +36,19 @@ from megabyte_mm.training.trainer import TRAINER_DEFAULTS, best_precision, keep_
 
 REPEATS = 3
 FOLDERS = {"image": "images", "audio": "audio", "text": "text"}
-"""Where the made-up media of a shipped config lie."""
+"""Folder of the demo data of each shipped config."""
 NEXT_BATCH = "[_TrainingEpochLoop].train_dataloader_next"
-"""What Lightning's profiler calls the wait for a batch."""
+"""Name of the wait for a batch in Lightning's profiler."""
 
 
 @dataclass(frozen=True)
 class Amounts:
-    """How much of each is measured at a time.
+    """How much is measured at a time.
 
     Args:
         batches: Read from the loader alone.
-        warm_up: Steps before those that count.
-        steps: Steps that count, bare and in `fit`.
+        warm_up: Steps before those that are timed.
+        steps: Steps that are timed, bare and in `fit`.
     """
 
     batches: int = 200
@@ -67,31 +66,32 @@ class Rates:
     waiting: float
 
 
-def measure_input(conditions: Conditions, toy: bool) -> list[Table]:
-    """One row for each shipped config, on made-up media, medians of some repeats."""
+def measure_input(conditions: Conditions, tiny: bool) -> list[Table]:
+    """One row for each shipped config on demo data, medians of some repeats; a toy measures the first config alone."""
     columns = ("config", "batch", "window", "loader bytes/s", "step bytes/s", "step time / loader time", "fit bytes/s")
     table = Table("Input", (*columns, "waiting in fit"))
-    amounts = Amounts(batches=4, warm_up=1, steps=2) if toy else Amounts()
+    amounts = Amounts(batches=4, warm_up=1, steps=2) if tiny else Amounts()
     with TemporaryDirectory() as folder:
         media = Path(folder, "media")
-        make_demo_data(media, **({"pictures": 16, "melodies": 2} if toy else {}))
-        for name in SHIPPED:
-            start = partial(start_input, name, media / FOLDERS[name], Path(folder), amounts, conditions.device)
-            with worker(f"input, {name}", start, conditions.threads) as found:
-                rates: list[Rates] = [found.ask(None) for _ in range(1 if toy else REPEATS)]
+        make_demo_data(media, **({"pictures": 16, "melodies": 2} if tiny else {}))
+        for name in SHIPPED[:1] if tiny else SHIPPED:
+            setup = partial(set_up_input, name, media / FOLDERS[name], Path(folder), amounts, conditions.device)
+            with worker(f"input, {name}", setup, conditions.threads) as process:
+                rates: list[Rates] = [process.call() for _ in range(1 if tiny else REPEATS)]
             workload = shipped(name)
-            loader, step = (median(getattr(each, kind) for each in rates) for kind in ("loader", "step"))
-            ratio = median(each.loader / each.step for each in rates)
-            fit, waiting = (median(getattr(each, kind) for each in rates) for kind in ("fit", "waiting"))
+            loader, step, fit, waiting = (
+                median(getattr(one, kind) for one in rates) for kind in ("loader", "step", "fit", "waiting")
+            )
+            ratio = median(one.loader / one.step for one in rates)
             table.rows.append((name, workload.batch, workload.window, loader, step, ratio, fit, waiting))
     table.notes.append(
-        "The loader runs alone, in the training process, on files that are encoded already. Waiting: the share of its "
-        "steps' time in which fit waits for a batch. It runs without validation and checkpoints, with its loggers."
+        "The loader runs alone, in the training process, on encoded files. Waiting: the share of its steps' time in "
+        "which fit waits for a batch. It runs without validation and checkpoints, with its loggers."
     )
     return [table]
 
 
-def start_input(
+def set_up_input(
     name: str, media: Path, folder: Path, amounts: Amounts, device: torch.device
 ) -> tuple[None, Callable[[None], Rates]]:
     """For a worker: a function that measures loader, steps and `fit` once, one after the other."""
@@ -118,7 +118,7 @@ def start_input(
 
 
 def _entry(name: str, folder: Path) -> Entry:
-    """A shipped config's data, model and optimizer; encoded files are kept in the folder."""
+    """A shipped config's data, model and optimizer; encoded files are cached in the folder."""
     experiment = folder / f"{name}.yaml"
     models = {name: {"extends": f"configs/{name}.yaml"}}
     experiment.write_text(yaml.safe_dump({"models": models}), encoding="utf-8")
@@ -134,31 +134,31 @@ def _endless(data: ByteData) -> Iterator[Batch]:
 
 def _bare_step(name: str, entry: Entry, device: torch.device) -> Callable[[], None]:
     workload = shipped(name)
-    model = build(Candidate(OURS), workload, device)
+    model = build(Implementation(OURS), workload, device)
     ids_BT = workload.ids(entry.batch_size, workload.window, device)
     return training_step(model, ids_BT, fit_precision(device))
 
 
 class Clock(Callback):
-    """The seconds from the end of step `first` to that of step `last`, with what a GPU had still to do."""
+    """Seconds from the end of step `first` to the end of step `last`, a GPU's unfinished work included."""
 
     def __init__(self, first: int, last: int) -> None:
         self._first, self._last = first, last
-        self._began = 0.0
+        self._start = 0.0
         self.seconds = 0.0
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
-        """Look at the clock at these two."""
+        """Read the clock after both steps."""
         if trainer.global_step not in (self._first, self._last):
             return
         if pl_module.device.type == "cuda":
             torch.cuda.synchronize(pl_module.device)
         if trainer.global_step == self._first:
-            self._began = time.perf_counter()
+            self._start = time.perf_counter()
         else:
-            self.seconds = time.perf_counter() - self._began
+            self.seconds = time.perf_counter() - self._start
 
 
 def _fit(entry: Entry, media: str, folder: Path, amounts: Amounts, device: torch.device) -> tuple[float, float]:
@@ -183,6 +183,6 @@ def _fit(entry: Entry, media: str, folder: Path, amounts: Amounts, device: torch
     trainer = Trainer(**settings)
     assert entry.net is not None
     trainer.fit(ByteLM(entry.net, entry.optimizer), datamodule=entry.open_data(media, 0, None))
-    # One wait for each step: the last ones are those of the steps that count.
+    # One wait for each step: the last ones are those of the timed steps.
     waits = profiler.recorded_durations[NEXT_BATCH][-amounts.steps :]
     return clock.seconds / amounts.steps, sum(waits) / clock.seconds

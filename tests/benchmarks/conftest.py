@@ -2,8 +2,12 @@
 
 import numpy as np
 import pytest
+import torch
 import yaml
 
+from benchmarks.peers import PEERS
+
+CPU = torch.device("cpu")
 STACKS = {"global_stack": {"dim": 16, "layers": 1, "heads": 2}, "local_stack": {"dim": 16, "layers": 1, "heads": 2}}
 TEXT = {
     "data": {"adapter": {"class_path": "data_adapters.TextAdapter"}, "window": 16},
@@ -13,6 +17,14 @@ TEXT = {
         "batch_size": 2,
     },
 }
+
+
+def _installed(name):
+    reason = f"{PEERS[name].package} is not installed: see docs/benchmarks.md"
+    return pytest.param(name, marks=pytest.mark.skipif(PEERS[name].installed() is None, reason=reason))
+
+
+every_peer = pytest.mark.parametrize("name", [_installed(name) for name in PEERS])
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""An experiment's file says which models are compared, and every mistake in it is told."""
+"""An experiment's file names the models to compare, and every mistake in it is reported."""
 
 from dataclasses import replace
 
@@ -102,62 +102,47 @@ def test_empty_sections_change_nothing(experiment, texts):
     ("settings", "message"),
     [
         ({"nett": {}}, "model a: unknown nett"),
+        ({3: {}}, "model a: unknown 3"),
+        (3, "model a is 3; it must hold settings"),
         ({"net": {"dims": 3}}, "model a, net: dims is no field"),
         ({"net": {"local_stack": {"dims": 3}}}, "model a, net: local_stack.dims is no field"),
         ({"net": {"patch_size": 5}}, "model a, net: global_stack.dim 16"),
-        ({"net": {"class_path": "Lunch"}}, "model a, net: 'Lunch' names no model's config"),
+        ({"net": {"max_len": 12}}, "model a: max_len is 12, but the data have 16"),
+        ({"net": "lunch.Config"}, "model a, net: 'lunch.Config' names no model's config"),
+        ({"net": "ModelConfig"}, "model a, net: 'ModelConfig' names no model's config"),
+        ({"net": {"class_path": "TransformerConfig", "init_args": 3}}, "model a: net: init_args is 3; it"),
+        ({"optimizer": 1e-3}, "model a: optimizer is 0.001; it must hold settings"),
         ({"optimizer": {"rate": 1}}, "model a, optimizer: rate is no field"),
         ({"optimizer": {"lr": "1e-3"}}, "model a, optimizer: lr is '1e-3'; .* YAML wants 1.0e-3"),
-        ({"optimizer": {"lr": -1.0}}, "model a, optimizer: lr is -1.0"),
         ({"net": {"patch_size": 1}, "methods": ["strided"]}, "model a: strided needs"),
-        ({"data": {"path": "x"}}, "model a, data: unknown path"),
-        ({"peer": "lunch"}, "model a: unknown peer 'lunch'"),
-        ({"peer": ["mblm"]}, "model a: unknown peer"),
-        ({"methods": ["lunch"]}, "model a: unknown methods lunch"),
         ({"methods": ["plain", 3]}, "model a: unknown methods 3"),
         ({"methods": "sliding"}, r"model a: methods is 'sliding'; it must be a list such as \[plain"),
-        (3, "model a is 3; it must hold settings"),
-        ({3: {}}, "model a: unknown 3"),
+        ({"peer": ["mblm"]}, "model a: unknown peer"),
+        ({"net": "TransformerConfig", "peer": "mblm"}, "model a: a peer takes its sizes from a MegabyteConfig"),
         ({"extends": ["configs/text.yaml"]}, r"model a: extends is \['configs/text.yaml'\]; it must be a config file"),
         ({"extends": "configs/lunch.yaml"}, "model a: extends is configs/lunch.yaml, but there is no file "),
-        ({"batch_size": "4"}, "model a: batch_size is '4'; it must be a whole number of at least 1"),
-        ({"batch_size": 2.0}, "model a: batch_size is 2.0; it"),
-        ({"batch_size": 0}, "model a: batch_size is 0; it"),
-        ({"batch_size": None}, "model a: batch_size is None; it"),
+        ({"batch_size": 0}, "model a: batch_size is 0; it must be a whole number of at least 1"),
         ({"batch_size": True}, "model a: batch_size is True; it"),
         ({"data": [1]}, r"model a: data is \[1\]; it must hold settings"),
+        ({"data": {"path": "x"}}, "model a, data: unknown path"),
         ({"data": {"window": "64"}}, "model a, data: window is '64'; it must be a whole number"),
-        ({"data": {"val_share": "1e-2"}}, "model a, data: val_share is '1e-2'; it must be a number"),
         ({"data": {"val_batch_size": 0}}, "model a: data.val_batch_size 0 must be at least 1"),
-        ({"data": {"adapter": 3}}, "model a: data.adapter is 3; it must hold settings"),
         ({"data": {"adapter": "Lunch"}}, "model a: data.adapter: cannot import 'data_adapters.Lunch'"),
         ({"data": {"adapter": {"class_path": 3}}}, "model a: data.adapter: class_path is 3; it"),
-        ({"data": {"adapter": {"init_args": [1]}}}, r"model a: data.adapter: init_args is \[1\]; it"),
+        ({"data": {"adapter": {"class_path": "TextAdapter", "init_args": {"x": 1}}}}, "data.adapter: .*argument"),
         (
             {"data": {"adapter": {"class_path": "AudioAdapter", "init_args": {"rate": "8000"}}}},
             "model a: data.adapter: rate must be a whole number, not '8000'",
         ),
-        ({"net": 3}, "model a: net is 3; it must hold settings"),
-        ({"net": "lunch.Config"}, "model a, net: 'lunch.Config' names no model's config"),
-        ({"net": "ModelConfig"}, "model a, net: 'ModelConfig' names no model's config"),
-        ({"net": "TransformerConfig", "peer": "mblm"}, "model a: a peer takes its sizes from a MegabyteConfig"),
-        ({"net": {"class_path": "TransformerConfig", "init_args": 3}}, "model a: net: init_args is 3; it"),
-        ({"optimizer": 1e-3}, "model a: optimizer is 0.001; it must hold settings"),
-        ({"optimizer": {"lr": None}}, "model a, optimizer: lr is None; it must be a number"),
-        ({"net": {"max_len": 12}}, "model a: max_len is 12, but the data have 16"),
-        (
-            {"data": {"adapter": {"class_path": "data_adapters.TextAdapter", "init_args": {"x": 1}}}},
-            "model a: data.adapter: .*argument",
-        ),
     ],
 )
-def test_a_mistake_in_an_experiment_is_told_in_a_line(settings, message, experiment, texts, tmp_path, capsys):
+def test_a_mistake_in_an_experiment_is_reported_in_one_line(settings, message, experiment, texts, tmp_path, capsys):
     words = [str(experiment({"a": settings})), "--data", texts, "--out", str(tmp_path / "out"), "--device", "cpu"]
     assert main(words) == 2
-    told = capsys.readouterr().err
-    assert told.count("\n") == 1
+    message_line = capsys.readouterr().err
+    assert message_line.count("\n") == 1
     with pytest.raises(ValueError, match=message):
-        raise ValueError(told)
+        raise ValueError(message_line)
 
 
 @pytest.mark.parametrize(
@@ -169,10 +154,8 @@ def test_a_mistake_in_an_experiment_is_told_in_a_line(settings, message, experim
         ("- a", "holds no settings"),
         ("{defaults: {extends: configs/text.yaml}, models: {a: {}}}", "defaults: unknown extends"),
         ("models: [a, b]", r"experiment.yaml: models is \['a', 'b'\]; it must hold settings, each with a name"),
-        ("{models: {a: {}}, data: [1]}", r"experiment.yaml: data is \[1\]; it must hold settings"),
         ("{models: {a: {}}, defaults: [1]}", r"experiment.yaml: defaults is \[1\]; it must hold settings"),
         ("{models: {a: {}}, defaults: {net: 3}}", "experiment.yaml, defaults: net is 3; it must hold settings"),
-        ("{models: {a: {}}, extends: [b]}", r"experiment.yaml: extends is \['b'\]; it must be a config file"),
         ("{models: {a: {}}, extends: b.yaml}", "experiment.yaml: extends is b.yaml, but there is no file"),
         ("{models: {a: {}}, 3: 4}", "experiment.yaml: unknown 3"),
     ],
@@ -184,6 +167,6 @@ def test_a_file_that_is_no_experiment_is_refused(text, message, tmp_path):
         read_experiment(path)
 
 
-def test_an_experiment_that_is_not_there_is_told_in_a_line(texts, tmp_path, capsys):
-    assert main([str(tmp_path / "lunch.yaml"), "--data", texts, "--out", str(tmp_path / "out")]) == 2
-    assert capsys.readouterr().err.endswith(f"there is no file {tmp_path / 'lunch.yaml'}\n")
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(ValueError, match="there is no file .*lunch.yaml$"):
+        read_experiment(tmp_path / "lunch.yaml")

@@ -1,4 +1,4 @@
-"""What a run is doing, in a file that outlives it."""
+"""The phase of a run, in a file that outlives it. Apart from the script, since the run imports it as a callback."""
 
 from __future__ import annotations
 
@@ -16,20 +16,16 @@ class PhaseFile(Callback):
     """Keeps the run's phase, a digit, in the file PHASE beside the run's folder."""
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Training begins."""
         self._file = os.open(Path(trainer.default_root_dir).parent / FILE, os.O_WRONLY | os.O_CREAT, 0o644)
         self._write(TRAINING)
 
     def on_validation_start(self, *_: Any) -> None:
-        """A validation begins."""
         self._write(VALIDATION)
 
     def on_validation_end(self, *_: Any) -> None:
-        """Training goes on."""
         self._write(TRAINING)
 
     def on_train_end(self, *_: Any) -> None:
-        """Only the end is left."""
         self._write(END)
 
     def _write(self, phase: str) -> None:

@@ -1,30 +1,46 @@
-"""A run that kills itself at a given moment, as `kill -9` does: for a process of its own."""
+"""Runs that kill themselves at a chosen moment, as `kill -9` does: a process that forks one for each line of stdin.
+
+A line is JSON: the program's arguments, and a moment or null; the answer on stdout is the exit code. Each run is a copy
+of a process that has imported everything, and starts at once.
+"""
 
 import io
-import multiprocessing
+import json
 import os
 import signal
+import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
+import torch.utils.tensorboard
 
+import megabyte_mm.cli.fit  # noqa: F401 - imported here, once for all runs
 from megabyte_mm.cli.main import main
 from megabyte_mm.training import ByteLM
 
 Moment = tuple[str, str, int]
-"""What is done, to what, after how many updates: (in, training_step, 3), (writing or replacing, last.ckpt, 3)."""
+"""Activity, its object and the number of updates before it: ("in", "training_step", 3), ("writing", "last.ckpt", 3) or
+("replacing", "last.ckpt", 3)."""
 
 
-def run(arguments: list[str], moment: Moment | None, start_method: str) -> None:
-    """The program, which ends with its exit code, or at the moment. start_method: how it starts loading processes."""
-    torch.set_num_threads(1)
-    multiprocessing.set_start_method(start_method, force=True)
+def serve() -> None:
+    for line in sys.stdin:
+        arguments, moment = json.loads(line)
+        if (child := os.fork()) == 0:
+            run(arguments, moment)
+        _, status = os.waitpid(child, 0)
+        print(os.waitstatus_to_exitcode(status), flush=True)
+
+
+def run(arguments: list[str], moment: Moment | None) -> NoReturn:
+    """Run the program until its end or the moment."""
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     if moment is not None and moment[0] == "in":
         die_in_hook(*moment[1:])
     elif moment is not None:
         die_at_file(*moment)
-    raise SystemExit(main(arguments))
+    sys.exit(main(arguments))
 
 
 def die() -> None:
@@ -42,14 +58,14 @@ def die_in_hook(hook: str, step: int) -> None:
     setattr(ByteLM, hook, deadly)
 
 
-def die_at_file(doing: str, name: str, step: int) -> None:
-    """While half of a checkpoint is written, or all of it (or of a log) and not yet in its place."""
+def die_at_file(activity: str, name: str, step: int) -> None:
+    """Die with half of a checkpoint written, or with a whole checkpoint or log written but not yet renamed."""
     save, replace, reached = torch.save, Path.replace, step == 0
 
     def deadly_save(checkpoint: dict[str, Any], file: io.BufferedWriter) -> None:
         nonlocal reached
         reached = checkpoint["global_step"] >= step
-        if not (reached and doing == "writing" and Path(file.name).name == f".{name}.tmp"):
+        if not (reached and activity == "writing" and Path(file.name).name == f".{name}.tmp"):
             save(checkpoint, file)
             return
         whole = io.BytesIO()
@@ -59,8 +75,12 @@ def die_at_file(doing: str, name: str, step: int) -> None:
         die()
 
     def deadly_replace(path: Path, target: Path) -> Path:
-        if reached and doing == "replacing" and Path(target).name == name:
+        if reached and activity == "replacing" and Path(target).name == name:
             die()
         return replace(path, target)
 
     torch.save, Path.replace = deadly_save, deadly_replace  # type: ignore[assignment,method-assign]
+
+
+if __name__ == "__main__":
+    serve()

@@ -1,4 +1,4 @@
-"""All runs of a comparison taking turns, so that whatever else the machine does slows all of them alike."""
+"""All runs of a comparison, trained in turns, so that a busy machine slows all of them alike."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from megabyte_mm.evaluation.methods import Method
 
 
 class Validation:
-    """Measures runs on the same windows: some of them at every milestone, others (or all, where None) at the end."""
+    """Validates runs on the same windows: `windows` at every milestone, `final_windows` (None: all) at the end."""
 
     def __init__(self, path: str, windows: int | None, final_windows: int | None) -> None:
         self._path, self._windows, self._final_windows = path, windows, final_windows
         self._opened: dict[str, ByteData] = {}
 
     def points(self, run: Run, share: float) -> Iterator[Point]:
-        """What the run has reached: a point of its curve, and at the end a final one for each method of its entry."""
+        """A point of the run's curve, and at the end a final one for each method of its entry."""
         yield _point(run, share, self._data(run.entry, self._windows))
         if share == 1.0:
             for method in run.entry.methods:
@@ -46,12 +46,12 @@ def _point(run: Run, share: float, data: ByteData, method: Method = "plain", fin
     )
 
 
-def take_turns(
+def train_interleaved(
     runs: list[Run], seconds: float, validate: Callable[[Run, float], Iterator[Point]]
 ) -> Iterator[list[Point]]:
-    """Train all runs to their ends, in slices of so many seconds; every other round goes backwards.
+    """Train all runs to their ends, in slices of so many seconds; every other round runs backwards.
 
-    Yields the points of each run that was validated, as `validate` makes them of it and the share of it that is done.
+    Yields the points of each run that reached a milestone: `validate` of the run and its share.
     """
     runs = list(runs)
     while any(run.milestones for run in runs):

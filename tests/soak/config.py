@@ -1,4 +1,4 @@
-"""What the killed runs train: small models under all that makes resuming hard at once."""
+"""Config of the killed runs: small models with everything at once that makes resuming hard."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ _NET: dict[str, dict[str, Any]] = {
 }
 
 
-def write_settings(name: str, folder: Path, steps: int) -> Path:
-    """The config of a run over several epochs: dropout, accumulated gradients, two loading processes, samples.
+def write_config(name: str, folder: Path, steps: int) -> Path:
+    """Write the config of a run over several epochs: dropout, accumulated gradients, two loading processes, samples.
 
     Its model has some two million weights, so that a checkpoint takes a while to write.
     """
     data = folder / "data"
     make_demo_data(folder / "samples", pictures=96, melodies=0)
     (folder / "samples" / {"text": "text", "image": "images"}[name]).rename(data)
-    _keep(data / "train", 96)
+    _truncate(data / "train", 96)
     config = {
         "seed_everything": 7,
         "checkpoint_minutes": 0.0,
@@ -61,8 +61,8 @@ def write_settings(name: str, folder: Path, steps: int) -> Path:
     return path
 
 
-def _keep(folder: Path, kilobytes: int) -> None:
-    """Leave so much of the training files, in the order of their names, that a run sees each several times."""
+def _truncate(folder: Path, kilobytes: int) -> None:
+    """Delete all but the first so many kilobytes of the training files, so that a run reads each several times."""
     left = kilobytes * 1024
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         left -= path.stat().st_size
