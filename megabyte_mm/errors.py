@@ -1,7 +1,8 @@
-"""Errors about one value: a field of a config, or an argument of a function."""
+"""Errors about one value: a field of a config, an argument of a function, an output path."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Self
 
 
@@ -27,6 +28,12 @@ class FieldError(ValueError):
 
 class ArgumentValueError(FieldError):
     """A value that does not fit an argument of a function; the command line shows its field as an option, `--field`."""
+
+
+def check_absent(path: Path, option: str, overwrite: bool) -> None:
+    """Raise ValueError for an output path that exists, unless it may be overwritten."""
+    if path.exists() and not overwrite:
+        raise ValueError(f"{path} exists already; choose another --{option}, or add --overwrite")
 
 
 def check_positive(**counts: int | None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from data_adapters import Adapter, registry
@@ -84,6 +85,18 @@ class Bundle:
             known = f"it knows {classes}" if classes else "it was trained without classes"
             raise ArgumentValueError("condition", f"{name}: unknown to this model; {known}")
         return 0 if name is None else self.conditions.index(name)
+
+    def condition_from_folder(self, path: Path, root: Path) -> int:
+        """The number of the class after which the nearest folder above a file is named, 0 for none.
+
+        Folders above `root`, by which the user named the file, do not count: they say nothing about its content.
+        """
+        for folder in path.absolute().parents:
+            if folder.name in self.conditions:
+                return self.conditions.index(folder.name)
+            if folder == root.absolute():
+                break
+        return 0
 
     def spec(self) -> dict[str, Any]:
         """The checkpoint's entry: plain values, enough to load the weights and use them on files."""

@@ -14,11 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from data_adapters import (
-    Adapter,
-    printable,
-    registry,
-)
+from data_adapters import Adapter, load_class, printable, registry
 from megabyte_mm.checkpoint.bundle import FORMAT, SPEC_KEY, Bundle, Modality
 from megabyte_mm.checkpoint.dcp import is_sharded_checkpoint, read_sharded_checkpoint
 from megabyte_mm.checkpoint.exported import CONFIG, is_exported, read_exported
@@ -41,15 +37,16 @@ TRAINING = "training"
 
 
 def load_model(
-    path: str | os.PathLike[str], device: str | torch.device = "cpu", adapter: type[Adapter] | None = None
+    path: str | os.PathLike[str], device: str | torch.device = "cpu", adapter: type[Adapter] | str | None = None
 ) -> Bundle:
     """The model in a checkpoint, ready for use on `device`.
 
     path: a file, a folder of shards, a folder that `export` wrote, or, where nothing of that name is here, the id of a
-    model on the Hugging Face hub: user/name or user/name@revision. adapter: the class of a modality of your own, whose
-    settings the checkpoint holds under its name. Raises ValueError for what is no checkpoint of this project,
+    model on the Hugging Face hub: user/name or user/name@revision. adapter: the class of a modality of your own, or its
+    import path; the checkpoint holds its settings. Raises ValueError for what is no checkpoint of this project,
     FileNotFoundError where there is none.
     """
+    adapter = load_class(adapter) if isinstance(adapter, str) else adapter
     checkpoint = read_checkpoint(path)
     named = Path(path, CONFIG) if is_exported(path) else os.fspath(path)
     try:

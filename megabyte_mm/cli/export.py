@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from data_adapters import load_class
 from megabyte_mm.checkpoint import Bundle, load_model
 from megabyte_mm.cli.arguments import pick_device
 from megabyte_mm.cli.files import group_by_modality, read_files
@@ -50,7 +49,7 @@ def export(
     """
     place = Path(folder)
     check_export_folder(place, overwrite)
-    bundle = load_model(checkpoint, pick_device(device), load_class(adapter) if adapter else None)
+    bundle = load_model(checkpoint, pick_device(device), adapter)
     for path in write_export(bundle, place, name or place.absolute().name, samples, data, license):
         print(path)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from data_adapters import ADAPTERS, Adapter, ByteStream, MediaError
 from megabyte_mm.checkpoint import Bundle
 from megabyte_mm.data.files import walk
+from megabyte_mm.errors import check_absent
 
 Skipped = list[dict[str, str]]
 """{"path", "reason"} of each file that could not be read."""
@@ -142,25 +143,12 @@ def read_files(
             print(error, file=sys.stderr)
             skipped.append({"path": str(path), "reason": error.reason})
             continue
-        number = condition_from_folder(bundle, path, root) if shared is None else shared
+        number = bundle.condition_from_folder(path, root) if shared is None else shared
         files.append(MediaFile(path, stream, number))
     _warn_converted(files)
     if shared is None and len(bundle.conditions) > 1:
         _warn_without_class(bundle, files)
     return files, skipped
-
-
-def condition_from_folder(bundle: Bundle, path: Path, root: Path) -> int:
-    """Return the number of the class that names the nearest folder above the file, up to `root`; 0 for none.
-
-    Folders above `root` do not count: their names say nothing about the files that the user chose.
-    """
-    for folder in path.absolute().parents:
-        if folder.name in bundle.conditions:
-            return bundle.conditions.index(folder.name)
-        if folder == root.absolute():
-            break
-    return 0
 
 
 def _read(bundle: Bundle, path: Path, window: int) -> ByteStream:
@@ -201,9 +189,8 @@ def make_folder(option: str, folder: Path, files: Iterable[Path], overwrite: boo
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ValueError(f"--{option} {folder}: cannot be made a folder ({error.strerror})") from error
-    existing = next((file for file in files if file.exists()), None)
-    if existing is not None and not overwrite:
-        raise ValueError(f"{existing} exists already; choose another --{option}, or add --overwrite")
+    for file in files:
+        check_absent(file, option, overwrite)
 
 
 def unique_stems(option: str, files: Sequence[str | Path]) -> list[str]:

@@ -8,7 +8,7 @@ from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Literal
 
-from data_adapters import TextAdapter, load_class
+from data_adapters import TextAdapter
 from megabyte_mm.checkpoint import Bundle, load_model
 from megabyte_mm.cli.arguments import check_positive, pick_device
 from megabyte_mm.cli.files import check_suffix, make_folder, select_modality, unique_stems
@@ -79,7 +79,7 @@ def generate(
         overwrite: Replace files of the same names in `out`.
     """
     check_positive(num_samples=num_samples, batch_size=batch_size, length=length, window=window)
-    bundle = load_model(checkpoint, pick_device(device), load_class(adapter) if adapter else None)
+    bundle = load_model(checkpoint, pick_device(device), adapter)
     bundle = select_modality(bundle, prefix, condition)
     number, window = bundle.condition_number(condition), _check_window(bundle, window)
     if prefix:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from data_adapters import load_class, write_atomically
+from data_adapters import write_atomically
 from megabyte_mm.checkpoint import load_model
 from megabyte_mm.checkpoint.exported import is_exported
 from megabyte_mm.checkpoint.hub import hub_id
@@ -73,4 +73,4 @@ def _from_config(path: str) -> tuple[ByteModel, int, float]:
 def _from_checkpoint(path: str, adapter: str | None) -> ByteModel:
     with torch.device("meta"), warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*copying from a non-meta parameter.*")  # only shapes are of interest
-        return load_model(path, "meta", load_class(adapter) if adapter else None).model
+        return load_model(path, "meta", adapter).model

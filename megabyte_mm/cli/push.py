@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from data_adapters import load_class
 from megabyte_mm.checkpoint import load_model
 from megabyte_mm.checkpoint.exported import is_exported, read_exported
 from megabyte_mm.checkpoint.hub import HubId, check_token, parse_id, upload
@@ -49,7 +48,7 @@ def push(
         read_exported(Path(model))  # whole, before anybody downloads it
         print(upload(Path(model), wanted, visibility, PATTERNS))
         return
-    bundle = load_model(model, pick_device("auto"), load_class(adapter) if adapter else None)
+    bundle = load_model(model, pick_device("auto"), adapter)
     with TemporaryDirectory(prefix="megabyte-mm-") as parent:
         folder = Path(parent, "model")
         write_export(bundle, folder, wanted.repo, samples, license=license)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
-from data_adapters import load_class, printable, write_atomically
+from data_adapters import printable, write_atomically
 from megabyte_mm.checkpoint import Bundle, load_model
 from megabyte_mm.cli.arguments import check_positive, pick_device
 from megabyte_mm.cli.files import (
@@ -77,7 +77,7 @@ def score(
     check_positive(window=window, batch_size=batch_size)
     methods = _methods(method)
     _check_outputs(json, curves, heatmap)
-    bundle = load_model(checkpoint, pick_device(device), load_class(adapter) if adapter else None)
+    bundle = load_model(checkpoint, pick_device(device), adapter)
     window = window or bundle.window
     groups = group_by_modality(bundle, path, condition)
     stems = _heatmap_stems(Path(heatmap), groups, overwrite) if heatmap else {}

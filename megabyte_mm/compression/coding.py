@@ -1,10 +1,10 @@
 """Windows of bytes to coded bytes and back, through a model's steps and constriction's range coder.
 
 Both directions step through the same decoder, symbol by symbol: a parallel `forward` gives numbers that differ in the
-last bits, and one such bit in a probability is enough to turn all that follows. A row's numbers do not depend on the
-rows beside it, so each window is coded on its own and may be read in any company.
+last bits, and one such bit in a probability changes every byte that follows. A row's numbers do not depend on the rows
+beside it, so each window is coded on its own and may be decoded in any batch.
 
-Legend: B rows, T symbols, V = 256 bytes. END is never coded: whoever reads knows the lengths.
+Legend: B rows, T symbols, V = 256 bytes. END is never coded: the container holds the lengths.
 """
 
 from __future__ import annotations
@@ -27,28 +27,28 @@ from megabyte_mm.models.decoding.execution import DEFAULT_EXECUTION, Execution
 Bytes = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 
-AT_ONCE = 64
-"""Steps whose probabilities are kept before they are given to the coder, which takes many symbols faster than one."""
-_WORD = 4
-"""Bytes of the numbers that constriction's coders write and read."""
+SYMBOLS_PER_CALL = 64
+"""Symbols that the coder is given at once, which is faster than one by one."""
+_WORD_BYTES = 4
+"""Bytes of the words that constriction's coders write and read."""
 
 
 @dataclass(frozen=True)
 class Window:
-    """What is coded on its own: n bytes that a model reads from a fresh context.
+    """The n bytes that are coded on their own: a model reads them from a fresh context.
 
-    length: n. condition: the number of its class. known: (n,) bool, which bytes are those `unit` places before; these
-    are read by the model, and not coded. None where all are coded.
+    length: n. condition: the number of the class. filler: (n,) bool, true for bytes that repeat those `unit` bytes
+    before; the model reads them, but they are not coded. None for no such byte.
     """
 
     length: int
     condition: int = 0
-    known: NDArray[np.bool_] | None = None
+    filler: NDArray[np.bool_] | None = None
     unit: int = 1
 
 
 class Coded(NamedTuple):
-    """A window's coded bytes, and what the model says that they cost, in nats."""
+    """A window's coded bytes, and their cost by the model's own probabilities, in nats."""
 
     data: bytes
     nats: float
@@ -61,18 +61,18 @@ def encode(
     execution: Execution = DEFAULT_EXECUTION,
     on_bytes: Callable[[int], None] = lambda count: None,
 ) -> list[Coded]:
-    """Each window's bytes coded, in the order given.
+    """Code each window's bytes.
 
-    windows: with each its (n,) uint8, n <= max_len. Raises ValueError where the model cannot run that way.
+    windows: each with its (n,) uint8, n <= max_len. Raises ValueError for an execution that the model does not have.
     """
     coded: dict[int, Coded] = {}
     for decoder, rows in _batches(model, [window for window, _ in windows], batch_size, execution):
-        writers = [_Writer(windows[row][1], windows[row][0].known) for row in rows]
+        writers = [_Writer(windows[row][1], windows[row][0].filler) for row in rows]
 
-        def told(t: int, probabilities_BV: Floats, writers: list[_Writer] = writers) -> list[int]:
+        def write(t: int, probabilities_BV: Floats, writers: list[_Writer] = writers) -> list[int]:
             return [writers[row].write(t, probabilities_BV[row]) for row in range(len(probabilities_BV))]
 
-        _walk(model, decoder, [windows[row][0] for row in rows], execution, told, on_bytes)
+        _step_through(model, decoder, [windows[row][0] for row in rows], execution, write, on_bytes)
         coded |= {row: writer.finish() for row, writer in zip(rows, writers, strict=True)}
     return [coded.get(row, Coded(b"", 0.0)) for row in range(len(windows))]
 
@@ -84,31 +84,31 @@ def decode(
     execution: Execution = DEFAULT_EXECUTION,
     on_bytes: Callable[[int], None] = lambda count: None,
 ) -> list[Bytes]:
-    """The bytes of windows that `encode` coded with the same model, execution and kind of machine.
+    """Decode windows that `encode` coded with the same model, execution and kind of machine.
 
-    Other numbers give other bytes, mostly without a word: whoever calls checks them. Raises ValueError where no bytes
-    at all can have been coded so.
+    Other probabilities give other bytes, mostly without an error: the caller compares checksums. Raises ValueError for
+    coded bytes that `encode` never writes.
     """
-    found: dict[int, Bytes] = {}
+    decoded: dict[int, Bytes] = {}
     for decoder, rows in _batches(model, [window for window, _ in windows], batch_size, execution):
         readers = [_Reader(*windows[row]) for row in rows]
 
-        def told(t: int, probabilities_BV: Floats, readers: list[_Reader] = readers) -> list[int]:
+        def read(t: int, probabilities_BV: Floats, readers: list[_Reader] = readers) -> list[int]:
             return [readers[row].read(t, probabilities_BV[row : row + 1]) for row in range(len(probabilities_BV))]
 
-        _walk(model, decoder, [windows[row][0] for row in rows], execution, told, on_bytes)
-        found |= {row: reader.data for row, reader in zip(rows, readers, strict=True)}
-    return [found.get(row, np.empty(0, np.uint8)) for row in range(len(windows))]
+        _step_through(model, decoder, [windows[row][0] for row in rows], execution, read, on_bytes)
+        decoded |= {row: reader.data for row, reader in zip(rows, readers, strict=True)}
+    return [decoded.get(row, np.empty(0, np.uint8)) for row in range(len(windows))]
 
 
 def probabilities(logits_BV: Tensor) -> Floats:
-    """What the coder takes for the bytes: (B, 257) -> (B, 256) float32, all rows finite and of sum 1.
+    """Probabilities of the bytes for the coder: (B, 257) -> (B, 256) float32, all rows finite and of sum 1.
 
-    A model that has diverged says nothing: its rows become even.
+    Rows of a model that has diverged become uniform.
     """
     logits_BV = logits_BV[:, :BYTES].float().cpu()
-    even_B1 = ~torch.isfinite(logits_BV).all(dim=1, keepdim=True)
-    return logits_BV.masked_fill(even_B1, 0.0).softmax(dim=1).numpy()
+    uniform_B1 = ~torch.isfinite(logits_BV).all(dim=1, keepdim=True)
+    return logits_BV.masked_fill(uniform_B1, 0.0).softmax(dim=1).numpy()
 
 
 @contextmanager
@@ -139,7 +139,7 @@ def start_empty(decoder: Decoder, rows: int, condition_B: Tensor | None = None) 
 def _batches(
     model: ByteModel, windows: Sequence[Window], batch_size: int, execution: Execution
 ) -> Iterator[tuple[Decoder, list[int]]]:
-    """Rows that are stepped together, the longest first, so that few wait for others; and a decoder for them."""
+    """A decoder and the rows that it steps together, the longest first, so that few rows wait for others."""
     order = sorted(range(len(windows)), key=lambda row: -windows[row].length)
     order = [row for row in order if windows[row].length]
     if not order:
@@ -149,16 +149,17 @@ def _batches(
         yield decoder, order[start : start + batch_size]
 
 
-def _walk(
+def _step_through(
     model: ByteModel,
     decoder: Decoder,
     windows: Sequence[Window],
     execution: Execution,
-    told: Callable[[int, Floats], list[int]],
+    code: Callable[[int, Floats], list[int]],
     on_bytes: Callable[[int], None],
 ) -> None:
-    """Step through windows of falling lengths. told: takes a place and the probabilities there, of
-    the rows that are not at their end, and gives their symbols.
+    """Step through windows of falling lengths.
+
+    code: takes a position and its probabilities (B, V) of the rows that have not ended, and returns their symbols.
     """
     device = next(model.parameters()).device
     conditions_B = torch.tensor([window.condition for window in windows], device=device)
@@ -169,7 +170,7 @@ def _walk(
             while windows[running - 1].length <= t:
                 running -= 1
                 decoder.finish_row(running)
-            symbols = told(t, probabilities(logits_BV[:running]))
+            symbols = code(t, probabilities(logits_BV[:running]))
             on_bytes(running)
             if t + 1 < windows[0].length:
                 symbols += [0] * (len(windows) - running)
@@ -177,37 +178,37 @@ def _walk(
 
 
 class _Writer:
-    """Codes one window. Its bytes are known; their probabilities come one place after the other."""
+    """Encodes one window, whose probabilities arrive position by position."""
 
-    def __init__(self, data: Bytes, known: NDArray[np.bool_] | None) -> None:
-        self._symbols, self._known = data.tolist(), known
+    def __init__(self, data: Bytes, filler: NDArray[np.bool_] | None) -> None:
+        self._data, self._filler = data.tolist(), filler
         self._coder = entropy.queue.RangeEncoder()
-        self._waiting: list[Floats] = []
-        self._coming: list[int] = []
+        self._symbols: list[int] = []
+        self._probabilities: list[Floats] = []
         self._nats = 0.0
 
     def write(self, t: int, probabilities_V: Floats) -> int:
-        symbol: int = self._symbols[t]
-        if self._known is None or not self._known[t]:
-            self._waiting.append(probabilities_V)
-            self._coming.append(symbol)
-            if len(self._coming) == AT_ONCE:
+        symbol: int = self._data[t]
+        if self._filler is None or not self._filler[t]:
+            self._symbols.append(symbol)
+            self._probabilities.append(probabilities_V)
+            if len(self._symbols) == SYMBOLS_PER_CALL:
                 self._flush()
         return symbol
 
     def finish(self) -> Coded:
         self._flush()
-        return Coded(_ended(self._coder), self._nats)
+        return Coded(_shortest_end(self._coder), self._nats)
 
     def _flush(self) -> None:
-        if not self._coming:
+        if not self._symbols:
             return
-        symbols_T, probabilities_TV = np.array(self._coming, np.int32), np.stack(self._waiting)
+        symbols_T, probabilities_TV = np.array(self._symbols, np.int32), np.stack(self._probabilities)
         self._coder.encode(symbols_T, _categorical(), probabilities_TV)
         chosen_T = probabilities_TV[np.arange(len(symbols_T)), symbols_T].astype(np.float64)
         self._nats -= float(np.log(np.maximum(chosen_T, np.finfo(np.float32).tiny)).sum())
-        self._waiting.clear()
-        self._coming.clear()
+        self._symbols.clear()
+        self._probabilities.clear()
 
 
 class _Reader:
@@ -216,44 +217,44 @@ class _Reader:
     def __init__(self, window: Window, coded: bytes) -> None:
         self.data = np.empty(window.length, np.uint8)
         self._window, self._family = window, _categorical()
-        words = np.frombuffer(coded + bytes(-len(coded) % _WORD), ">u4").astype(np.uint32)
+        words = np.frombuffer(coded + bytes(-len(coded) % _WORD_BYTES), ">u4").astype(np.uint32)
         self._coder = entropy.queue.RangeDecoder(words)
 
     def read(self, t: int, probabilities_1V: Floats) -> int:
-        known = self._window.known
-        if known is not None and known[t]:
+        filler = self._window.filler
+        if filler is not None and filler[t]:
             symbol = int(self.data[t - self._window.unit])
         else:
-            symbol = self._next(probabilities_1V)
+            symbol = self._decode(probabilities_1V)
         self.data[t] = symbol
         return symbol
 
-    def _next(self, probabilities_1V: Floats) -> int:
+    def _decode(self, probabilities_1V: Floats) -> int:
         try:
             return int(self._coder.decode(self._family, probabilities_1V)[0])
-        except AssertionError as error:  # constriction's own, where no symbol fits
+        except AssertionError as error:  # of constriction, if no symbol fits
             raise ValueError("its blocks are not what these probabilities make of any bytes") from error
 
 
-def _ended(coder: entropy.queue.RangeEncoder) -> bytes:
-    """The fewest bytes that say all that was coded, the highest of each word first; a reader sees zeros after them.
+def _shortest_end(coder: entropy.queue.RangeEncoder) -> bytes:
+    """The fewest bytes that decode to what was coded, the highest byte of each word first; zeros follow them.
 
-    constriction itself ends with whole words. What it holds at the end is an interval of 64-bit numbers, any of which
-    will do, and so the one with the most zeros: 1.6 bytes less in each window.
+    constriction itself ends with whole words. Its final state is an interval of 64-bit numbers; any of them decodes, so
+    the one that ends in the most zero bytes is written: 1.6 bytes less for each window.
     """
     words: NDArray[np.uint32] = coder.get_compressed().astype(">u4")
     count: int
     lower: int
     width: int
     count, (lower, width) = coder.pos()
-    for kept in range(8 if count <= len(words) else 0):
-        zeros = 64 - 8 * kept
+    for length in range(8 if count <= len(words) else 0):
+        zeros = 64 - 8 * length
         point = -(-lower >> zeros) << zeros
         if point < min(lower + width, 2**64):
-            return (words[:count].tobytes() + point.to_bytes(8, "big")[:kept]).rstrip(b"\0")
+            return (words[:count].tobytes() + point.to_bytes(8, "big")[:length]).rstrip(b"\0")
     return words.tobytes().rstrip(b"\0")
 
 
 def _categorical() -> entropy.model.Categorical:
-    """A distribution of its own for each symbol. Not `perfect`: that is 300 times slower, and saves 0.01 %."""
+    """A family of distributions, one for each symbol. Not `perfect`: that is 300 times slower and saves 0.01 %."""
     return entropy.model.Categorical(perfect=False)

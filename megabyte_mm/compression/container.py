@@ -1,14 +1,14 @@
-"""The file format of what was compressed: one or many files, and all that is needed to give them back.
+"""The format of compressed files: a container of one or many, with the header that decompression needs.
 
     4 bytes   MBZ and the version of the format
     4 bytes   length of the header, little-endian
-    4 bytes   CRC-32 of the header as it lies there
+    4 bytes   CRC-32 of the header as stored
     4 bytes   CRC-32 of the payload
-    header    compressed by zstd: the length of a JSON text (4 bytes), the text with the model, the steps and what is
-              said of each file, and the extra bytes of all files
+    header    compressed by zstd: the length of a JSON text (4 bytes), the text with the settings of coding and the
+              entries of the files, and the extra bytes of all files
     payload   the blocks of the first file, of the second, ...
 
-A block is a window of a file: coded by the model, or where that takes more, by zstd, or as it is.
+A block is a window of a file: coded by the model, compressed by zstd, or stored, whichever is shortest.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ VERSION = 1
 SUFFIX = ".mbz"
 
 MODEL, STORED, ZSTD = "m", "s", "z"
-"""How a block or a file's extra bytes are kept."""
+"""Kinds of blocks."""
 
 _FIXED = struct.Struct("<3sBIII")
 _LENGTH = struct.Struct("<I")
 _FREE, _RATIO = 2**24, 1000
-"""A header may claim to hold so many bytes once it is unpacked, and so many more for each that it has."""
+"""Bytes that a header may unpack to, and further bytes for each of its own: more is an attack."""
 
 _PHRASES = (
     b'{"by":"pillow","format":"PNG","options":0}{"kind":"bytes"}{"kind":"around","head":44}.png.wav'
@@ -45,17 +45,17 @@ _PHRASES = (
     b'"by":"zlib","cuts":[],"zlib":[9,15,8,1],"before":33,"filters":32}],"lengths":[[1024,3072]],"kinds":["mmmmmmmm"],'
     b'"sizes":[[]],"extra":[0]}}\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0 \0\0\0 \x08\x02\0\0\0\0\0\0\0IEND\xaeB`\x82'
 )
-"""What headers are full of: zstd then spends little on it. Part of the format: never changed, only with VERSION."""
+"""A dictionary for zstd of what headers hold. Part of the format: changed only with VERSION."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What is said of a file.
+    """A file in a container.
 
-    name: to write it under, with / between folders. size, crc: length and CRC-32 of the file, or of what is read where
-    the recipe keeps that alone. read_crc: CRC-32 of what the model reads, all blocks one after the other. modality,
-    condition: how the model reads it. recipe: how it is put together. lengths: bytes of each block as the model reads
-    it; kinds and sizes: how it is kept, and in how many bytes; extra: length of its extra bytes.
+    name: its path, with / between folders. size, crc: length and CRC-32 of the file, or of all windows where the recipe
+    keeps only their content. read_crc: CRC-32 of all windows. modality, condition: as the model reads it. recipe: how
+    the windows become the file. lengths: bytes of each window; kinds and sizes: kind and stored bytes of its block;
+    extra: length of its extra bytes.
     """
 
     name: str
@@ -72,15 +72,15 @@ class Entry:
 
 
 _COLUMNS = tuple(one.name for one in fields(Entry))
-"""Alike things lie together in a header, where zstd makes the most of them."""
+"""Headers hold columns: zstd compresses similar values best side by side."""
 
 
 @dataclass(frozen=True)
 class CodingSettings:
-    """By what the blocks were coded.
+    """Settings that decompression must share.
 
-    model, numbers: fingerprints. device, backend, precision: how the steps were computed. torch: its version. writers:
-    the libraries that write files of what is read.
+    model, numbers: fingerprints. device, backend, precision: of the steps. torch: its version. writers: the libraries
+    that rebuild files, with their versions.
     """
 
     model: str
@@ -94,7 +94,7 @@ class CodingSettings:
 
 @dataclass(frozen=True)
 class Container:
-    """Files that were compressed together: of each its entry, its blocks and its extra bytes."""
+    """Files that were compressed together: the entry, blocks and extra bytes of each."""
 
     settings: CodingSettings
     entries: list[Entry] = field(default_factory=list)
@@ -113,7 +113,7 @@ class Container:
 
 
 def unpack(content: bytes) -> Container:
-    """The inverse of `Container.pack`. Raises ValueError for what is no container, or a damaged or newer one."""
+    """The inverse of `Container.pack`. Raises ValueError for a damaged or newer container, and for any other file."""
     if not content.startswith(MAGIC):
         raise ValueError("not a file that megabyte-mm compressed")
     if len(content) > len(MAGIC) and content[len(MAGIC)] != VERSION:
@@ -133,13 +133,13 @@ def unpack(content: bytes) -> Container:
 
 
 def pack_block(data: bytes) -> tuple[str, bytes]:
-    """The shorter of the bytes themselves and what zstd makes of them, and which of the two it is."""
+    """The kind and the bytes of a block without the model: compressed by zstd if that is shorter, else stored."""
     packed = _zstd().compress(data)
     return (ZSTD, packed) if len(packed) < len(data) else (STORED, data)
 
 
 def unpack_block(kind: str, block: bytes, length: int | None = None) -> bytes:
-    """The inverse of `pack_block`. length: how many bytes it must give. Raises ValueError where it does not."""
+    """The inverse of `pack_block`. length: the bytes that must come out. Raises ValueError for another number."""
     data = block
     if kind == ZSTD:
         if length is not None and zstandard.frame_content_size(block) != length:
@@ -154,7 +154,7 @@ def unpack_block(kind: str, block: bytes, length: int | None = None) -> bytes:
 
 @lru_cache(1)
 def _zstd() -> zstandard.ZstdCompressor:
-    """One for all: making it takes longer than most blocks do."""
+    """One compressor for all blocks: creating it takes longer than most blocks."""
     return zstandard.ZstdCompressor(level=19)
 
 
@@ -171,8 +171,8 @@ def _unpacked(packed: bytes) -> bytes:
 def _read(header: bytes, payload: bytes) -> Container:
     start = _LENGTH.size
     (length,) = _LENGTH.unpack_from(header)
-    said = json.loads(header[start : start + length])
-    columns = said.pop("files")
+    settings = json.loads(header[start : start + length])
+    columns = settings.pop("files")
     rows = zip(*(columns[name] for name in _COLUMNS), strict=True)
     entries = [Entry(**dict(zip(_COLUMNS, row, strict=True))) for row in rows]
     for entry in entries:
@@ -181,12 +181,12 @@ def _read(header: bytes, payload: bytes) -> Container:
     blocks = iter(_cut(payload, sizes))
     extras = _cut(header[start + length :], [entry.extra for entry in entries])
     return Container(
-        CodingSettings(**said), entries, [[next(blocks) for _ in entry.sizes] for entry in entries], extras
+        CodingSettings(**settings), entries, [[next(blocks) for _ in entry.sizes] for entry in entries], extras
     )
 
 
 def _cut(data: bytes, sizes: Sequence[int]) -> list[bytes]:
-    """All of the bytes in pieces of these sizes. Raises ValueError where they are not so many."""
+    """Cut the bytes into pieces of these sizes. Raises ValueError unless they are exactly as many."""
     ends = list(accumulate(sizes, initial=0))
     if ends[-1] != len(data):
         raise ValueError(f"{len(data)} bytes, where {ends[-1]} were said")
@@ -194,7 +194,7 @@ def _cut(data: bytes, sizes: Sequence[int]) -> list[bytes]:
 
 
 def _check(entry: Entry) -> None:
-    """Raise ValueError where an entry says what `pack` never does."""
+    """Raise ValueError for an entry that `pack` never writes."""
     counts = (entry.size, entry.crc, entry.read_crc, entry.condition, entry.extra, *entry.lengths, *entry.sizes)
     if not all(isinstance(count, int) and count >= 0 for count in counts):
         raise ValueError(f"{entry.name!r}: a count that is none")

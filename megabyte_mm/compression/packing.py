@@ -1,4 +1,4 @@
-"""Files to containers and back: what `compress` and `decompress` do between reading and writing."""
+"""Files to blocks of a container and back, in memory."""
 
 from __future__ import annotations
 
@@ -8,24 +8,29 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 
-from data_adapters import Bytes, MediaError, printable, registry, write_atomically
+from data_adapters import Bytes, MediaError, printable
 from megabyte_mm.checkpoint import Bundle
 from megabyte_mm.compression.coding import Coded, Window, decode, encode
 from megabyte_mm.compression.container import MODEL, CodingSettings, Container, Entry, pack_block, unpack_block
-from megabyte_mm.compression.exact import SplitFile, is_whole_file, known_bytes, rebuild_file, split_file, writers
-from megabyte_mm.compression.fingerprint import model_fingerprint, numbers_fingerprint
-from megabyte_mm.compression.tiles import Mask
-from megabyte_mm.models import ByteModel, Execution
+from megabyte_mm.compression.recipes import (
+    SplitFile,
+    filler_masks,
+    is_whole_file,
+    library_versions,
+    rebuild_file,
+    split_file,
+)
+from megabyte_mm.compression.recipes.tiles import Mask
+from megabyte_mm.compression.settings import execution_of
 
-_NONSENSE = (LookupError, TypeError, ValueError, ArithmeticError, AttributeError)
-"""What comes of a recipe that nobody wrote."""
+_BAD_RECIPE = (LookupError, TypeError, ValueError, ArithmeticError, AttributeError)
+"""Errors from a recipe that `split_file` never writes."""
 
 
 @dataclass(frozen=True)
 class SourceFile:
-    """A file to compress. name: what it is called in a container. modality and condition: how the model reads it."""
+    """A file to compress. name: its path in the container. modality, condition: as the model reads it."""
 
     path: Path
     name: str
@@ -35,9 +40,9 @@ class SourceFile:
 
 @dataclass(frozen=True)
 class PackedFile:
-    """A compressed file, with its extra bytes.
+    """A compressed file with its extra bytes.
 
-    model_nats: what the blocks that the model coded cost, as it says itself. model_bytes: what they take.
+    model_nats, model_bytes: the cost of the blocks that the model coded, by its own probabilities, and their size.
     """
 
     entry: Entry
@@ -48,65 +53,43 @@ class PackedFile:
 
     @property
     def size(self) -> int:
-        """Bytes of its blocks; what else it takes lies in the container's header."""
+        """Bytes of its blocks, without its share of the container's header."""
         return sum(self.entry.sizes)
-
-
-def coding_settings(bundle: Bundle, execution: Execution) -> CodingSettings:
-    """By what this machine codes with a model. Raises ValueError for steps that it does not have."""
-    adapters = {name: registry.spec(its.adapter) for name, its in bundle.modalities.items()}
-    execution = _resolved(bundle.model, execution)
-    return CodingSettings(
-        model=model_fingerprint(bundle.model, {"window": bundle.window, "adapters": adapters}),
-        numbers=numbers_fingerprint(bundle.model, execution),
-        device=next(bundle.model.parameters()).device.type,
-        backend=execution.backend,
-        precision=execution.precision,
-        torch=torch.__version__.partition("+")[0],
-        writers=writers(),
-    )
-
-
-def _resolved(model: ByteModel, execution: Execution) -> Execution:
-    """What `auto` comes to here: two machines may find different things, whose numbers differ."""
-    if execution.backend != "auto":
-        return execution
-    native = Execution("native", execution.precision)
-    try:
-        model.decoder(1, execution=native)
-    except ValueError:  # no compiler, no CPU, or no such steps of this architecture
-        return Execution("eager", execution.precision)
-    return native
-
-
-def execution_of(settings: CodingSettings) -> Execution:
-    """How steps were computed. Raises ValueError for a way that is not known."""
-    return Execution(settings.backend, settings.precision)  # type: ignore[arg-type] # checked there
 
 
 def pack_files(
     bundle: Bundle,
     sources: Sequence[SourceFile],
-    execution: Execution,
+    settings: CodingSettings,
     batch_size: int,
     content_only: bool = False,
     on_bytes: Callable[[int], None] = lambda count: None,
 ) -> list[PackedFile]:
-    """The files compressed, their windows in common batches. Raises MediaError for one that cannot be read."""
-    taken = [
+    """Compress files, their windows in common batches. Raises MediaError for a file that cannot be read."""
+    splits = [
         split_file(bundle.for_modality(source.modality).adapter, source.path, bundle.window, content_only)
         for source in sources
     ]
-    windows = [
-        (Window(len(piece), source.condition, known, parts.unit), piece)
-        for source, parts in zip(sources, taken, strict=True)
-        for piece, known in zip(parts.pieces, parts.known, strict=True)
-    ]
-    coded = iter(encode(bundle.model, windows, batch_size, execution, on_bytes))
+    windows: list[tuple[Window, Bytes]] = []
+    for source, split in zip(sources, splits, strict=True):
+        adapter = bundle.for_modality(source.modality).adapter
+        masks, unit = filler_masks(adapter, split.recipe, len(split.windows))
+        windows += [
+            (Window(len(data), source.condition, mask, unit), data)
+            for data, mask in zip(split.windows, masks, strict=True)
+        ]
+    coded = iter(encode(bundle.model, windows, batch_size, execution_of(settings), on_bytes))
     return [
-        _packed(source, parts, [next(coded) for _ in parts.pieces])
-        for source, parts in zip(sources, taken, strict=True)
+        _packed(source, split, [next(coded) for _ in split.windows])
+        for source, split in zip(sources, splits, strict=True)
     ]
+
+
+def make_container(settings: CodingSettings, files: Sequence[PackedFile]) -> Container:
+    """The container of these files."""
+    return Container(
+        settings, [file.entry for file in files], [file.blocks for file in files], [file.extra for file in files]
+    )
 
 
 def unpack_files(
@@ -118,97 +101,94 @@ def unpack_files(
 ) -> list[bytes]:
     """The contents of all files of a container, each compared with its checksum.
 
-    content_only: take what the model read as right, where other libraries make another file of it. Raises ValueError,
-    naming the file, where one is not what was compressed.
+    content_only: accept the right windows where other libraries rebuild another file from them. Raises ValueError,
+    naming the file, for one that differs from the compressed file.
     """
-    plans = [_plan(bundle, entry) for entry in container.entries]
+    masks = [_filler_masks(bundle, entry) for entry in container.entries]
     windows = [
         (Window(length, entry.condition, mask, unit), block)
-        for entry, (known, unit), blocks in zip(container.entries, plans, container.blocks, strict=True)
-        for length, mask, kind, block in zip(entry.lengths, known, entry.kinds, blocks, strict=True)
+        for entry, (fillers, unit), blocks in zip(container.entries, masks, container.blocks, strict=True)
+        for length, mask, kind, block in zip(entry.lengths, fillers, entry.kinds, blocks, strict=True)
         if kind == MODEL
     ]
-    read = iter(decode(bundle.model, windows, batch_size, execution_of(container.settings), on_bytes))
+    decoded = iter(decode(bundle.model, windows, batch_size, execution_of(container.settings), on_bytes))
     contents = []
     for entry, blocks, extra in zip(container.entries, container.blocks, container.extras, strict=True):
-        pieces = [
-            next(read) if kind == MODEL else np.frombuffer(unpack_block(kind, block, length), np.uint8)
+        data = [
+            next(decoded) if kind == MODEL else np.frombuffer(unpack_block(kind, block, length), np.uint8)
             for kind, block, length in zip(entry.kinds, blocks, entry.lengths, strict=True)
         ]
-        contents.append(_content(bundle, container.settings, entry, pieces, extra, content_only))
+        contents.append(_content(bundle, container.settings, entry, data, extra, content_only))
     return contents
 
 
-def write_content(target: Path, content: bytes) -> None:
-    """Write a file whole or not at all, in a folder that is made where it is missing."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(target, lambda temporary: temporary.write_bytes(content))
-
-
-def _plan(bundle: Bundle, entry: Entry) -> tuple[list[Mask | None], int]:
-    """What of its blocks is known, and how far back. Raises ValueError for an entry that this model never gives."""
+def _filler_masks(bundle: Bundle, entry: Entry) -> tuple[list[Mask | None], int]:
+    """`filler_masks` of an entry. Raises ValueError for one that this model never writes."""
     coded = [length for length, kind in zip(entry.lengths, entry.kinds, strict=True) if kind == MODEL]
     if max(coded, default=0) > bundle.window or entry.condition >= len(bundle.conditions):
         raise ValueError(f"{printable(entry.name)}: damaged: of a window or a condition that this model does not have")
     try:
-        adapter = bundle.for_modality(entry.modality).adapter
-        return known_bytes(adapter, entry.recipe, len(entry.lengths))
-    except _NONSENSE as error:
+        return filler_masks(bundle.for_modality(entry.modality).adapter, entry.recipe, len(entry.lengths))
+    except _BAD_RECIPE as error:
         raise ValueError(f"{printable(entry.name)}: damaged: its recipe makes no sense ({error})") from error
 
 
-def _packed(source: SourceFile, parts: SplitFile, coded: Sequence[Coded]) -> PackedFile:
-    given, read = parts.given, b"".join(piece.tobytes() for piece in parts.pieces)
-    kept = [_shortest(piece, its) for piece, its in zip(parts.pieces, coded, strict=True)]
-    kind, whole = pack_block(given)
-    if parts.whole_file and len(whole) < sum(len(block) for _, block in kept) + len(parts.extra):
-        # The file as it lies there is shorter than what is in it, as with a picture that its PNG packs better.
-        everything = [np.frombuffer(given, np.uint8)] if given else []
-        parts, read = SplitFile({"kind": "bytes"}, everything, [None] * len(everything), 1), given
-        kept, coded = [(kind, whole)] * len(everything), [Coded(b"", 0.0)] * len(everything)
-    by_model = [(its, block) for its, (how, block) in zip(coded, kept, strict=True) if how == MODEL]
+def _packed(source: SourceFile, split: SplitFile, coded: Sequence[Coded]) -> PackedFile:
+    blocks = [_shortest(data, window) for data, window in zip(split.windows, coded, strict=True)]
+    kind, whole = pack_block(split.content)
+    if split.is_whole_file and len(whole) < sum(len(block) for _, block in blocks) + len(split.extra):
+        # The file itself is shorter, such as a picture that its PNG compresses better.
+        data = [np.frombuffer(split.content, np.uint8)] if split.content else []
+        split = SplitFile({"kind": "bytes"}, data, content=split.content)
+        blocks, coded = [(kind, whole)] * len(data), [Coded(b"", 0.0)] * len(data)
+    by_model = [(window, block) for window, (kind, block) in zip(coded, blocks, strict=True) if kind == MODEL]
     entry = Entry(
         name=source.name,
-        size=len(given),
-        crc=zlib.crc32(given),
-        read_crc=zlib.crc32(read),
+        size=len(split.content),
+        crc=zlib.crc32(split.content),
+        read_crc=zlib.crc32(split.stream),
         modality=source.modality,
         condition=source.condition,
-        recipe=parts.recipe,
-        lengths=[len(piece) for piece in parts.pieces],
-        kinds="".join(how for how, _ in kept),
-        sizes=[len(block) for _, block in kept],
-        extra=len(parts.extra),
+        recipe=split.recipe,
+        lengths=[len(data) for data in split.windows],
+        kinds="".join(kind for kind, _ in blocks),
+        sizes=[len(block) for _, block in blocks],
+        extra=len(split.extra),
     )
-    nats = sum(its.nats for its, _ in by_model)
-    return PackedFile(entry, [block for _, block in kept], parts.extra, nats, sum(len(block) for _, block in by_model))
+    return PackedFile(
+        entry,
+        [block for _, block in blocks],
+        split.extra,
+        model_nats=sum(window.nats for window, _ in by_model),
+        model_bytes=sum(len(block) for _, block in by_model),
+    )
 
 
-def _shortest(piece: Bytes, coded: Coded) -> tuple[str, bytes]:
-    """What the model makes of a window, unless the window itself or what zstd makes of it is shorter."""
-    kind, block = pack_block(piece.tobytes())
+def _shortest(data: Bytes, coded: Coded) -> tuple[str, bytes]:
+    """The kind and the bytes of a window's block: by the model, unless it is shorter without it."""
+    kind, block = pack_block(data.tobytes())
     return (MODEL, coded.data) if len(coded.data) < len(block) else (kind, block)
 
 
 def _content(
-    bundle: Bundle, settings: CodingSettings, entry: Entry, pieces: Sequence[Bytes], extra: bytes, content_only: bool
+    bundle: Bundle, settings: CodingSettings, entry: Entry, windows: Sequence[Bytes], extra: bytes, content_only: bool
 ) -> bytes:
     name = printable(entry.name)
-    if zlib.crc32(b"".join(piece.tobytes() for piece in pieces)) != entry.read_crc:
+    if zlib.crc32(b"".join(data.tobytes() for data in windows)) != entry.read_crc:
         raise ValueError(
             f"{name}: what came out is not what was compressed, and nothing is written of it: this machine computes "
             "other probabilities than the one that compressed it"
         )
     try:
-        content = rebuild_file(bundle.for_modality(entry.modality).adapter, entry.recipe, pieces, extra)
+        content = rebuild_file(bundle.for_modality(entry.modality).adapter, entry.recipe, windows, extra)
     except MediaError:
         raise  # of the disk that it is written on
-    except _NONSENSE as error:
+    except _BAD_RECIPE as error:
         raise ValueError(f"{name}: damaged: its recipe makes no sense ({error})") from error
     same = (len(content), zlib.crc32(content)) == (entry.size, entry.crc)
     if not same and is_whole_file(entry.recipe) and not content_only:
         raise ValueError(
-            f"{name}: its content is right, but {writers()} make another file of it than {settings.writers}, which "
-            "compressed it: decompress it with these, or add --content_only for another file of the same content"
+            f"{name}: its content is right, but {library_versions()} make another file of it than {settings.writers}, "
+            "which compressed it: decompress it with these, or add --content_only for another file of the same content"
         )
     return content

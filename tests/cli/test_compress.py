@@ -164,7 +164,7 @@ def test_other_weights_are_another_model(packed, model, tmp_path, capsys):
 
 
 def test_a_machine_of_other_numbers_is_refused(packed, model, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("megabyte_mm.compression.packing.numbers_fingerprint", lambda *_: "ffffffff")
+    monkeypatch.setattr("megabyte_mm.compression.settings.numbers_fingerprint", lambda *_: "ffffffff")
     told = failure(capsys, "decompress", model, packed, "--out", tmp_path / "back")
     assert "computes other probabilities in their last bits" in told
     assert not (tmp_path / "back").exists()
@@ -357,8 +357,8 @@ def test_libraries_that_write_another_file_are_named_and_the_content_can_be_had(
 ):
     model, packed = str(save_checkpoint(*ADAPTERS["image"])), tmp_path / "a.mbz"
     compress(model, [str(picture)], str(packed))
-    monkeypatch.setattr("megabyte_mm.compression.exact.png_content", lambda pixels, layout: b"another file")
-    monkeypatch.setattr("megabyte_mm.compression.exact._saved", lambda *_: b"another file")
+    monkeypatch.setattr("megabyte_mm.compression.recipes.pictures.png_content", lambda pixels, layout: b"another file")
+    monkeypatch.setattr("megabyte_mm.compression.recipes.pictures._saved", lambda *_: b"another file")
     told = failure(capsys, "decompress", model, packed, "--out", tmp_path / "back")
     assert "its content is right, but pillow" in told
     assert not (tmp_path / "back").exists()

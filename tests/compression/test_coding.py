@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from megabyte_mm.compression.coding import Window, decode, encode, probabilities
-from megabyte_mm.compression.fingerprint import model_fingerprint, numbers_fingerprint
+from megabyte_mm.compression.settings import model_fingerprint, numbers_fingerprint
 from megabyte_mm.models import Execution, MegabyteConfig, PerceiverARConfig, StackConfig, TransformerConfig
 from megabyte_mm.models.decoding.steps import native_reason
 
@@ -124,17 +124,16 @@ def test_a_window_takes_the_nats_of_its_bytes_and_half_a_byte():
     assert -0.2 < over < 1
 
 
-def test_a_known_byte_is_read_by_the_model_and_costs_nothing():
+def test_a_filler_byte_is_read_by_the_model_and_costs_nothing():
     model, n = MODELS["megabyte"], 18
     data = np.tile(np.array([7, 8, 9], np.uint8), n // 3)
     data[:6] = [1, 2, 3, 4, 5, 6]
     data[6:] = np.tile(data[3:6], 4)
-    known = np.arange(n) >= 6
-    all_known, windows = [(Window(n, 0, known, 3), data)], [(Window(n), data)]
-    coded = encode(model, all_known)
+    filled, windows = [(Window(n, 0, np.arange(n) >= 6, 3), data)], [(Window(n), data)]
+    coded = encode(model, filled)
     assert len(coded[0].data) < len(encode(model, windows)[0].data)
     assert coded[0].nats == pytest.approx(encode(model, [(Window(6), data[:6])])[0].nats)
-    assert decoded(model, all_known, coded, 1, Execution())[0].tolist() == data.tolist()
+    assert decoded(model, filled, coded, 1, Execution())[0].tolist() == data.tolist()
 
 
 def test_a_diverged_model_still_gives_back_what_it_coded():

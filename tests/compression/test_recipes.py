@@ -16,25 +16,20 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from data_adapters import AudioAdapter, FileAdapter, ImageAdapter, TextAdapter
-from data_adapters.image.scan import patch_scan, patch_unscan
-from megabyte_mm.compression.exact import known_bytes, rebuild_file, split_file
-from megabyte_mm.compression.tiles import all_fillings, cut_into_tiles, join_tiles
+from megabyte_mm.compression.recipes import filler_masks, rebuild_file, split_file
+from megabyte_mm.compression.recipes.tiles import Tiling
 
 
-def apart(tmp_path, adapter, content, name, window=64, content_only=False):
-    """The parts of a file of that content; that they give it back has been asserted."""
+def split(tmp_path, adapter, content, name, window=64, content_only=False):
+    """Split a file of that content, and assert that its parts rebuild it."""
     path = tmp_path / name
     path.write_bytes(content)
     parts = split_file(adapter, path, window, content_only)
     recipe = json.loads(json.dumps(parts.recipe))
-    assert all(len(piece) <= window for piece in parts.pieces)
-    known, unit = known_bytes(adapter, recipe, len(parts.pieces))
-    assert unit == parts.unit
-    assert [mask if mask is None else mask.tolist() for mask in known] == [
-        mask if mask is None else mask.tolist() for mask in parts.known
-    ]
-    if parts.whole_file:
-        assert rebuild_file(adapter, recipe, parts.pieces, parts.extra) == content
+    assert all(len(data) <= window for data in parts.windows)
+    assert len(filler_masks(adapter, recipe, len(parts.windows))[0]) == len(parts.windows)
+    if parts.is_whole_file:
+        assert rebuild_file(adapter, recipe, parts.windows, parts.extra) == content
     return parts
 
 
@@ -80,32 +75,25 @@ def pixels(height, width, channels=3, seed=0):
 def test_a_png_of_any_filters_and_parameters_of_zlib_is_made_of_its_pixels_again(filters, level, strategy, cut):
     content = png(pixels(len(filters), 11), filters, level, cut, b"Title\0Tea", strategy)
     with tempfile.TemporaryDirectory() as folder:
-        parts = apart(Path(folder), ImageAdapter(size=(8, 8)), content, "a.png", 192)
+        parts = split(Path(folder), ImageAdapter(size=(8, 8)), content, "a.png", 192)
     assert parts.recipe["kind"] == "tiles"
-    assert sum(map(len, parts.pieces)) == -(-len(filters) // 8) * 2 * 192
+    assert sum(map(len, parts.windows)) == -(-len(filters) // 8) * 2 * 192
 
 
 @pytest.mark.parametrize("size", [(8, 8), (5, 13), (16, 24), (1, 1), (3, 40)])
 @pytest.mark.parametrize("scan", ["patch", "raster"])
-def test_tiles_of_any_picture_join_again_and_tell_what_fills_them(size, scan):
-    adapter = ImageAdapter(size=(8, 12), scan=scan)
-    order = adapter.scan_pixels
+def test_tiles_of_any_picture_join_again_and_their_filler_repeats_the_pixel_before(size, scan):
+    tiling = Tiling(size[1], size[0], ImageAdapter(size=(8, 12), scan=scan))
     picture = pixels(size[1], size[0])
-    tiles = cut_into_tiles(picture, (8, 12), order)
-    for tile, filling in zip(tiles, all_fillings(picture.shape[:2], (8, 12), 3, order), strict=True):
-        if filling is not None:
-            places = np.flatnonzero(filling)
-            assert np.array_equal(tile[places], tile[places - 3])
-    back = (lambda d: patch_unscan(d, 12, 8, 3, 4)) if scan == "patch" else (lambda d: d.reshape(12, 8, 3))
-    assert np.array_equal(join_tiles(tiles, picture.shape, (8, 12), back), picture)
-
-
-def test_the_bytes_that_fill_a_tile_are_those_outside_the_picture():
-    [tile] = cut_into_tiles(pixels(5, 6), (8, 8), lambda p: patch_scan(p, 4))
-    [filling] = all_fillings((5, 6), (8, 8), 3, lambda p: patch_scan(p, 4))
-    assert filling is not None
-    assert len(tile) == 192
-    assert filling.sum() == 192 - 5 * 6 * 3
+    tiles = tiling.cut(picture)
+    assert len(tiles) == tiling.count
+    for tile, mask in zip(tiles, tiling.filler_masks, strict=True):
+        if mask is not None:
+            positions = np.flatnonzero(mask)
+            assert np.array_equal(tile[positions], tile[positions - 3])
+    filler = sum(0 if mask is None else mask.sum() for mask in tiling.filler_masks)
+    assert len(tiles) * 8 * 12 * 3 - filler == picture.size
+    assert np.array_equal(tiling.join(tiles), picture)
 
 
 @pytest.mark.parametrize(
@@ -121,9 +109,9 @@ def test_the_bytes_that_fill_a_tile_are_those_outside_the_picture():
 def test_what_pillow_wrote_it_writes_again(tmp_path, format, options):
     file = io.BytesIO()
     Image.fromarray(pixels(20, 9)).save(file, format, **options)
-    parts = apart(tmp_path, ImageAdapter(size=(8, 8)), file.getvalue(), f"a.{format.lower()}", 192)
+    parts = split(tmp_path, ImageAdapter(size=(8, 8)), file.getvalue(), f"a.{format.lower()}", 192)
     assert parts.recipe["kind"] == "tiles"
-    assert len(parts.pieces) == 6
+    assert len(parts.windows) == 6
 
 
 def made_png(image):
@@ -148,7 +136,7 @@ def made_png(image):
     ids=["alpha", "palette", "grey", "16 bits", "cut", "longer", "damaged", "text", "empty"],
 )
 def test_other_pictures_are_kept_byte_by_byte_and_come_back_too(tmp_path, content):
-    parts = apart(tmp_path, ImageAdapter(size=(8, 8)), content, "a.png", 192)
+    parts = split(tmp_path, ImageAdapter(size=(8, 8)), content, "a.png", 192)
     assert parts.recipe["kind"] == ("tiles" if content.endswith(b"and more") else "bytes")
 
 
@@ -164,10 +152,10 @@ def test_a_png_that_nobody_can_write_again_is_kept_whole_unless_its_pixels_are_e
     content = plain[:33] + struct.pack(">I", len(deflated)) + chunk + struct.pack(">I", zlib.crc32(chunk))
     content += png(pixels(1, 1), [0])[-12:]
     adapter = ImageAdapter(size=(8, 8))
-    assert apart(tmp_path, adapter, content, "a.png", 192).recipe["kind"] == "bytes"
-    parts = apart(tmp_path, adapter, content, "a.png", 192, content_only=True)
-    assert not parts.whole_file
-    made = rebuild_file(adapter, parts.recipe, parts.pieces, parts.extra)
+    assert split(tmp_path, adapter, content, "a.png", 192).recipe["kind"] == "bytes"
+    parts = split(tmp_path, adapter, content, "a.png", 192, content_only=True)
+    assert not parts.is_whole_file
+    made = rebuild_file(adapter, parts.recipe, parts.windows, parts.extra)
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(made))), pixels(8, 8))
 
 
@@ -193,17 +181,17 @@ def sound(format, subtype="PCM_16", channels=1, frames=300):
     ids=["wav", "stereo", "flac", "chunk before", "chunk after", "24 bits", "vorbis", "cut"],
 )
 def test_sounds_are_made_of_their_samples_again_where_they_can(tmp_path, content, name, kind):
-    parts = apart(tmp_path, AudioAdapter(), content, name)
+    parts = split(tmp_path, AudioAdapter(), content, name)
     assert parts.recipe["kind"] == kind
     if kind in ("written", "around"):
-        assert sum(map(len, parts.pieces)) == 600 * (content[22] if name == "a.wav" else 1)
+        assert sum(map(len, parts.windows)) == 600 * (content[22] if name == "a.wav" else 1)
 
 
 @pytest.mark.parametrize("content", [b"", b"a", b"\0" * 200, bytes(range(256)), "鸡蛋\r\n".encode() * 20, b"\xff\xfe"])
 @pytest.mark.parametrize("adapter", [TextAdapter(), FileAdapter(), ImageAdapter(size=(4, 4)), AudioAdapter()])
 def test_any_bytes_come_back_through_any_adapter(tmp_path, adapter, content):
     for name in ("a.txt", "a.png", "a.wav", "a"):
-        apart(tmp_path, adapter, content, name)
+        split(tmp_path, adapter, content, name)
 
 
 def test_a_bomb_in_a_png_is_not_unpacked(tmp_path):
@@ -212,7 +200,7 @@ def test_a_bomb_in_a_png_is_not_unpacked(tmp_path):
     small = png(pixels(1, 1), [0])
     content = small[:33] + struct.pack(">I", len(lines)) + chunk + struct.pack(">I", zlib.crc32(chunk)) + small[-12:]
     tracemalloc.start()
-    assert apart(tmp_path, ImageAdapter(size=(8, 8)), content, "a.png", 192).recipe["kind"] == "bytes"
+    assert split(tmp_path, ImageAdapter(size=(8, 8)), content, "a.png", 192).recipe["kind"] == "bytes"
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 2**24
@@ -221,4 +209,4 @@ def test_a_bomb_in_a_png_is_not_unpacked(tmp_path):
 def test_tiles_that_are_too_few_for_the_picture_are_refused():
     recipe = {"kind": "tiles", "shape": [16, 16]}
     with pytest.raises(ValueError, match="3 tiles of a picture of 16x16"):
-        known_bytes(ImageAdapter(size=(8, 8)), recipe, 3)
+        filler_masks(ImageAdapter(size=(8, 8)), recipe, 3)
