@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -96,6 +97,10 @@ class Adapter(ABC):
     def unit_in(self, format: Format) -> int:
         """`unit` in a stream of this format, where the settings leave it to each file."""
         return self.unit
+
+    def common_unit(self, formats: Iterable[Format]) -> int:
+        """Return the number of bytes that are whole units of the adapter and of streams of all these formats."""
+        return math.lcm(self.unit, *map(self.unit_in, formats))
 
     @property
     def length(self) -> int | None:

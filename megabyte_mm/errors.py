@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
@@ -26,8 +28,21 @@ class FieldError(ValueError):
         return type(self)(f"{prefix}.{self.field}", self.reason)
 
 
+class PathNotFoundError(FieldError, FileNotFoundError):
+    """A field that names a file, folder or URL that does not exist."""
+
+
 class ArgumentValueError(FieldError):
     """A value that does not fit an argument of a function; the command line shows its field as an option, `--field`."""
+
+
+@contextmanager
+def errors_inside(prefix: str) -> Iterator[None]:
+    """Raise a FieldError of the block as one about the field `prefix.field`."""
+    try:
+        yield
+    except FieldError as error:
+        raise error.inside(prefix) from error
 
 
 def check_absent(path: Path, option: str, overwrite: bool) -> None:

@@ -66,11 +66,11 @@ class Run:
         with self._own_random_state():
             self.model = build_model(entry, data, machine.device)
         for method in entry.methods:
-            check_method(method, self.model, data.unit)
+            check_method(method, self.model, data.geometry.unit)
         self._optimizer = adamw(self.model, entry.optimizer, fused=True)
         self._factor = lr_factor(entry.optimizer, math.inf, lambda: self.share)
         self._flops_per_symbol = None if entry.peer else self.model.training_flops_per_byte()
-        self._warm_up(data.window)
+        self._warm_up(data.geometry.window)
 
     @property
     def parameters(self) -> int:
@@ -122,7 +122,7 @@ class Run:
         for batch in data.val_dataloader():
             ids_BT, condition_B, seen_B = self._to_device(batch)
             with self._machine.autocast():
-                nats_BT = method_nll(method, self.model, ids_BT, condition_B, data.unit)
+                nats_BT = method_nll(method, self.model, ids_BT, condition_B, data.geometry.unit)
             metric.update(nats_BT, ids_BT, seen_B)
         return float(metric.compute())
 
@@ -174,7 +174,7 @@ class Run:
 
 def build_model(entry: Entry, data: ByteData, device: torch.device) -> ByteModel:
     """The untrained model of an entry for its data. Raises ValueError where the two do not fit."""
-    net = entry.net.resolve(data.patch_size, data.window, len(data.conditions), data.unit)
+    net = data.geometry.resolve(entry.net)
     if entry.peer is None:
         return net.build().to(device)
     assert isinstance(net, MegabyteConfig)

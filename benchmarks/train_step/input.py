@@ -108,7 +108,7 @@ def set_up_input(
     batches = _endless(data)
 
     def measure(_: None) -> Rates:
-        window = data.window * entry.batch_size
+        window = data.geometry.window * entry.batch_size
         read = timed(partial(next, batches), amounts.batches, torch.device("cpu"))
         bare = timed(step, amounts.steps, device)
         fit, waiting = _fit(entry, str(media), folder, amounts, device)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import math
 import re
 from dataclasses import dataclass, is_dataclass
 from pathlib import Path
@@ -17,7 +16,6 @@ from lightning.pytorch.cli import LightningArgumentParser
 from megabyte_mm.cli.former_names import walk, with_present_names
 from megabyte_mm.cli.parser_reports import one_line
 from megabyte_mm.data.module import ByteData
-from megabyte_mm.data.sources import patch_size_of, window_of
 from megabyte_mm.errors import FieldError
 from megabyte_mm.models import CONFIGS, ModelConfig
 from megabyte_mm.training.module import ByteLM
@@ -72,17 +70,9 @@ class RunConfig:
 
         Raises ValueError, naming the field, where only the data themselves would fix one.
         """
-        sources, window = self.data.source_settings, self.data.window_setting
-        adapters = [source.adapter for source in sources.values() if source.adapter is not None]
-        units = [adapter.unit for adapter in adapters]
-        if len(adapters) == len(sources):
-            window = window_of(adapters, window, units)
-        if window is None:
-            raise FieldError("data.window", "is missing, and there is no data.adapter that fixes it")
-        conditions = self.model.net.conditions or (1 if "" in sources else 1 + len(sources))
-        patch_size = patch_size_of(adapters)
+        geometry = self.data.expected_geometry()
         try:
-            return self.model.net.resolve(patch_size, window, conditions, math.lcm(*units))
+            return geometry.resolve(self.model.net, self.model.net.conditions)
         except ValueError as error:
             raise ValueError(f"model.net.{error}") from error
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from megabyte_mm.checkpoint import Bundle, load_model
 from megabyte_mm.cli.arguments import pick_device
 from megabyte_mm.cli.files import group_by_modality, read_files
-from megabyte_mm.evaluation import bits_per_byte, check_finite, common_unit, score_streams
+from megabyte_mm.evaluation import bits_per_byte, check_finite, score_streams
 from megabyte_mm.export.card import Card, ScoredFiles
 from megabyte_mm.export.folder import STEM, check_export_folder, write_folder, write_model
 from megabyte_mm.generation import Continuations, SamplingParams, empty_request, generate_continuations
@@ -103,7 +103,7 @@ def _score(bundle: Bundle, data: str) -> dict[str, ScoredFiles]:
     for one, paths in group_by_modality(bundle, [data], None):
         files, _ = read_files(one, paths, bundle.window)
         streams = [(file.stream.data, file.condition) for file in files]
-        unit = common_unit(one.adapter, [file.stream for file in files])
+        unit = one.adapter.common_unit(file.stream.format for file in files)
         total, window = sum(len(stream) for stream, _ in streams), max(bundle.window // unit, 1) * unit
         if not total:
             raise ValueError(f"--data {data}: no byte in it could be read")

@@ -11,11 +11,13 @@ from megabyte_mm.cli.arguments import check_positive
 from megabyte_mm.cli.packaged import find_config
 from megabyte_mm.data.encode import first_reasons, processors
 from megabyte_mm.data.files import find_files, is_url, local_path
-from megabyte_mm.data.sources import CacheConfig, Source
+from megabyte_mm.data.sources import Source
 from megabyte_mm.data.storage.base import LocalStorage
-from megabyte_mm.data.storage.prepare import prepare as make_shards
+from megabyte_mm.data.storage.cache import CacheConfig
+from megabyte_mm.data.storage.prepare import prepare as prepare_shards
 from megabyte_mm.data.storage.remote import open_storage
 from megabyte_mm.data.storage.shards import ShardReader
+from megabyte_mm.errors import FieldError
 
 
 def prepare(
@@ -53,35 +55,35 @@ def prepare(
     root = out.rstrip("/") or "/"
     if "" not in sources:
         refuse_other_content(root, sources)
-    made = {}
+    readers = {}
     for name, source in sources.items():
         target = f"{root}/{name}" if name else root
-        made[target] = _prepare(replace(source, path=source.path or path), target, workers, shard_mib, cache_dir)
-    for target, reader in made.items():
-        print(f"{target}: {_told(reader)}")
-    skipped = [entry for reader in made.values() for entry in reader.metadata["skipped"]]
+        readers[target] = _prepare(replace(source, path=source.path or path), target, workers, shard_mib, cache_dir)
+    for target, reader in readers.items():
+        print(f"{target}: {_summary(reader)}")
+    skipped = [entry for reader in readers.values() for entry in reader.metadata["skipped"]]
     for entry in skipped:
         print(printable(f"{entry['path']}: {entry['reason']}"), file=sys.stderr)
     if skipped and not allow_skipped:
-        files = sum(len(reader) for reader in made.values()) + len(skipped)
+        files = sum(len(reader) for reader in readers.values()) + len(skipped)
         raise ValueError(
             f"{len(skipped)} of {files} files cannot be read and are left out, such as {first_reasons(skipped, 1)}; "
-            "all others are prepared (--allow_skipped takes that for success)"
+            "all others are prepared (--allow_skipped makes this a success)"
         )
 
 
 def refuse_other_content(root: str, sources: Mapping[str, Source]) -> None:
-    """Raise ValueError where the folder that is to hold one of each source holds anything else."""
-    place = open_storage(root, CacheConfig.at(None, gibibytes=1.0).shards)
-    names = set(place.sizes())
-    if isinstance(place, LocalStorage) and place.folder.is_dir():
-        names = {path.name for path in place.folder.iterdir() if not path.name.startswith(".")} - set(sources)
+    """Raise ValueError where the folder for the sources of a mix holds anything but their folders."""
+    storage = open_storage(root, CacheConfig.at(None).shards)
+    names = set(storage.sizes())
+    if isinstance(storage, LocalStorage) and storage.folder.is_dir():
+        names = {path.name for path in storage.folder.iterdir() if not path.name.startswith(".")} - set(sources)
     if names:
         raise ValueError(f"{root}: is not empty (it holds {min(names)}); choose another --out")
 
 
 def find_sources(config: str | None, adapter: str | None) -> dict[str, Source]:
-    """What a config says is read and how, or an adapter's import path; else one source whose files tell."""
+    """The sources of a config, or one source named "", of an adapter's import path or of the files' own adapter."""
     if config:
         from megabyte_mm.cli.config import read_config  # it imports Lightning, which takes seconds
 
@@ -91,25 +93,26 @@ def find_sources(config: str | None, adapter: str | None) -> dict[str, Source]:
 
 
 def _prepare(source: Source, out: str, workers: int | None, shard_mib: int, cache_dir: str | None) -> ShardReader:
-    keeping = CacheConfig.at(cache_dir, gibibytes=1.0)
-    place = open_storage(out, keeping.shards)
-    if isinstance(place, LocalStorage) and local_path(source.path).resolve() in (place.folder / "x").resolve().parents:
-        raise ValueError(f"--out {out}: lies in {source.path}, whose files are read: choose a folder beside it")
+    cache = CacheConfig.at(cache_dir)
+    storage = open_storage(out, cache.shards)
+    if isinstance(storage, LocalStorage):
+        parents = (storage.folder / "x").resolve().parents
+        if local_path(source.path).resolve() in parents:
+            raise ValueError(f"--out {out}: lies in {source.path}, whose files are read: choose a folder beside it")
     try:
         files = find_files(source.path, source.adapter)
-    except (FileNotFoundError, ValueError) as error:
-        told = str(error).removeprefix("data.path ").replace("set data.adapter", "say by --adapter or --config")
-        raise type(error)(told) from error
-    return make_shards(files, place, keeping.home, workers or processors(), shard_mib * 2**20)
+        return prepare_shards(files, storage, cache.folder, workers or processors(), shard_mib * 2**20)
+    except FieldError as error:
+        raise ValueError(error.reason) from error
 
 
-def _told(reader: ShardReader) -> str:
-    """What was made, for people."""
+def _summary(reader: ShardReader) -> str:
+    """Sizes and conversions, as one line."""
     shards, size = reader.metadata["shards"], int(reader.lengths.sum())
-    told = f"{len(reader)} files as {size / 1e6:.1f} MB in {len(shards)} shard{'s' * (len(shards) != 1)}"
-    notes = [f"{count} {note}" for note, count in reader.metadata["notes"].items()]
+    summary = f"{len(reader)} files as {size / 1e6:.1f} MB in {len(shards)} shard{'s' * (len(shards) != 1)}"
+    notes = [f"{count} {note}" for note, count in reader.notes.items()]
     if clipped := reader.metadata["clipped"]:
         notes.append(f"{len(clipped)} lost range, such as {clipped[0]['path']} ({clipped[0]['note']})")
     if unused := reader.metadata["unused"]:
         notes.append(f"{unused} beside train, val and test are not used")
-    return "; ".join([told, *notes])
+    return "; ".join([summary, *notes])

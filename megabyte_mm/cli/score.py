@@ -28,7 +28,6 @@ from megabyte_mm.evaluation import (
     Method,
     Score,
     check_method,
-    common_unit,
     format_table,
     heatmap_files,
     score_streams,
@@ -148,7 +147,7 @@ def _scores(
     bundle: Bundle, files: Sequence[MediaFile], methods: Sequence[Method], window: int, batch_size: int
 ) -> Iterator[tuple[Method, MediaFile, Score]]:
     """Yield the score of each file by each method, with a progress bar. Raises ValueError for a window of no units."""
-    unit = common_unit(bundle.adapter, [file.stream for file in files])
+    unit = bundle.adapter.common_unit(file.stream.format for file in files)
     if window % unit:
         nearest = max(round(window / unit), 1) * unit
         raise ValueError(f"a window of {window} bytes cuts units of {unit} bytes; choose one with --window {nearest}")

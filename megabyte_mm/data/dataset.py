@@ -1,4 +1,4 @@
-"""Windows as batches of symbols: which records are read from where, and what stands behind their ends."""
+"""Windows as batches of symbols: bytes of the records, and END after their last."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class Batch(NamedTuple):
 class Windows:
     """The windows of one source's records.
 
-    unit: bytes that stay together, of which `window` is a multiple. jitter: the seed by which windows move in training;
-    None leaves them edge to edge, or overlapping if `sliding`. limit: keep that many, spread evenly; None keeps all.
+    unit: bytes that stay together, of which `window` is a multiple. jitter: the seed of the moves of training windows;
+    None leaves them edge to edge, or overlapping if `sliding`. limit: number of windows, spread evenly; None for all.
     """
 
     records: Records
@@ -48,28 +48,28 @@ class Windows:
 
     @cached_property
     def grid(self) -> WindowGrid:
-        """Where they lie in the records."""
+        """The positions of all windows."""
         return WindowGrid(self.records.lengths, self.window, self.unit, self.sliding)
 
     def __len__(self) -> int:
         return min(len(self.grid), self.limit) if self.limit is not None else len(self.grid)
 
     def per_shard(self) -> tuple[Ints, Ints]:
-        """The shards that hold any, in their order, and how many lie in each."""
+        """The shards that hold windows, in their order, and the number of windows in each."""
         shards, firsts = np.unique(self.records.reader.shards_of(self.records.rows), return_index=True)
         return shards, np.add.reduceat(self.grid.counts(), firsts)
 
-    def located(self, items: Ints, passes: Ints) -> tuple[Ints, Ints, Ints]:
-        """Items of the given passes -> records, first bytes, and leading symbols that are context only."""
+    def locate(self, items: Ints, epochs: Ints) -> tuple[Ints, Ints, Ints]:
+        """Items of the given epochs -> records, first bytes, and numbers of leading bytes that are context only."""
         if self.jitter is not None:
-            return *self.grid.jittered(items, self.jitter, passes), np.zeros_like(items)
+            return *self.grid.jitter(items, self.jitter, epochs), np.zeros_like(items)
         if len(self) < len(self.grid):
             items = items * len(self.grid) // len(self)
-        return self.grid.fixed(items)
+        return self.grid.locate(items)
 
     def fill(self, ids: Ints, rows: Ints, records: Ints, starts: Ints) -> None:
         """Set rows of ids (B, window) to the bytes of a record from a start on, and to END after its last."""
-        # The same as `alphabet.fill_window` row by row, in a quarter of its time: each place is written once.
+        # The same as `alphabet.fill_window` row by row, in a quarter of its time: each symbol is written once.
         read, window = self.records.read, self.window
         for row, record, start in zip(rows.tolist(), records.tolist(), starts.tolist(), strict=True):
             data = read(record, start, start + window)
@@ -92,7 +92,7 @@ class WindowDataset(Dataset[Batch]):
         for number, windows in enumerate(self.sources):
             rows = np.flatnonzero(request.sources == number)
             if len(rows):
-                records, starts, num_context[rows] = windows.located(request.items[rows], request.passes[rows])
+                records, starts, num_context[rows] = windows.locate(request.items[rows], request.epochs[rows])
                 condition[rows] = windows.records.conditions[records]
                 windows.fill(ids, rows, records, starts)
         return Batch(torch.from_numpy(ids), torch.from_numpy(condition), torch.from_numpy(num_context))

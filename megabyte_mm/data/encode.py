@@ -26,6 +26,7 @@ from megabyte_mm.data.digests import Digest
 from megabyte_mm.data.files import Files
 from megabyte_mm.data.storage.shard_writer import ShardWriter
 from megabyte_mm.data.storage.shards import VERSION
+from megabyte_mm.errors import FieldError
 from megabyte_mm.progress import progress
 
 CHANGED = "changed while it was read"
@@ -70,7 +71,7 @@ def finish_index(writer: ShardWriter, files: Files, key: str) -> bytes:
     index = writer.finish(adapter=registry.spec(files.adapter), unused=files.unused, source=key)
     if not any(part.names for part in writer.parts):
         skipped = [entry for part in writer.parts for entry in part.skipped]
-        raise ValueError(f"data.path {files.root}: not one file can be read: {first_reasons(skipped)}")
+        raise FieldError("path", f"{files.root}: not one file can be read: {first_reasons(skipped)}")
     return index
 
 

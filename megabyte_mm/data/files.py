@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 
 from data_adapters import registry
 from data_adapters.base import Adapter
+from megabyte_mm.errors import FieldError, PathNotFoundError
 
 SPLITS = ("train", "val", "test")
 _WAYS = 100
@@ -38,7 +39,7 @@ def find_files(path: str, adapter: Adapter | None = None) -> Files:
     Raises FileNotFoundError for a missing path, ValueError where nothing usable is there or the modalities are mixed.
     """
     if not path:
-        raise ValueError("data.path is empty: give a folder, a file or a glob of media files")
+        raise FieldError("path", "is empty: give a folder, a file or a glob of media files")
     root, names = _listing(path)
     if adapter is None:
         adapter, names = _choose(names, path)
@@ -46,9 +47,9 @@ def find_files(path: str, adapter: Adapter | None = None) -> Files:
         suffixes = tuple(adapter.suffixes)
         names = [name for name in names if name.lower().endswith(suffixes)]
         if not names:
-            raise ValueError(f"data.path {path}: no file of the {adapter.name} adapter ({', '.join(suffixes)}) in it")
+            raise FieldError("path", f"{path}: no file of the {adapter.name} adapter ({', '.join(suffixes)}) in it")
     if not names:
-        raise ValueError(f"data.path {path}: no files in it")
+        raise FieldError("path", f"{path}: no files in it")
     used = named_splits(names) or names
     return Files(root, tuple(sorted(used)), adapter, unused=len(names) - len(used))
 
@@ -70,12 +71,12 @@ def _listing(path: str) -> tuple[Path, list[str]]:
     if os.path.lexists(place):
         return place.parent, [place.name]
     if not glob.has_magic(path):
-        raise FileNotFoundError(f"data.path {path}: no such file or folder")
+        raise PathNotFoundError("path", f"{path}: no such file or folder")
     root = Path(*itertools.takewhile(lambda part: not glob.has_magic(part), place.parts))
     found = map(Path, glob.glob(str(place), recursive=True))  # noqa: PTH207 (which would find hidden files too)
     files = [file for file in found if not file.is_dir()]
     if not files:
-        raise FileNotFoundError(f"data.path {path}: the pattern matches no file")
+        raise PathNotFoundError("path", f"{path}: the pattern matches no file")
     return root, sorted({file.relative_to(root).as_posix() for file in files})
 
 
@@ -130,10 +131,10 @@ def _choose(names: Sequence[str], path: str) -> tuple[Adapter, list[str]]:
         modalities[adapter.name] += suffixes[suffix]
     if not modalities:
         seen = ", ".join(suffix or "no suffix" for suffix, _ in suffixes.most_common(5)) or "no files"
-        raise ValueError(f"data.path {path}: no adapter knows its files ({seen}): set data.adapter")
+        raise FieldError("path", f"{path}: no adapter knows its files ({seen}): set `adapter`")
     if len(modalities) > 1:
         counts = ", ".join(f"{count} {name}" for name, count in modalities.most_common())
-        raise ValueError(f"data.path {path} holds several modalities ({counts}): set data.adapter to choose one")
+        raise FieldError("path", f"{path} holds several modalities ({counts}): set `adapter` to choose one")
     used = [name for name in names if PurePosixPath(name).suffix.lower() in adapters]
     return next(iter(adapters.values())), used
 
@@ -198,11 +199,9 @@ def conditions_of(labels: Sequence[str | None], train: Sequence[int]) -> tuple[s
     """
     classes = sorted({label for row in train if (label := labels[row])})
     if not classes:
-        raise ValueError(
-            "data.classes is set, but no training file lies in a class folder: train/cat/1.png or cat/1.png"
-        )
+        raise FieldError("classes", "is set, but no training file lies in a class folder: train/cat/1.png or cat/1.png")
     if "none" in classes:
-        raise ValueError('data.classes: a class folder is called "none", the name of having no class: rename it')
+        raise FieldError("classes", ': a class folder is called "none", the name of having no class: rename it')
     if unknown := sorted({label for label in labels if label} - set(classes)):
-        raise ValueError(f"data.classes: no training file in the class {', '.join(unknown)}, which other files have")
+        raise FieldError("classes", f": no training file in the class {', '.join(unknown)}, which other files have")
     return ("none", *classes)

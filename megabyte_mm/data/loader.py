@@ -11,8 +11,8 @@ import atexit
 import math
 import signal
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import closing
 from types import MappingProxyType
 from typing import Any
 
@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, DistributedSampler, SequentialSampler
 
 from megabyte_mm.data.dataset import Batch, WindowDataset
 from megabyte_mm.data.order import Order, WindowRequest
-from megabyte_mm.data.storage.prefetch import RemoteSource, ShardPrefetcher
+from megabyte_mm.data.prefetch import ShardPrefetcher
 from megabyte_mm.windows import Ints
 
 
@@ -130,9 +130,10 @@ class ResumableLoader(DataLoader[Batch]):
 
     After `load_state_dict` the next pass is the rest of the saved epoch; every other pass is a whole epoch. A pass that
     ran to its end moves on to the next epoch, as does the sampler's `set_epoch`. fixed: what else must be the same for
-    a state to be taken up. far: sources whose shards are fetched before their turn.
+    a state to be taken up.
     """
 
+    dataset: WindowDataset
     sampler: WindowSampler
 
     def __init__(
@@ -140,7 +141,6 @@ class ResumableLoader(DataLoader[Batch]):
         dataset: WindowDataset,
         sampler: WindowSampler,
         fixed: Mapping[str, int | str] = MappingProxyType({}),
-        far: Sequence[RemoteSource] = (),
         num_workers: int = 0,
         pin_memory: bool = False,
     ) -> None:
@@ -154,7 +154,6 @@ class ResumableLoader(DataLoader[Batch]):
             worker_init_fn=_leave_signals_to_the_run,
         )
         self._settings = dict(fixed)
-        self._far = far
         if num_workers > 0:
             atexit.register(_end_workers, weakref.ref(self))
 
@@ -165,11 +164,11 @@ class ResumableLoader(DataLoader[Batch]):
         sampler.done = sampler.start
         batches = super().__iter__()
         sampler.start = 0
-        with closing(ShardPrefetcher(self._far)) if self._far else nullcontext() as ahead:
+        with closing(ShardPrefetcher(self.dataset.sources, sampler.order)) as prefetcher:
             for batch in _unwrap_worker_error(batches):
+                if prefetcher.sources:
+                    prefetcher.note(sampler.request(sampler.done))
                 sampler.done += 1
-                if ahead is not None:
-                    ahead.note(sampler.request(sampler.done - 1))
                 yield batch
         sampler.set_epoch(sampler.epoch + 1)
 

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import math
+import warnings
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
+from data_adapters import printable
 from data_adapters.base import Adapter, Bytes, ByteStream
 from megabyte_mm.data.encode import first_reasons
 from megabyte_mm.data.files import classes_of, conditions_of, named_splits, split_rows
 from megabyte_mm.data.storage.shards import ShardReader
+from megabyte_mm.errors import FieldError
 from megabyte_mm.windows import Ints
 
 Skipped = list[dict[str, str]]
@@ -82,11 +86,6 @@ class Splits:
         return replace(self, train=train, val=val, test=test)
 
 
-def unit_of(reader: ShardReader, adapter: Adapter) -> int:
-    """Bytes that are whole units of every record: the least common multiple, where sounds differ in channels."""
-    return math.lcm(adapter.unit, *(adapter.unit_in(format) for format in reader.formats()))
-
-
 def split_records(
     reader: ShardReader, adapter: Adapter, window: int, val_share: float = 0.05, classes: bool = False
 ) -> Splits:
@@ -98,7 +97,7 @@ def split_records(
     usable, skipped = _usable(reader, adapter, window)
     names = [reader.names[row] for row in usable]
     if len(names) == 1 and classes:
-        raise ValueError(f"data.classes is set, but {names[0]} is the only file that can be used")
+        raise FieldError("classes", f"is set, but {names[0]} is the only file that can be used")
     rows = split_rows(names, val_share)
     labels = classes_of(names)
     conditions = conditions_of(labels, rows["train"]) if classes else ("none",)
@@ -117,12 +116,12 @@ def _usable(reader: ShardReader, adapter: Adapter, window: int) -> tuple[Ints, S
     skipped: Skipped = [{"path": reader.names[i], "reason": _unusable(int(reader.lengths[i]), window)} for i in others]
     skipped = sorted([*reader.metadata["skipped"], *skipped], key=lambda entry: entry["path"])
     if not len(usable):
-        raise ValueError(f"data.path: of {len(skipped)} files not one can be used: {first_reasons(skipped)}")
+        raise FieldError("path", f": of {len(skipped)} files not one can be used: {first_reasons(skipped)}")
     # Without this, losing all of val would turn train into files to be split anew.
     named = named_splits([*reader.names, *(entry["path"] for entry in skipped)])
     if lost := sorted(set(named.values()) - {named.get(reader.names[row]) for row in usable}):
         its = [entry for entry in skipped if named.get(entry["path"]) == lost[0]]
-        raise ValueError(f"data.path: of {lost[0]} not one file can be used: {first_reasons(its)}")
+        raise FieldError("path", f": of {lost[0]} not one file can be used: {first_reasons(its)}")
     return usable, skipped
 
 
@@ -139,16 +138,28 @@ def _whole(reader: ShardReader, rows: Ints, conditions: Ints) -> Records:
 def _split_by_position(only: Records, adapter: Adapter, val_share: float) -> tuple[Records, Records]:
     name, stream = only.name(0), only.stream(0)
     if adapter.single_window:
-        raise ValueError(
-            f"data.path: {name} is the only file to train on, and one {adapter.name} cannot both train and "
-            "validate: give two files or more"
+        raise FieldError(
+            "path",
+            f": {name} is the only file to train on, and one {adapter.name} cannot both train and "
+            "validate: give two files or more",
         )
     length = len(stream.data)
     cut = len(adapter.cut_to_units(stream.data, int(length * (1 - val_share)), adapter.unit_in(stream.format)))
     if not 0 < cut < length:
-        raise ValueError(
-            f"data.path: {name} is the only file to train on, and its {length} bytes are too few to hold out "
-            f"data.val_share {val_share} of them: give more data"
+        raise FieldError(
+            "path",
+            f": {name} is the only file to train on, and its {length} bytes are too few to hold out "
+            f"data.val_share {val_share} of them: give more data",
         )
     train = replace(only, lengths=np.array([cut]))
     return train, replace(only, starts=train.lengths, lengths=only.lengths - cut)
+
+
+def warn_skipped(paths: str, skipped: Skipped, log_dir: str | None) -> None:
+    """Warn of files that are left out, and list them in skipped_files.txt of the log folder, if there is one."""
+    if log_dir:
+        Path(log_dir).mkdir(parents=True, exist_ok=True)
+        lines = [f"{printable(entry['path'])}\t{printable(entry['reason'])}\n" for entry in skipped]
+        Path(log_dir, "skipped_files.txt").write_text("".join(lines), encoding="utf-8", errors="backslashreplace")
+    where = f" (all in {log_dir}/skipped_files.txt)" if log_dir else ""
+    warnings.warn(f"skipped {len(skipped)} files of {paths}: {first_reasons(skipped)}{where}", stacklevel=2)

@@ -13,7 +13,7 @@ memory.py    memory of a training step
 
 from megabyte_mm.evaluation.codecs import CODECS, Codec, Content, LossyError, Sound, UnsupportedError, content_of
 from megabyte_mm.evaluation.curves import Curves
-from megabyte_mm.evaluation.files import ScoredFile, bits_by_position, common_unit, score_files
+from megabyte_mm.evaluation.files import ScoredFile, bits_by_position, score_files
 from megabyte_mm.evaluation.heatmaps import heatmap, heatmap_files, write_heatmap
 from megabyte_mm.evaluation.methods import METHODS, Method, check_method, is_sliding, method_nll
 from megabyte_mm.evaluation.scoring import DIVERGED, Score, bits_per_byte, check_finite, score_streams
@@ -37,7 +37,6 @@ __all__ = [
     "bits_per_byte",
     "check_finite",
     "check_method",
-    "common_unit",
     "content_of",
     "format_table",
     "heatmap",

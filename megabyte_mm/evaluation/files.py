@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from data_adapters import Adapter, ByteStream
+from data_adapters import ByteStream
 from megabyte_mm.checkpoint import Bundle
 from megabyte_mm.errors import check_positive
 from megabyte_mm.evaluation.curves import Curves
@@ -50,7 +49,8 @@ def score_files(
     check_positive(batch_size=batch_size)
     adapter, number = bundle.adapter, bundle.condition_number(condition)
     streams = [adapter.read(file) for file in files]
-    pairs, unit = [(stream.data, number) for stream in streams], common_unit(adapter, streams)
+    pairs = [(stream.data, number) for stream in streams]
+    unit = adapter.common_unit(stream.format for stream in streams)
     scores = score_streams(bundle.model, pairs, bundle.window, unit, bundle.fixed_length, method, batch_size)
     triples = zip(files, streams, scores, strict=True)
     return [ScoredFile(Path(file), stream, score) for file, stream, score in triples]
@@ -62,8 +62,3 @@ def bits_by_position(bundle: Bundle, files: Sequence[ScoredFile]) -> tuple[Float
     for file in files:
         curves.add(file.score)
     return curves.plottable
-
-
-def common_unit(adapter: Adapter, streams: Sequence[ByteStream]) -> int:
-    """Return the smallest number of bytes that is a multiple of every stream's unit, and of the adapter's."""
-    return math.lcm(adapter.unit, *(adapter.unit_in(stream.format) for stream in streams))

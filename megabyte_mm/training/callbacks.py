@@ -104,7 +104,7 @@ class RunReport(Callback):
         patch = model.patch_size if model.patch_size > 1 else None
         facts = [
             f"{model.config.name}, {size / 1e6:.2f} M parameters" + (f", patch {patch}" if patch else ""),
-            f"window {data.window}, {count_bytes(train)} to train on, {count_bytes(val)} to validate",
+            f"window {data.geometry.window}, {count_bytes(train)} to train on, {count_bytes(val)} to validate",
             f"{trainer.num_training_batches} batches an epoch",
             f"{trainer.precision} on {trainer.world_size} x {pl_module.device.type}",
             f"{model.flops_per_byte() / 1e6:.2f} MFLOP/byte forward",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from itertools import chain
 from typing import Any
@@ -15,7 +14,8 @@ from torch import Tensor
 from data_adapters import Adapter, load_class
 from megabyte_mm.checkpoint import SPEC_KEY, read_checkpoint
 from megabyte_mm.checkpoint.dcp import OPTIMIZER_STATE, WEIGHTS, is_sharded_checkpoint, read_meta
-from megabyte_mm.data.sources import adapter_at, patch_size_of, window_of
+from megabyte_mm.data.geometry import Geometry
+from megabyte_mm.data.sources import adapter_at
 from megabyte_mm.evaluation.methods import Method, check_method
 from megabyte_mm.models import ModelConfig
 
@@ -53,18 +53,15 @@ def _adapter(asked: Mapping[str, Any] | None, path: str) -> Adapter | None:
 
 def check_model(net: ModelConfig, method: Method, adapters: Mapping[str, Adapter], window: int | None) -> None:
     """Raise ValueError, naming the fields and both values, where the model cannot be built for such data."""
-    units = [adapter.unit for adapter in adapters.values()]
-    length, unit = window_of([*adapters.values()], window, units), math.lcm(*units)
-    conditions = net.conditions or 1 + sum(name != "" for name in adapters)
+    geometry = Geometry.of(adapters, window)
     try:
-        resolved = net.resolve(patch_size_of([*adapters.values()]), length, conditions, unit)
+        resolved = geometry.resolve(net, net.conditions)
         with torch.device("meta"):  # without memory, and without drawing weights
             model = resolved.build()
     except ValueError as error:
-        told = str(error)
-        raise ValueError(told if told.startswith("data.") else f"model.net.{told}") from error
+        raise ValueError(f"model.net.{error}") from error
     try:
-        check_method(method, model, unit)
+        check_method(method, model, geometry.unit)
     except ValueError as error:
         raise ValueError(f"model.method {method}: {error}") from error
 
@@ -93,7 +90,7 @@ def check_checkpoint(path: str, adapters: Mapping[str, Adapter | None], window: 
             and len(known) == len(adapters)
             and (window or any(a.length for a in known))
         ):
-            pairs["data.window"] = window_of(known, window, [adapter.unit for adapter in known]), data.get("window")
+            pairs["data.window"] = Geometry.of(adapters, window).window, data.get("window")
     if differing := _differing(pairs):
         raise ValueError(f"{path}: does not fit this run's settings: {'; '.join(differing)}")
 

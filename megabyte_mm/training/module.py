@@ -106,12 +106,12 @@ class ByteLM(LightningModule):
         data = self._data()
         self.bpb_of_source.update({_OF + source.name: BitsPerByte() for source in data.sources if source.name})
         try:
-            net = self.net.resolve(data.patch_size, data.window, len(data.conditions), data.unit)
+            net = data.geometry.resolve(self.net)
         except ValueError as error:
             raise ValueError(f"model.net.{error}") from error
         self.model = net.build()
         try:
-            check_method(self.method, self.model, data.unit)
+            check_method(self.method, self.model, data.geometry.unit)
         except ValueError as error:
             raise ValueError(f"model.method {self.method}: {error}") from error
         if isinstance(self.trainer.strategy, FSDP2Strategy):
@@ -185,7 +185,7 @@ class ByteLM(LightningModule):
             self.log(f"{split}/bpb/{name.removeprefix(_OF)}", its)
 
     def _nats(self, batch: Batch) -> Tensor:
-        return method_nll(self.method, self.model, batch.ids, batch.condition, self._data().unit, self._step)
+        return method_nll(self.method, self.model, batch.ids, batch.condition, self._data().geometry.unit, self._step)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW, with the learning rate set at every update."""

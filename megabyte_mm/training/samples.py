@@ -75,7 +75,7 @@ class SampleWriter(Callback):
     def _write(self, folder: Path, trainer: Trainer, model: ByteModel) -> None:
         data = trainer.datamodule  # type: ignore[attr-defined] # set by a connector
         for source, records in zip(data.sources, data.records("val"), strict=True):
-            continuations = self._continuations(source, records, data.window, model)
+            continuations = self._continuations(source, records, data.geometry.window, model)
             write_continuations(folder / source.name, source.adapter, continuations)
             for logger in trainer.loggers:
                 if isinstance(logger, TensorBoardLogger):

@@ -233,7 +233,8 @@ def test_validation_equals_scoring_of_the_streams(new_run, texts):
 def bits_per_byte(model, data, method):
     lengths = data.val.lengths.tolist()
     streams = [(data.val.read(row, 0, length), 0) for row, length in enumerate(lengths)]
-    scores = list(score_streams(model, streams, data.window, data.unit, data.fixed_length, method))
+    window, unit, fixed_length = data.geometry.window, data.geometry.unit, data.geometry.fixed_length
+    scores = list(score_streams(model, streams, window, unit, fixed_length, method))
     return sum(score.total_nats for score in scores) / sum(lengths) / math.log(2)
 
 

@@ -95,7 +95,7 @@ def test_empty_sections_change_nothing(experiment, texts):
     models = {"a": {}, "b": {"data": {"adapter": adapter}}, "c": empty, "d": None}
     first, *others = [replace(entry, name="") for entry in read_experiment(experiment(models))]
     assert others == [first] * 3
-    assert first.open_data(texts, 0, None).window == 16
+    assert first.open_data(texts, 0, None).geometry.window == 16
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,7 @@ def test_a_relative_glob_starts_at_the_working_folder(tree, monkeypatch):
 @pytest.mark.parametrize(
     ("path", "error", "message"),
     [
-        ("", ValueError, "data.path is empty"),
+        ("", ValueError, "path is empty"),
         ("missing", FileNotFoundError, "missing: no such file or folder"),
         ("*.wav", FileNotFoundError, "matches no file"),
         ("empty", ValueError, "empty: no adapter knows its files"),
@@ -68,7 +68,7 @@ def test_a_folder_without_the_adapters_files_names_the_suffixes(tree):
 
 
 def test_mixed_modalities_are_counted(tree):
-    with pytest.raises(ValueError, match=r"2 text, 1 image\): set data.adapter"):
+    with pytest.raises(ValueError, match=r"2 text, 1 image\): set `adapter`"):
         find_files(str(tree({"a.txt": 1, "b.txt": 1, "c.png": 1})))
 
 

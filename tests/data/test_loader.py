@@ -95,7 +95,7 @@ def test_nothing_is_seen_before_in_training_and_edge_to_edge(records):
 
 def test_a_row_is_what_fill_window_makes(records):
     windows = Windows(records, 8, 1, jitter=3)
-    where = windows.grid.jittered(np.arange(len(windows)), 3, 5)
+    where = windows.grid.jitter(np.arange(len(windows)), 3, 5)
     rows = [fill_window(records.read(int(r), int(s), int(s) + 8), 8) for r, s in zip(*where, strict=True)]
     assert every(windows, epoch=5).ids.tolist() == np.stack(rows).tolist()
 

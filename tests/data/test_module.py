@@ -14,6 +14,7 @@ from data_adapters.file import FileAdapter
 from data_adapters.text import TextAdapter
 from megabyte_mm.alphabet import END, scored
 from megabyte_mm.data.dataset import WindowDataset
+from megabyte_mm.data.geometry import Geometry
 from megabyte_mm.data.module import ByteData
 
 
@@ -51,8 +52,7 @@ def opened(path, adapter=None, **settings) -> ByteData:
 def test_split_folders_give_their_records_and_plain_properties(tree):
     root = tree({"train/a.txt": b"abcdefghij", "val/b.txt": b"klm", "test/c.txt": b"xyz"})
     data = opened(root, window=4, batch_size=2)
-    assert (data.adapter.name, data.window, data.unit, data.patch_size) == ("text", 4, 1, None)
-    assert (data.conditions, data.fixed_length, data.skipped, data.notes) == (("none",), False, [], {})
+    assert (data.adapter.name, data.geometry, data.skipped) == ("text", Geometry(window=4), [])
     assert (data.train.name(0), data.val.name(0), data.test.name(0)) == ("train/a.txt", "val/b.txt", "test/c.txt")
     assert next(iter(data.val_dataloader())).ids.tolist() == [[*b"klm", END]]
     assert next(iter(data.test_dataloader())).ids.tolist() == [[*b"xyz", END]]
@@ -100,7 +100,7 @@ def test_one_training_file_beside_test_files_is_split_by_position(tree):
 def test_test_files_never_train_where_val_is_missing(tree):
     files = {f"{split}/{name}/{i}.txt": 3 for split in ("train", "test") for name in ("cat", "bird") for i in range(9)}
     data = opened(tree(files), classes=True, window=4, val_share=0.2)
-    assert data.conditions == ("none", "bird", "cat")
+    assert data.geometry.conditions == ("none", "bird", "cat")
     splits = [{split.name(i).split("/")[0] for i in range(len(split))} for split in (data.train, data.val, data.test)]
     assert splits == [{"train"}, {"train"}, {"test"}]
     assert len(data.test) == 18
@@ -117,15 +117,15 @@ def test_a_single_file_that_cannot_be_split_is_refused(tree):
 def test_classes_become_conditions(tree):
     files = {f"{split}/{name}/{i}.txt": 3 for split in ("train", "val") for name in ("cat", "bird") for i in range(2)}
     data = opened(tree(files), classes=True, window=4, batch_size=8)
-    assert data.conditions == ("none", "bird", "cat")
+    assert data.geometry.conditions == ("none", "bird", "cat")
     assert next(iter(data.val_dataloader())).condition.tolist() == [1, 1, 2, 2]
     assert sorted(next(iter(data.train_dataloader())).condition.tolist()) == [1, 1, 2, 2]
-    assert opened(data.path, window=4).conditions == ("none",)
+    assert opened(data.path, window=4).geometry.conditions == ("none",)
 
 
 def test_fixed_streams_set_the_window_and_hold_no_end(tree):
     data = opened(tree({f"{i}.bin": 4 for i in range(6)}), Four(), batch_size=2, val_share=0.3)
-    assert (data.window, data.fixed_length, data.patch_size, data.unit) == (4, True, 2, 2)
+    assert data.geometry == Geometry(window=4, unit=2, patch_size=2, fixed_length=True)
     for loader in (data.train_dataloader(), data.val_dataloader()):
         assert all((batch.ids != END).all() for batch in loader)
 
@@ -157,7 +157,7 @@ def test_what_was_clipped_is_told_by_file_and_count(tree, monkeypatch):
     shown = "; ".join(f"{i}.bin: {i} of 9 samples clipped" for i in (1, 2, 3))
     assert told == [
         f"5 files of {root}: turned",
-        f"5 files of {root}: # of # samples clipped",
+        f"5 files of {root}: ... of ... samples clipped",
         f"5 files of {root} lost range: {shown}; ...",
     ]
 
@@ -211,10 +211,10 @@ def sounds(folder, **channels) -> str:
 def test_windows_of_sound_hold_whole_frames_whatever_the_channels(tmp_path):
     path = sounds(tmp_path / "a", mono=1, stereo=2, three=3)
     data = opened(path, AudioAdapter())
-    assert (data.unit, data.window) == (12, 2040)
+    assert (data.geometry.unit, data.geometry.window) == (12, 2040)
     with pytest.raises(ValueError, match=r"data\.window 64 must be a positive multiple of 12 bytes.*such as 60"):
         opened(path, AudioAdapter(), window=64)
-    assert opened(path, AudioAdapter(channels=1), window=64).unit == 2
+    assert opened(path, AudioAdapter(channels=1), window=64).geometry.unit == 2
 
 
 def test_jittered_windows_of_stereo_start_between_frames(tmp_path):
@@ -222,10 +222,10 @@ def test_jittered_windows_of_stereo_start_between_frames(tmp_path):
     dataset = data.train_dataloader().dataset
     assert isinstance(dataset, WindowDataset)
     grid = dataset.sources[0].grid
-    starts = np.concatenate([grid.jittered(np.arange(len(grid)), 0, epoch)[1] for epoch in range(3)])
+    starts = np.concatenate([grid.jitter(np.arange(len(grid)), 0, epoch)[1] for epoch in range(3)])
     assert set(starts % 8) == {0, 4}
     mono = opened(sounds(tmp_path / "b", a=1, b=1), AudioAdapter(), window=64)
-    assert (data.unit, mono.unit) == (4, 2)
+    assert (data.geometry.unit, mono.geometry.unit) == (4, 2)
 
 
 def test_a_single_stereo_sound_is_cut_between_frames(tmp_path):
@@ -237,7 +237,7 @@ def test_a_single_stereo_sound_is_cut_between_frames(tmp_path):
 def test_a_sound_of_no_length_has_no_say_in_the_unit(tmp_path):
     path = sounds(tmp_path / "a", a=1, b=1)
     soundfile.write(tmp_path / "a" / "empty.wav", np.zeros((0, 7), np.int16), 8000)
-    assert opened_quietly(path, AudioAdapter(), window=64).unit == 2
+    assert opened_quietly(path, AudioAdapter(), window=64).geometry.unit == 2
 
 
 @pytest.mark.parametrize(

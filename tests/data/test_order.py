@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from megabyte_mm.data.order import InOrder, Shuffled, ShuffledEpochs, apportioned, seed_of
+from megabyte_mm.data.order import InOrder, Shuffled, ShuffledEpochs, apportion, source_seed
 from megabyte_mm.data.storage.shards import OPEN_SHARDS
 from megabyte_mm.data.windows import shuffled
 
@@ -63,7 +63,7 @@ def test_a_place_means_the_same_whatever_is_asked_with_it(places):
 
 def mix(counts=(30, 50, 20), weights=(1.0, 1.0, 2.0), multiple=4, seed=0):
     return Shuffled(
-        [ShuffledEpochs(np.array([count]), seed_of(seed, str(count))) for count in counts], weights, multiple, seed
+        [ShuffledEpochs(np.array([count]), source_seed(seed, str(count))) for count in counts], weights, multiple, seed
     )
 
 
@@ -83,7 +83,7 @@ def test_a_mix_holds_the_weights_in_every_epoch_and_shuffles_the_sources():
 def test_each_source_of_a_mix_gives_all_its_windows_before_any_comes_again():
     order = mix()
     for source, count in enumerate((30, 50, 20)):
-        seen = np.concatenate([np.stack([r.passes, r.items], axis=1)[r.sources == source] for r in epochs(order, 6)])
+        seen = np.concatenate([np.stack([r.epochs, r.items], axis=1)[r.sources == source] for r in epochs(order, 6)])
         for start in range(0, len(seen) - count, count):
             assert sorted(seen[start : start + count, 1].tolist()) == list(range(count))
             assert set(seen[start : start + count, 0].tolist()) == {start // count}
@@ -110,7 +110,7 @@ def test_a_source_that_would_never_come_is_refused():
 
 @given(st.integers(1, 10**6), st.lists(st.floats(0.01, 100), min_size=1, max_size=6))
 def test_shares_sum_up_and_are_within_one_of_exact(total, weights):
-    shares = apportioned(total, weights)
+    shares = apportion(total, weights)
     assert shares.sum() == total
     assert np.abs(shares - total * np.array(weights) / sum(weights)).max() < 1
 

@@ -274,7 +274,7 @@ def flip(path: Path) -> None:
 
 def test_another_adapter_than_the_data_were_prepared_with_is_refused(root, tmp_path, cache_folder):
     made(root, tmp_path / "out", cache_folder)
-    with pytest.raises(ValueError, match=r"prepared with the adapter file .*, and data\.adapter is audio"):
+    with pytest.raises(ValueError, match=r"data\.adapter is audio .*, but .*out was prepared with the adapter file"):
         ByteData(str(tmp_path / "out"), AudioAdapter()).setup()
 
 
@@ -299,7 +299,7 @@ def test_a_folder_may_be_named_as_a_url(root, tmp_path, cache_folder):
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        (lambda index: index.pop("adapter"), "does not say what read the files"),
+        (lambda index: index.pop("adapter"), "does not name the adapter"),
         (lambda index: index.update(adapter={"name": "audio", "settings": {}}), "none of the audio adapter"),
         (lambda index: index.update(adapter={"name": "audio", "settings": {"rate": "x"}}), "whole number"),
         (lambda index: index.update(adapter={"name": "mine", "settings": {}}), "unknown adapter 'mine'"),

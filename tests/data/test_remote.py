@@ -195,7 +195,7 @@ def test_mistakes_are_told_in_a_line(bucket, root, capfd, monkeypatch):
     assert main(list(new)) == 2
     told = "error: s3://no-such-bucket/x/prepare.json: no such file, folder or bucket\n"
     assert capfd.readouterr().err.endswith(told)
-    with pytest.raises(FileNotFoundError, match=r"nowhere: no prepared data there \(no index.json\); make it with"):
+    with pytest.raises(FileNotFoundError, match=r"nowhere: no prepared data there \(no index.json\); create them with"):
         ByteData(f"{bucket}/nowhere").setup()
     with pytest.raises(OSError, match="Protocol not known: ftpx"):
         ByteData("ftpx://host/data").setup()

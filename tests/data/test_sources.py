@@ -11,6 +11,7 @@ from PIL import Image
 from data_adapters import AudioAdapter, ImageAdapter, TextAdapter
 from megabyte_mm.alphabet import END
 from megabyte_mm.data.files import find_files
+from megabyte_mm.data.geometry import Geometry
 from megabyte_mm.data.module import ByteData
 from megabyte_mm.data.sources import Source
 from megabyte_mm.data.storage.base import LocalStorage
@@ -54,9 +55,7 @@ def test_a_mix_takes_its_sources_out_of_one_folder(media):
     data = opened(media)
     assert [len(records) for records in data.records("train")] == [8, 3, 2]
     assert [len(records) for records in data.records("val")] == [2, 1, 1]
-    assert (data.window, data.unit, data.patch_size) == (WINDOW, 6, 12)
-    assert data.conditions == ("none", "image", "audio", "text")
-    assert not data.fixed_length
+    assert data.geometry == Geometry(WINDOW, 6, 12, ("none", "image", "audio", "text"))
     assert {name: its["fixed_length"] for name, its in data.spec()["sources"].items()} == {
         "image": True,
         "audio": False,
@@ -139,11 +138,6 @@ def test_a_mix_resumes_in_the_middle_of_an_epoch_and_refuses_other_weights(media
         ({"sources": {"none": Source()}}, "'none' cannot name a source"),
         ({"sources": {"a b": Source()}}, "'a b' cannot name a source"),
         ({"window": 24}, r"data\.window 24: streams of the image adapter have 48 bytes"),
-        ({"window": 50}, r"data\.window 50 must be a positive multiple of 6 bytes .*\(image 3, audio 2, text 1\)"),
-        (
-            {"sources": sources(grey=Source(adapter=ImageAdapter("L", (4, 4), patch=4)))},
-            "one patch size, and the adapters ask for image of 12 and image of 16 bytes",
-        ),
         ({"path": ""}, r"data\.sources\.image\.path is empty, and so is data\.path"),
         ({"path": "gone"}, r"data\.sources\.image\.path gone: no such file or folder"),
         ({"sources": sources(text=Source("gone", TextAdapter()))}, r"data\.sources\.text\.path gone: no such file"),

@@ -25,5 +25,5 @@ def test_every_modality_has_a_model_that_fits_its_data(tmp_path, modality):
     make_demo_data(tmp_path / "media", pictures=20, melodies=1)
     data = small_data(modality, tmp_path / "media")
     data.setup()
-    net = small_model(modality).net.resolve(data.patch_size, data.window, len(data.conditions), data.unit)
-    assert net.max_len == data.window
+    net = data.geometry.resolve(small_model(modality).net)
+    assert net.max_len == data.geometry.window

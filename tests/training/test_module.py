@@ -8,6 +8,7 @@ import torch
 
 from megabyte_mm.alphabet import END, scored
 from megabyte_mm.checkpoint import load_model
+from megabyte_mm.data.geometry import Geometry
 from megabyte_mm.data.module import ByteData
 from megabyte_mm.metrics import BitsPerByte, mean_nats
 from megabyte_mm.training import ByteLM
@@ -64,7 +65,7 @@ def test_the_loss_is_the_mean_over_scored_symbols():
 def test_the_sources_of_a_mix_may_have_any_name(monkeypatch):
     names = ("train", "type", "values", "items", "eval", "half", "of")
     sources = [SimpleNamespace(name=name) for name in names]
-    data = SimpleNamespace(sources=sources, patch_size=4, window=32, conditions=("none", *names), unit=1)
+    data = SimpleNamespace(sources=sources, geometry=Geometry(window=32, patch_size=4, conditions=("none", *names)))
     lm = ByteLM()
     monkeypatch.setattr(lm, "_data", lambda: data)
     monkeypatch.setattr(lm, "_trainer", SimpleNamespace(strategy=None))

@@ -70,7 +70,7 @@ class Piece(NamedTuple):
 def choose_files(data: ByteData, bundle: Bundle, files: int, most_bytes: int) -> list[ValidationFiles]:
     """At most `files` of each source's validation files, of about `most_bytes` in all; data must be open."""
     return [
-        _chosen(source, records, data.conditions, bundle, files, most_bytes)
+        _chosen(source, records, data.geometry.conditions, bundle, files, most_bytes)
         for source, records in zip(data.sources, data.records("val"), strict=True)
     ]
 

@@ -15,17 +15,37 @@ import socket
 import time
 import uuid
 from contextlib import closing, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from data_adapters.io import sync_folder
 from megabyte_mm.data.digests import Digest, file_digests
 from megabyte_mm.data.encode import encode, finish_index, key_of
 from megabyte_mm.data.files import Files
+from megabyte_mm.data.storage.remote import ShardCache
 from megabyte_mm.data.storage.shard_writer import ShardWriter, write_index
 from megabyte_mm.data.storage.shards import DamagedShardsError, ShardReader
 
 _TEMPORARY = ".encoding"
 _DAY = 86_400
+
+
+@dataclass(frozen=True)
+class CacheConfig:
+    """The cache of this machine. folder: of encoded and fetched files. limit: bytes of fetched shards, at most."""
+
+    folder: Path
+    limit: int
+
+    @classmethod
+    def at(cls, cache_dir: str | None, gibibytes: float = 16.0) -> CacheConfig:
+        """The cache in `cache_folder(cache_dir)`."""
+        return cls(cache_folder(cache_dir), int(gibibytes * 2**30))
+
+    @property
+    def shards(self) -> ShardCache:
+        """The cache of remote shards."""
+        return ShardCache(self.folder / "shards", self.limit)
 
 
 def cache_folder(cache_dir: str | None = None) -> Path:

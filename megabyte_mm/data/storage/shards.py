@@ -147,6 +147,16 @@ class ShardReader:
         shards: Ints = self._shard[rows]
         return shards
 
+    @property
+    def notes(self) -> dict[str, int]:
+        """Converted files by kind of conversion, whose numbers differ from file to file and are elided."""
+        return {re.sub(r"#(x#)?", "...", note): count for note, count in self.metadata["notes"].items()}
+
+    @property
+    def group_bytes(self) -> int:
+        """Bytes of the shards that training reads at a time, at most: of the largest OPEN_SHARDS."""
+        return sum(sorted((int(shard["bytes"]) for shard in self.metadata["shards"]), reverse=True)[:OPEN_SHARDS])
+
     def fetch(self, shard: int) -> None:
         """Have a shard at hand before it is read; free where it lies on this disk."""
         self.storage.fetch(self.metadata["shards"][shard])

@@ -1,0 +1,111 @@
+"""The geometry that a model must fit: window, unit, patch size and conditions of one source or of a mix."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+from data_adapters.base import Adapter
+from megabyte_mm.errors import FieldError
+
+if TYPE_CHECKING:
+    from megabyte_mm.models.config import ModelConfig
+
+    Net = TypeVar("Net", bound=ModelConfig)
+
+DEFAULT_WINDOW = 2048
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """What the byte layouts of the data fix for a model.
+
+    window: bytes in a window, a multiple of unit. unit: bytes that stay together in every file (a pixel, a frame of
+    sound, one byte). patch_size: the one that the layouts require, or None. conditions: names of the conditions, "none"
+    first. fixed_length: every stream fills its window, so that no END ever occurs.
+    """
+
+    window: int
+    unit: int = 1
+    patch_size: int | None = None
+    conditions: tuple[str, ...] = ("none",)
+    fixed_length: bool = False
+
+    @classmethod
+    def of(
+        cls, adapters: Mapping[str, Adapter | None], window: int | None = None, units: Sequence[int] | None = None
+    ) -> Geometry:
+        """The geometry of the sources of a mix by name, or of one source named "".
+
+        adapters: None for one that is unknown until its files are read; then `window` must be given, and is not
+        checked. window: as asked for; left out, see `_resolve_window`. units: of the files of each source; left out,
+        those of the adapters. Raises FieldError, naming data.window or data.sources, for what does not fit together.
+        """
+        known = [adapter for adapter in adapters.values() if adapter is not None]
+        units = units or [adapter.unit for adapter in known]
+        if len(known) == len(adapters):
+            window = _resolve_window(known, window, units)
+        elif window is None:
+            raise FieldError("data.window", "is missing, and there is no data.adapter that fixes it")
+        conditions = ("none", *(name for name in adapters if name))
+        fixed_length = all(adapter is not None and adapter.length == window for adapter in adapters.values())
+        return cls(window, math.lcm(*units), _common_patch_size(known), conditions, fixed_length)
+
+    def resolve(self, net: Net, conditions: int | None = None) -> Net:
+        """The model config with what it leaves to the data. conditions: their number, where no data have been read.
+
+        Raises ValueError, naming fields of the config, where it contradicts the data.
+        """
+        return net.resolve(self.patch_size, self.window, conditions or len(self.conditions), self.unit)
+
+
+def _resolve_window(adapters: Sequence[Adapter], window: int | None, units: Sequence[int]) -> int:
+    """The window of all sources: `window`, else the longest fixed stream, else about DEFAULT_WINDOW.
+
+    It holds whole units of every source, and the fixed streams of each; those of an only source fill it.
+    """
+    unit = math.lcm(*units)
+    longest = max((adapter.length for adapter in adapters if adapter.length is not None), default=None)
+    if longest is not None and len(adapters) == 1:
+        if window not in (None, longest):
+            raise FieldError(
+                "data.window",
+                f"{window}: files of the {adapters[0].name} adapter are streams of {longest} bytes and one window "
+                "each; leave data.window out, or change the adapter's size",
+            )
+        return longest
+    if window is None:
+        window = longest or max(DEFAULT_WINDOW // unit, 1) * unit
+    if window < 1 or window % unit:
+        nearest = max(round(window / unit), 1) * unit
+        raise FieldError(
+            "data.window",
+            f"{window} must be a positive multiple of {unit} bytes{_reason(adapters, units)}, such as {nearest}",
+        )
+    for adapter in adapters:
+        if (adapter.length or 0) > window:
+            raise FieldError(
+                "data.window",
+                f"{window}: streams of the {adapter.name} adapter have {adapter.length} bytes, and must fit into one "
+                f"window: set data.window to {adapter.length} or more, or change the adapter's size",
+            )
+    return window
+
+
+def _reason(adapters: Sequence[Adapter], units: Sequence[int]) -> str:
+    """Why the window must be a multiple of the unit, where one adapter does not give it away."""
+    if len(adapters) > 1:
+        by_source = ", ".join(f"{adapter.name} {unit}" for adapter, unit in zip(adapters, units, strict=True))
+        return f" to hold whole units of every source ({by_source})"
+    return "" if units[0] == adapters[0].unit else " to hold whole units of every file"
+
+
+def _common_patch_size(adapters: Sequence[Adapter]) -> int | None:
+    """The patch size that the byte layouts require, if any. Raises FieldError where two require different ones."""
+    sizes = {adapter.patch_size: adapter.name for adapter in adapters if adapter.patch_size is not None}
+    if len(sizes) > 1:
+        required = " and ".join(f"{name} of {size}" for size, name in sorted(sizes.items()))
+        raise FieldError("data.sources", f": one model has one patch size, and the adapters ask for {required} bytes")
+    return next(iter(sizes), None)

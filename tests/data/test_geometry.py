@@ -1,0 +1,60 @@
+"""The geometry of one source or of a mix, known and unknown adapters, and what does not fit together."""
+
+import pytest
+
+from data_adapters import AudioAdapter, FileAdapter, ImageAdapter, TextAdapter
+from megabyte_mm.data.geometry import Geometry
+from megabyte_mm.errors import FieldError
+
+PICTURES = ImageAdapter(size=(4, 4), patch=2)
+MIX = {"image": PICTURES, "audio": AudioAdapter(rate=8000, channels=1), "text": TextAdapter()}
+
+
+class Wide(FileAdapter):
+    unit = 6
+
+
+def test_one_source_takes_the_adapters_length_or_whole_units():
+    pictures = Geometry(window=48, unit=3, patch_size=12, fixed_length=True)
+    assert Geometry.of({"": PICTURES}) == Geometry.of({"": PICTURES}, 48) == pictures
+    assert Geometry.of({"": FileAdapter()}) == Geometry(window=2048)
+    assert Geometry.of({"": Wide()}) == Geometry(window=2046, unit=6)
+    assert Geometry.of({"": Wide()}, 600) == Geometry(window=600, unit=6)
+    assert Geometry.of({"": AudioAdapter()}, units=[12]) == Geometry(window=2040, unit=12)
+
+
+def test_a_mix_takes_the_longest_stream_and_a_condition_for_each_source():
+    conditions = ("none", "image", "audio", "text")
+    assert Geometry.of(MIX) == Geometry(window=48, unit=6, patch_size=12, conditions=conditions)
+    assert Geometry.of(MIX, 96).window == 96
+    assert Geometry.of({"a": TextAdapter(), "b": Wide()}).window == 2046
+    large = ImageAdapter(size=(8, 8), patch=2)
+    assert Geometry.of({"small": PICTURES, "large": large}) == Geometry(192, 3, 12, ("none", "small", "large"))
+
+
+def test_an_unknown_adapter_leaves_the_window_as_given():
+    expected = Geometry(window=50, unit=3, patch_size=12, conditions=("none", "image", "text"))
+    assert Geometry.of({"image": PICTURES, "text": None}, 50) == expected
+    with pytest.raises(FieldError, match=r"^data\.window is missing"):
+        Geometry.of({"": None})
+
+
+@pytest.mark.parametrize(
+    ("adapters", "window", "message"),
+    [
+        (
+            {"": PICTURES},
+            512,
+            "data.window 512: files of the image adapter are streams of 48 bytes",
+        ),
+        ({"": Wide()}, 1000, "data.window 1000 must be a positive multiple of 6 bytes, such as 1002"),
+        ({"": Wide()}, 0, "data.window 0 must be a positive multiple of 6 bytes, such as 6"),
+        (MIX, 24, "data.window 24: streams of the image adapter have 48 bytes, and must fit into one window"),
+        (MIX, 50, "bytes to hold whole units of every source (image 3, audio 2, text 1), such as 48"),
+        ({**MIX, "grey": ImageAdapter("L", (4, 4), patch=4)}, None, "the adapters ask for image of 12 and image of 16"),
+    ],
+)
+def test_what_does_not_fit_together_names_the_field(adapters, window, message):
+    with pytest.raises(FieldError) as caught:
+        Geometry.of(adapters, window)
+    assert message in str(caught.value)
