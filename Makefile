@@ -6,7 +6,7 @@ PYTEST_ARGS ?= -n 2
 #     make oldest OLDEST_TORCH=2.13.0
 OLDEST_TORCH ?= 2.11.0
 OLDEST_VENV ?= .venv-oldest
-# Of each model that the notebooks train; they say how many are worth waiting for.
+# Of each model that the notebooks train; the notebooks name more useful numbers.
 NOTEBOOK_STEPS ?= 60
 # A package of benchmarks/ with its options.
 BENCH ?= train_step --parts speed --workloads text-2048
@@ -16,7 +16,7 @@ FUZZ_SECONDS ?= 60
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 NEW_VENV = "$(PYTHON)" -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v <= (3, 13) else \
-	"megabyte-mm needs Python 3.11, 3.12 or 3.13, and $(PYTHON) is %d.%d: say which to use, as in make PYTHON=python3.12" % v)' \
+	"megabyte-mm needs Python 3.11, 3.12 or 3.13, and $(PYTHON) is %d.%d: name another, as in make PYTHON=python3.12" % v)' \
 	&& "$(PYTHON)" -m venv --clear
 
 .DEFAULT_GOAL := help
@@ -42,7 +42,7 @@ check: $(READY)  ## format, lint, types and the direction of the imports, as pre
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_imports.py
 
-format: $(READY)  ## format the code and mend what the linter can
+format: $(READY)  ## format the code and fix what the linter can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 	$(BIN)/jupytext --quiet --sync notebooks/*.py
@@ -59,9 +59,9 @@ docs: $(READY) docs/notebooks  ## build the docs into site/, warnings as errors;
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,docs]'
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@! grep -rnoE '(src|<link[^>]* href)="https?://[^"]*' site --include='*.html' \
-		|| { echo "these pages would ask other servers"; exit 1; }
+		|| { echo "these pages load files from other servers"; exit 1; }
 
-servedocs: docs  ## show the docs at http://127.0.0.1:8000 and build them anew when they change
+servedocs: docs  ## show the docs at http://127.0.0.1:8000 and rebuild them when they change
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve
 
 bench: $(READY)  ## time training steps beside other implementations; BENCH=decode times generation

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import re
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +15,7 @@ import yaml
 
 from megabyte_mm.cli.config import read_config
 from megabyte_mm.cli.main import main
-from megabyte_mm.models import ByteModel, Megabyte, Transformer
+from megabyte_mm.models import ByteModel, Megabyte, PerceiverAR, Transformer
 from megabyte_mm.models.layers import Stack
 
 ROOT = Path(__file__).parents[2]
@@ -27,7 +28,7 @@ TABLES = 50_257 + 2048
 
 
 class Row(NamedTuple):
-    """What the paper says of a model. Stacks are (millions of parameters, width, layers)."""
+    """A model in the paper. Stacks are (millions of parameters, width, layers)."""
 
     stacks: tuple[tuple[int, int, int], ...]
     batch: int
@@ -68,11 +69,12 @@ every_row = pytest.mark.parametrize("name", ROWS)
 
 
 def settings(name: str) -> dict[str, Any]:
-    found: dict[str, Any] = yaml.safe_load((FOLDER / f"{name}.yaml").read_text(encoding="utf-8"))
-    return found
+    content: dict[str, Any] = yaml.safe_load((FOLDER / f"{name}.yaml").read_text(encoding="utf-8"))
+    return content
 
 
-def empty(name: str) -> ByteModel:
+@cache
+def meta_model(name: str) -> ByteModel:
     with torch.device("meta"):
         return read_config(str(FOLDER / f"{name}.yaml")).resolve_net().build()
 
@@ -82,108 +84,87 @@ def stacks(model: ByteModel) -> list[Stack]:
     return [part for part in model.children() if isinstance(part, Stack)]
 
 
-def test_there_is_a_file_for_every_row_and_no_other() -> None:
-    assert {path.stem for path in FOLDER.iterdir()} == set(ROWS)
-
-
-@pytest.mark.parametrize("name", [name for name in ROWS if name not in COUNTED])
-def test_stacks_with_their_share_of_gpts_tables_have_the_papers_sizes(name: str) -> None:
-    for stack, (millions, width, layers) in zip(stacks(empty(name)), ROWS[name].stacks, strict=True):
-        [whole] = [most for most, its in SIZES.values() if its == width]
-        assert weights(stack) + TABLES * width * layers / whole == pytest.approx(millions * 1e6, rel=0.03)
-
-
-@every_row
-def test_stacks_have_the_papers_layers_and_width(name: str) -> None:
-    model, row = empty(name), ROWS[name]
-    for stack, (_, width, layers) in zip(stacks(model), row.stacks, strict=True):
-        width = ROUNDED.get((name, width), width) if stack is getattr(model, "global_stack", None) else width
-        assert (stack.config.dim, stack.config.layers, stack.config.feedforward) == (width, layers, 4)
-        assert weights(stack) == pytest.approx(12 * layers * width**2, rel=0.005)
-
-
-@pytest.mark.parametrize("name", COUNTED)
-def test_one_row_of_the_paper_counts_what_is_there(name: str) -> None:
-    [(millions, _, _)] = ROWS[name].stacks
-    assert weights(empty(name)) == pytest.approx(millions * 1e6, rel=0.002)
-
-
-@every_row
-def test_the_documents_table_tells_the_same(name: str) -> None:
-    model, document = empty(name), (ROOT / "docs" / "paper.md").read_text(encoding="utf-8")
-    for number, (stack, (millions, width, layers)) in enumerate(zip(stacks(model), ROWS[name].stacks, strict=True)):
-        [nominal] = [m * layers / most for m, (most, its) in SIZES.items() if its == width]
-        ours, whole = weights(stack), weights(model)
-        cells = [f"{nominal / millions:.3f}", told(ours), "" if number else told(whole)]
-        named = "" if number else f"`paper/{name}`"
-        pattern = rf"\| {named} \| \w+ {layers} x {stack.config.dim} \| .* \| {' [|] '.join(map(re.escape, cells))} \|"
-        assert re.search(pattern, document), pattern
-
-
 def weights(module: torch.nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def told(count: int) -> str:
-    return f"{count / 1e9:.3f}B" if count >= 1e9 else f"{count / 1e6:.1f}M"
+def test_there_is_a_file_for_every_row_and_no_other() -> None:
+    assert {path.stem for path in FOLDER.iterdir()} == set(ROWS)
 
 
 @every_row
-def test_heads_have_the_papers_width_but_where_the_width_was_rounded(name: str) -> None:
-    widths = {768: 64, 1024: 64, 1536: 96, 2048: 64, 2556: 71, 2040: 60}
-    for stack in stacks(empty(name)):
-        assert stack.config.dim // stack.config.heads == widths[stack.config.dim]
+def test_stacks_have_the_papers_sizes(name: str) -> None:
+    model, row = meta_model(name), ROWS[name]
+    head_widths = {768: 64, 1024: 64, 1536: 96, 2048: 64, 2556: 71, 2040: 60}
+    for stack, (millions, width, layers) in zip(stacks(model), row.stacks, strict=True):
+        rounded = ROUNDED.get((name, width), width) if stack is getattr(model, "global_stack", None) else width
+        assert (stack.config.dim, stack.config.layers, stack.config.feedforward) == (rounded, layers, 4)
+        assert stack.config.dim // stack.config.heads == head_widths[rounded]
+        assert weights(stack) == pytest.approx(12 * layers * rounded**2, rel=0.005)
+        if name in COUNTED:
+            assert weights(model) == pytest.approx(millions * 1e6, rel=0.002)
+        else:
+            [full_depth] = [depth for depth, size in SIZES.values() if size == width]
+            tables = TABLES * width * layers / full_depth
+            assert weights(stack) + tables == pytest.approx(millions * 1e6, rel=0.03)
 
 
 @every_row
 def test_windows_patches_and_contexts_are_the_papers(name: str) -> None:
-    model, row = empty(name), ROWS[name]
-    seen = model.block_size(model.max_len) if isinstance(model, Transformer) else model.max_len
-    assert (seen, model.patch_size) == (LONGER.get(name, row.window), row.patch)
-    if "perceiver" in name:
-        assert model.config.latents == LATENTS[name.split("_")[0]]  # type: ignore[attr-defined]
+    model, row = meta_model(name), ROWS[name]
+    context = model.block_size(model.max_len) if isinstance(model, Transformer) else model.max_len
+    assert (context, model.patch_size) == (LONGER.get(name, row.window), row.patch)
+    if isinstance(model, PerceiverAR):
+        assert model.config.latents == LATENTS[name.split("_")[0]]
+    if isinstance(model, Megabyte):
+        assert model.config.cross_patch == min(model.patch_size, 48)
+        assert model.config.conv_encoder == name.endswith("_conv")
 
 
 @every_row
 def test_the_recipe_is_the_papers(name: str) -> None:
-    found, model, row = settings(name), empty(name), ROWS[name]
-    optimizer = found["model"]["optimizer"]
+    content, model, row = settings(name), meta_model(name), ROWS[name]
     adam = {"lr": row.lr, "beta1": 0.9, "beta2": 0.98, "weight_decay": 0.1}
     schedule = {"warmup_steps": 500, "decay": "linear", "final_lr": 0.0}
-    assert optimizer == adam | schedule
-    assert found["trainer"]["gradient_clip_val"] == 1.0
+    assert content["model"]["optimizer"] == adam | schedule
+    assert content["trainer"]["gradient_clip_val"] == 1.0
     assert (model.config.dropout, model.config.init_std) == (0.1, 0.006)
-    symbols = found["data"]["batch_size"] * model.max_len
+    batch = content["data"]["batch_size"]
     if name in LONGER:
-        assert found["data"]["batch_size"] == row.batch
-    else:  # pictures are whole here, so that a batch of a Transformer's stretches is one of fewer pictures
-        assert symbols == pytest.approx(row.batch * row.window, rel=0.005)
-
-
-@every_row
-def test_the_full_model_attends_across_patches(name: str) -> None:
-    model = empty(name)
-    if isinstance(model, Megabyte):
-        assert model.config.cross_patch == min(model.patch_size, 48)
-        assert model.config.conv_encoder == name.endswith("_conv")
+        assert batch == row.batch
+    else:  # pictures are whole here, so that a Transformer's batch of pieces is one of fewer pictures
+        assert batch * model.max_len == pytest.approx(row.batch * row.window, rel=0.005)
 
 
 @pytest.mark.parametrize("task", ["text", "image64", "image256", "image640", "audio"])
 def test_rows_that_are_compared_take_equal_compute(task: str) -> None:
     compute = {}
     for name in (f"{task}_megabyte", f"{task}_transformer", f"{task}_perceiver_ar"):
-        found, model = settings(name), empty(name)
-        steps, windows = found["trainer"]["max_steps"], found["data"]["batch_size"]
+        content, model = settings(name), meta_model(name)
+        steps, windows = content["trainer"]["max_steps"], content["data"]["batch_size"]
         compute[name] = steps * windows * model.max_len * model.training_flops_per_byte()
-    # For text the paper says what is equal: 80 GB.
+    # For text the paper gives what is equal: 80 GB.
     assert max(compute.values()) == pytest.approx(min(compute.values()), rel=0.2 if task == "text" else 0.01), compute
 
 
 @every_row
-def test_fit_takes_it_by_name(name: str) -> None:
+def test_the_documented_table_agrees(name: str) -> None:
+    model, document = meta_model(name), (ROOT / "docs" / "paper.md").read_text(encoding="utf-8")
+    for number, (stack, (millions, width, layers)) in enumerate(zip(stacks(model), ROWS[name].stacks, strict=True)):
+        [nominal] = [size * layers / depth for size, (depth, dim) in SIZES.items() if dim == width]
+        cells = [f"{nominal / millions:.3f}", count(weights(stack)), "" if number else count(weights(model))]
+        config = "" if number else f"`paper/{name}`"
+        pattern = rf"\| {config} \| \w+ {layers} x {stack.config.dim} \| .* \| {' [|] '.join(map(re.escape, cells))} \|"
+        assert re.search(pattern, document), pattern
+
+
+def count(parameters: int) -> str:
+    return f"{parameters / 1e9:.3f}B" if parameters >= 1e9 else f"{parameters / 1e6:.1f}M"
+
+
+def test_fit_takes_a_row_by_name() -> None:
     with contextlib.redirect_stdout(io.StringIO()) as out:
-        assert main(["fit", "--config", f"paper/{name}", "--data.path", "x", "--print_config"]) == 0
+        assert main(["fit", "--config", "paper/text_megabyte", "--data.path", "x", "--print_config"]) == 0
     printed = yaml.safe_load(out.getvalue())
-    assert printed["data"]["batch_size"] == settings(name)["data"]["batch_size"]
-    net = printed["model"]["net"]
-    assert net["init_args"]["dropout"] == 0.1
+    assert printed["data"]["batch_size"] == settings("text_megabyte")["data"]["batch_size"]
+    assert printed["model"]["net"]["init_args"]["dropout"] == 0.1
