@@ -1,4 +1,4 @@
-"""A file as an element of a page. What a file holds is somebody else's: nothing of it becomes markup."""
+"""Files and figures as HTML elements. The content of a file is untrusted: none of it becomes markup."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from numpy.typing import NDArray
 
 
 def inline_svg(figure: Figure, name: str, label: str, variables: Mapping[str, str]) -> str:
-    """The figure as an <svg> element, the same whenever it is drawn.
+    """Return the figure as an <svg> element; equal figures give equal elements.
 
-    name: tells this figure of a page from the others, a word. label: what it shows, for those who do not see it.
-    variables: colour -> the page's CSS variable that stands for it; the colour itself where the page has none.
+    name: a word, unique on the page. label: description for screen readers. variables: colour -> the CSS variable that
+    replaces it on pages that define it.
     """
-    drawn = io.StringIO()
-    # The salt keeps the ids of one figure apart from those of another on the same page.
+    output = io.StringIO()
+    # The salt makes the ids of this figure differ from those of another on the same page.
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
-        figure.savefig(drawn, format="svg", metadata={"Date": None, "Creator": None, "Type": None, "Format": None})
-    svg = drawn.getvalue()
-    # Its stylesheet would be that of the whole page.
+        figure.savefig(output, format="svg", metadata={"Date": None, "Creator": None, "Type": None, "Format": None})
+    svg = output.getvalue()
+    # Its stylesheet would apply to the whole page.
     svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
-    svg = re.sub(r'<g id="[^"]*"', "<g", svg)  # figure_1, axes_1: the same in every figure
+    svg = re.sub(r'<g id="[^"]*"', "<g", svg)  # figure_1, axes_1: equal in all figures
     for color, variable in variables.items():
         svg = svg.replace(color, f"var({variable}, {color})")
     svg = re.sub(r"font-family: [^;]*; ?", "", svg).replace("xlink:href", "href")
@@ -39,9 +39,9 @@ def inline_svg(figure: Figure, name: str, label: str, variables: Mapping[str, st
 
 
 class Budget:
-    """Bytes that the embedded files of a page may take, as they stand in it.
+    """The bytes that files may take as data: URIs in a page.
 
-    limit: of all together. each: of a single one.
+    limit: for all together. each: for a single file.
     """
 
     def __init__(self, limit: int, each: int) -> None:
@@ -49,7 +49,7 @@ class Budget:
         self.refused = 0
 
     def data_uri(self, content: bytes, mime: str) -> str | None:
-        """The content as a data: URI, None where there is no room for it."""
+        """Return the content as a data: URI, None where it exceeds the budget."""
         size = -(-len(content) // 3) * 4
         if size > min(self.left, self.each):
             self.refused += 1
@@ -67,21 +67,25 @@ PICTURES = {
     ".bmp": "image/bmp",
 }
 SOUNDS = {".wav": "audio/wav", ".flac": "audio/flac", ".ogg": "audio/ogg", ".mp3": "audio/mpeg"}
-MOST_TEXT = 2400
+MAX_TEXT = 2400
 """Bytes of a text that are shown."""
-GIVEN = 240
-"""Of what was given of a text, so many bytes are shown before what was drawn."""
-MOST_HEX = 256
+MAX_PREFIX = 240
+"""Bytes of a text's prefix that are shown before its continuation."""
+MAX_HEX = 256
 """Bytes of other files that are shown."""
 STRIP, BARS = 40, 160
-"""Height of a waveform, and the number of its bars."""
+"""Height of a waveform, and its number of bars."""
 
 
-def element(content: bytes, suffix: str, name: str, budget: Budget, given: int = 0) -> str:
-    """The file as HTML: a picture, a waveform with a player, or its text, or its bytes as numbers.
+def media_kind(suffix: str) -> str:
+    """Return image, audio or text, for the suffix of a file's name."""
+    return "image" if suffix.lower() in PICTURES else "audio" if suffix.lower() in SOUNDS else "text"
 
-    suffix: of its name, with the dot. name: what it is called. given: bytes at its start that have a colour of their
-    own, where it is a text.
+
+def element(content: bytes, suffix: str, name: str, budget: Budget, prefix_length: int = 0) -> str:
+    """Return the file as HTML: a picture, a waveform with a player, its text, or its bytes as numbers.
+
+    suffix: of its name, with the dot. prefix_length: bytes at the start of a text in the colour of a prefix.
     """
     kind = suffix.lower()
     if kind in PICTURES:
@@ -89,44 +93,44 @@ def element(content: bytes, suffix: str, name: str, budget: Budget, given: int =
         return _left_out(content) if uri is None else f'<img src="{uri}" alt="{html.escape(name)}">'
     if kind in SOUNDS:
         return _player(content, SOUNDS[kind], name, budget)
-    return text_element(content, given) if is_text(content) else _numbers(content)
+    return text_element(content, prefix_length) if is_text(content) else _numbers(content)
 
 
 def is_text(content: bytes) -> bool:
-    """Whether most of the bytes are UTF-8 and printable."""
-    shown = content[:MOST_TEXT].decode("utf-8", errors="replace")
+    """Return True if most characters are printable UTF-8."""
+    shown = content[:MAX_TEXT].decode("utf-8", errors="replace")
     return sum(_shows(c) for c in shown) * 10 >= len(shown) * 7
 
 
-def text_element(content: bytes, given: int = 0) -> str:
-    """The beginning of a text, with a replacement character for what is no text.
+def text_element(content: bytes, prefix_length: int = 0) -> str:
+    """Return the first part of a text, with replacement characters for bytes that are not text.
 
-    given: bytes at its start that are set apart, and of which the last few are shown.
+    prefix_length: bytes at its start that are coloured as a prefix, and of which the last few are shown.
     """
-    before, drawn = content[max(0, given - GIVEN) : given], content[given:]
-    lead = "… " if given > GIVEN else ""
-    rest = f'<span class="more"> … {len(drawn) - MOST_TEXT:,} more bytes</span>' if len(drawn) > MOST_TEXT else ""
-    told = f'<span class="prefix">{lead}{escaped(before)}</span>' if given else ""
-    kind = ' class="generated"' if given else ""
-    return f'<pre tabindex="0">{told}<span{kind}>{escaped(drawn[:MOST_TEXT])}</span>{rest}</pre>'
+    prefix, text = content[max(0, prefix_length - MAX_PREFIX) : prefix_length], content[prefix_length:]
+    lead = "… " if prefix_length > MAX_PREFIX else ""
+    rest = f'<span class="more"> … {len(text) - MAX_TEXT:,} more bytes</span>' if len(text) > MAX_TEXT else ""
+    before = f'<span class="prefix">{lead}{escaped(prefix)}</span>' if prefix_length else ""
+    kind = ' class="generated"' if prefix_length else ""
+    return f'<pre tabindex="0">{before}<span{kind}>{escaped(text[:MAX_TEXT])}</span>{rest}</pre>'
 
 
 def escaped(text: bytes) -> str:
-    """Escaped for HTML, with a replacement character for what is not UTF-8 or not printable."""
+    """Return the text for HTML, with replacement characters for bytes that are not UTF-8 or not printable."""
     decoded = text.decode("utf-8", errors="replace")
     return html.escape("".join(c if _shows(c) else "\N{REPLACEMENT CHARACTER}" for c in decoded))
 
 
-def waveform(sound: NDArray[np.float32], given: float = 0.0) -> str:
-    """Sound, (frames,) float32 from -1 to 1, as bars from its lowest to its highest values.
+def waveform(sound: NDArray[np.float32], prefix_share: float = 0.0) -> str:
+    """Return sound, (frames,) float32 from -1 to 1, as bars from its lowest to its highest values.
 
-    given: the part of it, 0 to 1 from the start, that has a colour of its own.
+    prefix_share: the share of it, from the start, in the colour of a prefix.
     """
     bars = []
     for index, piece in enumerate(np.array_split(sound, BARS)):
         low, high = (float(piece.min()), float(piece.max())) if piece.size else (0.0, 0.0)
         y, height = STRIP / 2 * (1 - high), max(1.0, STRIP / 2 * (high - low))
-        kind = "prefix" if (index + 0.5) / BARS < given else "generated"
+        kind = "prefix" if (index + 0.5) / BARS < prefix_share else "generated"
         bars.append(f'<rect class="{kind}" x="{index}" y="{y:.1f}" width="0.8" height="{height:.1f}"/>')
     view = f'viewBox="0 0 {BARS} {STRIP}" preserveAspectRatio="none"'
     return f'<svg class="wave" {view} role="img" aria-label="waveform">{"".join(bars)}</svg>'
@@ -139,15 +143,15 @@ def _player(content: bytes, mime: str, name: str, budget: Budget) -> str:
     try:
         samples, rate = soundfile.read(io.BytesIO(content), dtype="float32", always_2d=True)
     except (soundfile.LibsndfileError, RuntimeError):
-        return f'<p class="none">{html.escape(name)} is no sound that can be read.</p>'
+        return f'<p class="none">{html.escape(name)} cannot be read as sound.</p>'
     label = f"{html.escape(name)}, {len(samples) / rate:.2g} seconds"
     mono = samples.mean(axis=1)
-    loudest = max(float(np.abs(mono).max(initial=0)), 1 / 256)  # so that soft sounds have a shape too
+    loudest = max(float(np.abs(mono).max(initial=0)), 1 / 256)  # so that soft sounds are visible
     return f'{waveform(mono / loudest)}<audio controls preload="none" src="{uri}" aria-label="{label}"></audio>'
 
 
 def _numbers(content: bytes) -> str:
-    return f'<pre class="bytes" tabindex="0">{content[:MOST_HEX].hex(" ")}</pre>'
+    return f'<pre class="bytes" tabindex="0">{content[:MAX_HEX].hex(" ")}</pre>'
 
 
 def _left_out(content: bytes) -> str:

@@ -1,6 +1,6 @@
 """The page of a run: plain HTML with its stylesheet inside, no script, nothing to load from anywhere.
 
-Texts are escaped here. Elements and plots are markup already: `reports.media` and `plots.inline` make them.
+Texts are escaped here. Elements and SVGs are markup already, made in `html_elements`.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from pathlib import Path
 
 STYLE = Path(__file__).with_name("report_page.css")
 POLICY = "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'"
-"""What a browser may load for the page: nothing but what is in it. Whatever slipped through could not run or call."""
+"""Browsers load nothing for the page but what is in it, and run no script even if one slipped through."""
 
 
 @dataclass(frozen=True)
 class Plot:
-    """caption: what it shows. svg: markup."""
+    """A figure of the run. svg: markup. wide: over the whole width."""
 
     caption: str
     svg: str
@@ -25,8 +25,8 @@ class Plot:
 
 
 @dataclass(frozen=True)
-class Shown:
-    """A file on the page. element: markup. kind: image, sheet (of pictures), audio or text: how it is laid out."""
+class FileFigure:
+    """A file on the page. element: markup. kind: image, sheet (of pictures), audio or text, for the layout."""
 
     name: str
     element: str
@@ -36,10 +36,10 @@ class Shown:
 
 @dataclass(frozen=True)
 class CodecRow:
-    """What a coder spends in bits per byte; None where it was not measured.
+    """Bits per byte of a codec; None where not measured.
 
-    each: every file by itself. joined: all files as one. note: its settings, or why it was left out. own: whether it is
-    the model itself.
+    note: its settings, or why it was left out. each: every file by itself. joined: all files as one. own: True for the
+    run's model.
     """
 
     name: str
@@ -50,48 +50,52 @@ class CodecRow:
 
 
 @dataclass(frozen=True)
-class Files:
-    """The validation files of one source. told: which they are. what: "files", or "passages" where these are pieces."""
+class FileComparison:
+    """The validation files of one source, by model and codecs.
+
+    summary: number and size of the files. best, worst: `noun`, "files" or "passages" of them, with the lowest and the
+    highest bits per byte.
+    """
 
     source: str
-    told: str
+    summary: str
     rows: Sequence[CodecRow]
-    best: Sequence[Shown]
-    worst: Sequence[Shown]
-    what: str = "files"
+    best: Sequence[FileFigure]
+    worst: Sequence[FileFigure]
+    noun: str = "files"
 
 
 @dataclass(frozen=True)
-class Samples:
-    """What was drawn at one validation. told: the figures then."""
+class ValidationSamples:
+    """The samples of one validation. caption: its figures. groups: samples by source."""
 
     step: int
-    told: str
-    shown: Sequence[tuple[str, Sequence[Shown]]]
-    """Source -> its samples."""
+    caption: str
+    groups: Sequence[tuple[str, Sequence[FileFigure]]]
 
 
 @dataclass(frozen=True)
 class Page:
-    """facts: name and value. notes: what is missing, and why. remarks: what a reader should know of the samples.
+    """The content of the page.
 
-    settings: the complete config, as text.
+    facts: name and value. notes: missing parts, and why. comparison_notes, sample_notes: explanations of
+    these sections. config: the complete config, as text.
     """
 
     title: str
-    made: str
+    date: str
+    facts: Sequence[tuple[str, str]]
     notes: Sequence[str]
     plots: Sequence[Plot]
-    files: Sequence[Files]
-    samples: Sequence[Samples]
-    facts: Sequence[tuple[str, str]] = ()
-    remarks: Sequence[str] = ()
-    measured: Sequence[str] = ()
-    settings: str = ""
+    comparisons: Sequence[FileComparison]
+    comparison_notes: Sequence[str]
+    samples: Sequence[ValidationSamples]
+    sample_notes: Sequence[str]
+    config: str
 
 
 def render(page: Page) -> str:
-    """The page as HTML, the same for equal pages."""
+    """Return the page as HTML; equal pages give equal HTML."""
     title = html.escape(page.title)
     facts = "".join(
         f"<div><dt>{html.escape(name)}</dt><dd>{html.escape(value)}</dd></div>" for name, value in page.facts
@@ -103,8 +107,8 @@ def render(page: Page) -> str:
 <title>{title} · megabyte-mm</title><style>{STYLE.read_text(encoding="utf-8")}</style></head><body>
 <header><p class="kind">Report of a run</p><h1>{title}</h1>
 <dl class="facts">{facts}</dl>{f'<ul class="notes">{notes}</ul>' if notes else ""}</header>
-<main>{_curves(page)}{_files(page)}{_samples(page)}{_settings(page)}</main>
-<footer><p>Made by megabyte-mm on <time>{html.escape(page.made)}</time>.</p></footer></body></html>
+<main>{_curves(page)}{_comparisons(page)}{_samples(page)}{_config(page)}</main>
+<footer><p>Made by megabyte-mm on <time>{html.escape(page.date)}</time>.</p></footer></body></html>
 """
 
 
@@ -117,32 +121,32 @@ def _curves(page: Page) -> str:
     return f'<section id="curves"><h2>Curves</h2><div class="plots">{figures}</div></section>' if figures else ""
 
 
-def _files(page: Page) -> str:
-    if not page.files:
+def _comparisons(page: Page) -> str:
+    if not page.comparisons:
         return ""
-    measured = "".join(f"<li>{html.escape(line)}</li>" for line in page.measured)
-    return f"""<section id="files"><h2>Beside other lossless coders</h2>
-{"".join(_source_files(files) for files in page.files)}
-<details><summary>How this was measured</summary><ul>{measured}</ul></details></section>"""
+    notes = "".join(f"<li>{html.escape(line)}</li>" for line in page.comparison_notes)
+    return f"""<section id="files"><h2>Compared with other lossless codecs</h2>
+{"".join(map(_comparison, page.comparisons))}
+<details><summary>How this was measured</summary><ul>{notes}</ul></details></section>"""
 
 
-def _source_files(files: Files) -> str:
+def _comparison(files: FileComparison) -> str:
     heading = f"<h3>{html.escape(files.source)}</h3>" if files.source else ""
-    ends = [(f"Best {files.what}", files.best), (f"Worst {files.what}", files.worst)]
+    ends = [(f"Best {files.noun}", files.best), (f"Worst {files.noun}", files.worst)]
     shown = "".join(
-        f'<div class="end"><h4>{name} <span class="soft">bits per byte below each</span></h4>{_shown(its)}</div>'
-        for name, its in ends
-        if its
+        f'<div class="end"><h4>{name} <span class="soft">bits per byte below each</span></h4>{_figures(figures)}</div>'
+        for name, figures in ends
+        if figures
     )
-    return f'<article>{heading}<p class="soft">{html.escape(files.told)}</p>{_table(files.rows)}{shown}</article>'
+    return f'<article>{heading}<p class="soft">{html.escape(files.summary)}</p>{_table(files.rows)}{shown}</article>'
 
 
 def _table(rows: Sequence[CodecRow]) -> str:
-    """Each value has a bar, the highest all across."""
+    """Each value has a bar; the highest value's is full."""
     measured = [row for row in rows if row.each is not None]
     longest = max((row.each or 0 for row in measured), default=0) or 1
     joined = any(row.joined is not None for row in rows)
-    head = "<th scope='col'>coder</th><th scope='col' class='number'>each file by itself</th><th scope='col'></th>"
+    head = "<th scope='col'>codec</th><th scope='col' class='number'>each file by itself</th><th scope='col'></th>"
     head += "<th scope='col' class='number'>all files joined</th>" if joined else ""
     body = "".join(_row(row, longest, joined) for row in rows)
     return f"""<div class="scroll"><table><caption>Bits per byte; uncompressed is 8</caption>
@@ -161,37 +165,37 @@ def _row(row: CodecRow, longest: float, joined: bool) -> str:
 def _samples(page: Page) -> str:
     if not page.samples:
         return ""
-    remarks = html.escape(" ".join(page.remarks))
-    kinds = {its.kind for samples in page.samples for _, shown in samples.shown for its in shown}
+    notes = html.escape(" ".join(page.sample_notes))
+    kinds = {figure.kind for samples in page.samples for _, figures in samples.groups for figure in figures}
     steps = "".join(map(_step, page.samples))
-    return f"""<section id="samples"><h2>Samples over time</h2><p class="soft">{remarks}</p>
+    return f"""<section id="samples"><h2>Samples over time</h2><p class="soft">{notes}</p>
 <div class="{"beside" if kinds == {"sheet"} else "below"}">{steps}</div></section>"""
 
 
-def _step(samples: Samples) -> str:
-    parts = "".join(
-        (f"<h4>{html.escape(source)}</h4>" if source else "") + _shown(shown) for source, shown in samples.shown
+def _step(samples: ValidationSamples) -> str:
+    groups = "".join(
+        (f"<h4>{html.escape(source)}</h4>" if source else "") + _figures(figures) for source, figures in samples.groups
     )
-    told = f'<span class="soft">{html.escape(samples.told)}</span>' if samples.told else ""
-    return f'<article class="step"><h3>update {samples.step:,} {told}</h3>{parts}</article>'
+    caption = f'<span class="soft">{html.escape(samples.caption)}</span>' if samples.caption else ""
+    return f'<article class="step"><h3>update {samples.step:,} {caption}</h3>{groups}</article>'
 
 
-def _shown(shown: Sequence[Shown]) -> str:
-    kind = shown[0].kind if shown else ""
-    return f'<div class="shown {html.escape(kind)}">{"".join(map(_figure, shown))}</div>'
+def _figures(figures: Sequence[FileFigure]) -> str:
+    kind = figures[0].kind if figures else ""
+    return f'<div class="shown {html.escape(kind)}">{"".join(map(_figure, figures))}</div>'
 
 
-def _figure(shown: Shown) -> str:
-    bits = "" if shown.bits is None else f"<b>{_bits(shown.bits)}</b> "
-    caption = f"<figcaption>{bits}{html.escape(shown.name)}</figcaption>" if shown.kind != "sheet" else ""
-    return f"<figure>{shown.element}{caption}</figure>"
+def _figure(figure: FileFigure) -> str:
+    bits = "" if figure.bits is None else f"<b>{_bits(figure.bits)}</b> "
+    caption = f"<figcaption>{bits}{html.escape(figure.name)}</figcaption>" if figure.kind != "sheet" else ""
+    return f"<figure>{figure.element}{caption}</figure>"
 
 
-def _settings(page: Page) -> str:
-    if not page.settings:
+def _config(page: Page) -> str:
+    if not page.config:
         return ""
     return f"""<section id="settings"><h2>Settings</h2><details><summary>The complete config of the last start</summary>
-<pre>{html.escape(page.settings)}</pre></details></section>"""
+<pre>{html.escape(page.config)}</pre></details></section>"""
 
 
 def _bits(value: float | None) -> str:

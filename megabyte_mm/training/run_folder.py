@@ -1,4 +1,4 @@
-"""The folder of a run: metrics and samples of all its versions, joined as if it had never been interrupted."""
+"""The folder of a run: metrics and samples of all its starts, joined as if it had never been interrupted."""
 
 from __future__ import annotations
 
@@ -11,22 +11,24 @@ from pathlib import Path
 
 Points = tuple[tuple[int, float], ...]
 """(updates done, value), in order."""
+Metrics = Mapping[str, Points]
+"""Points by the metric's name."""
 
 CHECKPOINTS = ("best.ckpt", "last.ckpt")
 
 
 @dataclass(frozen=True)
 class Run:
-    """The folder of a run. versions: its log folders, one for each start of the run, oldest first."""
+    """The folder of a run. versions: its log folders, one for each start, oldest first."""
 
     folder: Path
     versions: tuple[Path, ...]
 
     @property
     def config(self) -> Path | None:
-        """The config of the last start; None without one."""
-        paths = [version / "config.yaml" for version in self.versions]
-        return next((path for path in reversed(paths) if path.is_file()), None)
+        """The config of the last start, None without one."""
+        configs = [version / "config.yaml" for version in self.versions if (version / "config.yaml").is_file()]
+        return configs[-1] if configs else None
 
     @property
     def checkpoint(self) -> Path | None:
@@ -35,7 +37,7 @@ class Run:
 
     @property
     def samples(self) -> Mapping[int, Path]:
-        """Updates done -> the folder of samples, in order; of two versions, the later one's."""
+        """Folders of samples by updates done, in order; of two starts, that of the later one."""
         folders = {}
         for version in self.versions:
             for folder in version.glob("samples/step-*"):
@@ -45,7 +47,7 @@ class Run:
 
 
 def open_run(folder: Path) -> Run:
-    """The run in a folder. Raises ValueError where there is none."""
+    """Return the run in a folder. Raises ValueError where there is none."""
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder")
     versions = {
@@ -55,28 +57,28 @@ def open_run(folder: Path) -> Run:
     }
     run = Run(folder, tuple(versions[number] for number in sorted(versions)))
     if not run.versions and run.checkpoint is None:
-        raise ValueError(f"{folder}: not the folder of a run: neither logs/version_N nor a checkpoint lies in it")
+        raise ValueError(f"{folder}: not the folder of a run: it has neither logs/version_N nor a checkpoint")
     return run
 
 
 def read_metrics(run: Run) -> dict[str, Points]:
-    """The points of each logged metric by name, without values that are not finite.
+    """Return each logged metric by name; values that are not finite are left out.
 
-    A later version resumes from a checkpoint, so the rows of earlier ones are dropped from its first row on. Raises
-    ValueError for a file that is no metrics.csv.
+    A later start resumes from a checkpoint: the rows of earlier ones are dropped from its first row on. Raises
+    ValueError for a file that is not a metrics.csv.
     """
-    points: dict[str, dict[int, float]] = {}
+    metrics: dict[str, dict[int, float]] = {}
     for version in run.versions:
         rows = list(_rows(version / "metrics.csv"))
         first = min((step for step, _, _ in rows), default=math.inf)
-        points = {name: {step: row[step] for step in row if step < first} for name, row in points.items()}
+        metrics = {name: {step: value for step, value in old.items() if step < first} for name, old in metrics.items()}
         for step, name, value in rows:
-            points.setdefault(name, {})[step] = value
-    return {name: tuple(sorted(row.items())) for name, row in sorted(points.items()) if row}
+            metrics.setdefault(name, {})[step] = value
+    return {name: tuple(sorted(values.items())) for name, values in sorted(metrics.items()) if values}
 
 
 def _rows(path: Path) -> Iterator[tuple[int, str, float]]:
-    """(updates done, metric, value) of each cell that holds a finite number."""
+    """Yield (updates done, metric, value) for each cell with a finite number."""
     if not path.is_file():
         return
     with path.open(newline="", encoding="utf-8", errors="replace") as file:
@@ -87,17 +89,17 @@ def _rows(path: Path) -> Iterator[tuple[int, str, float]]:
                 values = {name: float(cell) for name, cell in row.items() if name and cell}
                 yield from ((step, name, value) for name, value in values.items() if math.isfinite(value))
         except (KeyError, TypeError, ValueError, csv.Error) as error:
-            line = reader.line_num + isinstance(error, csv.Error)  # it does not count the line that it refers to
-            raise ValueError(f"{path}: line {line} is not of a metrics.csv") from error
+            line = reader.line_num + isinstance(error, csv.Error)  # csv.Error is raised before its line is counted
+            raise ValueError(f"{path}: line {line} is not a row of a metrics.csv") from error
 
 
 def best_point(points: Points) -> tuple[int, float] | None:
-    """The point of the lowest value, the first of several; None without points."""
+    """Return the point of the lowest value, the first of several; None without points."""
     return min(points, key=lambda point: point[1], default=None)
 
 
 def evenly_spaced(count: int, limit: int) -> list[int]:
-    """At most `limit` of the numbers 0 to count - 1, evenly spaced, the first and the last among them."""
+    """Return at most `limit` of the numbers 0 to count - 1, evenly spaced, the first and the last included."""
     if count <= limit:
         return list(range(count))
     if limit == 1:
@@ -106,7 +108,7 @@ def evenly_spaced(count: int, limit: int) -> list[int]:
 
 
 def common_prefix_length(files: Sequence[bytes]) -> int:
-    """The length of the longest prefix that all files share; 0 for fewer than two files."""
+    """Return the length of the longest common prefix of several files; 0 for fewer than two."""
     if len(files) < 2:
         return 0
     shortest, longest = min(files), max(files)

@@ -92,7 +92,7 @@ def leave(folder: Path, checkpoint: Path, data: Path, adapter, **more) -> Path:
     return folder
 
 
-def test_the_page_needs_nothing_from_outside_and_no_name_becomes_markup(run, capsys):
+def test_the_page_loads_nothing_and_no_name_becomes_markup(run, capsys):
     assert main(["report", str(run), "--device", "cpu"]) == 0
     assert "report.html: 0.0 MB" in capsys.readouterr().out
     page = Parsed(run / "report.html")
@@ -127,7 +127,7 @@ def test_figures_are_those_of_score_and_of_the_log(run, pictures, capsys):
     assert "All 4 validation files: 128 bytes." in page.text
 
 
-def test_classes_of_the_files_are_given_to_the_model(tmp_path, save_checkpoint, capsys):
+def test_the_model_reads_each_file_with_its_class(tmp_path, save_checkpoint, capsys):
     for number, name in enumerate(["train/cat/a", "train/dog/a", "val/cat/a", "val/dog/a"]):
         path = tmp_path / "texts" / f"{name}.txt"
         path.parent.mkdir(parents=True)
@@ -162,11 +162,11 @@ def test_the_page_is_the_same_when_it_is_built_again(run):
     )
 
 
-def test_a_share_of_the_files_is_said_to_be_one(run):
+def test_the_page_names_the_share_of_measured_files(run):
     assert main(["report", str(run), "--files", "3"]) == 0
-    assert "3 of 4 validation files, evenly spread: 96 bytes." in Parsed(run / "report.html").text
+    assert "3 of 4 validation files, evenly spaced: 96 bytes." in Parsed(run / "report.html").text
     assert main(["report", str(run), "--megabytes", "0.00007"]) == 0
-    assert "2 of 4 validation files, evenly spread: 64 bytes." in Parsed(run / "report.html").text
+    assert "2 of 4 validation files, evenly spaced: 64 bytes." in Parsed(run / "report.html").text
 
 
 def test_a_text_of_one_file_is_compared_by_passages_and_its_samples_are_text(tmp_path, save_checkpoint):
@@ -180,7 +180,7 @@ def test_a_text_of_one_file_is_compared_by_passages_and_its_samples_are_text(tmp
         (run / f"logs/version_0/samples/step-{step:07d}/val-00-000.txt").write_text(f"<script>given{drawn}")
     assert main(["report", str(run), "--megabytes", "0.0001"]) == 0
     page = Parsed(run / "report.html")
-    assert "The beginning of the only validation file: 100 bytes." in page.text
+    assert "The first part of the only validation file: 100 bytes." in page.text
     assert "val/a.txt, from byte 24" in page.text
     assert len(page.bits("Best passages")) == 2
     assert page.table()["this model"] == page.table()["this model"][:1]  # nothing to join
@@ -188,12 +188,14 @@ def test_a_text_of_one_file_is_compared_by_passages_and_its_samples_are_text(tmp
     assert "script" not in {tag for tag, _ in page.tags}
 
 
-def test_without_its_data_a_run_has_a_page_that_says_so(run, pictures, capsys):
+def test_a_run_without_its_data_has_a_page_with_a_note(run, pictures, capsys):
     moved = pictures.rename(pictures.with_name("moved"))
     assert main(["report", str(run)]) == 0
-    told = capsys.readouterr().err.splitlines()
-    assert len(told) == 1
-    assert told[0].startswith(f"The data cannot be read, and no file is measured: data.path {pictures}: no such file")
+    message = capsys.readouterr().err.splitlines()
+    assert len(message) == 1
+    assert message[0].startswith(
+        f"The data cannot be read, and no file is measured: data.path {pictures}: no such file"
+    )
     page = Parsed(run / "report.html")
     assert "The data cannot be read" in page.text
     assert "Samples over time" in page.text
@@ -204,7 +206,7 @@ def test_without_its_data_a_run_has_a_page_that_says_so(run, pictures, capsys):
     assert f"<dd>{moved}</dd>" in page.text
 
 
-def test_whatever_a_run_lacks_the_rest_is_shown(run, capsys):
+def test_a_page_shows_what_a_run_has_and_notes_the_rest(run, capsys):
     shutil.rmtree(run / "logs/version_0/samples")
     (run / "best.ckpt").write_bytes(b"damaged")
     (run / "logs/version_0/metrics.csv").unlink()
@@ -216,12 +218,12 @@ def test_whatever_a_run_lacks_the_rest_is_shown(run, capsys):
     (run / "best.ckpt").unlink()
     (run / "logs/version_0/config.yaml").write_text("data: [")
     assert main(["report", str(run)]) == 0
-    told = capsys.readouterr().err
-    assert "The run has no checkpoint" in told
-    assert "The run's config cannot be read" in told
+    message = capsys.readouterr().err
+    assert "The run has no checkpoint" in message
+    assert "The run's config cannot be read" in message
 
 
-def test_a_model_that_diverged_is_said_to_have(run, capsys):
+def test_a_diverged_model_is_not_measured(run, capsys):
     checkpoint = torch.load(run / "best.ckpt")
     for weight in checkpoint["state_dict"].values():
         weight.fill_(math.nan)
@@ -230,7 +232,7 @@ def test_a_model_that_diverged_is_said_to_have(run, capsys):
     assert "No file is measured: the model's output is not finite" in capsys.readouterr().err
 
 
-def test_a_coder_that_is_not_installed_is_left_out_and_the_page_says_why(run, monkeypatch):
+def test_a_codec_that_is_not_installed_is_left_out_with_the_reason(run, monkeypatch):
     monkeypatch.setitem(sys.modules, "brotli", None)
     assert main(["report", str(run)]) == 0
     page = Parsed(run / "report.html")
@@ -238,8 +240,8 @@ def test_a_coder_that_is_not_installed_is_left_out_and_the_page_says_why(run, mo
     assert "left out: brotli is not installed: pip install &#x27;megabyte-mm[report]&#x27;" in page.text
 
 
-def test_mistakes_are_told_in_a_line(run, tmp_path, capsys):
-    for arguments, told in {
+def test_mistakes_are_reported_in_one_line(run, tmp_path, capsys):
+    for arguments, message in {
         ("report", str(tmp_path)): "not the folder of a run",
         ("report", str(run), "--data", str(tmp_path / "none")): "--data",
         ("report", str(run), "--checkpoint", "none.ckpt"): "none.ckpt: no such file",
@@ -249,7 +251,7 @@ def test_mistakes_are_told_in_a_line(run, tmp_path, capsys):
     }.items():
         assert main(list(arguments)) == 2
         error = capsys.readouterr().err
-        assert told in error
+        assert message in error
         assert error.count("\n") == 1
     assert not (run / "report.html").exists()
 

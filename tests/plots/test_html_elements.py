@@ -1,4 +1,4 @@
-"""Files as elements: whatever they hold, nothing of it becomes markup."""
+"""Files as HTML elements; none of their content becomes markup."""
 
 import base64
 import io
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from megabyte_mm.plots.html_elements import BARS, GIVEN, MOST_TEXT, Budget, element, waveform
+from megabyte_mm.plots.html_elements import BARS, MAX_PREFIX, MAX_TEXT, Budget, element, waveform
 
 ROOM = 10**6
 
@@ -19,7 +19,7 @@ def sound():
     return file.getvalue()
 
 
-def test_a_file_is_shown_by_its_ending():
+def test_a_file_is_shown_by_its_suffix():
     budget = Budget(ROOM, ROOM)
     assert element(b"png", ".PNG", 'a"<b>', budget) == (
         f'<img src="data:image/png;base64,{base64.b64encode(b"png").decode()}" alt="a&quot;&lt;b&gt;">'
@@ -35,22 +35,24 @@ def test_a_file_is_shown_by_its_ending():
 
 @pytest.mark.parametrize("suffix", [".txt", ".html", ".svg", ".js", ""])
 def test_markup_in_a_file_is_text(suffix):
-    found = element(b"<script>alert(1)</script>&\x01", suffix, "a", Budget(ROOM, ROOM))
-    assert "<script" not in found
-    assert "&lt;script&gt;alert(1)&lt;/script&gt;&amp;\ufffd" in found
+    markup = element(b"<script>alert(1)</script>&\x01", suffix, "a", Budget(ROOM, ROOM))
+    assert "<script" not in markup
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;&amp;\ufffd" in markup
 
 
-def test_a_sound_that_cannot_be_read_is_said_to_be_so():
-    assert "&lt;a&gt; is no sound" in element(b"RIFF", ".wav", "<a>", Budget(ROOM, ROOM))
+def test_a_sound_that_cannot_be_read_is_named():
+    assert "&lt;a&gt; cannot be read as sound" in element(b"RIFF", ".wav", "<a>", Budget(ROOM, ROOM))
 
 
-def test_the_end_of_what_was_given_stands_before_what_was_drawn():
-    found = element(b"<" * (GIVEN + 1) + b">>" + b"x" * MOST_TEXT, ".txt", "a", Budget(ROOM, ROOM), given=GIVEN + 1)
-    assert f'<span class="prefix">… {"&lt;" * GIVEN}</span><span class="generated">&gt;&gt;x' in found
-    assert "2 more bytes" in found
+def test_the_end_of_the_prefix_stands_before_the_generated_text():
+    markup = element(
+        b"<" * (MAX_PREFIX + 1) + b">>" + b"x" * MAX_TEXT, ".txt", "a", Budget(ROOM, ROOM), prefix_length=MAX_PREFIX + 1
+    )
+    assert f'<span class="prefix">… {"&lt;" * MAX_PREFIX}</span><span class="generated">&gt;&gt;x' in markup
+    assert "2 more bytes" in markup
 
 
-def test_what_the_budget_does_not_hold_is_left_out_and_counted():
+def test_files_beyond_the_budget_are_left_out_and_counted():
     budget = Budget(limit=100, each=60)
     sizes = [len(uri.partition(",")[2]) if (uri := budget.data_uri(bytes(n), "a/b")) else 0 for n in (45, 46, 33, 1)]
     assert sizes == [60, 0, 0, 4]
@@ -60,6 +62,6 @@ def test_what_the_budget_does_not_hold_is_left_out_and_counted():
     )
 
 
-def test_a_waveform_shorter_than_its_bars_is_drawn_too():
-    ElementTree.fromstring(waveform(np.ones(3, np.float32), given=0.5))
-    assert waveform(np.ones(BARS, np.float32), given=0.5).count('class="prefix"') == BARS // 2
+def test_a_waveform_may_be_shorter_than_its_bars():
+    ElementTree.fromstring(waveform(np.ones(3, np.float32), prefix_share=0.5))
+    assert waveform(np.ones(BARS, np.float32), prefix_share=0.5).count('class="prefix"') == BARS // 2

@@ -101,5 +101,5 @@ def test_what_several_files_begin_with(files, expected):
 @pytest.mark.parametrize("row", ["ten,5.0", "9,five", '9,"' + "5" * 2**18])
 def test_a_file_that_is_no_metrics_csv_is_named_with_its_line(row, tmp_path):
     folder = write_log(tmp_path, 0, f"step,train/bpb\n4,6.0\n{row}\n")
-    with pytest.raises(ValueError, match=rf"{folder}/metrics\.csv: line 3 is not of a metrics\.csv"):
+    with pytest.raises(ValueError, match=rf"{folder}/metrics\.csv: line 3 is not a row of a metrics\.csv"):
         read_metrics(open_run(tmp_path))
