@@ -10,11 +10,12 @@ from typing import Literal
 
 from data_adapters import write_atomically
 from megabyte_mm.checkpoint import load_model
-from megabyte_mm.cli.arguments import check_positive, pick_device
+from megabyte_mm.cli.arguments import pick_device
 from megabyte_mm.cli.files import check_output
 from megabyte_mm.compression.files import check_targets, compress_files, find_sources
 from megabyte_mm.compression.settings import coding_settings
 from megabyte_mm.compression.summary import figures, remarks, table
+from megabyte_mm.errors import check_positive
 from megabyte_mm.models import Execution
 from megabyte_mm.progress import speedometer
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from data_adapters import printable
 from megabyte_mm.checkpoint import load_model
-from megabyte_mm.cli.arguments import check_positive, pick_device
+from megabyte_mm.cli.arguments import pick_device
 from megabyte_mm.compression.files import (
     check_containers,
     coded_bytes,
@@ -15,6 +15,7 @@ from megabyte_mm.compression.files import (
     find_targets,
     read_container,
 )
+from megabyte_mm.errors import check_positive
 from megabyte_mm.progress import speedometer
 
 

@@ -10,9 +10,10 @@ from typing import Literal
 
 from data_adapters import TextAdapter
 from megabyte_mm.checkpoint import Bundle, load_model
-from megabyte_mm.cli.arguments import check_positive, pick_device
+from megabyte_mm.cli.arguments import pick_device
 from megabyte_mm.cli.files import check_suffix, make_folder, select_modality, unique_stems
 from megabyte_mm.cli.live_text import LiveText
+from megabyte_mm.errors import check_positive
 from megabyte_mm.generation import (
     Continuations,
     FileRequest,

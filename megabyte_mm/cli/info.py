@@ -13,9 +13,9 @@ from data_adapters import write_atomically
 from megabyte_mm.checkpoint import load_model
 from megabyte_mm.checkpoint.exported import is_exported
 from megabyte_mm.checkpoint.hub import hub_id
-from megabyte_mm.cli.arguments import check_positive
 from megabyte_mm.cli.config import read_config
 from megabyte_mm.cli.packaged import config_folder, find_config
+from megabyte_mm.errors import check_positive
 from megabyte_mm.evaluation.costs import costs_of, table
 from megabyte_mm.models import ByteModel, StepOptions
 

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from data_adapters import load_class, printable
-from megabyte_mm.cli.arguments import check_positive
 from megabyte_mm.cli.packaged import find_config
 from megabyte_mm.data.encode import first_reasons, processors
 from megabyte_mm.data.files import find_files, is_url, local_path
@@ -17,7 +16,7 @@ from megabyte_mm.data.storage.cache import CacheConfig
 from megabyte_mm.data.storage.prepare import prepare as prepare_shards
 from megabyte_mm.data.storage.remote import open_storage
 from megabyte_mm.data.storage.shards import ShardReader
-from megabyte_mm.errors import FieldError
+from megabyte_mm.errors import FieldError, check_positive
 
 
 def prepare(

@@ -10,7 +10,7 @@ from typing import cast
 
 from data_adapters import printable, write_atomically
 from megabyte_mm.checkpoint import Bundle, load_model
-from megabyte_mm.cli.arguments import check_positive, pick_device
+from megabyte_mm.cli.arguments import pick_device
 from megabyte_mm.cli.files import (
     MediaFile,
     Skipped,
@@ -20,6 +20,7 @@ from megabyte_mm.cli.files import (
     read_files,
     unique_stems,
 )
+from megabyte_mm.errors import check_positive
 from megabyte_mm.evaluation import (
     DIVERGED,
     METHODS,

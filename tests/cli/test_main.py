@@ -13,7 +13,9 @@ from PIL import Image
 
 from data_adapters import ImageAdapter, TextAdapter
 from megabyte_mm.cli import main as cli
-from megabyte_mm.cli.main import COMMANDS, OWN_COMMANDS, find_function, main
+from megabyte_mm.cli.arguments import argument_helps
+from megabyte_mm.cli.commands import COMMANDS, OWN_COMMANDS
+from megabyte_mm.cli.main import find_function, main
 from megabyte_mm.cli.packaged import find_config, with_config_paths
 
 
@@ -54,7 +56,7 @@ def test_every_command_has_help_with_its_examples(name, capsys):
 @pytest.mark.parametrize("name", OWN_COMMANDS)
 def test_every_argument_is_explained(name):
     function = find_function(name)
-    helps = cli._argument_helps(function)
+    helps = argument_helps(function)
     assert set(helps) == set(function.__code__.co_varnames[: function.__code__.co_argcount])
     assert all(helps.values())
 

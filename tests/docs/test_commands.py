@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from megabyte_mm.cli.main import TRAINING_COMMANDS
+from megabyte_mm.cli.commands import TRAINING_COMMANDS
 
 ROOT = Path(__file__).parents[2]
 RUN = [ROOT / name for name in ("README.md", "docs/quick_start.md", "docs/python.md")]

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import data_adapters
-from megabyte_mm.cli.main import COMMANDS
+from megabyte_mm.cli.commands import COMMANDS
 from megabyte_mm.data.sources import Source
 from megabyte_mm.models import CONFIGS, BlockConfig, StackConfig
 
@@ -88,7 +88,8 @@ def test_every_python_file_mentioned_exists():
 
 EVERY_HELP = """
 import contextlib, runpy, sys
-from megabyte_mm.cli.main import COMMANDS, main
+from megabyte_mm.cli.commands import COMMANDS
+from megabyte_mm.cli.main import main
 for name in COMMANDS:
     assert main([name, "--help"]) == 0
 for module in sys.argv[1:]:

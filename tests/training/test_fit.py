@@ -173,7 +173,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(fit, root, capfd, argument):
 
 def test_validate_without_a_checkpoint_is_refused(fit, capfd):
     assert fit(command="validate") == 2
-    assert "say what to measure: --ckpt_path" in capfd.readouterr().err
+    assert "--ckpt_path is missing: a file, or best or last" in capfd.readouterr().err
 
 
 OPTIONS = {

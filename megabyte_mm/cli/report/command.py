@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 from data_adapters import ADAPTERS, Adapter, printable, write_atomically
 from megabyte_mm.checkpoint import Bundle, load_model
-from megabyte_mm.cli.arguments import check_positive, pick_device
+from megabyte_mm.cli.arguments import pick_device
 from megabyte_mm.cli.files import check_output
 from megabyte_mm.cli.report.run_page import key_facts, sample_sections, training_plots
+from megabyte_mm.errors import check_positive
 from megabyte_mm.plots.html_elements import Budget
 from megabyte_mm.plots.report_page import FileComparison, Page, render
 from megabyte_mm.progress import speedometer
