@@ -1,4 +1,4 @@
-"""Progress bars for what takes more than two seconds, where somebody looks."""
+"""Progress bars on a terminal: `progress` over items, `byte_progress` over bytes with their speed."""
 
 from __future__ import annotations
 
@@ -10,42 +10,43 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-PATIENCE = 2.0
+DELAY = 2.0
+"""Seconds before a bar over items appears."""
 
 
-def progress(items: Sequence[T], what: str) -> Iterator[T]:
-    """The items, and a bar on stderr once they have taken two seconds; none where stderr is no terminal."""
+def progress(items: Sequence[T], description: str) -> Iterator[T]:
+    """The items, with a bar on stderr once they have taken DELAY seconds; none where stderr is no terminal."""
     if not sys.stderr.isatty():
         yield from items
         return
     from rich.console import Console
     from rich.progress import Progress
 
-    began = time.monotonic()
+    start = time.monotonic()
     with ExitStack() as stack:
         bar: Progress | None = None
         for done, item in enumerate(items):
-            if bar is None and time.monotonic() - began > PATIENCE:
+            if bar is None and time.monotonic() - start > DELAY:
                 bar = stack.enter_context(Progress(console=Console(stderr=True), transient=True))
-                bar.add_task(what, total=len(items))
+                bar.add_task(description, total=len(items))
             if bar is not None:
                 bar.update(bar.task_ids[0], completed=done)
             yield item
 
 
 @contextmanager
-def speedometer(total: int, done: str, bar: bool = True) -> Iterator[Callable[[int], None]]:
-    """A progress bar with bytes a second where stderr is a terminal, and a closing line with the speed.
+def byte_progress(total: int, verb: str, bar: bool = True) -> Iterator[Callable[[int], None]]:
+    """A function to call with each new number of bytes, which moves a bar with the speed; a last line sums up.
 
-    total: bytes in all. done: what was done to them, as "drew". bar: False where something else is written on the
-    terminal meanwhile. Gives a function to call with each new number of bytes. An interrupt gets its line as well.
+    total: bytes in all. verb: in the last line, as "scored"; an interrupt prints it too. bar: False where something
+    else writes to the terminal meanwhile; there is none either where stderr is no terminal.
     """
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = TextColumn("{task.completed:,.0f} of {task.total:,.0f} bytes"), TextColumn("{task.speed:,.0f} bytes/s")
     console = Console(stderr=True)
-    began, count = time.perf_counter(), 0
+    start, count = time.perf_counter(), 0
     hidden = not (bar and console.is_terminal)
     try:
         with Progress(BarColumn(), *columns, TimeRemainingColumn(), console=console, disable=hidden) as shown:
@@ -59,10 +60,10 @@ def speedometer(total: int, done: str, bar: bool = True) -> Iterator[Callable[[i
             yield on_bytes
     except KeyboardInterrupt:
         print(file=sys.stderr)
-        _tell(done, count, time.perf_counter() - began)
+        _print_speed(verb, count, time.perf_counter() - start)
         raise
-    _tell(done, count, time.perf_counter() - began)
+    _print_speed(verb, count, time.perf_counter() - start)
 
 
-def _tell(done: str, count: int, seconds: float) -> None:
-    print(f"{done} {count:,} bytes in {seconds:.1f} s, {count / seconds:,.0f} bytes/s", file=sys.stderr)
+def _print_speed(verb: str, count: int, seconds: float) -> None:
+    print(f"{verb} {count:,} bytes in {seconds:.1f} s, {count / seconds:,.0f} bytes/s", file=sys.stderr)

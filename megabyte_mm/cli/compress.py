@@ -17,7 +17,7 @@ from megabyte_mm.compression.settings import coding_settings
 from megabyte_mm.compression.summary import figures, remarks, table
 from megabyte_mm.errors import check_positive
 from megabyte_mm.models import Execution
-from megabyte_mm.progress import speedometer
+from megabyte_mm.progress import byte_progress
 
 
 def compress(
@@ -65,7 +65,7 @@ def compress(
     check_output("json", json)
     settings = coding_settings(bundle, Execution(backend, None if precision == "float32" else precision))
     total = sum(source.path.stat().st_size for source in sources)
-    with speedometer(total, "compressed") as on_bytes:
+    with byte_progress(total, "compressed") as on_bytes:
         files, written = compress_files(bundle, sources, Path(out), settings, batch_size, content_only, check, on_bytes)
     print("\n".join(table(files, written)))
     for remark in remarks(files):

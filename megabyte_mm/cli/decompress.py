@@ -16,7 +16,7 @@ from megabyte_mm.compression.files import (
     read_container,
 )
 from megabyte_mm.errors import check_positive
-from megabyte_mm.progress import speedometer
+from megabyte_mm.progress import byte_progress
 
 
 def decompress(
@@ -50,6 +50,6 @@ def decompress(
     containers = [(path, read_container(path)) for path in file]
     targets = find_targets(containers, Path(out), overwrite)
     check_containers(bundle, containers, Path(out))
-    with speedometer(coded_bytes(containers), "decompressed") as on_bytes:
+    with byte_progress(coded_bytes(containers), "decompressed") as on_bytes:
         for path in decompress_files(bundle, containers, targets, batch_size, content_only, on_bytes):
             print(printable(str(path)))

@@ -14,7 +14,7 @@ from megabyte_mm.evaluation import bits_per_byte, check_finite, score_streams
 from megabyte_mm.export.card import Card, ScoredFiles
 from megabyte_mm.export.folder import STEM, check_export_folder, write_folder, write_model
 from megabyte_mm.generation import Continuations, SamplingParams, empty_request, generate_continuations
-from megabyte_mm.progress import speedometer
+from megabyte_mm.progress import byte_progress
 
 SEED = 0
 """Of the samples, so that everybody can generate them again."""
@@ -90,7 +90,7 @@ def _generate(bundle: Bundle, count: int, classes: Sequence[str]) -> Continuatio
     except ValueError as error:
         print(f"no samples{f' of {bundle.modality_name}' if bundle.modality_name else ''}: {error}", file=sys.stderr)
         return None
-    with speedometer(requests[0].length * count, "generated") as on_bytes:
+    with byte_progress(requests[0].length * count, "generated") as on_bytes:
         arguments = (bundle.model, bundle.adapter, requests, SamplingParams(), SEED)
         results = generate_continuations(*arguments, on_bytes=on_bytes)
     in_turn = [results[i % len(results)].continuations[i // len(results)] for i in range(count)]
@@ -107,7 +107,7 @@ def _score(bundle: Bundle, data: str) -> dict[str, ScoredFiles]:
         total, window = sum(len(stream) for stream, _ in streams), max(bundle.window // unit, 1) * unit
         if not total:
             raise ValueError(f"--data {data}: no byte in it could be read")
-        with speedometer(total, "scored") as on_bytes:
+        with byte_progress(total, "scored") as on_bytes:
             scores = list(score_streams(one.model, streams, window, unit, one.fixed_length, on_bytes=on_bytes))
         check_finite(scores)
         found[one.modality_name] = ScoredFiles(bits_per_byte(scores), len(files), total)

@@ -28,7 +28,7 @@ from megabyte_mm.generation import (
     write_continuations,
 )
 from megabyte_mm.models import Backend, Execution
-from megabyte_mm.progress import speedometer
+from megabyte_mm.progress import byte_progress
 
 
 def generate(
@@ -94,7 +94,7 @@ def generate(
     live = LiveText(sys.stdout) if isinstance(bundle.adapter, TextAdapter) else None
     total = sum(request.length * request.count for request in requests)
     try:
-        with speedometer(total, "generated", bar=live is None) as on_bytes, closing(live) if live else nullcontext():
+        with byte_progress(total, "generated", bar=live is None) as on_bytes, closing(live) if live else nullcontext():
             results = generate_continuations(
                 bundle.model,
                 bundle.adapter,

@@ -31,23 +31,23 @@ def prepare(
 ) -> None:
     """Encode a folder of files once, into shards that any number of machines train from.
 
-    `--data.path` of fit, validate and test takes what is made, on a disk or at a URL. A run that was killed goes on
-    when it is started again. With a config of several sources, each gets a folder of its name in `out`.
+    `--data.path` of fit, validate and test accepts the result, on a disk or at a URL. A killed run continues when it is
+    started again. With a config of several sources, each gets a folder of its name in `out`.
 
     Args:
         path: A folder, a file or a glob of media files, as --data.path takes it.
         out: A new folder, or a URL such as s3://bucket/photos. Other services than S3's need their fsspec package.
-        config: A config whose data.adapter, or whose data.sources, say how files are read.
+        config: A config whose data.adapter or data.sources read the files.
         adapter: Import path of the adapter class, such as data_adapters.TextAdapter, with its default settings; chosen
             by the files' suffixes if neither this nor a config is given.
-        workers: Processes that read files; as many as there are processors if left out.
-        shard_mib: MiB in a shard, at most; a machine that trains keeps some of them at hand.
-        allow_skipped: Succeed even if some of the files cannot be read; they are left out either way.
-        cache_dir: Where the files' checksums are remembered; $MEGABYTE_MM_CACHE or ~/.cache/megabyte-mm if left out.
+        workers: Processes that read files; one for each processor if left out.
+        shard_mib: MiB in a shard, at most; a machine that trains holds some of them at a time.
+        allow_skipped: Succeed even if some files cannot be read; they are left out either way.
+        cache_dir: Folder of the files' checksums; $MEGABYTE_MM_CACHE or ~/.cache/megabyte-mm if left out.
     """
     check_positive(workers=workers, shard_mib=shard_mib)
     if config and adapter:
-        raise ValueError("--adapter and --config both say how files are read: give one of them")
+        raise ValueError("--adapter and --config both choose how files are read: give one of them")
     if is_url(path):
         raise ValueError(f"{path}: files are read from this machine's disks; --out may be a URL")
     sources = find_sources(config, adapter)

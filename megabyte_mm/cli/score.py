@@ -35,7 +35,7 @@ from megabyte_mm.evaluation import (
     to_json,
     write_heatmap,
 )
-from megabyte_mm.progress import speedometer
+from megabyte_mm.progress import byte_progress
 
 FIGURES = (".png", ".svg", ".pdf")
 
@@ -153,7 +153,7 @@ def _scores(
         nearest = max(round(window / unit), 1) * unit
         raise ValueError(f"a window of {window} bytes cuts units of {unit} bytes; choose one with --window {nearest}")
     streams = [(file.stream.data, file.condition) for file in files]
-    with speedometer(sum(len(data) for data, _ in streams) * len(methods), "scored") as on_bytes:
+    with byte_progress(sum(len(data) for data, _ in streams) * len(methods), "scored") as on_bytes:
         for method in methods:
             arguments = (bundle.model, streams, window, unit, bundle.fixed_length, method, batch_size, on_bytes)
             for file, file_score in zip(files, score_streams(*arguments), strict=True):

@@ -1,22 +1,39 @@
-"""From files to batches; `module.ByteData` is the door, the rest is named in the order that data takes.
+"""From files to batches that resume exactly; `ByteData` does all of it, and the files stand in the order data take.
 
-files.py          a path -> files, their adapter, their split, their classes
-digests.py        the files' sha256, remembered
-encode.py         files -> their streams, by one process or several
-shard_writer.py   streams -> flat uint8 shards and their index
-places.py         where shards lie: a folder, or a URL
-cache.py          files -> shard folder, once
-prepare.py        files -> shards at a place, for many machines, restartably
-shard_cache.py    shards from afar, kept up to a bound; ahead.py fetches them before their turn
-shards.py         the reader of shards
-sources.py        a path or a URL -> records and their adapter
-records.py        a reader -> the records of each split
-windows.py        records -> windows, jittered by pure functions
-order.py          which windows come when: shuffled, in groups of shards, by weight
-dataset.py        windows -> batches of symbols
-sampler.py        which of them are a rank's
-loader.py         batches in an order that resumes exactly
-module.py         ByteData, the LightningDataModule
-telling.py        what a user hears of files; progress.py shows a bar for what takes long
-epochs.py         mends how Lightning counts epochs
+files.py      a path -> files, their adapter, splits and classes
+digests.py    the files' sha256, remembered
+encode.py     files -> streams, in one process or several
+storage/      streams -> shards in the cache, or prepared for many machines at any URL
+sources.py    paths, prepared or not, of one source or a mix -> records and their adapters
+geometry.py   window, unit, patch size and conditions that a model must fit
+records.py    a reader of shards -> the records of each split
+windows.py    records -> windows, jittered by pure functions
+order.py      the order of an epoch: shuffled, in groups of shards, by weight
+dataset.py    windows -> batches of symbols
+loader.py     batches of a rank, resumable inside an epoch; prefetch.py fetches remote shards ahead of it
+module.py     ByteData, the LightningDataModule
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from megabyte_mm.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from megabyte_mm.data.dataset import Batch
+    from megabyte_mm.data.geometry import Geometry
+    from megabyte_mm.data.module import ByteData
+    from megabyte_mm.data.sources import Source
+
+__all__ = ["Batch", "ByteData", "Geometry", "Source"]
+
+__getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        "Batch": "megabyte_mm.data.dataset",
+        "ByteData": "megabyte_mm.data.module",
+        "Geometry": "megabyte_mm.data.geometry",
+        "Source": "megabyte_mm.data.sources",
+    },
+)

@@ -25,7 +25,7 @@ class Digest(NamedTuple):
     stamp: list[int]
 
     def is_of(self, path: Path) -> bool:
-        """Whether the file still has that content; it is read only where its stamp differs."""
+        """True for a file that still has that content; it is read only where its stamp differs."""
         try:
             return _stamp(path) == self.stamp or _sha256(path) == self.sha256
         except OSError:
@@ -35,9 +35,9 @@ class Digest(NamedTuple):
 def file_digests(paths: Sequence[Path], memo: Path) -> list[Digest]:
     """The digest of each file.
 
-    memo: a JSON file of earlier digests, believed for a file whose size, times and inode are the same; it is rewritten
-    atomically, and may be lost or damaged at no harm but time. A file changed within the last two seconds is not
-    remembered: it could change again without its times telling.
+    memo: a JSON file of earlier digests, used for a file whose size, times and inode are the same; it is rewritten
+    atomically, and its loss or damage costs only time. A file changed within the last two seconds is not remembered:
+    it could change again without a change of its times.
     """
     known = _load(memo)
     fresh: dict[str, list[int | str]] = {}
@@ -55,7 +55,7 @@ def file_digests(paths: Sequence[Path], memo: Path) -> list[Digest]:
             fresh[key] = [*stamp, digest]
         digests.append(Digest(digest, stamp))
     if fresh != known:
-        with suppress(OSError, MediaError):  # a full disk, or a cache that is only to be read
+        with suppress(OSError, MediaError):  # a full disk, or a read-only cache
             memo.parent.mkdir(parents=True, exist_ok=True)
             text = json.dumps(fresh, separators=(",", ":"))
             write_atomically(memo, lambda temporary: temporary.write_text(text, encoding="ascii"))
@@ -77,7 +77,7 @@ def _stamp(path: Path) -> list[int]:
 
 
 def _sha256(path: Path) -> str:
-    if not path.is_file():  # opening a pipe would wait for somebody who writes
+    if not path.is_file():  # opening a pipe would block
         raise FileNotFoundError(f"{path} is no regular file")
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

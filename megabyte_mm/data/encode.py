@@ -1,4 +1,4 @@
-"""Reads files into shards in their order, by one process or by several, so that the result is always the same."""
+"""Encodes files into shards, in one process or several, in the order of the files: the result is always the same."""
 
 from __future__ import annotations
 
@@ -31,29 +31,29 @@ from megabyte_mm.progress import progress
 
 CHANGED = "changed while it was read"
 _BATCH_FILES, _BATCH_BYTES = 16, 4 * 2**20
-"""What a process is given at a time, at most: small files cost more to hand over than to read, large ones memory."""
+"""Files of a task, at most: small files cost more to hand over than to read, large ones cost memory."""
 _AHEAD = 2
-"""Batches that wait or are read for each process: what has been read waits in memory for its turn."""
+"""Tasks in progress for each process: their streams wait in memory for their turn."""
 
 
 class Outcome(NamedTuple):
-    """What came of reading a file: its stream, or why there is none. unchanged: since its digest was taken."""
+    """A file's stream, or the reason why it has none. unchanged: since its digest was taken."""
 
     stream: ByteStream | str
     unchanged: bool
 
 
 def encode(files: Files, digests: Sequence[Digest], writer: ShardWriter, workers: int = 1) -> list[str]:
-    """Add to the writer the files that it has not yet; gives what each was made of: its sha256, or CHANGED.
+    """Add to the writer the files that it lacks, and return the sha256 of each, or CHANGED.
 
-    workers: processes that read. A file that the adapter cannot read, or that changes meanwhile, is left out and noted.
-    Raises UnavailableError where the machine cannot read one just now, OSError where one of the processes dies.
+    workers: number of processes. A file that the adapter cannot read, or that changes meanwhile, is skipped. Raises
+    UnavailableError for a file that cannot be read temporarily, OSError where one of the processes dies.
     """
-    begun = writer.files
+    start = writer.files
     contents = []
-    names, waiting = files.names[begun:], digests[begun:]
-    with closing(_outcomes(files, names, waiting, workers)) as outcomes:
-        for name, digest, outcome in zip(progress(names, "encoding files"), waiting, outcomes, strict=True):
+    names, digests = files.names[start:], digests[start:]
+    with closing(_outcomes(files, names, digests, workers)) as outcomes:
+        for name, digest, outcome in zip(progress(names, "encoding files"), digests, outcomes, strict=True):
             contents.append(digest.sha256 if outcome.unchanged else CHANGED)
             stream = outcome.stream if outcome.unchanged else CHANGED
             if isinstance(stream, str):
@@ -64,32 +64,32 @@ def encode(files: Files, digests: Sequence[Digest], writer: ShardWriter, workers
 
 
 def finish_index(writer: ShardWriter, files: Files, key: str) -> bytes:
-    """The index of files that were all added, and what `key_of` them is.
+    """The index of files that were all added, whose `key_of` is `key`.
 
-    Raises ValueError, with the first reasons, where none could be read.
+    Raises FieldError, with the first reasons, where none could be read.
     """
     index = writer.finish(adapter=registry.spec(files.adapter), unused=files.unused, source=key)
-    if not any(part.names for part in writer.parts):
-        skipped = [entry for part in writer.parts for entry in part.skipped]
+    if not any(manifest.names for manifest in writer.manifests):
+        skipped = [entry for manifest in writer.manifests for entry in manifest.skipped]
         raise FieldError("path", f"{files.root}: not one file can be read: {first_reasons(skipped)}")
     return index
 
 
 def key_of(files: Files, contents: Sequence[str]) -> str:
-    """Changes with the names of the files, with what they are made of, and with what is made of them."""
+    """A hash of the files' names, their contents, and the adapter that encodes them."""
     content = [VERSION, registry.spec(files.adapter), list(zip(files.names, contents, strict=True))]
     content += _own_code(files.adapter)
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def first_reasons(skipped: Sequence[dict[str, str]], count: int = 3) -> str:
-    """The first skipped files and why, in one line."""
+    """The first skipped files and their reasons, in one line."""
     shown = "; ".join(printable(f"{entry['path']}: {entry['reason']}") for entry in skipped[:count])
     return shown + ("; ..." if len(skipped) > count else "")
 
 
 def _own_code(adapter: Adapter) -> list[str]:
-    """Class and module digest of a user's own adapter: an edited `read` must not be given what the old one read."""
+    """Class and module digest of a user's own adapter: after an edit of its `read`, files are encoded again."""
     own = type(adapter)
     if own.__module__.partition(".")[0] == "data_adapters":
         return []
@@ -106,12 +106,12 @@ def _outcomes(files: Files, names: Sequence[str], digests: Sequence[Digest], wor
     # Spawned, since a fork copies the locks of threads that it does not copy.
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(workers, context, initializer=_follow_parent)
-    batches = _batches(paths, digests)
+    tasks = _tasks(paths, digests)
     running: deque[tuple[Future[list[Outcome]], Path]] = deque()
     try:
         while True:
-            for some, their in islice(batches, workers * _AHEAD - len(running)):
-                running.append((pool.submit(_read_batch, files.adapter, some, their), some[0]))
+            for task_paths, task_digests in islice(tasks, workers * _AHEAD - len(running)):
+                running.append((pool.submit(_read_batch, files.adapter, task_paths, task_digests), task_paths[0]))
             if not running:
                 return
             yield from _result(*running.popleft())
@@ -120,7 +120,7 @@ def _outcomes(files: Files, names: Sequence[str], digests: Sequence[Digest], wor
 
 
 def _follow_parent() -> None:
-    """Leave Ctrl-C to the process that collects, and end with it, however it ends."""
+    """Leave Ctrl-C to the parent process, and end with it, however it ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     assert parent is not None
@@ -132,7 +132,7 @@ def _follow_parent() -> None:
     threading.Thread(target=wait, daemon=True).start()
 
 
-def _batches(paths: Sequence[Path], digests: Sequence[Digest]) -> Iterator[tuple[Sequence[Path], Sequence[Digest]]]:
+def _tasks(paths: Sequence[Path], digests: Sequence[Digest]) -> Iterator[tuple[Sequence[Path], Sequence[Digest]]]:
     start = total = 0
     for i, digest in enumerate(digests):
         size = digest.stamp[0] if digest.stamp else 0
@@ -148,8 +148,8 @@ def _result(future: Future[list[Outcome]], first: Path) -> list[Outcome]:
         return future.result()
     except BrokenProcessPool as error:
         raise OSError(
-            f"{first} or one of the files after it: the process that read it was killed, for want of memory perhaps; "
-            "run the same command again, with fewer workers, and it goes on from where it was"
+            f"{first} or one of the files after it: the process that read it was killed, perhaps for lack of memory; "
+            "run the same command again with fewer workers to continue"
         ) from error
 
 
@@ -160,10 +160,10 @@ def _read_batch(adapter: Adapter, paths: Sequence[Path], digests: Sequence[Diges
 def _read(adapter: Adapter, path: Path, digest: Digest) -> Outcome:
     stream: ByteStream | str
     try:
-        refuse_special(path)  # an adapter of a user's own might wait for ever
+        refuse_special(path)  # a user's own adapter might block
         stream = adapter.read(path)
     except UnavailableError:
-        raise  # left out, it would be missing for good: what is encoded is known by the files' content alone
+        raise  # left out, it would be missing for good: the cache is keyed by the files' content alone
     except MediaError as error:
         stream = error.reason
     except OSError as error:
@@ -174,5 +174,5 @@ def _read(adapter: Adapter, path: Path, digest: Digest) -> Outcome:
 
 
 def processors() -> int:
-    """The processors that this process may use."""
+    """Number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

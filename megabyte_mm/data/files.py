@@ -1,4 +1,4 @@
-"""Which files a path means, which adapter reads them, which of them train and which validate, and their classes."""
+"""The files of a path: the adapter that reads them, their splits and their classes."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from data_adapters.base import Adapter
 from megabyte_mm.errors import FieldError, PathNotFoundError
 
 SPLITS = ("train", "val", "test")
-_WAYS = 100
-"""By which a walk may come to one folder."""
+_MAX_WAYS = 100
+"""Ways that may lead a walk to one folder."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Files:
     names: tuple[str, ...]
     adapter: Adapter
     unused: int = 0
-    """Media files that lie beside `train`, `val` and `test`, and so belong to no split."""
+    """Number of media files beside `train`, `val` and `test`, which belong to no split."""
 
 
 def find_files(path: str, adapter: Adapter | None = None) -> Files:
@@ -36,7 +36,7 @@ def find_files(path: str, adapter: Adapter | None = None) -> Files:
 
     From a folder, the files whose suffix `adapter` knows are taken, all of them where it knows every suffix; a file or
     a glob is taken as written. Without an adapter the registry chooses it, and files of unknown suffixes are left out.
-    Raises FileNotFoundError for a missing path, ValueError where nothing usable is there or the modalities are mixed.
+    Raises PathNotFoundError for a missing path, FieldError for one without usable files or with mixed modalities.
     """
     if not path:
         raise FieldError("path", "is empty: give a folder, a file or a glob of media files")
@@ -55,7 +55,7 @@ def find_files(path: str, adapter: Adapter | None = None) -> Files:
 
 
 def is_url(path: str) -> bool:
-    """Whether a path leads beyond this machine's file system."""
+    """True for a path outside this machine's file system."""
     return "://" in path and not path.startswith("file://")
 
 
@@ -65,27 +65,27 @@ def local_path(path: str) -> Path:
 
 
 def _listing(path: str) -> tuple[Path, list[str]]:
-    place = local_path(path)
-    if place.is_dir():
-        return place, [file.relative_to(place).as_posix() for file in walk(place)]
-    if os.path.lexists(place):
-        return place.parent, [place.name]
+    local = local_path(path)
+    if local.is_dir():
+        return local, [file.relative_to(local).as_posix() for file in walk(local)]
+    if os.path.lexists(local):
+        return local.parent, [local.name]
     if not glob.has_magic(path):
         raise PathNotFoundError("path", f"{path}: no such file or folder")
-    root = Path(*itertools.takewhile(lambda part: not glob.has_magic(part), place.parts))
-    found = map(Path, glob.glob(str(place), recursive=True))  # noqa: PTH207 (which would find hidden files too)
-    files = [file for file in found if not file.is_dir()]
+    root = Path(*itertools.takewhile(lambda part: not glob.has_magic(part), local.parts))
+    matches = map(Path, glob.glob(str(local), recursive=True))  # noqa: PTH207 (which would find hidden files too)
+    files = [file for file in matches if not file.is_dir()]
     if not files:
         raise PathNotFoundError("path", f"{path}: the pattern matches no file")
     return root, sorted({file.relative_to(root).as_posix() for file in files})
 
 
 def walk(folder: Path) -> Iterator[Path]:
-    """All that lies below a folder and is no folder, in no order; hidden ones are left out.
+    """Everything below a folder that is no folder itself, in no order; hidden files are left out.
 
-    Links are followed, also out of the folder, but for those to a folder that holds them. What cannot be read is named
-    like any file (broken links, pipes), so that whoever reads it says why not. Raises ValueError where links lead to
-    one folder over and over (each level of such folders would double the files), and for a folder of prepared data.
+    Links are followed, also out of the folder, except to a folder that contains them. What cannot be read (broken
+    links, pipes) is listed like any file, so that its reader reports the reason. Raises ValueError where links lead to
+    one folder many times (each level of such folders would double the files), and for a folder of prepared data.
     """
     met: Counter[tuple[int, int]] = Counter()
     waiting: list[tuple[Path, frozenset[tuple[int, int]]]] = [(folder, frozenset())]
@@ -96,10 +96,10 @@ def walk(folder: Path) -> Iterator[Path]:
         if real in above:
             continue
         met[real] += 1
-        if met[real] > _WAYS:
-            raise ValueError(f"{folder}: links lead to {here.resolve()} in more than {_WAYS} ways: remove some")
-        with os.scandir(here) as found:
-            entries = [entry for entry in found if not entry.name.startswith(".")]
+        if met[real] > _MAX_WAYS:
+            raise ValueError(f"{folder}: links lead to {here.resolve()} in more than {_MAX_WAYS} ways: remove some")
+        with os.scandir(here) as scanned:
+            entries = [entry for entry in scanned if not entry.name.startswith(".")]
         _refuse_prepared(here, {entry.name for entry in entries})
         for entry in entries:
             if Path(entry.path).is_dir():  # unlike entry.is_dir, False for a link to itself
@@ -110,8 +110,8 @@ def walk(folder: Path) -> Iterator[Path]:
 
 def _refuse_prepared(folder: Path, names: set[str]) -> None:
     """Raise ValueError for a folder of prepared data: its index would be read as text, and its shards as anything."""
-    making = "prepare.json" in names and b'"shard_bytes"' in (folder / "prepare.json").read_bytes()[:200]
-    if making or {"index.json", "shard-00000.bin"} <= names:
+    unfinished = "prepare.json" in names and b'"shard_bytes"' in (folder / "prepare.json").read_bytes()[:200]
+    if unfinished or {"index.json", "shard-00000.bin"} <= names:
         raise ValueError(
             f"{folder}: holds prepared data, not files: give that folder itself as the path, finish it with "
             "megabyte-mm prepare, or move it elsewhere"
@@ -124,7 +124,7 @@ def _choose(names: Sequence[str], path: str) -> tuple[Adapter, list[str]]:
     for suffix in suffixes:
         try:
             adapters[suffix] = registry.adapter_for(f"file{suffix}")
-        except ValueError:  # a suffix that nobody registered: a README, a label file
+        except ValueError:  # an unregistered suffix: a README, a label file
             continue
     modalities: Counter[str] = Counter()
     for suffix, adapter in adapters.items():
@@ -147,10 +147,10 @@ def _split_of(name: str) -> str | None:
 
 
 def named_splits(names: Sequence[str]) -> dict[str, str]:
-    """The split that each name belongs to by its folder or file name; empty where names do not tell.
+    """The split of each name by its folder or file name; empty where names define no splits.
 
-    They do where `train` and `val` are there, as folders or as files such as train.txt, and where the folders `train`
-    and `test` are. Only folders in the second case: beside a train.py, a test.py is no test data.
+    They do where `train` and `val` exist, as folders or as files such as train.txt, and where the folders `train` and
+    `test` exist. Only folders in the second case: beside a train.py, a test.py is no test data.
     """
     splits = {name: split for name in names if (split := _split_of(name))}
     if {"train", "val"} <= set(splits.values()):
@@ -162,7 +162,7 @@ def named_splits(names: Sequence[str]) -> dict[str, str]:
 def split_rows(names: Sequence[str], val_share: float) -> dict[str, list[int]]:
     """The indices into `names` of "train", "val" and "test"; test is val where there are no test files.
 
-    The splits are those of `named_splits`. Where it has no "val", it is held out of "train", or of all names: a file is
+    The splits are those of `named_splits`. Without a "val", it is held out of "train", or of all names: a file is
     validation when the sha256 of its name, read as a number in [0, 1), is below `val_share`, so that new files move no
     old one. Should this leave a side empty, the file with the smallest number validates, or the file with the largest
     one trains. A lone file trains, and "val" stays empty.
@@ -175,13 +175,13 @@ def split_rows(names: Sequence[str], val_share: float) -> dict[str, list[int]]:
 
 
 def _held_out(names: Sequence[str], rows: Sequence[int], share: float) -> tuple[list[int], list[int]]:
-    places = {row: _place(names[row]) for row in rows}
-    order = sorted(rows, key=places.__getitem__)
-    count = min(max(sum(place < share for place in places.values()), 1), len(rows) - 1)
+    numbers = {row: _number(names[row]) for row in rows}
+    order = sorted(rows, key=numbers.__getitem__)
+    count = min(max(sum(number < share for number in numbers.values()), 1), len(rows) - 1)
     return sorted(order[count:]), sorted(order[:count])
 
 
-def _place(name: str) -> float:
+def _number(name: str) -> float:
     return int.from_bytes(hashlib.sha256(os.fsencode(name)).digest()[:8]) / 2**64
 
 
@@ -195,7 +195,7 @@ def classes_of(names: Sequence[str]) -> list[str | None]:
 def conditions_of(labels: Sequence[str | None], train: Sequence[int]) -> tuple[str, ...]:
     """("none", then the classes of the training files in alphabetical order): labels of all files, rows that train.
 
-    Raises ValueError where there are none, or where a class has no training file, or is itself called "none".
+    Raises FieldError for no classes, and for a class that has no training file or is called "none".
     """
     classes = sorted({label for row in train if (label := labels[row])})
     if not classes:

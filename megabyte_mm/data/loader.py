@@ -1,8 +1,8 @@
 """Batches of windows in an order that is a pure function of (seed, epoch), and a loader that resumes inside an epoch.
 
 `WindowSampler` yields a `WindowRequest` for each batch of its rank, `WindowDataset` turns that into a `Batch`, in this
-process or in a worker, and `ResumableLoader` counts the batches that it returned. A request carries its pass, because
-workers live for many epochs and are not notified of a new one.
+process or in a worker, and `ResumableLoader` counts the batches that it returned. A request carries its epoch,
+because workers live for many epochs and are not notified of a new one.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from megabyte_mm.windows import Ints
 
 
 class WindowSampler(DistributedSampler[WindowRequest], SequentialSampler):
-    """The batches of one rank: the next pass begins in `epoch` at batch `start`; `done` are out.
+    """The batches of one rank: the next iteration begins in `epoch` at batch `start`; `done` have been returned.
 
-    Training takes an order that shuffles; every rank gets the same number of full batches, and what is left over of an
-    epoch waits for another order. Fewer items than make one batch on every rank become one smaller batch, in which
-    items repeat only as far as the ranks need equal shares. Validation goes in order: every item once, in shares whose
-    sizes differ by one at most, and as many batches on every rank; one may hold two items where batches hold one.
+    Training takes a shuffled order; every rank gets the same number of full batches, and the rest of an epoch is left
+    out. Fewer items than make one batch on every rank become one smaller batch, in which items repeat only as far as
+    the ranks need equal shares. Validation goes in order: every item once, in shares whose sizes differ by one at most,
+    and as many batches on every rank; one may hold two items where batches hold one.
 
-    It inherits for Lightning's eyes only, which would shard once more what is no DistributedSampler, and replace what
-    is no SequentialSampler under `overfit_batches`.
+    The base classes are for Lightning alone, which would shard again what is no DistributedSampler, and replace what is
+    no SequentialSampler under `overfit_batches`.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class WindowSampler(DistributedSampler[WindowRequest], SequentialSampler):
         self.done = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Begin that epoch at its first batch, unless it is the present one: then nothing changes."""
+        """Begin an epoch at its first batch; nothing changes for the current one."""
         if epoch != self.epoch:
             self.epoch, self.start, self.done = epoch, 0, 0
 
@@ -65,42 +65,42 @@ class WindowSampler(DistributedSampler[WindowRequest], SequentialSampler):
 
     def __iter__(self) -> Iterator[WindowRequest]:  # type: ignore[override]
         epoch, start, cuts = self.epoch, self.start, self._cuts()
-        return (self.order.at(epoch, self._places(cuts[i], cuts[i + 1])) for i in range(start, len(cuts) - 1))
+        return (self.order.at(epoch, self._positions(cuts[i], cuts[i + 1])) for i in range(start, len(cuts) - 1))
 
     def request(self, batch: int) -> WindowRequest:
-        """A batch of the present epoch."""
+        """A batch of the current epoch."""
         cuts = self._cuts()
-        return self.order.at(self.epoch, self._places(cuts[batch], cuts[batch + 1]))
+        return self.order.at(self.epoch, self._positions(cuts[batch], cuts[batch + 1]))
 
-    def _places(self, first: int, last: int) -> Ints:
-        """Where the items of this rank's share stand in the order; in training the ranks take turns."""
+    def _positions(self, first: int, last: int) -> Ints:
+        """Positions in the order of items of this rank's share; in training the ranks take turns."""
         share = np.arange(first, last)
         if self.training:
             return (share * self.world_size + self.rank) % self.items
         return share + self.items * self.rank // self.world_size
 
     def _cuts(self) -> Ints:
-        """Where batches begin and end in the share: (len + 1,)."""
+        """Bounds of the batches in the share: (len + 1,)."""
         largest = -(-self.items // self.world_size)
         if self.training:
             full = self.items // (self.batch_size * self.world_size)
             return np.arange(full + 1) * self.batch_size if full else np.array([0, largest])
-        mine = self.items * (self.rank + 1) // self.world_size - self.items * self.rank // self.world_size
+        share = self.items * (self.rank + 1) // self.world_size - self.items * self.rank // self.world_size
         # Ranks whose weights are cut over devices gather them together for each batch: one more would wait forever.
         count = min(-(-largest // self.batch_size), self.items // self.world_size)
         # A batch gives up items where the later ones would have none, so that no rank is a batch short.
-        return np.append(np.minimum(np.arange(count) * self.batch_size, mine - count + np.arange(count)), mine)
+        return np.append(np.minimum(np.arange(count) * self.batch_size, share - count + np.arange(count)), share)
 
 
 BATCH_SIZE = 16
-"""Windows in a batch where nothing else is said."""
+"""Default number of windows in a batch."""
 
 GLOBAL_BATCH_FIELDS = ("data.batch_size", "devices")
-"""Entries of a loader's state whose product must stay the same: the windows of one batch on all devices."""
+"""Entries of a loader's state whose product must stay the same: the windows of a step on all devices."""
 
 
 def _unwrap_worker_error(batches: Iterator[Batch]) -> Iterator[Batch]:
-    """The batches; an error of a loading process, which torch wraps into its traceback, as it was raised there."""
+    """The batches; an error of a loading process, which torch wraps into its traceback, is raised as it was there."""
     try:
         yield from batches
     except (OSError, ValueError) as error:
@@ -110,27 +110,27 @@ def _unwrap_worker_error(batches: Iterator[Batch]) -> Iterator[Batch]:
         raise type(error)(lines[-1].partition(": ")[2]) from error
 
 
-def _leave_signals_to_the_run(worker: int) -> None:
-    """Let a loading process go on where a signal meets a whole group: the process that trains decides when to end."""
+def _ignore_signals(worker: int) -> None:
+    """Leave signals to a whole process group to the training process, which decides when loading ends."""
     for name in ("SIGINT", "SIGTERM", "SIGUSR1"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
 
 
 def _end_workers(loader: weakref.ref[ResumableLoader]) -> None:
-    """End loading processes that are left when Python ends: it would send them SIGTERM and then wait for them."""
-    found = loader()
-    iterator = None if found is None else found._iterator
+    """End remaining loading processes at exit: Python would send them SIGTERM, which they ignore, and wait."""
+    alive = loader()
+    iterator = None if alive is None else alive._iterator
     if iterator is not None:
         iterator._shutdown_workers()  # type: ignore[attr-defined] # as Lightning does after an orderly end
 
 
 class ResumableLoader(DataLoader[Batch]):
-    """A DataLoader whose state is plain values, and which continues after exactly the batches it had handed out.
+    """A DataLoader whose state is plain values, and which continues after exactly the batches that it had returned.
 
-    After `load_state_dict` the next pass is the rest of the saved epoch; every other pass is a whole epoch. A pass that
-    ran to its end moves on to the next epoch, as does the sampler's `set_epoch`. fixed: what else must be the same for
-    a state to be taken up.
+    After `load_state_dict` the next iteration is the rest of the saved epoch; every other one is a whole epoch. A
+    complete iteration advances to the next epoch, as does the sampler's `set_epoch`. fixed: settings that must be the
+    same in a state that is loaded.
     """
 
     dataset: WindowDataset
@@ -151,14 +151,14 @@ class ResumableLoader(DataLoader[Batch]):
             num_workers=num_workers,
             pin_memory=pin_memory,
             persistent_workers=num_workers > 0,
-            worker_init_fn=_leave_signals_to_the_run,
+            worker_init_fn=_ignore_signals,
         )
         self._settings = dict(fixed)
         if num_workers > 0:
             atexit.register(_end_workers, weakref.ref(self))
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
-        # A generator, so that it looks at the sampler only when the first batch is asked for: Lightning calls `iter`
+        # A generator, so that it reads the sampler only when the first batch is requested: Lightning calls `iter`
         # before it calls `set_epoch`.
         sampler = self.sampler
         sampler.done = sampler.start
@@ -173,16 +173,16 @@ class ResumableLoader(DataLoader[Batch]):
         sampler.set_epoch(sampler.epoch + 1)
 
     def state_dict(self) -> dict[str, int | str]:
-        """The epoch, the batches handed out in it, and all that must stay the same for them to mean anything."""
+        """The epoch, the batches returned in it, and the settings that must stay the same for them to be valid."""
         return {"epoch": self.sampler.epoch, "batches": self.sampler.done, **self._fixed()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Make the next pass the rest of the saved epoch. Raises ValueError naming what is no longer the same."""
+        """Make the next iteration the rest of the saved epoch. Raises ValueError naming the settings that differ."""
         fixed = self._fixed()
         if math.prod(state.get(name, 0) for name in GLOBAL_BATCH_FIELDS) == math.prod(
             int(fixed[name]) for name in GLOBAL_BATCH_FIELDS
         ):
-            # Each update learns from the same windows, on however many devices.
+            # Each update learns from the same windows, on any number of devices.
             fixed = {name: value for name, value in fixed.items() if name not in GLOBAL_BATCH_FIELDS}
         changed = [
             f"{name} was {state.get(name)} and is {now}" for name, now in fixed.items() if state.get(name) != now

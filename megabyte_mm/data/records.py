@@ -1,4 +1,4 @@
-"""The records of one split: which of a shard folder's records, or which spans of them, and their conditions."""
+"""The records of each split: records of a shard folder, or spans of them, with their conditions."""
 
 from __future__ import annotations
 
@@ -89,10 +89,10 @@ class Splits:
 def split_records(
     reader: ShardReader, adapter: Adapter, window: int, val_share: float = 0.05, classes: bool = False
 ) -> Splits:
-    """The splits of a shard folder, as `files.split_rows` tells; of a lone record to train on, the end validates.
+    """The splits of a shard folder, as in `files.split_rows`; of a lone record to train on, the end validates.
 
-    Records of no bytes are left out and listed, and so are those of a `whole` adapter that do not fit into `window`.
-    Raises ValueError where nothing is left of a split, or where one record is all that trains and cannot be split.
+    Records of no bytes are left out and listed, and so are those of a `single_window` adapter that exceed `window`.
+    Raises FieldError where nothing is left of a split, or where one record is all that trains and cannot be split.
     """
     usable, skipped = _usable(reader, adapter, window)
     names = [reader.names[row] for row in usable]
@@ -117,11 +117,11 @@ def _usable(reader: ShardReader, adapter: Adapter, window: int) -> tuple[Ints, S
     skipped = sorted([*reader.metadata["skipped"], *skipped], key=lambda entry: entry["path"])
     if not len(usable):
         raise FieldError("path", f": of {len(skipped)} files not one can be used: {first_reasons(skipped)}")
-    # Without this, losing all of val would turn train into files to be split anew.
+    # Without this, losing all of val would split train again.
     named = named_splits([*reader.names, *(entry["path"] for entry in skipped)])
     if lost := sorted(set(named.values()) - {named.get(reader.names[row]) for row in usable}):
-        its = [entry for entry in skipped if named.get(entry["path"]) == lost[0]]
-        raise FieldError("path", f": of {lost[0]} not one file can be used: {first_reasons(its)}")
+        reasons = [entry for entry in skipped if named.get(entry["path"]) == lost[0]]
+        raise FieldError("path", f": of {lost[0]} not one file can be used: {first_reasons(reasons)}")
     return usable, skipped
 
 

@@ -79,7 +79,7 @@ def test_each_source_of_a_mix_gets_a_folder(photos, tmp_path, capsys):
     [
         (["gone", "--out", "out"], "error: gone: no such file or folder"),
         (["s3://a/b", "--out", "out"], "files are read from this machine's disks; --out may be a URL"),
-        ([".", "--out", "out", "--config", "image", "--adapter", "x.Y"], "--adapter and --config both say"),
+        ([".", "--out", "out", "--config", "image", "--adapter", "x.Y"], "--adapter and --config both choose"),
         ([".", "--out", "out", "--config", "no-such"], "no-such"),
         ([".", "--out", "out"], "--out out: lies in ., whose files are read: choose a folder beside it"),
         ([".", "--out", "out", "--workers", "0"], "--workers is 0; it must be at least 1"),

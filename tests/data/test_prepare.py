@@ -219,8 +219,8 @@ def test_a_full_disk_is_told_by_the_place_and_the_work_goes_on_later(root, tmp_p
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("megabyte_mm.data.storage.shard_writer.ShardWriter._close_part", full)
-        with pytest.raises(OSError, match=r"out: cannot be written: No space left on device; what is done is kept"):
+        patch.setattr("megabyte_mm.data.storage.shard_writer.ShardWriter._close_shard", full)
+        with pytest.raises(OSError, match=r"out: cannot be written: No space left on device; finished shards are kept"):
             made(root, tmp_path / "out", cache_folder)
     assert len(made(root, tmp_path / "out", cache_folder)) == 19
 

@@ -15,7 +15,7 @@ from megabyte_mm.cli.report.run_page import key_facts, sample_sections, training
 from megabyte_mm.errors import check_positive
 from megabyte_mm.plots.html_elements import Budget
 from megabyte_mm.plots.report_page import FileComparison, Page, render
-from megabyte_mm.progress import speedometer
+from megabyte_mm.progress import byte_progress
 from megabyte_mm.training.run_folder import Run, open_run, read_metrics
 
 if TYPE_CHECKING:  # Lightning takes seconds to import
@@ -157,7 +157,7 @@ def _compare(bundle: Bundle, data: ByteData, limits: Limits, budget: Budget, not
         notes.warn("No validation file holds a byte: none is measured.")
         return []
     try:
-        with speedometer(sum(files.num_bytes for files in chosen), "scored") as on_bytes:
+        with byte_progress(sum(files.num_bytes for files in chosen), "scored") as on_bytes:
             scores = [score_files(bundle, files, limits, on_bytes) for files in chosen]
     except ValueError as error:
         notes.warn(f"No file is measured: {error}")

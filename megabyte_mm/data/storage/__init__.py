@@ -1,1 +1,1 @@
-"""Where encoded data lie: shards and their index, the cache, remote storage, prepared data."""
+"""Encoded data as shards: their reader and writer, the cache, prepared data, and local and remote storage."""

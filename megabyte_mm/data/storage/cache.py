@@ -1,8 +1,8 @@
-"""Every file is encoded once: shard folders in a cache, named by the content of the files and the adapter's settings.
+"""The cache of encoded files: a shard folder for each set of files, named by their content and the adapter's settings.
 
-A folder is filled under a temporary name and renamed into place, so it is whole or not there. Of two processes that
-encode the same files, the one that renames first wins and the other uses its folder. What a killed process leaves is a
-temporary folder, which names its host and process and is removed by a later run.
+A folder is filled under a temporary name and renamed when it is complete. Of two processes that
+encode the same files, the one that renames first wins and the other uses its folder. A killed process leaves a
+temporary folder, which names its host and process and is deleted by a later run.
 """
 
 from __future__ import annotations
@@ -55,11 +55,11 @@ def cache_folder(cache_dir: str | None = None) -> Path:
 
 
 def load_or_encode(files: Files, cache_dir: str | None = None) -> ShardReader:
-    """The streams of all files, from the cache or encoded into it; a damaged cache entry is made anew.
+    """The streams of all files, from the cache or encoded into it; a damaged cache entry is encoded again.
 
     A file that the adapter cannot read, or that changes meanwhile, is left out. The result's `metadata` lists such
     files in "skipped" as {path, reason}, counts conversions by kind in "notes", and lists in "clipped" the files that
-    lost range. Raises ValueError, with the first reasons, where not one file can be read.
+    lost range. Raises FieldError, with the first reasons, where not one file can be read.
     """
     home = cache_folder(cache_dir)
     home.mkdir(parents=True, exist_ok=True)
@@ -75,7 +75,7 @@ def load_or_encode(files: Files, cache_dir: str | None = None) -> ShardReader:
             key = key_of(files, encode(files, digests, writer))
             write_index(temporary, finish_index(writer, files, key))
         return _publish(temporary, home / key)
-    except OSError as error:  # one of writing does not name the file
+    except OSError as error:  # errors of writing name no file
         raise OSError(error.errno, error.strerror, error.filename or str(home)) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -95,7 +95,7 @@ def _opened(folder: Path) -> ShardReader | None:
 
 
 def _publish(temporary: Path, folder: Path) -> ShardReader:
-    """Rename into place; where a sound folder is there already, somebody else was faster, and a damaged one goes."""
+    """Rename into the cache; another process's sound folder is used instead, and a damaged one replaced."""
     sync_folder(temporary)
     while True:
         try:
@@ -115,17 +115,17 @@ def _publish(temporary: Path, folder: Path) -> ShardReader:
 
 
 def _sweep(home: Path) -> None:
-    """Remove the temporary folders of dead processes of this host, and those older than a day."""
+    """Delete the temporary folders of dead processes of this host, and those older than a day."""
     for folder in home.glob(f"{_TEMPORARY}@*"):
         _, host, pid, _ = folder.name.split("@", 3)
         with suppress(FileNotFoundError):
-            old = time.time() - folder.stat().st_mtime > _DAY
-            if old or (host == socket.gethostname() and not _alive(int(pid))):
+            is_old = time.time() - folder.stat().st_mtime > _DAY
+            if is_old or (host == socket.gethostname() and not _alive(int(pid))):
                 shutil.rmtree(folder, ignore_errors=True)
 
 
 def _alive(pid: int) -> bool:
-    if os.name != "posix":  # there is no harmless signal to ask with
+    if os.name != "posix":  # no harmless signal exists
         return True
     try:
         os.kill(pid, 0)

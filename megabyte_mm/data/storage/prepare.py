@@ -1,8 +1,8 @@
-"""Encodes files once, into shards at a place from which many machines train; killed, it goes on where it was.
+"""Encodes files once, into shards from which many machines train; a killed run continues when it is started again.
 
-Every shard is put in place whole, and after it a part file that says which files it covers. The index comes last, the
-part files then go. Files are taken in the order of their names and shards depend on them alone, so an interrupted run
-and an undisturbed one, with one process or many, end with the same bytes.
+Every shard is written as a whole, and after it a manifest of the files that it covers (part-*.json). The index comes
+last, and the manifests are then deleted. Shards depend on the files, in the order of their names, alone: an interrupted
+run and an undisturbed one, with one process or many, end with the same bytes.
 """
 
 from __future__ import annotations
@@ -27,128 +27,130 @@ from megabyte_mm.data.storage.shards import INDEX, ShardReader
 
 _DAY = 86_400
 UNFINISHED = "prepare.json"
-"""Lies where shards are being made; it names the work, so that other work does not go on with it."""
+"""Exists while shards are being written, and identifies the work, so that other work does not continue it."""
 
 
-def prepare(files: Files, place: Storage, home: Path, workers: int = 1, shard_bytes: int = SHARD_BYTES) -> ShardReader:
-    """The files' streams as shards at `place`, made, completed, or found finished.
+def prepare(
+    files: Files, storage: Storage, home: Path, workers: int = 1, shard_bytes: int = SHARD_BYTES
+) -> ShardReader:
+    """Write the files' streams as shards, or the rest of them; nothing if they are complete.
 
-    home: the cache folder, for what is remembered and what waits to be sent. Raises ValueError where something else
-    lies at the place, or not one file can be read; OSError where it cannot be written, and what was done is kept.
+    home: the cache folder, for checksums and uploads. Raises ValueError where the storage holds anything else, or not
+    one file can be read; OSError where it cannot be written, after which the same call continues.
     """
     try:
-        with _lock(place, home), _told_by(place):
-            return _prepare(files, place, _workplace(place, home), digests_of(files, home), workers, shard_bytes)
+        with _lock(storage, home), _naming(storage):
+            return _prepare(files, storage, _work_folder(storage, home), digests_of(files, home), workers, shard_bytes)
     except Timeout:
-        raise ValueError(f"{place}: another process is preparing it") from None
+        raise ValueError(f"{storage}: another process is preparing it") from None
 
 
-def _lock(place: Storage, home: Path) -> FileLock:
-    """Held while shards are made: in the folder itself, by whatever name it is called; of a URL, on this machine."""
-    if isinstance(place, LocalStorage):
-        place.folder.mkdir(parents=True, exist_ok=True)
-        return FileLock(place.folder / ".lock", timeout=0)
+def _lock(storage: Storage, home: Path) -> FileLock:
+    """Held while shards are written: in the folder itself, under any of its names; for a URL, on this machine."""
+    if isinstance(storage, LocalStorage):
+        storage.folder.mkdir(parents=True, exist_ok=True)
+        return FileLock(storage.folder / ".lock", timeout=0)
     (home / "locks").mkdir(parents=True, exist_ok=True)
     for left in home.glob(".sending-*"):
         if time.time() - left.stat().st_mtime > _DAY:
             shutil.rmtree(left, ignore_errors=True)
-    return FileLock(home / "locks" / _mark(place), timeout=0)
+    return FileLock(home / "locks" / _hash(storage), timeout=0)
 
 
-def _workplace(place: Storage, home: Path) -> Path:
-    """Where shards are written before they are put in place: on the same file system, or where they wait to be sent."""
-    return place.folder / ".writing" if isinstance(place, LocalStorage) else home / f".sending-{_mark(place)}"
+def _work_folder(storage: Storage, home: Path) -> Path:
+    """Folder of unfinished shards: on the same file system, or in the cache folder until they are uploaded."""
+    return storage.folder / ".writing" if isinstance(storage, LocalStorage) else home / f".sending-{_hash(storage)}"
 
 
-def _mark(place: Storage) -> str:
-    return hashlib.sha256(str(place).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+def _hash(storage: Storage) -> str:
+    return hashlib.sha256(str(storage).encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
 @contextmanager
-def _told_by(place: Storage) -> Iterator[None]:
-    """Errors of writing do not say where."""
+def _naming(storage: Storage) -> Iterator[None]:
+    """Name the storage in errors of writing, which name no file."""
     try:
         yield
     except OSError as error:
         if error.errno is None or error.filename is not None:
             raise
-        told = f"{place}: cannot be written: {error.strerror}; what is done is kept, and the same command goes on"
-        raise OSError(told) from error
+        message = f"{storage}: cannot be written: {error.strerror}; finished shards are kept: run the command again"
+        raise OSError(message) from error
 
 
 def _prepare(
-    files: Files, place: Storage, making: Path, digests: Sequence[Digest], workers: int, shard_bytes: int
+    files: Files, storage: Storage, work_folder: Path, digests: Sequence[Digest], workers: int, shard_bytes: int
 ) -> ShardReader:
     key = key_of(files, [digest.sha256 for digest in digests])
     work = json.dumps({"source": key, "shard_bytes": shard_bytes}).encode()
-    if is_finished(place, key):
-        _tidy(place)
-        return ShardReader(place)
-    done = _begin(place, work)
-    shutil.rmtree(making, ignore_errors=True)  # what a kill left
-    making.mkdir(parents=True)
+    if is_finished(storage, key):
+        _clean_up(storage)
+        return ShardReader(storage)
+    done = _begin(storage, work)
+    shutil.rmtree(work_folder, ignore_errors=True)  # left by a killed run
+    work_folder.mkdir(parents=True)
 
-    def keep(part: ShardManifest) -> None:
-        if part.shard:
-            place.put(making / part.shard["name"], part.shard["name"])
-        place.write(_part_name(len(writer.parts) - 1), part.to_json())
+    def save(manifest: ShardManifest) -> None:
+        if manifest.shard:
+            storage.put(work_folder / manifest.shard["name"], manifest.shard["name"])
+        storage.write(_manifest_name(len(writer.manifests) - 1), manifest.to_json())
 
     try:
-        with closing(ShardWriter(making, shard_bytes, done, keep)) as writer:
+        with closing(ShardWriter(work_folder, shard_bytes, done, save)) as writer:
             encode(files, digests, writer, workers)
             try:
                 index = finish_index(writer, files, key)
-            except ValueError:  # there is nothing to go on with
-                _tidy(place)
+            except ValueError:  # nothing to continue
+                _clean_up(storage)
                 raise
-            place.write(INDEX, index)
+            storage.write(INDEX, index)
     finally:
-        shutil.rmtree(making, ignore_errors=True)
-    _tidy(place)
-    return ShardReader(place)
+        shutil.rmtree(work_folder, ignore_errors=True)
+    _clean_up(storage)
+    return ShardReader(storage)
 
 
-def is_finished(place: Storage, key: str) -> bool:
-    """Whether the place holds these very files, all of them. Raises ValueError where it holds others."""
-    if INDEX not in place.sizes():
+def is_finished(storage: Storage, key: str) -> bool:
+    """True for complete shards of these very files. Raises ValueError for those of others."""
+    if INDEX not in storage.sizes():
         return False
-    reader = ShardReader(place)
+    reader = ShardReader(storage)
     if reader.metadata.get("source") != key:
-        raise ValueError(f"{place}: holds prepared data of other files or settings; choose another --out")
+        raise ValueError(f"{storage}: holds prepared data of other files or settings; choose another --out")
     return True
 
 
-def _begin(place: Storage, work: bytes) -> list[ShardManifest]:
-    """The parts that an earlier run finished. Raises ValueError where the place holds anything else."""
-    sizes = place.sizes()
+def _begin(storage: Storage, work: bytes) -> list[ShardManifest]:
+    """The manifests of an interrupted run of this work. Raises ValueError where the storage holds anything else."""
+    sizes = storage.sizes()
     if UNFINISHED not in sizes:
         if sizes:
-            raise ValueError(f"{place}: is not empty (it holds {min(sizes)}); choose another --out")
-        place.write(UNFINISHED, work)
+            raise ValueError(f"{storage}: is not empty (it holds {min(sizes)}); choose another --out")
+        storage.write(UNFINISHED, work)
         return []
-    if place.read(UNFINISHED) != work:
+    if storage.read(UNFINISHED) != work:
         raise ValueError(
-            f"{place}: holds unfinished work on other files or settings (or these files have changed since); "
+            f"{storage}: holds unfinished work on other files or settings (or these files have changed since); "
             "delete it, or choose another --out"
         )
     done: list[ShardManifest] = []
-    while _part_name(len(done)) in sizes:
+    while _manifest_name(len(done)) in sizes:
         try:
-            part = ShardManifest.from_json(place.read(_part_name(len(done))))
+            manifest = ShardManifest.from_json(storage.read(_manifest_name(len(done))))
         except (ValueError, TypeError):
             break
-        if part.shard and sizes.get(part.shard["name"]) != part.shard["bytes"]:
+        if manifest.shard and sizes.get(manifest.shard["name"]) != manifest.shard["bytes"]:
             break
-        done.append(part)
+        done.append(manifest)
     return done
 
 
-def _tidy(place: Storage) -> None:
-    """Remove what the index has made superfluous."""
-    for name in sorted(place.sizes()):
+def _clean_up(storage: Storage) -> None:
+    """Delete the files that the index makes superfluous."""
+    for name in sorted(storage.sizes()):
         if name == UNFINISHED or name.startswith("part-"):
-            place.remove(name)
+            storage.remove(name)
 
 
-def _part_name(number: int) -> str:
+def _manifest_name(number: int) -> str:
     return f"part-{number:05d}.json"

@@ -26,9 +26,7 @@ def is_prepared(storage: Storage) -> bool:
         pass
     names = storage.sizes()
     if UNFINISHED in names:
-        raise ValueError(
-            f"{storage}: was not prepared to the end: run megabyte-mm prepare again, it goes on from there"
-        )
+        raise ValueError(f"{storage}: was not prepared to the end: run megabyte-mm prepare again to finish it")
     if shard_name(0) in names:
         raise DamagedShardsError(
             f"{storage}: holds shards, but no sound {INDEX}: prepare the files again, or copy it again"

@@ -1,6 +1,6 @@
-"""Flat uint8 shards and their index: the form in which every modality is kept, on this disk or far away.
+"""Flat uint8 shards and their index, the form of every modality on a disk or at a URL, and their reader.
 
-A place holds `shard-00000.bin`, ... (records end to end, none split over two shards) and `index.json`, in which the
+A storage holds `shard-00000.bin`, ... (records end to end, none split over two shards) and `index.json`, in which the
 records are columns rather than objects: a hundred thousand of them load in a fraction of a second. The index begins
 with its own sha256 and holds that of every shard. `shard_writer` writes them.
 """
@@ -25,20 +25,20 @@ VERSION = 3
 INDEX = "index.json"
 FORMAT = "megabyte-mm shards"
 OPEN_SHARDS = 8
-"""Shards that training draws its windows from at a time, where there are more: see `order`."""
+"""Shards whose windows training mixes at a time, of more: see `order`."""
 COLUMNS = ("name", "shard", "offset", "length", "kind")
 
 _HEAD = b'{"format":"%s","version":%d,"sha256":"%s",'
 _HEAD_PATTERN = re.compile(rb'\{"format":"megabyte-mm shards","version":(\d{1,9}),"sha256":"([0-9a-f]{64})",')
 _HEAD_BYTES = 256
-_PATIENCE = 5
-"""How often a shard that was fetched may be gone again before it could be opened."""
+_MAX_FETCHES = 5
+"""Fetches of a shard that another process evicts before it is opened."""
 _DAMAGE = (OSError, LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RecursionError)
-"""What reading an index raises that is not what was written."""
+"""Errors that reading a damaged index raises."""
 
 
 class DamagedShardsError(ValueError):
-    """A shard folder that cannot be trusted; the message names it and says what is wrong."""
+    """A damaged shard folder; the message names it and the damage."""
 
 
 def encode_index(index: Mapping[str, Any]) -> bytes:
@@ -48,20 +48,20 @@ def encode_index(index: Mapping[str, Any]) -> bytes:
 
 
 def is_index(content: bytes) -> bool:
-    """Whether a file that begins so is an index of this format, of whatever version."""
+    """True for the beginning of an index of this format, of any version."""
     return _HEAD_PATTERN.match(content[:_HEAD_BYTES]) is not None
 
 
-def decode_index(content: bytes, place: str) -> tuple[dict[str, Any], str]:
+def decode_index(content: bytes, name: str) -> tuple[dict[str, Any], str]:
     """The index in a file's content, and its sha256. Raises DamagedShardsError where it is not as it was written."""
     head = _HEAD_PATTERN.match(content)
     if head is None:
-        raise DamagedShardsError(f"{place}: {INDEX} cannot be read: it is no index of {FORMAT}")
+        raise DamagedShardsError(f"{name}: {INDEX} cannot be read: it is no index of {FORMAT}")
     if int(head[1]) != VERSION:
-        raise DamagedShardsError(f"{place}: shards of version {int(head[1])}, this program reads {VERSION}")
+        raise DamagedShardsError(f"{name}: shards of version {int(head[1])}, this program reads {VERSION}")
     rest = content[head.end() :]
     if hashlib.sha256(rest).hexdigest().encode() != head[2]:
-        raise DamagedShardsError(f"{place}: {INDEX} cannot be read: its content is not what was written")
+        raise DamagedShardsError(f"{name}: {INDEX} cannot be read: its content is not what was written")
     index: dict[str, Any] = json.loads(b"{" + rest)
     return index, head[2].decode()
 
@@ -72,7 +72,7 @@ def shard_name(number: int) -> str:
 
 
 def _is_plain(metadata: Mapping[str, Any]) -> bool:
-    """Whether what an index says of its files, beside their records, is what `shard_writer` writes."""
+    """True for metadata of the types that `shard_writer` writes."""
     skipped, clipped, notes = metadata["skipped"], metadata["clipped"], metadata["notes"]
     adapter = metadata.get("adapter", {"name": "", "settings": {}})
     return (
@@ -87,15 +87,15 @@ def _is_plain(metadata: Mapping[str, Any]) -> bool:
 
 
 class ShardReader:
-    """The records of a shard folder, each read in place from a memory map.
+    """The records of a shard folder, each read through a memory map.
 
-    place: where `index.json` lies, a local folder or any other `Storage`. Raises DamagedShardsError where the index
-    cannot be read, is of another version, or disagrees with the sizes of the shards. It pickles as its place alone, and
-    maps a shard when it is first read; of shards that are fetched, only as many stay mapped as are read at a time.
+    storage: a local folder, or any other `Storage`. Raises DamagedShardsError where the index cannot be read, is of
+    another version, or disagrees with the sizes of the shards. It pickles as its storage alone, and maps a shard when
+    it is first read; of remote shards, only as many stay mapped as are read at a time.
     """
 
-    def __init__(self, place: Path | Storage) -> None:
-        self.storage: Storage = LocalStorage(place) if isinstance(place, Path) else place
+    def __init__(self, storage: Path | Storage) -> None:
+        self.storage: Storage = LocalStorage(storage) if isinstance(storage, Path) else storage
         try:
             index, self.key = decode_index(self.storage.read(INDEX), str(self.storage))
             records = index.pop("records")
@@ -119,8 +119,8 @@ class ShardReader:
     def read(self, row: int, start: int = 0, stop: int | None = None) -> Bytes:
         """The bytes [start, stop) of a record, clipped to it: (n,) uint8, a read-only view of the disk.
 
-        Of a shard that must be fetched, raises DamagedShardsError where it is not what was written, OSError where it
-        cannot be had.
+        Of a remote shard, raises DamagedShardsError where its content is not what was written, OSError where it cannot
+        be fetched.
         """
         length = int(self.lengths[row])
         stop = length if stop is None else min(stop, length)
@@ -131,8 +131,8 @@ class ShardReader:
 
     def format(self, row: int) -> Format:
         """The format of a record's stream."""
-        found: Format = self.metadata["kinds"][self._kind[row]]["format"]
-        return found
+        format: Format = self.metadata["kinds"][self._kind[row]]["format"]
+        return format
 
     def formats(self) -> list[Format]:
         """Every format that a record of at least one byte has."""
@@ -158,7 +158,7 @@ class ShardReader:
         return sum(sorted((int(shard["bytes"]) for shard in self.metadata["shards"]), reverse=True)[:OPEN_SHARDS])
 
     def fetch(self, shard: int) -> None:
-        """Have a shard at hand before it is read; free where it lies on this disk."""
+        """Fetch a remote shard before it is read; nothing for a local one."""
         self.storage.fetch(self.metadata["shards"][shard])
 
     def verify(self) -> None:
@@ -171,16 +171,16 @@ class ShardReader:
     def _check(self) -> None:
         """Raises DamagedShardsError where the index contradicts itself or the files."""
         shards: Sequence[Mapping[str, Any]] = self.metadata["shards"]
-        sizes, found = np.array([shard["bytes"] for shard in shards], dtype=np.int64), self.storage.sizes()
+        sizes, present = np.array([shard["bytes"] for shard in shards], dtype=np.int64), self.storage.sizes()
         for number, (shard, size) in enumerate(zip(shards, sizes, strict=True)):
             name = shard["name"]
             # Another name could lead out of the folder, or to a device.
             if name != shard_name(number) or not re.fullmatch(r"[0-9a-f]{64}", shard["sha256"]):
                 raise DamagedShardsError(f"{self.storage}: {INDEX} names a shard {name!r}")
-            if name not in found:
+            if name not in present:
                 raise DamagedShardsError(f"{self.storage}/{name}: is missing, {size} bytes were written")
-            if found[name] != size:
-                raise DamagedShardsError(f"{self.storage}/{name}: {found[name]} bytes, {size} were written")
+            if present[name] != size:
+                raise DamagedShardsError(f"{self.storage}/{name}: {present[name]} bytes, {size} were written")
         if not len(self.names) == len(self._shard) == len(self._offset) == len(self.lengths) == len(self._kind):
             raise DamagedShardsError(f"{self.storage}: the columns of {INDEX} differ in length")
         filled = self.lengths > 0  # an empty record may point behind the last shard
@@ -192,7 +192,7 @@ class ShardReader:
         named = all(isinstance(name, str) for name in self.names) and len(set(self.names)) == len(self.names)
         plain = named and all(isinstance(kind, dict) for kind in kinds)
         if self._kind.max(initial=-1) >= len(kinds) or not plain or not _is_plain(self.metadata):
-            raise DamagedShardsError(f"{self.storage}: {INDEX} says what cannot be of its records")
+            raise DamagedShardsError(f"{self.storage}: {INDEX} describes its records wrongly")
 
     def _map(self, shard: int) -> Bytes:
         if shard in self._maps:
@@ -205,14 +205,14 @@ class ShardReader:
         return self._maps[shard]
 
     def _mapped(self, shard: int) -> Bytes:
-        for _ in range(_PATIENCE):
+        for _ in range(_MAX_FETCHES):
             path = self._fetched(shard)
             try:
                 # A plain array over the map: slicing the memmap class itself is several times slower.
                 return np.asarray(np.memmap(path, dtype=np.uint8, mode="r"))
             except FileNotFoundError:
                 if not self.storage.is_remote:
-                    raise  # else another process has just made room in the cache
+                    raise  # else another process has just evicted it
         raise OSError(f"{self.storage}: shards leave the cache faster than they are read: make data.shard_cache larger")
 
     def _fetched(self, shard: int) -> Path:
