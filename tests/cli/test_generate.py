@@ -75,7 +75,7 @@ def no_end(monkeypatch):
 # Pictures
 
 
-def test_pictures_from_nothing(grey_model, tmp_path, capsys):
+def test_pictures_without_a_prefix(grey_model, tmp_path, capsys):
     generate(grey_model, str(tmp_path / "out"), num_samples=3)
     expected = ["contact_sheet.png", "sample-000.png", "sample-001.png", "sample-002.png"]
     assert names(tmp_path / "out") == expected
@@ -85,7 +85,7 @@ def test_pictures_from_nothing(grey_model, tmp_path, capsys):
     assert err.startswith("generated 96 bytes in ")
 
 
-def test_half_of_a_picture_is_kept_and_the_rest_drawn(grey_model, tmp_path):
+def test_half_of_a_picture_is_kept_and_the_rest_generated(grey_model, tmp_path):
     pixels = save_image(tmp_path / "cat.png", 8, 4)
     generate(grey_model, str(tmp_path / "out"), prefix=[str(tmp_path / "cat.png")], num_samples=2)
     assert names(tmp_path / "out") == ["cat-000.png", "cat-001.png", "contact_sheet.png"]
@@ -98,17 +98,7 @@ def test_half_of_a_picture_is_kept_and_the_rest_drawn(grey_model, tmp_path):
     np.testing.assert_array_equal(sheet[2:-2:14, 2 + 3 * (tile + 2) : -2 : 14, 0], pixels)
 
 
-def test_a_cut_falls_between_pixels(save_checkpoint, tmp_path):
-    model = save_checkpoint(ImageAdapter("RGB", (4, 4), scan="raster", patch=2), window=48, patch_size=12)
-    pixels = save_image(tmp_path / "cat.png", 4, 4, "RGB")
-    generate(str(model), str(tmp_path / "out"), prefix=[str(tmp_path / "cat.png")], keep=0.1, length=7, num_samples=1)
-    drawn = opened(tmp_path / "out" / "cat-000.png").reshape(-1, 3)
-    np.testing.assert_array_equal(drawn[:1], pixels.reshape(-1, 3)[:1])  # 0.1 * 48 = 4.8 bytes: one pixel
-    assert drawn[1:4].any(axis=1).all()  # 7 bytes asked: three pixels
-    assert not drawn[4:].any()
-
-
-def test_a_picture_of_another_size_is_converted_and_told(grey_model, tmp_path, capsys):
+def test_a_picture_of_another_size_is_converted_with_a_note(grey_model, tmp_path, capsys):
     save_image(tmp_path / "wide.png", 20, 10, "RGB")
     generate(grey_model, str(tmp_path / "out"), prefix=[str(tmp_path / "wide.png")], num_samples=1)
     assert opened(tmp_path / "out" / "wide-000.png").shape == (4, 8)
@@ -138,7 +128,7 @@ def test_a_continuation_has_the_size_of_its_own_prefix(native_model, tmp_path, m
         for stream in streams:
             assert (stream.format["width"], stream.format["height"]) == (width, height)
             assert stream.data[: len(before)].tolist() == before.tolist()
-        # END is never drawn where the size is known: what is left out would be black in both.
+        # END is never sampled where the size is known: missing pixels would be black in both.
         assert streams[0].data.tolist() != streams[1].data.tolist()
 
 
@@ -150,21 +140,7 @@ def test_a_model_of_native_sizes_needs_a_prefix_that_fits(native_model, tmp_path
         generate(native_model, str(tmp_path / "out"), prefix=[str(tmp_path / "big.png")])
 
 
-def test_what_is_kept_must_leave_something_to_draw(grey_model, tmp_path):
-    save_image(tmp_path / "cat.png", 8, 4)
-    prefix = [str(tmp_path / "cat.png")]
-    with pytest.raises(ValueError, match="keep leaves nothing to generate of cat"):
-        generate(grey_model, str(tmp_path / "out"), prefix=prefix, keep=1.0)
-    with pytest.raises(ValueError, match="length 17: only 16 bytes are left to the end of cat"):
-        generate(grey_model, str(tmp_path / "out"), prefix=prefix, length=17)
-    for keep in (-0.1, 1.1, float("nan")):
-        with pytest.raises(ValueError, match=f"keep is {keep}"):
-            generate(grey_model, str(tmp_path / "out"), prefix=prefix, keep=keep)
-    with pytest.raises(ValueError, match="--keep is the share of a --prefix that is kept"):
-        generate(grey_model, str(tmp_path / "out"), keep=0.5)
-
-
-def test_keeping_nothing_takes_name_and_format_only(native_model, tmp_path):
+def test_a_share_of_0_keeps_name_and_format_only(native_model, tmp_path):
     save_image(tmp_path / "cat.png", 6, 4)
     generate(native_model, str(tmp_path / "out"), prefix=[str(tmp_path / "cat.png")], keep=0, num_samples=1)
     assert names(tmp_path / "out") == ["cat-000.png", "contact_sheet.png"]
@@ -182,29 +158,7 @@ def test_sound_goes_on_after_all_of_its_prefix(sound_model, tmp_path, no_end):
     np.testing.assert_array_equal(longer[:50], wave)
 
 
-def test_a_cut_falls_between_frames(sound_model, tmp_path, no_end):
-    wave = save_sound(tmp_path / "song.wav", 10, channels=2)
-    generate(
-        sound_model, str(tmp_path / "out"), prefix=[str(tmp_path / "song.wav")], keep=0.37, length=4, num_samples=1
-    )
-    longer, _ = soundfile.read(tmp_path / "out" / "song-000.wav", dtype="int16")
-    assert longer.shape == (3 + 1, 2)  # 0.37 * 40 = 14.8 bytes: three frames
-    np.testing.assert_array_equal(longer[:3], wave[:3])
-
-
-def test_sound_of_channels_of_its_own_is_cut_between_its_frames(save_checkpoint, tmp_path, no_end):
-    model = str(save_checkpoint(AudioAdapter(), window=64, patch_size=8))
-    wave = save_sound(tmp_path / "song.wav", 10, channels=3)
-    generate(model, str(tmp_path / "out"), prefix=[str(tmp_path / "song.wav")], keep=0.5, length=7, num_samples=1)
-    longer, _ = soundfile.read(tmp_path / "out" / "song-000.wav", dtype="int16")
-    assert longer.shape == (5 + 2, 3)  # 7 bytes asked: two frames of 6
-    np.testing.assert_array_equal(longer[:5], wave[:5])
-    generate(model, str(tmp_path / "less"), prefix=[str(tmp_path / "song.wav")], keep=0.47, length=6, num_samples=1)
-    longer, _ = soundfile.read(tmp_path / "less" / "song-000.wav", dtype="int16")
-    assert longer.shape == (4 + 1, 3)  # 0.47 * 60 = 28.2 bytes: four frames
-
-
-def test_sound_of_another_rate_is_converted_and_told(sound_model, tmp_path, capsys, no_end):
+def test_sound_of_another_rate_is_converted_with_notes(sound_model, tmp_path, capsys, no_end):
     save_sound(tmp_path / "fast.wav", 160, rate=16000)
     generate(sound_model, str(tmp_path / "out"), prefix=[str(tmp_path / "fast.wav")], length=8, num_samples=1)
     longer, rate = soundfile.read(tmp_path / "out" / "fast-000.wav")
@@ -214,7 +168,7 @@ def test_sound_of_another_rate_is_converted_and_told(sound_model, tmp_path, caps
     assert f"{tmp_path / 'fast.wav'}: one channel copied to 2\n" in err
 
 
-def test_a_prefix_longer_than_the_window_is_told(sound_model, tmp_path, capsys, no_end):
+def test_a_truncated_prefix_is_noted(sound_model, tmp_path, capsys, no_end):
     save_sound(tmp_path / "long.wav", 50, channels=2)
     generate(sound_model, str(tmp_path / "out"), prefix=[str(tmp_path / "long.wav")], length=4, num_samples=1)
     assert "long.wav: only the last 32 of 200 bytes are seen" in capsys.readouterr().err
@@ -223,7 +177,7 @@ def test_a_prefix_longer_than_the_window_is_told(sound_model, tmp_path, capsys, 
     assert "only the last" not in capsys.readouterr().err
 
 
-def test_rotary_positions_let_more_than_the_window_of_training_be_seen(save_checkpoint, tmp_path, capsys, no_end):
+def test_rotary_positions_allow_a_longer_window_than_in_training(save_checkpoint, tmp_path, capsys, no_end):
     (tmp_path / "in.txt").write_bytes(b"sixty letters" * 5)
     rotary = str(save_checkpoint(TextAdapter(), window=24, positions="rotary"))
     generate(rotary, str(tmp_path / "out"), prefix=[str(tmp_path / "in.txt")], length=4, num_samples=1, window=72)
@@ -233,7 +187,7 @@ def test_rotary_positions_let_more_than_the_window_of_training_be_seen(save_chec
         generate(learned, str(tmp_path / "other"), prefix=[str(tmp_path / "in.txt")], window=72)
 
 
-def test_sound_from_nothing_fills_a_window(sound_model, tmp_path, no_end):
+def test_sound_without_a_prefix_fills_a_window(sound_model, tmp_path, no_end):
     generate(sound_model, str(tmp_path / "out"), num_samples=1)
     assert soundfile.info(tmp_path / "out" / "sample-000.wav").frames == 64 // 4
 
@@ -253,7 +207,7 @@ def say(monkeypatch):
     return force
 
 
-def test_text_that_is_no_utf8_is_written_as_it_is_and_shown_with_replacement(text_model, tmp_path, capsys, say):
+def test_text_that_is_not_utf8_is_written_unchanged_and_shown_with_replacements(text_model, tmp_path, capsys, say):
     said = b"\xc3\xa4\r\n\xff\x1b[31m\0\xe2\x82"
     say(said)
     generate(text_model, str(tmp_path / "out"), num_samples=1, length=40)
@@ -263,7 +217,7 @@ def test_text_that_is_no_utf8_is_written_as_it_is_and_shown_with_replacement(tex
     assert rest == "\ufffd\ufffd[31m\ufffd\ufffd"
 
 
-def test_of_a_text_what_is_new_is_shown(text_model, tmp_path, capsys, say):
+def test_only_the_generated_text_is_shown(text_model, tmp_path, capsys, say):
     say(b"x" * 600)
     (tmp_path / "start.txt").write_text("seen before")
     generate(text_model, str(tmp_path / "out"), prefix=[str(tmp_path / "start.txt")], num_samples=1, length=700)
@@ -271,7 +225,7 @@ def test_of_a_text_what_is_new_is_shown(text_model, tmp_path, capsys, say):
     assert (tmp_path / "out" / "start-000.txt").read_text() == "seen before" + "x" * 600
 
 
-def test_what_a_terminal_cannot_show_is_replaced(text_model, tmp_path, monkeypatch, say):
+def test_characters_that_a_terminal_lacks_are_replaced(text_model, tmp_path, monkeypatch, say):
     import io
 
     say("aäb".encode())
@@ -283,20 +237,13 @@ def test_what_a_terminal_cannot_show_is_replaced(text_model, tmp_path, monkeypat
     assert (tmp_path / "out" / "sample-000.txt").read_bytes() == "aäb".encode()
 
 
-def test_a_cut_falls_between_characters(text_model, tmp_path, no_end):
-    (tmp_path / "a.md").write_bytes("€€".encode())
-    generate(text_model, str(tmp_path / "out"), prefix=[str(tmp_path / "a.md")], keep=0.8, length=2, num_samples=1)
-    written = (tmp_path / "out" / "a-000.md").read_bytes()
-    assert (len(written), written[:3]) == (5, "€".encode())
-
-
 def test_an_empty_file_may_be_continued(text_model, tmp_path):
     (tmp_path / "empty.txt").touch()
     generate(text_model, str(tmp_path / "out"), prefix=[str(tmp_path / "empty.txt")], num_samples=1)
     assert names(tmp_path / "out") == ["empty-000.txt"]
 
 
-def test_files_of_another_modality_are_refused_and_unknown_endings_tried(text_model, save_checkpoint, tmp_path):
+def test_files_of_another_modality_are_refused_and_unknown_suffixes_tried(text_model, save_checkpoint, tmp_path):
     save_image(tmp_path / "cat.png", 8, 4)
     with pytest.raises(ValueError, match=r"cat\.png: a file of image; this model reads text"):
         generate(text_model, str(tmp_path / "out"), prefix=[str(tmp_path / "cat.png")])
@@ -310,7 +257,7 @@ def test_files_of_another_modality_are_refused_and_unknown_endings_tried(text_mo
 # Any file
 
 
-def test_any_file_keeps_its_ending(save_checkpoint, tmp_path, capsys, no_end):
+def test_any_file_keeps_its_suffix(save_checkpoint, tmp_path, capsys, no_end):
     model = str(save_checkpoint(FileAdapter(".jpg"), window=24))
     for name in ("a.jpg", "b.mp3", "c"):
         (tmp_path / name).write_bytes(b"\0\xff" + name.encode())
@@ -328,7 +275,7 @@ def test_any_file_keeps_its_ending(save_checkpoint, tmp_path, capsys, no_end):
 # All of them
 
 
-def test_the_same_seed_makes_the_same_files(sound_model, tmp_path):
+def test_a_seed_determines_the_files(sound_model, tmp_path):
     save_sound(tmp_path / "song.wav", 9, channels=2)
     for folder, seed in (("one", 7), ("same", 7), ("other", 8)):
         options: dict[str, Any] = {"prefix": [str(tmp_path / "song.wav")], "length": 24, "num_samples": 3}
@@ -348,11 +295,6 @@ def test_the_class_is_chosen_by_name(save_checkpoint, tmp_path):
         generate(model, str(tmp_path / "out"))
     with pytest.raises(ValueError, match="condition dog: unknown to this model; it knows cat, 7"):
         generate(model, str(tmp_path / "out"), condition="dog")
-
-
-def test_a_model_without_classes_says_so(text_model, tmp_path):
-    with pytest.raises(ValueError, match="condition cat: unknown to this model; it was trained without classes"):
-        generate(text_model, str(tmp_path / "out"), condition="cat")
 
 
 def test_nothing_is_overwritten_unless_asked(grey_model, tmp_path):
@@ -377,7 +319,7 @@ def test_a_folder_takes_several_runs_and_shows_the_last_on_its_sheet(grey_model,
     assert set(after) == {*before, "cat-000.png"}
 
 
-def test_a_file_in_the_way_of_the_folder_is_found_before_drawing(text_model, tmp_path, monkeypatch):
+def test_an_output_folder_that_cannot_be_made_is_refused_before_generation(text_model, tmp_path, monkeypatch):
     monkeypatch.setattr("megabyte_mm.cli.generate.generate_continuations", lambda *_, **__: pytest.fail("generated"))
     (tmp_path / "out").touch()
     for out in (tmp_path / "out", tmp_path / "out" / "deeper"):
@@ -385,7 +327,7 @@ def test_a_file_in_the_way_of_the_folder_is_found_before_drawing(text_model, tmp
             generate(text_model, str(out))
 
 
-def test_an_interrupt_while_drawing_leaves_no_file(text_model, tmp_path, monkeypatch):
+def test_an_interrupt_before_the_first_byte_leaves_no_file(text_model, tmp_path, monkeypatch):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
@@ -395,7 +337,7 @@ def test_an_interrupt_while_drawing_leaves_no_file(text_model, tmp_path, monkeyp
     assert names(tmp_path / "out") == []
 
 
-def test_prefixes_of_equal_names_are_told_apart(text_model, tmp_path):
+def test_prefixes_of_equal_names_get_different_names(text_model, tmp_path):
     files = [tmp_path / "a" / "x.txt", tmp_path / "b" / "x.txt", tmp_path / "b" / "x.md", tmp_path / "y.txt"]
     for file in files:
         file.parent.mkdir(exist_ok=True)
@@ -414,7 +356,7 @@ def test_prefixes_of_equal_names_are_told_apart(text_model, tmp_path):
         made("four", [files[0], files[0]])
 
 
-def test_each_of_many_prefixes_is_continued_as_if_alone(text_model, tmp_path, no_end):
+def test_the_batch_size_does_not_change_the_files(text_model, tmp_path, no_end):
     files = [tmp_path / f"{name}.txt" for name in "abcde"]
     for file, length in zip(files, (3, 9, 3, 0, 30), strict=True):
         file.write_text(file.stem * length)
@@ -428,16 +370,19 @@ def test_each_of_many_prefixes_is_continued_as_if_alone(text_model, tmp_path, no
         assert len(written) == len(file.read_bytes()) + 5
 
 
-@pytest.mark.parametrize("option", ["num_samples", "batch_size", "length"])
-def test_counts_begin_at_one(text_model, tmp_path, option):
-    with pytest.raises(ValueError, match=f"{option} is 0; it must be at least 1"):
-        generate(text_model, str(tmp_path / "out"), **{str(option): 0})  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize("device", ["cuda:99", "quantum"])
-def test_a_device_that_is_not_there_is_named(text_model, tmp_path, device):
-    with pytest.raises(ValueError, match=f"--device {device}: not available here"):
-        generate(text_model, str(tmp_path / "out"), device=device)
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        *[({name: 0}, f"{name} is 0; it must be at least 1") for name in ("num_samples", "batch_size", "length")],
+        ({"device": "quantum"}, "--device quantum: not available here"),
+        ({"keep": 0.5}, "--keep is the share of a --prefix that is kept"),
+        ({"condition": "cat"}, "condition cat: unknown to this model; it was trained without classes"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(text_model, tmp_path, options, reason):
+    with pytest.raises(ValueError, match=reason):
+        generate(text_model, str(tmp_path / "out"), **options)
+    assert not (tmp_path / "out").exists()
 
 
 # Ctrl-C
@@ -460,7 +405,7 @@ def interrupt_after(monkeypatch):
     return arm
 
 
-def test_ctrl_c_writes_the_text_that_is_there(text_model, tmp_path, interrupt_after, capsys, no_end):
+def test_ctrl_c_writes_the_text_so_far(text_model, tmp_path, interrupt_after, capsys, no_end):
     generate(text_model, str(tmp_path / "whole"), num_samples=2, length=30)
     interrupt_after(12)
     with pytest.raises(KeyboardInterrupt):
@@ -472,14 +417,14 @@ def test_ctrl_c_writes_the_text_that_is_there(text_model, tmp_path, interrupt_af
     assert "generated 24 bytes in" in capsys.readouterr().err
 
 
-def test_ctrl_c_leaves_out_what_had_not_begun(text_model, tmp_path, interrupt_after):
+def test_ctrl_c_leaves_out_samples_that_had_not_begun(text_model, tmp_path, interrupt_after):
     interrupt_after(3)
     with pytest.raises(KeyboardInterrupt):
         generate(text_model, str(tmp_path / "out"), num_samples=3, length=9, batch_size=1)
     assert names(tmp_path / "out") == ["sample-000.txt"]
 
 
-def test_ctrl_c_writes_the_part_of_a_picture_that_is_there(grey_model, tmp_path, interrupt_after):
+def test_ctrl_c_writes_partial_pictures(grey_model, tmp_path, interrupt_after):
     interrupt_after(10)
     with pytest.raises(KeyboardInterrupt):
         generate(grey_model, str(tmp_path / "out"), num_samples=2)
@@ -487,6 +432,6 @@ def test_ctrl_c_writes_the_part_of_a_picture_that_is_there(grey_model, tmp_path,
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "int8"])
-def test_weights_of_lower_precision_draw(text_model, tmp_path, precision, no_end):
+def test_weights_of_lower_precision_generate(text_model, tmp_path, precision, no_end):
     generate(text_model, str(tmp_path / "out"), num_samples=1, length=9, precision=precision)
     assert len((tmp_path / "out" / "sample-000.txt").read_bytes()) == 9

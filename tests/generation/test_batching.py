@@ -18,7 +18,7 @@ def model() -> Megabyte:
     config = MegabyteConfig(patch_size=2, max_len=24, global_stack=stack, local_stack=stack, conditions=2, init_std=0.5)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        # In float64, so that no draw hangs on how a batch's shape rounds.
+        # In float64, so that no sample depends on how a batch's shape rounds.
         return Megabyte(config).double().eval()
 
 
@@ -37,14 +37,14 @@ REQUESTS = [
 ]
 
 
-def told(results: list[list[np.ndarray]]) -> list[list[list[int]]]:
+def as_lists(results: list[list[np.ndarray]]) -> list[list[list[int]]]:
     return [[row.tolist() for row in rows] for rows in results]
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 4])
 def test_the_batch_size_changes_nothing(model: Megabyte, batch_size: int) -> None:
-    expected = told(generate_batch(model, REQUESTS, SamplingParams(), seed=3, batch_size=64))
-    assert told(generate_batch(model, REQUESTS, SamplingParams(), seed=3, batch_size=batch_size)) == expected
+    expected = as_lists(generate_batch(model, REQUESTS, SamplingParams(), seed=3, batch_size=64))
+    assert as_lists(generate_batch(model, REQUESTS, SamplingParams(), seed=3, batch_size=batch_size)) == expected
 
 
 WIDE = StackConfig(dim=64, layers=2, heads=2)
@@ -60,15 +60,19 @@ def single() -> Megabyte:
 
 
 @pytest.mark.parametrize(
-    "sampling", [SamplingParams(), SamplingParams(0.0, allow_end=False), SamplingParams(0.7, top_k=20, top_p=0.9)]
+    ("sampling", "execution"),
+    [
+        (SamplingParams(), Execution()),
+        (SamplingParams(0.0, allow_end=False), Execution("eager")),
+        (SamplingParams(0.7, top_k=20, top_p=0.9), Execution(precision="int8")),
+    ],
 )
-@pytest.mark.parametrize("execution", [Execution(), Execution("eager"), Execution(precision="int8")])
-def test_every_row_draws_the_same_bytes_alone_and_among_others(
+def test_a_row_has_the_same_bytes_alone_and_in_any_batch(
     single: Megabyte, sampling: SamplingParams, execution: Execution
 ) -> None:
     requests = [
-        GenerationRequest(prefix(length), drawn, count, condition)
-        for length, drawn, count, condition in (
+        GenerationRequest(prefix(length), generated, count, condition)
+        for length, generated, count, condition in (
             (3, 80, 1, 0),
             (0, 17, 2, 1),
             (21, 60, 1, 1),
@@ -76,10 +80,10 @@ def test_every_row_draws_the_same_bytes_alone_and_among_others(
             (8, 5, 1, 1),
         )
     ]
-    together = told(generate_batch(single, requests, sampling, seed=3, execution=execution))
+    together = as_lists(generate_batch(single, requests, sampling, seed=3, execution=execution))
     for batch_size in (1, 3):
-        apart = generate_batch(single, requests, sampling, seed=3, batch_size=batch_size, execution=execution)
-        assert told(apart) == together
+        separate = generate_batch(single, requests, sampling, seed=3, batch_size=batch_size, execution=execution)
+        assert as_lists(separate) == together
     for request, rows in zip(requests, together, strict=True):
         for row in rows:
             assert row[: len(request.prefix)] == request.prefix.tolist()
@@ -87,30 +91,30 @@ def test_every_row_draws_the_same_bytes_alone_and_among_others(
                 assert len(row) == len(request.prefix) + request.length
 
 
-def test_a_row_that_draws_nothing_stands_beside_others(model: Megabyte) -> None:
+def test_a_row_of_length_0_may_stand_beside_others(model: Megabyte) -> None:
     requests = [GenerationRequest(prefix(3), 0), GenerationRequest(prefix(5), 40), GenerationRequest(prefix(0), 0)]
-    [[none], [drawn], [empty]] = generate_batch(model, requests, SamplingParams(allow_end=False))
+    [[none], [generated], [empty]] = generate_batch(model, requests, SamplingParams(allow_end=False))
     assert none.tolist() == prefix(3).tolist()
-    assert len(drawn) == 45
+    assert len(generated) == 45
     assert empty.tolist() == []
-    assert told(generate_batch(model, requests[:1], SamplingParams())) == [[none.tolist()]]
+    assert as_lists(generate_batch(model, requests[:1], SamplingParams())) == [[none.tolist()]]
 
 
-def test_rows_end_and_begin_anew_where_the_window_is_one_patch(single: Megabyte) -> None:
+def test_rows_end_and_restart_their_context_in_a_window_of_one_patch(single: Megabyte) -> None:
     requests = [GenerationRequest(prefix(1), 2), GenerationRequest(prefix(1), 20), GenerationRequest(prefix(7), 30)]
-    together = told(generate_batch(single, requests, SamplingParams(allow_end=False), window=8))
-    alone = told(generate_batch(single, requests, SamplingParams(allow_end=False), window=8, batch_size=1))
+    together = as_lists(generate_batch(single, requests, SamplingParams(allow_end=False), window=8))
+    alone = as_lists(generate_batch(single, requests, SamplingParams(allow_end=False), window=8, batch_size=1))
     assert together == alone
 
 
 def test_a_prefix_is_continued_alike_whatever_else_is_asked_for(model: Megabyte) -> None:
-    together = told(generate_batch(model, REQUESTS, SamplingParams(), seed=3))
-    assert told(generate_batch(model, REQUESTS[::-1], SamplingParams(), seed=3)) == together[::-1]
+    together = as_lists(generate_batch(model, REQUESTS, SamplingParams(), seed=3))
+    assert as_lists(generate_batch(model, REQUESTS[::-1], SamplingParams(), seed=3)) == together[::-1]
     for request, rows in zip(REQUESTS, together, strict=True):
-        assert told(generate_batch(model, [request], SamplingParams(), seed=3)) == [rows]
+        assert as_lists(generate_batch(model, [request], SamplingParams(), seed=3)) == [rows]
 
 
-def test_what_the_first_row_draws_is_told_as_it_comes(model: Megabyte) -> None:
+def test_on_first_row_is_called_with_each_new_byte(model: Megabyte) -> None:
     pieces: list[np.ndarray] = []
     results = generate_batch(model, REQUESTS, SamplingParams(allow_end=False), batch_size=3, on_first_row=pieces.append)
     assert np.concatenate(pieces).tolist() == results[0][0][3:].tolist()
@@ -118,8 +122,8 @@ def test_what_the_first_row_draws_is_told_as_it_comes(model: Megabyte) -> None:
 
 
 @pytest.mark.parametrize("batch_size", [2, 64])
-def test_ctrl_c_keeps_what_was_drawn(model: Megabyte, batch_size: int) -> None:
-    whole = told(generate_batch(model, REQUESTS, SamplingParams(allow_end=False), batch_size=batch_size))
+def test_ctrl_c_keeps_the_bytes_so_far(model: Megabyte, batch_size: int) -> None:
+    whole = as_lists(generate_batch(model, REQUESTS, SamplingParams(allow_end=False), batch_size=batch_size))
     counts: list[int] = []
 
     def interrupt(count: int) -> None:
@@ -129,9 +133,9 @@ def test_ctrl_c_keeps_what_was_drawn(model: Megabyte, batch_size: int) -> None:
 
     with pytest.raises(GenerationInterrupted) as caught:
         generate_batch(model, REQUESTS, SamplingParams(allow_end=False), batch_size=batch_size, on_bytes=interrupt)
-    kept = told(caught.value.results)
-    drawn = sum(len(row) - len(r.prefix) for r, rows in zip(REQUESTS, kept, strict=True) for row in rows)
-    assert drawn == sum(counts)
+    kept = as_lists(caught.value.results)
+    generated = sum(len(row) - len(r.prefix) for r, rows in zip(REQUESTS, kept, strict=True) for row in rows)
+    assert generated == sum(counts)
     for rows, expected in zip(kept, whole, strict=True):
         assert all(row == longer[: len(row)] for row, longer in zip(rows, expected, strict=True))
 
@@ -147,7 +151,7 @@ def test_results_keep_the_order_prefix_and_length_of_their_requests(model: Megab
         assert len({row.tobytes() for row in rows}) == len(rows)
 
 
-def test_the_first_request_draws_what_generate_draws(model: Megabyte) -> None:
+def test_a_single_request_equals_generate(model: Megabyte) -> None:
     [rows] = generate_batch(model, [REQUESTS[0]], SamplingParams(0.8), seed=5)
     ids = generate(model, torch.from_numpy(prefix(3).astype(np.int64)).expand(3, -1), 9, temperature=0.8, seed=5)
     assert [row.tolist() for row in rows] == [to_bytes(row).tolist() for row in ids]
@@ -158,10 +162,10 @@ def test_the_condition_belongs_to_its_request(model: Megabyte) -> None:
     greedy = SamplingParams(temperature=0.0, allow_end=False)
     [[none]], [[one]] = generate_batch(model, pair[:1], greedy), generate_batch(model, pair[1:], greedy)
     assert none.tolist() != one.tolist()
-    assert told(generate_batch(model, pair, greedy)) == [[none.tolist()], [one.tolist()]]
+    assert as_lists(generate_batch(model, pair, greedy)) == [[none.tolist()], [one.tolist()]]
 
 
-def test_an_ended_row_is_as_long_as_what_came_before_its_end(model: Megabyte) -> None:
+def test_an_ended_row_holds_the_bytes_before_its_end(model: Megabyte) -> None:
     ending = copy.deepcopy(model)
     favour_end(ending)
     [rows] = generate_batch(ending, [GenerationRequest(prefix(3), 60, count=8)], SamplingParams())
@@ -171,7 +175,7 @@ def test_an_ended_row_is_as_long_as_what_came_before_its_end(model: Megabyte) ->
     assert len(lengths) > 1
 
 
-def test_what_fills_an_ended_row_is_not_counted(model: Megabyte) -> None:
+def test_only_bytes_before_the_end_are_counted(model: Megabyte) -> None:
     ending = copy.deepcopy(model)
     favour_end(ending)
     counts: list[int] = []
@@ -181,7 +185,7 @@ def test_what_fills_an_ended_row_is_not_counted(model: Megabyte) -> None:
     assert sum(counts) == sum(len(row) - 3 for row in rows)
 
 
-def test_progress_counts_every_byte_that_was_drawn(model: Megabyte) -> None:
+def test_progress_counts_every_generated_byte(model: Megabyte) -> None:
     counts: list[int] = []
     generate_batch(model, REQUESTS, SamplingParams(allow_end=False), batch_size=2, on_bytes=counts.append)
     assert sum(counts) == sum(request.length * request.count for request in REQUESTS)

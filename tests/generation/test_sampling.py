@@ -1,4 +1,4 @@
-"""Distributions written out, and what is drawn from them."""
+"""Distributions written out, and samples from them."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -20,7 +20,7 @@ def logits(weights: dict[int, float]) -> Tensor:
 
 
 def shares(sampling: SamplingParams, weights: dict[int, float]) -> dict[int, Any]:
-    """The symbols that may be drawn and how likely each is."""
+    """The symbols that may be sampled, with their probabilities."""
     row = distribution(logits(weights), sampling)[0]
     return {symbol: pytest.approx(row[symbol].item(), abs=1e-12) for symbol in row.nonzero()[:, 0].tolist()}
 
@@ -59,7 +59,7 @@ def test_the_distribution_is_exactly(sampling: SamplingParams, expected: dict[in
     assert shares(sampling, WEIGHTS) == expected
 
 
-def test_end_is_never_left_where_it_is_not_allowed() -> None:
+def test_end_has_probability_0_where_it_is_not_allowed() -> None:
     likeliest = {END: 0.9, 3: 0.1}
     for sampling in (
         SamplingParams(0.0, allow_end=False),
@@ -110,7 +110,7 @@ def test_settings_out_of_range_are_named(field: str, value: float) -> None:
         SamplingParams(**{field: value})  # type: ignore[arg-type]
 
 
-def drawn(probabilities: Sequence[float], uniform: float) -> int:
+def sampled(probabilities: Sequence[float], uniform: float) -> int:
     rows = torch.tensor([probabilities], dtype=torch.float64)
     return int(inverse_cdf(rows, torch.tensor([uniform], dtype=torch.float64)))
 
@@ -119,20 +119,20 @@ ALMOST_ONE = 1 - 2**-53
 """The largest number that torch.rand gives in float64."""
 
 
-def test_draw_takes_the_symbol_whose_interval_holds_the_number() -> None:
+def test_inverse_cdf_returns_the_symbol_whose_interval_holds_the_number() -> None:
     probabilities = [0.25, 0.0, 0.5, 0.25]
     edges = {0.0: 0, 0.2499: 0, 0.25: 2, 0.7499: 2, 0.75: 3, ALMOST_ONE: 3}
-    assert {uniform: drawn(probabilities, uniform) for uniform in edges} == edges
+    assert {uniform: sampled(probabilities, uniform) for uniform in edges} == edges
 
 
-def test_draw_never_takes_what_cannot_be_drawn() -> None:
-    assert drawn([0.0, 0.0, 1.0, 0.0], 0.0) == 2
-    assert drawn([0.0, 0.0, 1.0, 0.0], ALMOST_ONE) == 2
+def test_inverse_cdf_never_returns_a_symbol_of_probability_0() -> None:
+    assert sampled([0.0, 0.0, 1.0, 0.0], 0.0) == 2
+    assert sampled([0.0, 0.0, 1.0, 0.0], ALMOST_ONE) == 2
     for parts in (3, 7, 10, 49, 253):  # sums that rounding leaves beside 1
-        assert drawn([1 / parts] * parts + [0.0], ALMOST_ONE) == parts - 1
+        assert sampled([1 / parts] * parts + [0.0], ALMOST_ONE) == parts - 1
 
 
-def test_draws_follow_the_distribution() -> None:
+def test_samples_follow_the_distribution() -> None:
     probabilities = torch.tensor([0.5, 0.0, 0.3, 0.15, 0.05], dtype=torch.float64)
     count = 40_000
     uniform = torch.rand(count, generator=torch.Generator().manual_seed(0), dtype=torch.float64)

@@ -28,14 +28,14 @@ def grey(sheet: Image.Image, scale: int, gap: int = 2) -> list[list[list[int]]]:
     """The pictures of a sheet of 2x2 pictures, row by row, each as its four pixels."""
     cells = np.asarray(sheet.convert("L"))
     step = 2 * scale + gap
-    found = []
+    rows = []
     for top in range(gap, cells.shape[0] - gap, step):
         row = [
             cells[top : top + step - gap : scale, left : left + step - gap : scale]
             for left in range(gap, cells.shape[1] - gap, step)
         ]
-        found.append([tile.reshape(-1).tolist() for tile in row])
-    return found
+        rows.append([tile.reshape(-1).tolist() for tile in row])
+    return rows
 
 
 EMPTY = [BACKGROUND] * 4
@@ -55,9 +55,9 @@ def test_a_row_shows_prefix_continuations_and_original():
     ]
 
 
-def test_samples_from_nothing_are_laid_out_as_a_square():
-    drawn = [pixels(*[number] * 4) for number in range(5)]
-    sheet = picture_sheet(IMAGES, [Continuations("sample", IMAGES.default_format(), pixels(), drawn)])
+def test_samples_without_a_prefix_are_laid_out_as_a_square():
+    samples = [pixels(*[number] * 4) for number in range(5)]
+    sheet = picture_sheet(IMAGES, [Continuations("sample", IMAGES.default_format(), pixels(), samples)])
     assert grey(sheet, scale=56) == [
         [[0] * 4, [1] * 4, [2] * 4],
         [[3] * 4, [4] * 4, EMPTY],
@@ -92,7 +92,7 @@ def test_files_are_named_after_their_prefix_and_hold_their_stream(tmp_path):
         (FileAdapter(), {"modality": "file", "suffix": ""}, "a-000"),
     ],
 )
-def test_the_ending_is_the_prefixs_own_or_the_adapters(tmp_path, adapter, format, expected):
+def test_the_suffix_is_the_prefixs_own_or_the_adapters(tmp_path, adapter, format, expected):
     assert file_names("a", 1, adapter, format) == [expected]
     files = write_continuations(tmp_path, adapter, [Continuations("a", format, pixels(), [pixels(1, 2)])])
     assert [file.name for file in files] == [expected]
