@@ -200,6 +200,7 @@ def test_mistakes_are_told_in_a_line(bucket, root, capfd, monkeypatch):
     with pytest.raises(OSError, match="Protocol not known: ftpx"):
         ByteData("ftpx://host/data").setup()
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     fsspec.get_filesystem_class("s3").clear_instance_cache()
     with pytest.raises(OSError, match="s3://.*: Could not connect to the endpoint"):
         ByteData(f"{bucket}/data").setup()

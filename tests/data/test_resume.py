@@ -1,7 +1,9 @@
 """Batch by batch: an uninterrupted run against runs that stop, and go on from a checkpoint in a new Trainer."""
 
 import contextlib
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -48,13 +50,21 @@ class KilledError(Exception):
     pass
 
 
-@pytest.fixture
-def root(tree):
-    return tree({"train/a.txt": BATCHES * 4 * 16 + 3, "train/b.txt": 20, "val/c.txt": 100})
+def write(root: Path) -> Path:
+    rng = np.random.default_rng(0)
+    for name, size in {"train/a.txt": BATCHES * 4 * 16 + 3, "train/b.txt": 20, "val/c.txt": 100}.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(rng.bytes(size))
+    return root
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return write(tmp_path_factory.mktemp("data"))
 
 
 def run(root, tmp_path, callbacks=(), checkpoint=None, workers=0, **settings):
-    data = ByteData(str(root), window=16, batch_size=4, num_workers=workers)
+    data = ByteData(str(root), window=16, batch_size=4, num_workers=workers, cache_dir=str(tmp_path / "cache"))
     module = Recorder()
     quiet = {
         "logger": False,
@@ -69,9 +79,9 @@ def run(root, tmp_path, callbacks=(), checkpoint=None, workers=0, **settings):
     return module.seen
 
 
-@pytest.fixture
-def whole(root, tmp_path):
-    seen = run(root, tmp_path)
+@pytest.fixture(scope="module")
+def whole(root, tmp_path_factory):
+    seen = run(root, tmp_path_factory.mktemp("whole"))
     assert len(seen) == EPOCHS * BATCHES
     assert [seen[i][2] for i in range(BATCHES)] != [seen[BATCHES + i][2] for i in range(BATCHES)]
     return seen
@@ -82,7 +92,6 @@ def contents(seen):
 
 
 STOPS = [
-    ("on_train_batch_end", 2),
     ("on_train_batch_end", BATCHES),
     ("on_train_batch_end", BATCHES + 3),
     ("on_train_batch_end", EPOCHS * BATCHES - 1),
@@ -141,7 +150,8 @@ def test_an_epoch_cut_short_by_limit_train_batches_resumes(root, tmp_path):
     assert contents(before + after) == contents(expected)
 
 
-def test_resuming_on_changed_data_is_refused(root, tmp_path):
+def test_resuming_on_changed_data_is_refused(tmp_path):
+    root = write(tmp_path / "data")
     path = str(tmp_path / "stop.ckpt")
     run(root, tmp_path, [SaveAt("on_train_batch_end", 2, path)])
     (root / "train/b.txt").write_bytes(b"something else here.")

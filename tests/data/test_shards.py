@@ -105,24 +105,16 @@ def replace(old, new):
 @pytest.mark.parametrize(
     "damage",
     [
-        *(
-            truncate,
-            lose,
-            scribble,
-            unindex,
-            replace(b'"version":3', b'"version":99'),
-            edit("offset", [0]),
-            edit("length", [99] * 7),
-        ),
-        *(edit("shard", [77] * 7), edit("length", [-1] * 7), edit("records", []), edit("shards", 3)),
-        *(edit("offset", [-1] * 7), edit("shard", [-1] * 7), edit("kind", [9] * 7), edit("offset", [2**63 - 1] * 7)),
-        *(
-            edit("length", [2**70] * 7),
-            edit("name", [1] * 7),
-            edit("kinds", [{"format": 1}] * 2),
-            replace(b"0.raw", b"1.raw"),
-        ),
-        *(edit("shards", [{"name": "../x.bin", "bytes": 1, "sha256": "0" * 64}]),),
+        truncate,
+        lose,
+        scribble,
+        unindex,
+        replace(b'"version":3', b'"version":99'),
+        replace(b"0.raw", b"1.raw"),
+        edit("offset", [0]),
+        edit("records", []),
+        edit("shards", 3),
+        edit("length", [2**70] * 7),
     ],
 )
 def test_damage_is_seen_on_opening(folder, damage):

@@ -1,7 +1,7 @@
 from dataclasses import replace
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from megabyte_mm.data.windows import WindowGrid, random_bits, shuffled
@@ -57,6 +57,7 @@ def test_a_jittered_window_stays_on_units_near_its_place_and_inside_its_record(g
     assert (starts[grid.lengths[records] <= grid.window] == 0).all()
 
 
+@settings(max_examples=25)
 @given(grids(), st.integers(0, 100), st.integers(0, 100))
 def test_jitter_depends_on_the_item_alone_and_not_on_its_batch(grid, seed, epoch):
     items = np.arange(len(grid))
