@@ -9,10 +9,9 @@ from megabyte_mm.lazy import lazy_exports
 if TYPE_CHECKING:
     from megabyte_mm.checkpoint import Bundle, load_model
     from megabyte_mm.data.module import ByteData
-    from megabyte_mm.evaluation.files import score_files
+    from megabyte_mm.evaluation import score_files
     from megabyte_mm.export.hub import HubModel as HubModel
-    from megabyte_mm.generation import generate
-    from megabyte_mm.generation.continuation import continue_file
+    from megabyte_mm.generation import continue_file, generate
     from megabyte_mm.models import Megabyte, MegabyteConfig, StackConfig
     from megabyte_mm.training.fitting import fit
     from megabyte_mm.training.module import ByteLM
@@ -42,10 +41,10 @@ __getattr__, __dir__ = lazy_exports(
         "Megabyte": "megabyte_mm.models",
         "MegabyteConfig": "megabyte_mm.models",
         "StackConfig": "megabyte_mm.models",
-        "continue_file": "megabyte_mm.generation.continuation",
+        "continue_file": "megabyte_mm.generation",
         "fit": "megabyte_mm.training.fitting",
         "generate": "megabyte_mm.generation",
         "load_model": "megabyte_mm.checkpoint",
-        "score_files": "megabyte_mm.evaluation.files",
+        "score_files": "megabyte_mm.evaluation",
     },
 )

@@ -24,7 +24,7 @@ from benchmarks.compare.run import Limit, Machine, Run
 from benchmarks.harness.program import add_device, check_device
 from benchmarks.harness.report import describe_machine
 from benchmarks.peers import PEERS
-from megabyte_mm.evaluation.methods import is_sliding
+from megabyte_mm.evaluation import is_sliding
 from megabyte_mm.training.trainer import best_precision, keep_freed_memory
 
 PROG = "python -m benchmarks.compare"

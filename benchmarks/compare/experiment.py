@@ -15,7 +15,7 @@ from data_adapters import Adapter, registry
 from megabyte_mm import models
 from megabyte_mm.data.loader import BATCH_SIZE
 from megabyte_mm.data.module import ByteData
-from megabyte_mm.evaluation.methods import METHODS, Method
+from megabyte_mm.evaluation import METHODS, Method
 from megabyte_mm.models import MegabyteConfig, ModelConfig
 from megabyte_mm.models.config import from_plain
 from megabyte_mm.training.optim import OptimizerConfig

@@ -9,7 +9,7 @@ from benchmarks.compare.experiment import Entry
 from benchmarks.compare.results import Point
 from benchmarks.compare.run import Run
 from megabyte_mm.data.module import ByteData
-from megabyte_mm.evaluation.methods import Method
+from megabyte_mm.evaluation import Method
 
 
 class Validation:

@@ -16,7 +16,7 @@ from benchmarks.peers import build_peer
 from megabyte_mm.alphabet import END
 from megabyte_mm.data.dataset import Batch
 from megabyte_mm.data.module import ByteData
-from megabyte_mm.evaluation.methods import Method, check_method, is_sliding, method_nll
+from megabyte_mm.evaluation import Method, check_method, is_sliding, method_nll
 from megabyte_mm.metrics import BitsPerByte, mean_nats
 from megabyte_mm.models import ByteModel, MegabyteConfig
 from megabyte_mm.training.optim import adamw, lr_factor

@@ -14,7 +14,7 @@ from data_adapters.io import remove, temporary_beside
 from megabyte_mm.checkpoint import TRAINING, Bundle
 from megabyte_mm.checkpoint.exported import CONFIG, WEIGHTS, write_exported
 from megabyte_mm.export.card import Card, SampleFiles, model_card
-from megabyte_mm.generation.continuation import SHEET, Continuations, write_continuations
+from megabyte_mm.generation import SHEET, Continuations, write_continuations
 
 CARD, SAMPLES = "README.md", "samples"
 PATTERNS = (CONFIG, WEIGHTS, CARD, f"{SAMPLES}/*")

@@ -12,7 +12,7 @@ import numpy as np
 import PIL.Image
 from matplotlib.figure import Figure
 
-from megabyte_mm.generation.continuation import SHEET
+from megabyte_mm.generation import SHEET
 from megabyte_mm.plots import learning_curve, picture_rows
 from megabyte_mm.training.progress import TrainingProgress
 from megabyte_mm.training.run_folder import open_run

@@ -7,7 +7,7 @@ from html import escape
 from typing import Any
 
 from data_adapters import Adapter, AudioAdapter, Bytes, ByteStream, ImageAdapter, TextAdapter
-from megabyte_mm.generation.continuation import UNKNOWN, Continuations
+from megabyte_mm.generation import UNKNOWN, Continuations
 from megabyte_mm.plots import picture_rows, waveforms
 
 CELL = "vertical-align: top; text-align: left; padding: 0 1em 0.5em 0; max-width: 28em"

@@ -16,7 +16,7 @@ from megabyte_mm.checkpoint import SPEC_KEY, read_checkpoint
 from megabyte_mm.checkpoint.dcp import OPTIMIZER_STATE, WEIGHTS, is_sharded_checkpoint, read_meta
 from megabyte_mm.data.geometry import Geometry
 from megabyte_mm.data.sources import adapter_at
-from megabyte_mm.evaluation.methods import Method, check_method
+from megabyte_mm.evaluation import Method, check_method
 from megabyte_mm.models import ModelConfig
 
 

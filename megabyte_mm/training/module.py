@@ -25,7 +25,7 @@ from megabyte_mm.checkpoint.dcp import WEIGHTS
 from megabyte_mm.data.dataset import Batch
 from megabyte_mm.data.module import ByteData
 from megabyte_mm.errors import FieldError
-from megabyte_mm.evaluation.methods import Method, check_method, is_sliding, method_nll
+from megabyte_mm.evaluation import Method, check_method, is_sliding, method_nll
 from megabyte_mm.metrics import BitsPerByte, totals
 from megabyte_mm.models import DEFAULT_STEP, ByteModel, CompileMode, MegabyteConfig, ModelConfig, StepOptions, config_of
 from megabyte_mm.training.compatibility import check_resumable, check_weights
