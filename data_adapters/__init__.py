@@ -13,7 +13,7 @@ from data_adapters.base import Adapter, Bytes, ByteStream, Format, MediaError, p
 from data_adapters.file import FileAdapter
 from data_adapters.image import ImageAdapter
 from data_adapters.image.contact_sheet import contact_sheet
-from data_adapters.io import UnavailableError, read_bytes, write_atomically
+from data_adapters.io import UnavailableError, read_bytes, write_atomically, write_bytes
 from data_adapters.registry import ADAPTERS, adapter_for, build, load_class, register, spec
 from data_adapters.text import TextAdapter
 
@@ -38,4 +38,5 @@ __all__ = [
     "register",
     "spec",
     "write_atomically",
+    "write_bytes",
 ]

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from data_adapters.base import Adapter, ByteStream, Format
-from data_adapters.io import read_bytes, write_atomically
+from data_adapters.io import read_bytes, write_bytes
 
 
 class FileAdapter(Adapter):
@@ -39,7 +39,7 @@ class FileAdapter(Adapter):
     def write(self, stream: ByteStream, path: str | os.PathLike[str]) -> None:
         """Write the bytes unchanged."""
         self.check_modality(stream)
-        write_atomically(path, lambda temporary: temporary.write_bytes(stream.data.tobytes()))
+        write_bytes(path, stream.data.tobytes())
 
     @property
     def output_suffix(self) -> str:

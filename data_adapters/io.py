@@ -90,6 +90,11 @@ def write_atomically(path: str | os.PathLike[str], write: Callable[[Path], objec
         raise MediaError(path, f"cannot be written: {error.strerror or error}") from error
 
 
+def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
+    """Write the content at `path`, with the promises of `write_atomically`."""
+    write_atomically(path, lambda temporary: temporary.write_bytes(content))
+
+
 def _write_special(path: Path, write: Callable[[Path], object]) -> None:
     with TemporaryDirectory() as folder:
         temporary = Path(folder, f"content{path.suffix}")

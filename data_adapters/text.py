@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from data_adapters.base import Adapter, Bytes, ByteStream, Format
-from data_adapters.io import read_bytes, write_atomically
+from data_adapters.io import read_bytes, write_bytes
 
 
 class TextAdapter(Adapter):
@@ -34,11 +34,11 @@ class TextAdapter(Adapter):
     def write(self, stream: ByteStream, path: str | os.PathLike[str]) -> None:
         """Write the bytes unchanged, also those of a prefix that ends inside a character."""
         self.check_modality(stream)
-        write_atomically(path, lambda temporary: temporary.write_bytes(stream.data.tobytes()))
+        write_bytes(path, stream.data.tobytes())
 
     @property
     def output_suffix(self) -> str:
-        """ ".txt" without a prefix; a continuation keeps the suffix of its prefix."""
+        """Suffix of text without a prefix, ".txt"; a continuation keeps the suffix of its prefix."""
         return ".txt"
 
     def default_format(self) -> Format:

@@ -10,7 +10,7 @@ from statistics import mean
 from typing import Any
 
 from benchmarks.harness.report import Cell, Table
-from data_adapters import write_atomically
+from data_adapters import write_atomically, write_bytes
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class Results:
         write_atomically(
             folder / "results.json", lambda file: file.write_text(f"{json.dumps(record, indent=1)}\n", "utf-8")
         )
-        write_atomically(folder / "table.md", lambda file: file.write_text(f"{self.table().text()}\n", "utf-8"))
+        write_bytes(folder / "table.md", f"{self.table().text()}\n".encode())
 
 
 def _row(points: list[Point], seeds: list[int]) -> tuple[Cell, ...]:

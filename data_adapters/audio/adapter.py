@@ -14,7 +14,7 @@ from data_adapters.audio.containers import empty_flac
 from data_adapters.audio.decoding import MAX_SAMPLES_PER_BYTE, MIN_SAMPLE_LIMIT, Sound, open_sound
 from data_adapters.audio.encoding import BYTES_PER_SAMPLE, Encoding, Samples, Steps, decode, encode, to_int16
 from data_adapters.base import Adapter, ByteStream, Format, MediaError, check_int
-from data_adapters.io import write_atomically
+from data_adapters.io import write_bytes
 
 Container = Literal["wav", "flac"]
 
@@ -91,7 +91,7 @@ class AudioAdapter(Adapter):
         except soundfile.LibsndfileError as error:
             shape = f"{stream.format['channels']} channels at {stream.format['rate']} Hz"
             raise MediaError(path, f"cannot be written: {self.container} files do not support {shape}") from error
-        write_atomically(path, lambda temporary: temporary.write_bytes(content))
+        write_bytes(path, content)
 
     def frames(self, stream: ByteStream) -> Samples:
         """Return the stream's complete frames as (T, C) int16."""

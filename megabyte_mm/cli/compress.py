@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from data_adapters import write_atomically
+from data_adapters import write_bytes
 from megabyte_mm.checkpoint import load_model
 from megabyte_mm.cli.arguments import pick_device
 from megabyte_mm.cli.files import check_output
@@ -72,4 +72,4 @@ def compress(
         print(remark, file=sys.stderr)
     if json:
         text = json_text.dumps({"checkpoint": checkpoint} | figures(files, written), indent=1) + "\n"
-        write_atomically(json, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+        write_bytes(json, text.encode())

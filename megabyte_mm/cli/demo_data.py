@@ -1,4 +1,7 @@
-"""`megabyte-mm demo-data`: small media to try everything on."""
+"""`megabyte-mm demo-data`: small media to try everything on.
+
+Short, since each command has a module of its own and `demo_data.make` does the work.
+"""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from data_adapters import write_atomically
+from data_adapters import write_bytes
 from megabyte_mm.checkpoint import load_model
 from megabyte_mm.checkpoint.exported import is_exported
 from megabyte_mm.checkpoint.hub import hub_id
@@ -42,7 +42,7 @@ def info(model: str, batch_size: int | None = None, json: str | None = None, ada
     print("\n".join(table(costs)))
     if json:
         text = json_text.dumps({"model": model, **asdict(costs)}, indent=1, allow_nan=False) + "\n"
-        write_atomically(json, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+        write_bytes(json, text.encode())
 
 
 def _is_model(model: str) -> bool:

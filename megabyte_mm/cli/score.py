@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
-from data_adapters import printable, write_atomically
+from data_adapters import printable, write_atomically, write_bytes
 from megabyte_mm.checkpoint import Bundle, load_model
 from megabyte_mm.cli.arguments import pick_device
 from megabyte_mm.cli.files import (
@@ -108,7 +108,7 @@ def score(
         header = {"checkpoint": checkpoint, "window": window, "skipped": skipped}
         figures = header | to_json(every, methods, sums or None, modalities)
         text = json_text.dumps(figures, indent=1, allow_nan=False) + "\n"
-        write_atomically(json, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+        write_bytes(json, text.encode())
     if curves:
         _plot(curves, sums)
     _check_complete(every, skipped)

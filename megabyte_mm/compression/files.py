@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePath
 
-from data_adapters import read_bytes, write_atomically
+from data_adapters import read_bytes, write_bytes
 from megabyte_mm.checkpoint import Bundle
 from megabyte_mm.compression.container import MODEL, SUFFIX, CodingSettings, Container, Entry, unpack
 from megabyte_mm.compression.packing import PackedFile, SourceFile, make_container, pack_files, unpack_files
@@ -210,7 +210,7 @@ def _write_container(target: Path, settings: CodingSettings, files: Sequence[Pac
 
 def _write(target: Path, content: bytes) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(target, lambda temporary: temporary.write_bytes(content))
+    write_bytes(target, content)
 
 
 def _relative_path(path: str, entry: Entry) -> Path:

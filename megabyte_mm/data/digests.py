@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from data_adapters.base import MediaError
-from data_adapters.io import write_atomically
+from data_adapters.io import write_bytes
 from megabyte_mm.progress import progress
 
 _SETTLED_NS = 2 * 10**9
@@ -58,7 +58,7 @@ def file_digests(paths: Sequence[Path], memo: Path) -> list[Digest]:
         with suppress(OSError, MediaError):  # a full disk, or a read-only cache
             memo.parent.mkdir(parents=True, exist_ok=True)
             text = json.dumps(fresh, separators=(",", ":"))
-            write_atomically(memo, lambda temporary: temporary.write_text(text, encoding="ascii"))
+            write_bytes(memo, text.encode("ascii"))
     return digests
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from data_adapters import Adapter, AudioAdapter, ByteStream, ImageAdapter, TextAdapter, write_atomically
+from data_adapters import Adapter, AudioAdapter, ByteStream, ImageAdapter, TextAdapter, write_atomically, write_bytes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -62,4 +62,4 @@ def write_heatmap(folder: Path, stem: str, adapter: Adapter, stream: ByteStream,
 
         byte_bits, end_bits = split_end(stream, bits)
         page = text_page(stream.data.tobytes(), byte_bits, name, end_bits)
-        write_atomically(folder / f"{stem}.html", lambda temporary: temporary.write_text(page, "utf-8"))
+        write_bytes(folder / f"{stem}.html", page.encode())

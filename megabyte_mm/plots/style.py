@@ -1,4 +1,4 @@
-"""Array types, colours and small helpers that several figures share."""
+"""Array types, colours and small helpers that several figures share, and nothing else: hence short."""
 
 from __future__ import annotations
 

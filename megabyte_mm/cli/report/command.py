@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from data_adapters import ADAPTERS, Adapter, printable, write_atomically
+from data_adapters import ADAPTERS, Adapter, printable, write_bytes
 from megabyte_mm.checkpoint import Bundle, load_model
 from megabyte_mm.cli.arguments import pick_device
 from megabyte_mm.cli.files import check_output
@@ -85,7 +85,7 @@ def report(
         config=folder.config.read_text(encoding="utf-8", errors="replace") if folder.config else "",
     )
     text = render(page)
-    write_atomically(target, lambda temporary: temporary.write_text(text, encoding="utf-8", errors="replace"))
+    write_bytes(target, text.encode(errors="replace"))
     print(f"{target}: {len(text) / 1e6:.1f} MB")
 
 

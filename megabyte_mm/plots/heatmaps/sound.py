@@ -67,15 +67,15 @@ def sound_heatmap(
     the channels, the curve the mean over channels and short spans. Of more than 8 channels, the first 8 are drawn.
     """
     frames, channels = samples_TC.shape
-    drawn = min(channels, MAX_CHANNELS)
-    height = WAVE[min(drawn, len(WAVE)) - 1]
-    waves = drawn * height + (drawn - 1) * GAP
+    shown = min(channels, MAX_CHANNELS)
+    height = WAVE[min(shown, len(WAVE)) - 1]
+    waves = shown * height + (shown - 1) * GAP
     title = heading(name, bits_TC, end_bits, bits_TC.size * bytes_per_sample)
-    if drawn < channels:
-        title = f"{title} · first {drawn} of {channels} channels"
+    if shown < channels:
+        title = f"{title} · first {shown} of {channels} channels"
     figure = figure_of(LEFT + COLUMNS + RIGHT + 2 * BAR, TOP + waves + GAP + SPECTROGRAM + BOTTOM, title)
     end = max(frames, 1) / rate
-    for channel in range(drawn):
+    for channel in range(shown):
         axes = pixel_axes(figure, LEFT, TOP + channel * (height + GAP), COLUMNS, height)
         _draw_waveform(axes, samples_TC[:, channel], bits_TC[:, channel], rate, bytes_per_sample)
         axes.set(xlim=(0, end), ylabel="sample" if channels == 1 else f"channel {channel + 1}")
