@@ -101,7 +101,7 @@ class AudioAdapter(Adapter):
 
     @property
     def output_suffix(self) -> str:
-        """ ".wav" or ".flac", by the container."""
+        """Suffix of the container, ".wav" or ".flac"."""
         return f".{self.container}"
 
     def default_format(self) -> Format:

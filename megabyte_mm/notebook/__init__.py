@@ -5,24 +5,17 @@ show.py            continuations side by side (figures, players, text), and slid
 small_models.py    small models of the demo data, trained in a minute
 """
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
-from megabyte_mm.lazy import lazy_exports
-
-if TYPE_CHECKING:
-    from megabyte_mm.notebook.live import LiveRun, sheets_over_time
-    from megabyte_mm.notebook.show import (
-        embed_page,
-        sampling_sliders,
-        show_continuations,
-        show_pictures,
-        show_players,
-        show_texts,
-        show_waveforms,
-    )
-    from megabyte_mm.notebook.small_models import small_checkpoint, small_data, small_model
+from megabyte_mm.notebook.live import LiveRun, sheets_over_time
+from megabyte_mm.notebook.show import (
+    embed_page,
+    sampling_sliders,
+    show_continuations,
+    show_pictures,
+    show_players,
+    show_texts,
+    show_waveforms,
+)
+from megabyte_mm.notebook.small_models import small_checkpoint, small_data, small_model
 
 __all__ = [
     "LiveRun",
@@ -38,16 +31,3 @@ __all__ = [
     "small_data",
     "small_model",
 ]
-
-_MODULES = {
-    "live": ("LiveRun", "sheets_over_time"),
-    "show": (
-        *("embed_page", "sampling_sliders", "show_continuations", "show_pictures"),
-        *("show_players", "show_texts", "show_waveforms"),
-    ),
-    "small_models": ("small_checkpoint", "small_data", "small_model"),
-}
-
-__getattr__, __dir__ = lazy_exports(
-    __name__, {name: f"{__name__}.{module}" for module, names in _MODULES.items() for name in names}
-)
