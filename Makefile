@@ -1,7 +1,8 @@
 # Needs Python 3.11, 3.12 or 3.13, and make. Every target sets up .venv first; `make help` lists them.
 PYTHON ?= python3
 VENV ?= .venv
-PYTEST_ARGS ?= -n 2
+# worksteal: each process starts with one half, in order, so that a module's fixtures are rarely made twice.
+PYTEST_ARGS ?= -n 2 --dist worksteal
 # torch 2.11.0, the floor, comes with several GB of CUDA from the registry; any version from 2.11 on may be tested:
 #     make oldest OLDEST_TORCH=2.13.0
 OLDEST_TORCH ?= 2.11.0
