@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
+DIVERGED = "the model's output is not finite: its training has diverged; take an earlier checkpoint"
+
 
 class FieldError(ValueError):
     """A value that is missing, not allowed, or at odds with another; its message is the field's name and the reason.

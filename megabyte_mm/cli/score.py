@@ -20,9 +20,8 @@ from megabyte_mm.cli.files import (
     read_files,
     unique_stems,
 )
-from megabyte_mm.errors import check_positive
+from megabyte_mm.errors import DIVERGED, check_positive
 from megabyte_mm.evaluation import (
-    DIVERGED,
     METHODS,
     Curves,
     FileResult,

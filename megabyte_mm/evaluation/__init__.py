@@ -16,12 +16,11 @@ from megabyte_mm.evaluation.curves import Curves
 from megabyte_mm.evaluation.files import ScoredFile, bits_by_position, score_files
 from megabyte_mm.evaluation.heatmaps import heatmap, heatmap_files, write_heatmap
 from megabyte_mm.evaluation.methods import METHODS, Method, check_method, is_sliding, method_nll
-from megabyte_mm.evaluation.scoring import DIVERGED, Score, bits_per_byte, check_finite, score_streams
+from megabyte_mm.evaluation.scoring import Score, bits_per_byte, check_finite, score_streams
 from megabyte_mm.evaluation.table import FileResult, format_table, to_json
 
 __all__ = [
     "CODECS",
-    "DIVERGED",
     "METHODS",
     "Codec",
     "Content",

@@ -14,13 +14,12 @@ import torch
 from numpy.typing import NDArray
 
 from megabyte_mm.alphabet import fill_window
+from megabyte_mm.errors import DIVERGED
 from megabyte_mm.evaluation.methods import Method, check_method, is_sliding, method_nll, patch_positions
 from megabyte_mm.models.base import ByteModel
 from megabyte_mm.windows import ScoringWindows
 
 Bytes = NDArray[np.uint8]
-
-DIVERGED = "the model's output is not finite: its training has diverged; take an earlier checkpoint"
 
 
 @dataclass(frozen=True)

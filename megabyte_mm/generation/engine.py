@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from megabyte_mm.alphabet import END
+from megabyte_mm.errors import DIVERGED
 from megabyte_mm.generation.sampling import SamplingParams, sample
 from megabyte_mm.models import (
     DEFAULT_EXECUTION,
@@ -267,5 +268,5 @@ def _uniforms(seeds: Sequence[int], num_forced: Sequence[int], device: torch.dev
 def _check_finite(logits_BV: Tensor) -> Tensor:
     """Return the logits. Raises ValueError where one is not finite."""
     if not bool(logits_BV.isfinite().all()):
-        raise ValueError("the model's output is not finite: its training has diverged; take an earlier checkpoint")
+        raise ValueError(DIVERGED)
     return logits_BV

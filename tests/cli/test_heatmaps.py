@@ -58,7 +58,7 @@ def test_pictures_have_no_page(save_checkpoint, tmp_path):
     assert [path.name for path in (tmp_path / "heat").iterdir()] == ["a.png"]
 
 
-def test_a_diverged_models_bits_are_not_painted(text_model, tmp_path, monkeypatch):
+def test_a_diverged_model_has_no_heatmap(text_model, tmp_path, monkeypatch):
     monkeypatch.setattr("megabyte_mm.models.Megabyte.nll", lambda self, ids, *_: ids * math.nan)
     with pytest.raises(ValueError, match="the model's output is not finite"):
         score(text_model, [save_text(tmp_path / "a.txt", "abc")], heatmap=str(tmp_path / "heat"))
@@ -66,17 +66,19 @@ def test_a_diverged_models_bits_are_not_painted(text_model, tmp_path, monkeypatc
 
 
 @pytest.mark.parametrize(
-    ("paths", "folder", "told"),
+    ("paths", "folder", "message"),
     [
         (["a.txt"], "a.txt", "--heatmap a.txt: is a file; name a folder"),
         (["a.txt"], "a.txt/heat", "--heatmap a.txt/heat: cannot be made a folder (Not a directory)"),
         (["a.txt", "{here}/a.txt"], "heat", "--heatmap heat: PATH names a file twice"),
     ],
 )
-def test_a_mistake_is_told_before_anything_is_scored(paths, folder, told, text_model, tmp_path, monkeypatch, capsys):
+def test_a_mistake_is_reported_before_anything_is_scored(
+    paths, folder, message, text_model, tmp_path, monkeypatch, capsys
+):
     monkeypatch.chdir(tmp_path)
     save_text(Path("a.txt"), "some text")
     named = [path.format(here=tmp_path) for path in paths]
     assert main(["score", text_model, *named, "--heatmap", folder]) == 2
     out, err = capsys.readouterr()
-    assert (out, err) == ("", f"megabyte-mm score: error: {told}\n")
+    assert (out, err) == ("", f"megabyte-mm score: error: {message}\n")

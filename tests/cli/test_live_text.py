@@ -1,4 +1,4 @@
-"""Text as it comes, byte by byte."""
+"""Text while it is generated, byte by byte."""
 
 import io
 
@@ -10,12 +10,12 @@ from megabyte_mm.cli.live_text import LiveText
 
 def shown_after_each(data: bytes, size: int = 1) -> list[str]:
     out = io.StringIO()
-    live, found = LiveText(out), []
+    live, outputs = LiveText(out), []
     for start in range(0, len(data), size):
         live.write(np.frombuffer(data[start : start + size], np.uint8))
-        found.append(out.getvalue())
+        outputs.append(out.getvalue())
     live.close()
-    return [*found, out.getvalue()]
+    return [*outputs, out.getvalue()]
 
 
 def test_characters_come_when_they_are_whole():
@@ -26,7 +26,7 @@ def test_characters_come_when_they_are_whole():
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 50])
-def test_line_ends_are_one_and_what_is_no_text_is_replaced(size):
+def test_line_breaks_are_normalized_and_other_controls_replaced(size):
     *_, shown = shown_after_each(b"a\r\nb\rc\t\x1b[2J\xff.", size)
     assert shown == "a\nb\ufffdc\t\ufffd[2J\ufffd.\n"
 
@@ -40,13 +40,13 @@ def test_nothing_shows_nothing():
     assert shown_after_each(b"") == [""]
 
 
-def test_spaces_and_joiners_of_any_script_are_shown_and_turning_marks_are_not():
+def test_spaces_and_joiners_of_any_script_are_shown_and_direction_marks_are_not():
     text = "\u3000你好\u00a0x \N{MAN}\u200d\N{WOMAN}"
     assert shown_after_each(text.encode())[-1] == text + "\n"
     assert shown_after_each("a\u202eb\ue000".encode())[-1] == "a\ufffdb\ufffd\n"
 
 
-def test_a_reader_that_goes_away_does_not_end_the_drawing():
+def test_a_closed_output_does_not_stop_generation():
     class Gone(io.StringIO):
         def write(self, text: str) -> int:
             raise BrokenPipeError

@@ -98,7 +98,7 @@ def test_several_methods_stand_side_by_side(text_model, texts, tmp_path, capsys)
 
 
 @pytest.mark.filterwarnings("ignore:All-NaN:RuntimeWarning")
-def test_a_diverged_model_is_told_and_its_figures_are_null(text_model, texts, tmp_path, capsys):
+def test_a_diverged_model_is_refused_and_its_figures_are_null(text_model, texts, tmp_path, capsys):
     checkpoint = torch.load(text_model, weights_only=True)
     for weight in checkpoint["state_dict"].values():
         weight.fill_(math.nan)
@@ -135,7 +135,7 @@ def test_files_may_be_called_like_numbers(text_model, tmp_path, monkeypatch, cap
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["file", "1", "null", "007", "total"]
 
 
-def test_what_cannot_be_read_is_listed_and_the_rest_is_done(save_checkpoint, tmp_path, capsys):
+def test_unreadable_files_are_listed_and_the_others_are_scored(save_checkpoint, tmp_path, capsys):
     model = str(save_checkpoint(ImageAdapter("L", (8, 4), patch=2), window=32))
     for name in ("a.png", "c.png"):
         save_picture(tmp_path / "in" / name)
@@ -176,8 +176,8 @@ def test_the_class_is_that_of_the_folder_unless_it_is_given(save_checkpoint, tmp
         for file in json.loads((tmp_path / "out.json").read_text())["files"]:
             name = condition or Path(file["path"]).relative_to(root).parts[0]
             assert file["bits_per_byte"]["plain"] == pytest.approx(expected[name], rel=1e-5)
-        told = "1 of 3 files, such as " + str(root / "elsewhere" / "x.txt") in capsys.readouterr().err
-        assert told is (condition is None)
+        message = "1 of 3 files, such as " + str(root / "elsewhere" / "x.txt") in capsys.readouterr().err
+        assert message is (condition is None)
     with pytest.raises(ValueError, match="condition cow: unknown to this model; it knows cat, dog"):
         score(model, folders, condition="cow")
 
@@ -193,7 +193,7 @@ def test_a_window_holds_whole_frames_of_every_sound(save_checkpoint, tmp_path, c
         score(model, [str(tmp_path / "3.wav")], window=16)
 
 
-def test_conversions_are_told_in_one_line(save_checkpoint, tmp_path, capsys):
+def test_conversions_are_reported_in_one_line(save_checkpoint, tmp_path, capsys):
     model = str(save_checkpoint(ImageAdapter("L", (8, 4), patch=2), window=32))
     for number in range(3):
         save_picture(tmp_path / "in" / f"{number}.png", (16, 8))
@@ -204,7 +204,7 @@ def test_conversions_are_told_in_one_line(save_checkpoint, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["picture.png"], "picture.png: a file of image; this model reads text (.txt"),
         (["gone.txt"], "gone.txt: no such file or folder"),
@@ -224,7 +224,7 @@ def test_conversions_are_told_in_one_line(save_checkpoint, tmp_path, capsys):
         (["--method", "plain"], "path"),
     ],
 )
-def test_a_mistake_is_told_in_one_line(arguments, told, text_model, tmp_path, monkeypatch, capsys):
+def test_a_mistake_is_reported_in_one_line(arguments, message, text_model, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     Path("nothing").mkdir()
     save_picture(Path("picture.png"))
@@ -233,7 +233,7 @@ def test_a_mistake_is_told_in_one_line(arguments, told, text_model, tmp_path, mo
     out, err = capsys.readouterr()
     assert out == ""
     assert err.count("\n") == 1, err
-    assert re.match(r"megabyte-mm score: error: .*" + re.escape(told), err)
+    assert re.match(r"megabyte-mm score: error: .*" + re.escape(message), err)
 
 
 def test_strides_need_patches(save_checkpoint, texts):

@@ -34,7 +34,7 @@ def test_the_curves_hold_all_bits(model, method):
     assert np.nansum(curves.window * in_window) == pytest.approx(every.sum(), rel=1e-5)
 
 
-def test_places_of_a_few_symbols_are_not_drawn():
+def test_positions_with_few_symbols_are_not_plottable():
     curves = Curves(patch_size=2, window=4)
     nats, patch, window = np.ones(100, np.float32), np.zeros(100, np.int32), np.full(100, 3, np.int32)
     patch[:4], window[:5] = 1, 0

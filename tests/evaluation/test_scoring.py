@@ -89,11 +89,11 @@ def test_streams_are_taken_only_as_they_are_needed(model):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_the_bytes_that_are_told_add_up(model, method):
-    told: list[int] = []
-    list(score_streams(model, streams(), 16, method=method, batch_size=4, on_bytes=told.append))
-    assert sum(told) == sum(LENGTHS)
-    assert len(told) > 2
+def test_the_reported_bytes_add_up(model, method):
+    counts: list[int] = []
+    list(score_streams(model, streams(), 16, method=method, batch_size=4, on_bytes=counts.append))
+    assert sum(counts) == sum(LENGTHS)
+    assert len(counts) > 2
 
 
 def test_a_window_of_another_length_is_the_models_affair(model):
