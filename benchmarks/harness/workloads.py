@@ -43,14 +43,14 @@ class Workload:
 def shipped(name: str) -> Workload:
     """The workload of configs/NAME.yaml."""
     config = read_config(str(CONFIGS / f"{name}.yaml"))
-    net = config.resolve_net()
+    net = config.build_empty().config
     assert isinstance(net, MegabyteConfig)
     return Workload(name, net, config.data.batch_size)
 
 
 def paper_config(name: str) -> MegabyteConfig:
     """The model of configs/paper/NAME.yaml."""
-    net = read_config(str(CONFIGS / "paper" / f"{name}.yaml")).resolve_net()
+    net = read_config(str(CONFIGS / "paper" / f"{name}.yaml")).build_empty().config
     assert isinstance(net, MegabyteConfig)
     return net
 

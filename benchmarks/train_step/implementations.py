@@ -14,8 +14,7 @@ from benchmarks.harness.workloads import Workload, toy
 from benchmarks.peers import PEERS, Peer, build_peer
 from benchmarks.train_step.workloads import transformer
 from megabyte_mm.models import ByteModel, StepOptions
-from megabyte_mm.training.module import activation_budget
-from megabyte_mm.training.trainer import keep_freed_memory
+from megabyte_mm.training.trainer import activation_budget, keep_freed_memory
 
 OURS = "megabyte-mm"
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, is_dataclass
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
+import torch
 import yaml
 from jsonargparse import ArgumentError, Namespace
 from lightning.pytorch import Trainer
@@ -17,7 +18,8 @@ from megabyte_mm.cli.former_names import walk, with_present_names
 from megabyte_mm.cli.parser_reports import one_line
 from megabyte_mm.data.module import ByteData
 from megabyte_mm.errors import FieldError
-from megabyte_mm.models import CONFIGS, ModelConfig
+from megabyte_mm.models import CONFIGS, ByteModel
+from megabyte_mm.training.compatibility import build_model
 from megabyte_mm.training.module import ByteLM
 from megabyte_mm.training.samples import SampleWriter
 from megabyte_mm.training.trainer import CHECKPOINT_MINUTES, TRAINER_DEFAULTS
@@ -65,16 +67,14 @@ class RunConfig:
     model: ByteLM
     data: ByteData
 
-    def resolve_net(self) -> ModelConfig:
-        """The architecture with everything filled in that the data settings fix, for data without classes.
+    def build_empty(self) -> ByteModel:
+        """The model without memory for its weights, for data without classes.
 
         Raises ValueError, naming the field, where only the data themselves would fix one.
         """
-        geometry = self.data.expected_geometry()
-        try:
-            return geometry.resolve(self.model.net, self.model.net.conditions)
-        except ValueError as error:
-            raise ValueError(f"model.net.{error}") from error
+        net = self.model.net
+        with torch.device("meta"):
+            return build_model(net, self.model.method, self.data.expected_geometry(), net.conditions)
 
 
 def read_config(path: str, data_path: str | None = None) -> RunConfig:

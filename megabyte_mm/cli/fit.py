@@ -27,7 +27,7 @@ from megabyte_mm.data.module import ByteData
 from megabyte_mm.models import check_registered
 from megabyte_mm.training.callbacks import RunReport, Throughput
 from megabyte_mm.training.checkpointing import AtomicCheckpointIO, BestCheckpoint, LastCheckpoint
-from megabyte_mm.training.compatibility import check_agreement
+from megabyte_mm.training.compatibility import check_settings
 from megabyte_mm.training.console import StepProgressBar, configure_output
 from megabyte_mm.training.distributed import check_strategy, register_strategies
 from megabyte_mm.training.loggers import make_loggers
@@ -64,15 +64,15 @@ class TrainingCLI(LightningCLI):
     def instantiate_classes(self) -> None:
         """Create model, data and trainer, and refuse settings that do not fit together before any file is read."""
         super().instantiate_classes()
-        data = self._get(self.config, "data")
         checkpoint = self._get(self.config_init, "ckpt_path")
         assert isinstance(self.model, ByteLM)
+        assert isinstance(self.datamodule, ByteData)
         try:
             check_registered(self.model.net)
         except ValueError as error:
             raise ValueError(f"model.net: {error}") from error
         is_here = checkpoint is not None and _is_checkpoint(checkpoint)
-        check_agreement(self.model.net, self.model.method, data.as_dict(), checkpoint if is_here else None)
+        check_settings(self.model.net, self.model.method, self.datamodule, checkpoint if is_here else None)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Create the trainer, with our loggers, checkpoints and progress bar where the user sets none."""

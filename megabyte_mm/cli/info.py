@@ -1,4 +1,4 @@
-"""`megabyte-mm info`: what a config or a checkpoint comes to, before any of it is run."""
+"""`megabyte-mm info`: size and cost of the model of a config or a checkpoint."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from megabyte_mm.models import ByteModel, StepOptions
 
 
 def info(model: str, batch_size: int | None = None, json: str | None = None, adapter: str | None = None) -> None:
-    """Tell what a model holds and costs: parameters, operations, memory, attention, steps of generation.
+    """Print the size and cost of a model: parameters, operations, memory, attention, steps of generation.
 
-    The model is laid out without its numbers, so that one with billions of weights takes a second. docs/costs.md says
-    how the figures are computed.
+    The model is built without memory for its weights, so one with billions of them takes a second. docs/costs.md
+    explains the figures.
 
     Args:
         model: A config file, the name of a packaged config such as image or paper/text_megabyte, a checkpoint, an
             exported folder, or a hub id.
-        batch_size: Windows in a training step on one device; by default those of the config; of a checkpoint 1.
-        json: A file that receives all figures.
+        batch_size: Windows in a training step on one device; by default that of the config, or 1 for a checkpoint.
+        json: A file for all figures.
         adapter: Import path of your own adapter class, for a checkpoint that was trained with one.
     """
     check_positive(batch_size=batch_size)
@@ -46,11 +46,10 @@ def info(model: str, batch_size: int | None = None, json: str | None = None, ada
 
 
 def _is_model(model: str) -> bool:
-    """Whether it names a trained model; names of the form of hub ids may be those of configs, such as paper/image."""
+    """Return whether the name is that of a trained model; one like a hub id may name a config, such as paper/image."""
     if Path(model).suffix == ".ckpt" or is_exported(model):
         return True
-    wanted = hub_id(model)
-    return wanted is not None and not (config_folder() / model).parent.is_dir()
+    return hub_id(model) is not None and not (config_folder() / model).parent.is_dir()
 
 
 def _from_config(path: str) -> tuple[ByteModel, int, float]:
@@ -60,11 +59,9 @@ def _from_config(path: str) -> tuple[ByteModel, int, float]:
     """
     config = read_config(path)
     try:
-        net = config.resolve_net()
+        model = config.build_empty()
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-    with torch.device("meta"):
-        model = net.build()
     gibibytes = config.model.activation_memory
     budget = StepOptions.activation_budget if gibibytes is None else gibibytes * 2**30
     return model, config.data.batch_size, budget
@@ -72,5 +69,5 @@ def _from_config(path: str) -> tuple[ByteModel, int, float]:
 
 def _from_checkpoint(path: str, adapter: str | None) -> ByteModel:
     with torch.device("meta"), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".*copying from a non-meta parameter.*")  # only shapes are of interest
+        warnings.filterwarnings("ignore", ".*copying from a non-meta parameter.*")  # only shapes matter
         return load_model(path, "meta", adapter).model

@@ -1,8 +1,10 @@
-"""What model, data and checkpoint must agree on, and what a checkpoint must hold for a run to resume exactly."""
+"""What must agree between model, data and checkpoint, and what a checkpoint must hold for a run to resume exactly."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict
 from itertools import chain
 from typing import Any
 
@@ -11,212 +13,222 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.plugins import MixedPrecision
 from torch import Tensor
 
-from data_adapters import Adapter, load_class
+from data_adapters import Adapter, registry
 from megabyte_mm.checkpoint import SPEC_KEY, read_checkpoint
 from megabyte_mm.checkpoint.dcp import OPTIMIZER_STATE, WEIGHTS, is_sharded_checkpoint, read_meta
 from megabyte_mm.data.geometry import Geometry
+from megabyte_mm.data.module import ByteData
 from megabyte_mm.data.sources import adapter_at
 from megabyte_mm.evaluation import Method, check_method
-from megabyte_mm.models import ModelConfig
+from megabyte_mm.models import ByteModel, ModelConfig, config_of
+
+MAY_CHANGE = ("model.net.dropout", "model.net.init_std")
+"""Fields that a resumed run may change."""
 
 
-def check_agreement(net: ModelConfig, method: Method, data: Mapping[str, Any], checkpoint: str | None) -> None:
-    """Raise ValueError where they cannot belong together.
+def check_settings(net: ModelConfig, method: Method, data: ByteData, checkpoint: str | None) -> None:
+    """Raise ValueError where settings do not fit together, as far as they tell before the data are read.
 
-    data: the section of a config that ByteData is made from. checkpoint: what the run goes on from, if anything.
+    checkpoint: the one that the run starts from, if any. No code in it is run.
     """
-    adapters, window = _adapters_of(data), data.get("window")
+    adapters = {name: source.adapter or _adapter_at(source.path) for name, source in data.source_settings.items()}
     known = {name: adapter for name, adapter in adapters.items() if adapter is not None}
+    specs = {name: {"adapter": registry.spec(adapter)} for name, adapter in known.items()}
+    sources = {name: specs.get(name, {}) for name in adapters}
+    spec: dict[str, Any] = {"data": sources.get("", {"sources": sources})}
     if len(known) == len(adapters):
-        check_model(net, method, known, window)
+        geometry = Geometry.of(adapters, data.window_setting)
+        with torch.device("meta"):  # without memory for the weights
+            model = build_model(net, method, geometry, net.conditions)
+        if data.window_setting or any(adapter.length for adapter in known.values()):
+            spec["data"] |= {"window": geometry.window}
+        # The files may fix a larger unit, and with it another window, and classes.
+        config = {key: value for key, value in model.spec()["config"].items() if key not in ("max_len", "conditions")}
+        spec["model"] = {"name": model.config.name, "config": config}
     if checkpoint is not None:
-        check_checkpoint(checkpoint, adapters, window)
+        # Without the weights of a folder, since all processes read it.
+        content = read_meta(checkpoint) if is_sharded_checkpoint(checkpoint) else read_checkpoint(checkpoint)
+        check_spec(checkpoint, content, spec, complete=False)
 
 
-def _adapters_of(data: Mapping[str, Any]) -> dict[str, Adapter | None]:
-    """The adapter of each source, one named "" where there is no mix; None where it is left open."""
-    path = str(data.get("path") or "")
-    if sources := data.get("sources"):
-        return {name: _adapter(its.get("adapter"), str(its.get("path") or "")) for name, its in sources.items()}
-    return {"": _adapter(data.get("adapter"), path)}
-
-
-def _adapter(asked: Mapping[str, Any] | None, path: str) -> Adapter | None:
-    """The adapter that was asked for, else the one that the files tell."""
-    if asked:
-        return load_class(asked["class_path"])(**asked.get("init_args", {}))
-    try:
+def _adapter_at(path: str) -> Adapter | None:
+    with suppress(ValueError, OSError):  # opening the data raises the better error
         return adapter_at(path)
-    except (ValueError, OSError):  # the data say it themselves, and better
-        return None
+    return None
 
 
-def check_model(net: ModelConfig, method: Method, adapters: Mapping[str, Adapter], window: int | None) -> None:
-    """Raise ValueError, naming the fields and both values, where the model cannot be built for such data."""
-    geometry = Geometry.of(adapters, window)
+def build_model(net: ModelConfig, method: Method, geometry: Geometry, conditions: int | None = None) -> ByteModel:
+    """The untrained model for data of this geometry. Raises ValueError, naming the field, where they do not fit."""
     try:
-        resolved = geometry.resolve(net, net.conditions)
-        with torch.device("meta"):  # without memory, and without drawing weights
-            model = resolved.build()
+        model = geometry.resolve(net, conditions).build()
     except ValueError as error:
         raise ValueError(f"model.net.{error}") from error
     try:
         check_method(method, model, geometry.unit)
     except ValueError as error:
         raise ValueError(f"model.method {method}: {error}") from error
+    return model
 
 
-def check_checkpoint(path: str, adapters: Mapping[str, Adapter | None], window: int | None) -> None:
-    """Raise ValueError where it is no checkpoint of ours, or of other data. No code in it is run."""
-    # Of a folder no weights: all processes look.
-    found = read_meta(path) if is_sharded_checkpoint(path) else read_checkpoint(path)
-    if SPEC_KEY not in found:
-        raise ValueError(f"{path}: not a checkpoint of megabyte-mm")
-    spec = found[SPEC_KEY]
-    data = spec.get("data") if isinstance(spec, dict) else None
-    theirs = data.get("sources", {"": data}) if isinstance(data, dict) else None
-    if not isinstance(theirs, dict) or not all(isinstance((its or {}).get("adapter"), dict) for its in theirs.values()):
-        raise ValueError(f"{path}: a damaged checkpoint: it does not say what it was trained on")
-    assert isinstance(data, dict)
-    if [*adapters] != [*theirs]:
-        pairs: dict[str, tuple[Any, Any]] = {"data.sources": (_told(adapters), _told(theirs))}
-    else:
-        pairs = {}
-        for name, adapter in adapters.items():
-            pairs |= {} if adapter is None else _pairs(name, adapter, theirs[name]["adapter"])
-        known = [adapter for adapter in adapters.values() if adapter is not None]
-        if (
-            not any(field.endswith(".name") for field in pairs)
-            and len(known) == len(adapters)
-            and (window or any(a.length for a in known))
-        ):
-            pairs["data.window"] = Geometry.of(adapters, window).window, data.get("window")
-    if differing := _differing(pairs):
-        raise ValueError(f"{path}: does not fit this run's settings: {'; '.join(differing)}")
+def check_spec(path: Any, checkpoint: Mapping[str, Any], spec: Mapping[str, Any], complete: bool = True) -> None:
+    """Raise ValueError where a checkpoint is none of this project, or its spec differs from that of the run.
 
-
-def _pairs(name: str, ours: Adapter, theirs: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Fields of an adapter by name: ours and theirs; those of the settings only where the adapters are of one kind."""
-    field = f"data.sources.{name}.adapter" if name else "data.adapter"
-    if ours.name != theirs.get("name"):
-        return {f"{field}.name": (ours.name, theirs.get("name"))}
-    settings = theirs.get("settings") or {}
-    return {f"{field}.{key}": (value, settings.get(key)) for key, value in ours.settings().items()}
-
-
-def _differing(pairs: Mapping[str, tuple[Any, Any]]) -> list[str]:
-    return [f"{field} is {ours!r} here and {its!r} there" for field, (ours, its) in pairs.items() if ours != its]
-
-
-def _told(names: Mapping[str, Any]) -> str | None:
-    return ", ".join(names) or None
-
-
-KINDS = ("step", "exp_avg", "exp_avg_sq")
-"""What AdamW keeps for each parameter."""
-
-
-def check_weights(found: Any, expected: Mapping[str, Tensor]) -> None:
-    """Raise ValueError, naming the first, where weights are missing, not known, or of another shape."""
-    if not isinstance(found, Mapping):
-        raise ValueError("it holds no weights")
-    for name in chain(expected, found):
-        if name not in found:
-            raise ValueError(f"it lacks the weight {name}")
-        if name not in expected:
-            raise ValueError(f"its weight {name} is none of the model's")
-        if _shape(found[name]) != expected[name].shape:
-            raise ValueError(f"its weight {name} is {_shown(found[name])}, not {_shown(expected[name])}")
-
-
-def check_state(checkpoint: Mapping[str, Any], trainer: Trainer) -> None:
-    """Raise ValueError where counters, the place in the data, schedules or a callback's state are missing."""
-    loops = checkpoint.get("loops")
-    theirs = loops.get("fit_loop") if isinstance(loops, Mapping) else None
-    for place in _missing(trainer.fit_loop.state_dict(), theirs, "loops.fit_loop"):
-        raise ValueError(f"it lacks {place}")
-    assert theirs is not None
-    match theirs["state_dict"].get("combined_loader"):
-        case [{"epoch": int(), "batches": int()}]:
-            pass
-        case _:
-            raise ValueError("it does not say its place in the data")
-    for number, schedule in enumerate(_one(checkpoint, "lr_schedulers")):
-        for place in _missing({"base_lrs": 0, "last_epoch": 0}, schedule, f"lr_schedulers.{number}"):
-            raise ValueError(f"it lacks {place}")
-    states = checkpoint.get("callbacks")
-    if not isinstance(states, Mapping):
-        raise ValueError("it lacks callbacks")
-    for callback in trainer.callbacks:  # type: ignore[attr-defined] # set by a connector
-        if callback.state_key in states:
-            for place in _missing(callback.state_dict(), states[callback.state_key], f"callbacks.{callback.state_key}"):
-                raise ValueError(f"it lacks {place}")
-
-
-def check_groups(checkpoint: Mapping[str, Any], groups: list[list[Tensor]]) -> None:
-    """Raise ValueError unless the optimizer's groups are of as many parameters as these."""
-    (optimizer,) = _one(checkpoint, OPTIMIZER_STATE)
-    theirs = optimizer.get("param_groups") if isinstance(optimizer, Mapping) else None
-    if not isinstance(theirs, list) or not all(isinstance(its, Mapping) and "params" in its for its in theirs):
-        raise ValueError(f"it lacks {OPTIMIZER_STATE}.0.param_groups")
-    sizes, expected = [len(its["params"]) for its in theirs], [len(group) for group in groups]
-    if sizes != expected:
-        raise ValueError(f"its optimizer has groups of {sizes} parameters, and the model {expected}")
-
-
-def check_moments(checkpoint: Mapping[str, Any], groups: list[list[Tensor]]) -> None:
-    """Raise ValueError unless all moments are there, as large as the parameters; before the first step there are none.
-
-    To be called after `check_groups`.
+    spec: as of `make_spec`; where not `complete`, entries that it lacks are not compared.
     """
-    optimizer = checkpoint[OPTIMIZER_STATE][0]
-    state = optimizer.get("state")
-    # In float16 the first updates are skipped while the scale of the loss is being found, but counted.
-    if state == {} and (checkpoint.get("global_step") == 0 or MixedPrecision.__qualname__ in checkpoint):
-        return
-    numbers = chain.from_iterable(group["params"] for group in optimizer["param_groups"])
-    for number, parameter in zip(numbers, chain.from_iterable(groups), strict=True):
-        its = state.get(number) if isinstance(state, Mapping) else None
-        for kind in KINDS:
-            value = its.get(kind) if isinstance(its, Mapping) else None
-            shape = torch.Size() if kind == "step" else parameter.shape
-            if _shape(value) != shape:
-                raise ValueError(f"its {kind} of parameter {number} is {_shown(value)}, not {tuple(shape)}")
+    if SPEC_KEY not in checkpoint:
+        raise ValueError(f"{path}: not a checkpoint of megabyte-mm")
+    try:
+        run, stored = _fields(spec), _fields(_with_defaults(checkpoint[SPEC_KEY]))
+    except (LookupError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path}: a damaged checkpoint: its data or model are missing") from error
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    if differences := _differences({**run, **stored} if complete else run, run, stored):
+        raise ValueError(f"{path}: does not fit the settings of this run: {'; '.join(differences)}")
+
+
+def _with_defaults(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """The spec, with the defaults of model fields that did not exist when it was written."""
+    model = spec["model"]
+    return {**spec, "model": {**model, "config": asdict(config_of(model))}}  # type: ignore[call-overload]
+
+
+def _fields(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """The values in a spec under the names of settings; a name precedes the fields that depend on it."""
+    data = spec["data"]
+    sources = data.get("sources", {"": data})
+    fields: dict[str, Any] = {"data.sources": ", ".join(sources) or None}
+    for name, source in sources.items():
+        if adapter := source.get("adapter"):
+            key = f"data.sources.{name}.adapter" if name else "data.adapter"
+            fields |= {f"{key}.name": adapter["name"], **_flat(adapter["settings"], key)}
+    fields |= {f"data.{key}": data[key] for key in ("window", "conditions") if key in data}
+    if model := spec.get("model"):
+        fields |= {"model.net.name": model["name"], **_flat(model["config"], "model.net")}
+    return fields
+
+
+def _flat(values: Mapping[str, Any], key: str) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        flat |= _flat(value, f"{key}.{name}") if isinstance(value, Mapping) else {f"{key}.{name}": value}
+    return flat
+
+
+def _differences(names: Mapping[str, Any], run: Mapping[str, Any], stored: Mapping[str, Any]) -> list[str]:
+    differences: list[str] = []
+    unlike: tuple[str, ...] = MAY_CHANGE
+    for field in names:
+        if field.startswith(unlike) or run.get(field) == stored.get(field):
+            continue
+        differences.append(f"{field} is {run.get(field)!r}, but {stored.get(field)!r} in the checkpoint")
+        if field.endswith((".name", ".sources")):  # the fields below it are not the same ones
+            unlike += ("data." if field == "data.sources" else field.removesuffix("name"),)
+    return differences
+
+
+MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+"""The state of AdamW for each parameter."""
 
 
 def check_resumable(
     checkpoint: Mapping[str, Any], trainer: Trainer, groups: list[list[Tensor]], weights: Mapping[str, Tensor] | None
 ) -> None:
-    """Raise ValueError where `fit` could not go on exactly.
+    """Raise ValueError where a checkpoint lacks something that an exact resume needs.
 
-    groups: the parameters as the optimizer has them. weights: all that are to be filled; None where these and moments
-    are in shards, and checked when they are read.
+    groups: the parameters of the optimizer. weights: those of the model; None where weights and moments are in shards,
+    which are checked when they are read.
     """
     if weights is not None:
         check_weights(checkpoint.get(WEIGHTS), weights)
-    check_groups(checkpoint, groups)
+    _check_groups(checkpoint, groups)
     if weights is not None:
-        check_moments(checkpoint, groups)
-    check_state(checkpoint, trainer)
+        _check_moments(checkpoint, groups)
+    _check_progress(checkpoint, trainer)
 
 
-def _one(checkpoint: Mapping[str, Any], key: str) -> list[Any]:
-    found = checkpoint.get(key)
-    if not isinstance(found, list) or len(found) != 1:
-        raise ValueError(f"it lacks {key}")
-    return found
+def check_weights(stored: Any, expected: Mapping[str, Tensor]) -> None:
+    """Raise ValueError, naming the first, where weights are missing, unknown, or of another shape."""
+    if not isinstance(stored, Mapping):
+        raise ValueError("it holds no weights")
+    for name in chain(expected, stored):
+        if name not in stored:
+            raise ValueError(f"it lacks the weight {name}")
+        if name not in expected:
+            raise ValueError(f"the model has no weight {name}")
+        if _shape(stored[name]) != expected[name].shape:
+            raise ValueError(f"its weight {name} is {_shown(stored[name])}, not {_shown(expected[name])}")
 
 
-def _missing(ours: Mapping[str, Any], theirs: Any, at: str) -> Iterator[str]:
-    """The places of what nested plain values lack."""
-    if not isinstance(theirs, Mapping):
-        yield at
+def _check_progress(checkpoint: Mapping[str, Any], trainer: Trainer) -> None:
+    """Raise ValueError where counters, the position in the data, schedules or the state of a callback are missing."""
+    loops = checkpoint.get("loops")
+    stored = loops.get("fit_loop") if isinstance(loops, Mapping) else None
+    _check_keys(trainer.fit_loop.state_dict(), stored, "loops.fit_loop")
+    assert stored is not None
+    match stored["state_dict"].get("combined_loader"):
+        case [{"epoch": int(), "batches": int()}]:
+            pass
+        case _:
+            raise ValueError("it lacks the position in the data")
+    for number, schedule in enumerate(_single(checkpoint, "lr_schedulers")):
+        _check_keys({"base_lrs": 0, "last_epoch": 0}, schedule, f"lr_schedulers.{number}")
+    states = checkpoint.get("callbacks")
+    if not isinstance(states, Mapping):
+        raise ValueError("it lacks callbacks")
+    for callback in trainer.callbacks:  # type: ignore[attr-defined] # set by a connector
+        if (key := callback.state_key) in states:
+            _check_keys(callback.state_dict(), states[key], f"callbacks.{key}")
+
+
+def _check_groups(checkpoint: Mapping[str, Any], groups: list[list[Tensor]]) -> None:
+    """Raise ValueError unless the optimizer has groups of as many parameters."""
+    (optimizer,) = _single(checkpoint, OPTIMIZER_STATE)
+    stored = optimizer.get("param_groups") if isinstance(optimizer, Mapping) else None
+    if not isinstance(stored, list) or not all(isinstance(group, Mapping) and "params" in group for group in stored):
+        raise ValueError(f"it lacks {OPTIMIZER_STATE}.0.param_groups")
+    sizes, expected = [len(group["params"]) for group in stored], [len(group) for group in groups]
+    if sizes != expected:
+        raise ValueError(f"its optimizer has groups of {sizes} parameters, and the model {expected}")
+
+
+def _check_moments(checkpoint: Mapping[str, Any], groups: list[list[Tensor]]) -> None:
+    """Raise ValueError unless every parameter has moments of its shape; before the first step there are none.
+
+    Called after `_check_groups`.
+    """
+    optimizer = checkpoint[OPTIMIZER_STATE][0]
+    state = optimizer.get("state")
+    # In float16 the first updates are counted, but skipped until the scale of the loss is right.
+    if state == {} and (checkpoint.get("global_step") == 0 or MixedPrecision.__qualname__ in checkpoint):
         return
-    for key, value in ours.items():
-        if key not in theirs:
-            yield f"{at}.{key}"
-        elif isinstance(value, Mapping):
-            yield from _missing(value, theirs[key], f"{at}.{key}")
+    numbers = chain.from_iterable(group["params"] for group in optimizer["param_groups"])
+    for number, parameter in zip(numbers, chain.from_iterable(groups), strict=True):
+        stored = state.get(number) if isinstance(state, Mapping) else None
+        for name in MOMENTS:
+            value = stored.get(name) if isinstance(stored, Mapping) else None
+            shape = torch.Size() if name == "step" else parameter.shape
+            if _shape(value) != shape:
+                raise ValueError(f"its {name} of parameter {number} is {_shown(value)}, not {tuple(shape)}")
+
+
+def _single(checkpoint: Mapping[str, Any], key: str) -> list[Any]:
+    """The list of one entry under a key."""
+    value = checkpoint.get(key)
+    if not isinstance(value, list) or len(value) != 1:
+        raise ValueError(f"it lacks {key}")
+    return value
+
+
+def _check_keys(expected: Mapping[str, Any], stored: Any, key: str) -> None:
+    """Raise ValueError, naming the first, where nested keys are missing."""
+    if not isinstance(stored, Mapping):
+        raise ValueError(f"it lacks {key}")
+    for name, value in expected.items():
+        if name not in stored:
+            raise ValueError(f"it lacks {key}.{name}")
+        if isinstance(value, Mapping):
+            _check_keys(value, stored[name], f"{key}.{name}")
 
 
 def _shape(value: Any) -> torch.Size | None:

@@ -1,16 +1,12 @@
-"""ByteLM: a byte model in training."""
+"""ByteLM: the LightningModule that trains a byte model."""
 
 from __future__ import annotations
 
-import os
-import shutil
-import sys
-from dataclasses import asdict, replace
-from typing import Any
+from dataclasses import replace
+from typing import Any, Self
 
 import torch
-from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import Timer
+from lightning.pytorch import LightningModule
 from lightning.pytorch.plugins import MixedPrecision, Precision
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import GradClipAlgorithmType
@@ -25,10 +21,10 @@ from megabyte_mm.checkpoint.dcp import WEIGHTS
 from megabyte_mm.data.dataset import Batch
 from megabyte_mm.data.module import ByteData
 from megabyte_mm.errors import FieldError
-from megabyte_mm.evaluation import Method, check_method, is_sliding, method_nll
+from megabyte_mm.evaluation import Method, is_sliding, method_nll
 from megabyte_mm.metrics import BitsPerByte, totals
-from megabyte_mm.models import DEFAULT_STEP, ByteModel, CompileMode, MegabyteConfig, ModelConfig, StepOptions, config_of
-from megabyte_mm.training.compatibility import check_resumable, check_weights
+from megabyte_mm.models import DEFAULT_STEP, ByteModel, CompileMode, MegabyteConfig, ModelConfig, StepOptions
+from megabyte_mm.training.compatibility import build_model, check_resumable, check_spec, check_weights
 from megabyte_mm.training.distributed import FSDP2Strategy, check_strategy, shard_model
 from megabyte_mm.training.loss import AccumulatedLoss
 from megabyte_mm.training.optim import (
@@ -39,26 +35,27 @@ from megabyte_mm.training.optim import (
     lr_factor,
     parameter_groups,
 )
+from megabyte_mm.training.trainer import activation_budget, check_compile_mode, time_used
 
-_OF = "of "
-"""What the names of sources follow in a ModuleDict, where some names are taken."""
+_PREFIX = "of "
+"""Precedes the names of sources in a ModuleDict, which reserves some names."""
 
 
 class ByteLM(LightningModule):
     """Trains a byte model by next-symbol prediction and measures it in bits per byte.
 
-    The model is built when the data are known, since patch size, window and conditions may come from them.
+    The model is built once the data are open, since patch size, window and conditions may follow from them.
 
     Args:
-        net: The architecture. What is left null there follows from the data.
+        net: The architecture. Fields that are null follow from the data.
         optimizer: The optimizer and its learning rate schedule.
-        method: How validation and test read the model: plain, sliding, strided, sliding+strided. Training is the same.
-        activation_memory: GiB that the activations of a training step may take: where they would take more, they are
-            kept in part and computed anew for the backward pass. By default 2 on a CPU, and 0.4 of a GPU's memory.
-        compile_mode: Let torch.compile write the code of the Transformer blocks in training, in the mode of that name.
-            reduce-overhead and max-autotune record CUDA graphs. Null: the plain code, which is faster on a CPU.
-        activation_checkpointing: Keep of each Transformer block its input alone, whatever memory there is, and compute
-            the rest anew for the backward pass.
+        method: Scoring method of validation and test: plain, sliding, strided, sliding+strided.
+        activation_memory: GiB that the activations of a training step may take; beyond that, a part of them is
+            recomputed in the backward pass. By default 2 on a CPU, and 0.4 of the memory of a GPU.
+        compile_mode: Compile the Transformer blocks with torch.compile in training, in the mode of that name;
+            reduce-overhead and max-autotune record CUDA graphs. Null: the eager code, which is faster on a CPU.
+        activation_checkpointing: Keep only the input of each Transformer block, whatever the memory, and recompute the
+            rest in the backward pass.
     """
 
     model: ByteModel
@@ -87,38 +84,30 @@ class ByteLM(LightningModule):
         self.test_bpb = BitsPerByte()
         self.bpb_of_source = ModuleDict()
 
+    @classmethod
+    def load_from_checkpoint(cls, *_: Any, **__: Any) -> Self:
+        """Not supported: the data fix parts of the model. `megabyte_mm.load_model` loads a trained one."""
+        raise NotImplementedError("use megabyte_mm.load_model(path): it returns the trained model and its adapter")
+
     def setup(self, stage: str) -> None:
-        """Ask the data for the windows that the method reads. Raises ValueError for what cannot run in this way."""
+        """Let the data make the windows of the method. Raises ValueError for settings that do not work here."""
         check_strategy(self.trainer.strategy)
         self._data().use_sliding_windows(is_sliding(self.method))
         if self.compile_mode is not None and stage == "fit":
-            check_compiler(self.trainer.strategy.root_device)
-            check_graphs(self.compile_mode, self.trainer.accumulate_grad_batches)
-            if isinstance(self.trainer.strategy, FSDP2Strategy):
-                raise ValueError(
-                    f"model.compile_mode {self.compile_mode} does not work with fsdp2: leave one of them out"
-                )
+            check_compile_mode(self.compile_mode, self.trainer)
 
     def configure_model(self) -> None:
-        """Build the model for the data module that is attached. Raises ValueError where the two do not fit."""
+        """Build the model for the data module of the trainer. Raises ValueError where the two do not fit."""
         if hasattr(self, "model"):
             return
         data = self._data()
-        self.bpb_of_source.update({_OF + source.name: BitsPerByte() for source in data.sources if source.name})
-        try:
-            net = data.geometry.resolve(self.net)
-        except ValueError as error:
-            raise ValueError(f"model.net.{error}") from error
-        self.model = net.build()
-        try:
-            check_method(self.method, self.model, data.geometry.unit)
-        except ValueError as error:
-            raise ValueError(f"model.method {self.method}: {error}") from error
+        self.bpb_of_source.update({_PREFIX + source.name: BitsPerByte() for source in data.sources if source.name})
+        self.model = build_model(self.net, self.method, data.geometry)
         if isinstance(self.trainer.strategy, FSDP2Strategy):
             shard_model(self.model, self.trainer.strategy.device_mesh["data_parallel"])
 
     def on_train_start(self) -> None:
-        """Note the run's seed and its memory, compile, and set the learning rate where the run resumes."""
+        """Set the memory, compile, and set the learning rate, which a checkpoint may have replaced."""
         self._step = StepOptions(activation_budget(self.activation_memory, self.device))
         if self.compile_mode is not None:
             self.model.compile_blocks(self.compile_mode)
@@ -132,9 +121,9 @@ class ByteLM(LightningModule):
             apply_current_lr(config.scheduler)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Look at the clock, which the learning rate may follow, and seed dropout by (seed, batch, rank) alone.
+        """Read the clock, which the learning rate may follow, and seed dropout by (seed, batch, rank).
 
-        So a resumed run drops what the uninterrupted one does.
+        A resumed run then has the same dropout as an uninterrupted one.
         """
         self._time_used = time_used(self.trainer)
         number = self.trainer.fit_loop.epoch_loop.total_batch_idx
@@ -147,7 +136,7 @@ class ByteLM(LightningModule):
             torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The mean loss in nats over the symbols of an update, of all its batches on all devices."""
+        """The mean loss in nats per symbol of an update, over its batches on all devices."""
         nats_Bt, span = self.model.training_nll(batch.ids, batch.condition, self._step)
         loss = self._update.add(totals(nats_Bt, batch.ids, span))
         self.log("train/loss", self._update.nats_per_symbol)
@@ -155,7 +144,7 @@ class ByteLM(LightningModule):
         return loss
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Weigh accumulated batches by their symbols, which are known only now."""
+        """Weight accumulated batches by their symbols, whose number is known only now."""
         factor = self._update.finish()
         if factor is not None:
             for parameter in (parameter for group in optimizer.param_groups for parameter in group["params"]):
@@ -167,7 +156,7 @@ class ByteLM(LightningModule):
         return int(self.trainer.strategy.reduce(torch.tensor(number, device=self.device), reduce_op="max"))
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Add a batch to val/bpb, and its windows of each source of a mix to that source's own."""
+        """Add a batch to val/bpb, and its windows of each source of a mix to the metric of that source."""
         self._count("val", self.val_bpb, batch, prog_bar=True)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
@@ -178,11 +167,11 @@ class ByteLM(LightningModule):
         nats = self._nats(batch)
         metric.update(nats, batch.ids, batch.num_context)
         self.log(f"{split}/bpb", metric, prog_bar=prog_bar)
-        for number, (name, its) in enumerate(self.bpb_of_source.items(), start=1):
-            rows = batch.condition == number  # none on some devices, which must log all the same
-            assert isinstance(its, BitsPerByte)
-            its.update(nats[rows], batch.ids[rows], batch.num_context[rows])
-            self.log(f"{split}/bpb/{name.removeprefix(_OF)}", its)
+        for number, (name, source_bpb) in enumerate(self.bpb_of_source.items(), start=1):
+            rows = batch.condition == number  # may be empty on a device, which must still log
+            assert isinstance(source_bpb, BitsPerByte)
+            source_bpb.update(nats[rows], batch.ids[rows], batch.num_context[rows])
+            self.log(f"{split}/bpb/{name.removeprefix(_PREFIX)}", source_bpb)
 
     def _nats(self, batch: Batch) -> Tensor:
         return method_nll(self.method, self.model, batch.ids, batch.condition, self._data().geometry.unit, self._step)
@@ -198,9 +187,9 @@ class ByteLM(LightningModule):
     def configure_gradient_clipping(
         self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
     ) -> None:
-        """Clip as Lightning does, but also under a fused optimizer where no gradient is scaled (bfloat16).
+        """Clip as Lightning does, and also with a fused optimizer where gradients are not scaled (bfloat16).
 
-        Lightning refuses that for all mixed precision, though only float16 gradients are scaled.
+        Lightning refuses that for all mixed precision, though it scales gradients in float16 only.
         """
         plugin = self.trainer.precision_plugin
         if isinstance(plugin, MixedPrecision) and plugin.scaler is None:
@@ -210,20 +199,16 @@ class ByteLM(LightningModule):
         self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what it takes to load the bare model and to generate with it."""
+        """Add the spec that loading the bare model and generation need."""
         checkpoint[SPEC_KEY] = make_spec(self.model, self._data().spec())
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse a checkpoint of another architecture or other data geometry; let this run's optimizer settings win.
+        """Check the checkpoint, and apply the optimizer settings of this run to it.
 
-        Raises ValueError, also for one that `fit` cannot go on from exactly.
+        Raises ValueError for another model or other data, and where `fit` could not resume exactly.
         """
-        if SPEC_KEY not in checkpoint:
-            raise ValueError("the checkpoint was not written by megabyte-mm")
         self.configure_model()
-        differing = _differences(make_spec(self.model, self._data().spec()), _completed(checkpoint[SPEC_KEY]))
-        if differing:
-            raise ValueError("the checkpoint does not fit this run's settings: " + "; ".join(differing))
+        check_spec(self.trainer.ckpt_path, checkpoint, make_spec(self.model, self._data().spec()))
         try:
             self._check(checkpoint)
         except ValueError as error:
@@ -232,8 +217,8 @@ class ByteLM(LightningModule):
 
     def _check(self, checkpoint: dict[str, Any]) -> None:
         strategy = self.trainer.strategy
-        in_shards = isinstance(strategy, FSDP2Strategy) and strategy.loaded_from_folder
-        weights = None if in_shards else self.state_dict()
+        from_folder = isinstance(strategy, FSDP2Strategy) and strategy.loaded_from_folder
+        weights = None if from_folder else self.state_dict()
         if self.trainer.state.fn == TrainerFn.FITTING:
             check_resumable(checkpoint, self.trainer, parameter_groups(self.model), weights)
         elif weights is not None:
@@ -244,60 +229,3 @@ class ByteLM(LightningModule):
         if not isinstance(data, ByteData):
             raise ValueError("ByteLM needs a trainer with a ByteData")
         return data
-
-
-def activation_budget(asked: float | None, device: torch.device) -> float:
-    """Bytes for the activations of a training step: the GiB that were asked for, or a default for the device."""
-    if asked is not None:
-        return asked * 2**30
-    if device.type == "cuda":
-        return 0.4 * torch.cuda.get_device_properties(device).total_memory
-    return StepOptions.activation_budget
-
-
-def check_compiler(device: torch.device) -> None:
-    """Raise ValueError where torch.compile would not find the C++ compiler that it needs on a CPU."""
-    compiler = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
-    if device.type == "cpu" and sys.platform != "win32" and shutil.which(compiler) is None:
-        raise ValueError(
-            f"model.compile_mode needs a C++ compiler, and there is no {compiler}: "
-            "install one, name it in the environment variable CXX, or leave compile_mode out"
-        )
-
-
-def check_graphs(mode: CompileMode, batches: int) -> None:
-    """Raise ValueError where CUDA graphs would write over gradients that are added up over several batches."""
-    if batches > 1 and mode in ("reduce-overhead", "max-autotune"):
-        raise ValueError(
-            f"model.compile_mode {mode} records CUDA graphs, which cannot add up gradients over "
-            f"trainer.accumulate_grad_batches {batches}: take default or max-autotune-no-cudagraphs"
-        )
-
-
-def time_used(trainer: Trainer) -> float:
-    """The share of trainer.max_time that has passed on the first device, 0 without a limit; all devices must ask."""
-    timers = [c for c in trainer.callbacks if isinstance(c, Timer)]  # type: ignore[attr-defined] # set by a connector
-    shares = [0.0]
-    for timer in timers:
-        remaining = timer.time_remaining()
-        if remaining is not None:
-            shares.append(timer.time_elapsed() / max(timer.time_elapsed() + remaining, 1e-9))
-    # Clocks differ, and with them the learning rates and then the weights of the devices would.
-    return trainer.strategy.broadcast(max(shares)) if timers else 0.0
-
-
-MAY_CHANGE = ("format", "model.config.dropout", "model.config.init_std")
-"""Entries of a checkpoint's spec that a resumed run may set otherwise."""
-
-
-def _completed(spec: dict[str, Any]) -> dict[str, Any]:
-    """A checkpoint's spec with the defaults of what did not exist when it was written."""
-    return {**spec, "model": {**spec["model"], "config": asdict(config_of(spec["model"]))}}  # type: ignore[call-overload]
-
-
-def _differences(ours: Any, theirs: Any, at: str = "") -> list[str]:
-    """Where two nested plain values differ, one line each; what may change from run to run is left out."""
-    if isinstance(ours, dict) and isinstance(theirs, dict):
-        pairs = {f"{at}.{key}".strip("."): (ours.get(key), theirs.get(key)) for key in {**ours, **theirs}}
-        return [line for path, pair in pairs.items() if path not in MAY_CHANGE for line in _differences(*pair, path)]
-    return [] if ours == theirs else [f"{at} is {ours!r} here and {theirs!r} there"]

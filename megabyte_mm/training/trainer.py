@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import platform
+import shutil
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import Timer
 
 from megabyte_mm.errors import FieldError
+from megabyte_mm.models import CompileMode, StepOptions
+from megabyte_mm.training.distributed import FSDP2Strategy
 
 TRAINER_DEFAULTS: dict[str, Any] = {
     "default_root_dir": "runs/megabyte",
@@ -51,6 +58,48 @@ def best_precision(accelerator: Any) -> str:
 def _has_bf16() -> bool:
     flags = Path("/proc/cpuinfo")
     return flags.exists() and "avx512_bf16" in flags.read_text(encoding="utf-8", errors="replace")
+
+
+def activation_budget(gibibytes: float | None, device: torch.device) -> float:
+    """Bytes for the activations of a training step: the GiB of the setting, or the default of the device."""
+    if gibibytes is not None:
+        return gibibytes * 2**30
+    if device.type == "cuda":
+        return 0.4 * torch.cuda.get_device_properties(device).total_memory
+    return StepOptions.activation_budget
+
+
+def check_compile_mode(mode: CompileMode, trainer: Trainer) -> None:
+    """Raise FieldError where a mode of torch.compile cannot work with this trainer on this machine."""
+    compiler = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
+    on_cpu = trainer.strategy.root_device.type == "cpu"
+    if on_cpu and sys.platform != "win32" and shutil.which(compiler) is None:
+        raise FieldError(
+            "model.compile_mode",
+            f"needs a C++ compiler, and there is no {compiler}: "
+            "install one, name it in the environment variable CXX, or leave compile_mode out",
+        )
+    # Graphs write over gradients that are added up over several batches.
+    if trainer.accumulate_grad_batches > 1 and mode in ("reduce-overhead", "max-autotune"):
+        raise FieldError(
+            "model.compile_mode",
+            f"{mode} records CUDA graphs, which cannot add up gradients over trainer.accumulate_grad_batches "
+            f"{trainer.accumulate_grad_batches}: take default or max-autotune-no-cudagraphs",
+        )
+    if isinstance(trainer.strategy, FSDP2Strategy):
+        raise FieldError("model.compile_mode", f"{mode} does not work with fsdp2: leave one of them out")
+
+
+def time_used(trainer: Trainer) -> float:
+    """The elapsed share of trainer.max_time on the first device, 0 without a limit; a collective call."""
+    timers = [c for c in trainer.callbacks if isinstance(c, Timer)]  # type: ignore[attr-defined] # set by a connector
+    shares = [0.0]
+    for timer in timers:
+        remaining = timer.time_remaining()
+        if remaining is not None:
+            shares.append(timer.time_elapsed() / max(timer.time_elapsed() + remaining, 1e-9))
+    # With clocks of their own, devices would have different learning rates, and then different weights.
+    return trainer.strategy.broadcast(max(shares)) if timers else 0.0
 
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4

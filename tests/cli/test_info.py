@@ -115,14 +115,14 @@ def test_an_export_tells_what_its_checkpoint_tells_and_a_folder_of_a_configs_nam
 def test_a_config_without_anything_on_the_model_is_the_default(tmp_path):
     path = write(tmp_path / "own.yaml", data={"window": 96, "batch_size": 5}, model={"net": {"patch_size": 8}})
     config = read_config(path)
-    net = config.resolve_net()
+    net = config.build_empty().config
     assert (net.max_len, net.name, config.data.batch_size) == (96, "megabyte", 5)
 
 
 def test_an_adapter_without_arguments_and_without_a_window_is_read_as_fit_does(tmp_path):
     path = write(tmp_path / "own.yaml", data={"adapter": "data_adapters.TextAdapter"}, model={"net": {"patch_size": 8}})
     config = read_config(path)
-    assert (config.resolve_net().max_len, config.data.batch_size) == (2048, 16)
+    assert (config.build_empty().config.max_len, config.data.batch_size) == (2048, 16)
 
 
 @pytest.mark.parametrize("prefix", ["", "megabyte_mm.models."])
@@ -130,7 +130,7 @@ def test_an_adapter_without_arguments_and_without_a_window_is_read_as_fit_does(t
 def test_other_architectures_are_chosen_by_their_class(prefix, kind, tmp_path):
     net = {"class_path": prefix + kind.__name__, "init_args": {"stack": {"dim": 32, "layers": 1, "heads": 2}}}
     path = write(tmp_path / "own.yaml", data={"adapter": {"class_path": "TextAdapter"}}, model={"net": net})
-    resolved = read_config(path).resolve_net()
+    resolved = read_config(path).build_empty().config
     assert isinstance(resolved, kind)
     assert resolved.max_len == 2048
 

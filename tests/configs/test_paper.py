@@ -75,8 +75,7 @@ def settings(name: str) -> dict[str, Any]:
 
 @cache
 def meta_model(name: str) -> ByteModel:
-    with torch.device("meta"):
-        return read_config(str(FOLDER / f"{name}.yaml")).resolve_net().build()
+    return read_config(str(FOLDER / f"{name}.yaml")).build_empty()
 
 
 def stacks(model: ByteModel) -> list[Stack]:

@@ -108,9 +108,9 @@ def test_the_learning_rate_of_the_command_wins_over_the_checkpoint(fit, root):
 
 
 DIFFERENT = {
-    "--model.net.local_stack.layers=2": "model.config.local_stack.layers is 2 here and 1 there",
-    "--data.window=16": "data.window is 16 here and 32 there",
-    "--data.adapter=data_adapters.FileAdapter": "data.adapter.name is 'file' here and 'text' there",
+    "--model.net.local_stack.layers=2": "model.net.local_stack.layers is 2, but 1 in the checkpoint",
+    "--data.window=16": "data.window is 16, but 32 in the checkpoint",
+    "--data.adapter=data_adapters.FileAdapter": "data.adapter.name is 'file', but 'text' in the checkpoint",
 }
 
 

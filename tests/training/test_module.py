@@ -71,3 +71,8 @@ def test_the_sources_of_a_mix_may_have_any_name(monkeypatch):
     monkeypatch.setattr(lm, "_trainer", SimpleNamespace(strategy=None))
     lm.configure_model()
     assert len(lm.bpb_of_source) == len(names)
+
+
+def test_load_from_checkpoint_names_the_function_that_loads_models():
+    with pytest.raises(NotImplementedError, match=r"^use megabyte_mm\.load_model\(path\)"):
+        ByteLM.load_from_checkpoint("last.ckpt")
