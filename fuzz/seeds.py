@@ -183,11 +183,11 @@ def packed_export() -> bytes:
     """The same model as `export` writes it, packed: the config in one line, then the weights."""
     import torch
 
-    from megabyte_mm.checkpoint import PREFIX, SPEC_KEY
+    from megabyte_mm.checkpoint import SPEC_KEY, WEIGHT_PREFIX
     from megabyte_mm.checkpoint.exported import write_exported
 
     content = torch.load(io.BytesIO(checkpoint()), weights_only=True)
-    weights = {name.removeprefix(PREFIX): weight for name, weight in content["state_dict"].items()}
+    weights = {name.removeprefix(WEIGHT_PREFIX): weight for name, weight in content["state_dict"].items()}
     with TemporaryDirectory() as folder:
         write_exported(Path(folder), content[SPEC_KEY] | {"training": {"steps": 3, "val_bpb": {"": 2.5}}}, weights)
         return pack_export(Path(folder))

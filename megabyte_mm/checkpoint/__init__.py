@@ -1,14 +1,24 @@
-"""Checkpoints: a file, a folder of shards, an exported model or a hub id, to a bare model with its adapter."""
+"""Checkpoints: a file, a folder of shards, an exported model or a hub id, to a bare model with its adapter.
+
+bundle.py      the loaded model with its adapters, conditions and window
+load.py        a checkpoint to a bundle
+dcp.py         folders of shards, as torch.distributed.checkpoint writes them
+exported.py    exported models: safetensors and a config
+hub.py         the Hugging Face hub
+safety.py      checks of files that anybody may have written
+provenance.py  figures of the training run
+"""
 
 from megabyte_mm.checkpoint.bundle import SPEC_KEY, Bundle, Modality, make_spec
-from megabyte_mm.checkpoint.load import PREFIX, TRAINING, last_checkpoint_hint, load_model, read_checkpoint
+from megabyte_mm.checkpoint.load import WEIGHT_PREFIX, last_checkpoint_hint, load_model, read_checkpoint
+from megabyte_mm.checkpoint.provenance import Provenance
 
 __all__ = [
-    "PREFIX",
     "SPEC_KEY",
-    "TRAINING",
+    "WEIGHT_PREFIX",
     "Bundle",
     "Modality",
+    "Provenance",
     "last_checkpoint_hint",
     "load_model",
     "make_spec",

@@ -1,16 +1,14 @@
-"""Checkpoints that are folders: tensors in shards as torch.distributed.checkpoint keeps them, all else in one file.
+"""Checkpoints that are folders: tensors in the shards of torch.distributed.checkpoint, everything else in one file.
 
-What a rank holds is written by that rank, and any number of processes, a lone one too, read of it what they need.
-torch's own reader unpickles the table of the shards, and with it whatever code a stranger has put there; this one
-admits plain values and the table's own classes alone.
+Each rank writes the tensors that it holds, and any number of processes reads those that it needs. torch's own reader
+unpickles the index of the shards, and runs whatever code was put into it; this one accepts only plain values and the
+index's own classes (`safety`).
 """
 
 from __future__ import annotations
 
 import os
-import pickle
 import warnings
-import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from io import BytesIO
@@ -30,63 +28,27 @@ from torch.distributed.checkpoint.state_dict_saver import save
 
 from data_adapters import printable
 from data_adapters.io import open_durable
-from megabyte_mm.checkpoint.safety import check_pickle, is_plain_archive
+from megabyte_mm.checkpoint.safety import DAMAGE, check_archive, unpickle_index
 
 META_FILE = "meta.pt"
-"""The file of all that is no tensor; Lightning's sharded checkpoints call it so too."""
+"""The file of everything but tensors, under the name that Lightning's sharded checkpoints use."""
 TENSOR_INDEX = ".metadata"
-"""The file that says which shard holds which part of which tensor."""
+"""The file with the location of each part of each tensor, which torch pickles."""
 
 WEIGHTS, OPTIMIZER_STATE = "state_dict", "optimizer_states"
-"""Entries of a checkpoint that hold tensors; in a folder, what the tensors' names begin with."""
-
-DAMAGE = (
-    pickle.UnpicklingError,
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    EOFError,
-    LookupError,
-    MemoryError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-    zipfile.BadZipFile,
-)
-"""What unpickling and torch raise on a table or a shard with other bytes than were written."""
-
-ADMITTED = {
-    ("torch", "Size"),
-    ("torch.serialization", "_get_layout"),
-    ("collections", "OrderedDict"),
-    ("torch.distributed.checkpoint.filesystem", "_StorageInfo"),
-    *(
-        ("torch.distributed.checkpoint.metadata", name)
-        for name in (
-            "BytesStorageMetadata",
-            "ChunkStorageMetadata",
-            "Metadata",
-            "MetadataIndex",
-            "StorageMeta",
-            "TensorProperties",
-            "TensorStorageMetadata",
-            "_MEM_FORMAT_ENCODING",
-        )
-    ),
-}
-"""All that the table is made of beside plain values and dtypes; none of it does anything when it is made."""
+"""Entries of a checkpoint that hold tensors; in a folder, the prefixes of the tensors' names."""
 
 
 def is_sharded_checkpoint(path: str | os.PathLike[str]) -> bool:
-    """Whether this is such a folder, whole or damaged."""
+    """True for a folder of shards, complete or damaged."""
     return Path(path).is_dir() and (Path(path, TENSOR_INDEX).exists() or Path(path, META_FILE).exists())
 
 
 def write_tensors(checkpoint: Mapping[str, Any], folder: Path) -> None:
-    """Write this process's part of the tensors of a checkpoint.
+    """Write this process's share of a checkpoint's tensors into an empty or new folder.
 
-    All processes of the group must ask, for a folder that is empty or not there. Moments go by the names of parameters,
-    as of `torch.distributed.checkpoint.state_dict`. Raises OSError on all processes, where one of them cannot.
+    All processes of the group must call it. The optimizer's moments have the names of parameters, as in
+    `torch.distributed.checkpoint.state_dict`. Raises OSError on all processes if one fails.
     """
     tensors = {f"{WEIGHTS}.{name}": weight for name, weight in checkpoint[WEIGHTS].items()}
     for number, saved in enumerate(checkpoint.get(OPTIMIZER_STATE, [])):
@@ -96,24 +58,24 @@ def write_tensors(checkpoint: Mapping[str, Any], folder: Path) -> None:
 
 
 def write_meta(checkpoint: Mapping[str, Any], folder: Path) -> None:
-    """Write what is no tensor, which is for one process alone. Raises OSError."""
-    rest = {key: value for key, value in checkpoint.items() if key not in (WEIGHTS, OPTIMIZER_STATE)}
-    rest[OPTIMIZER_STATE] = [{"param_groups": saved["param_groups"]} for saved in checkpoint.get(OPTIMIZER_STATE, [])]
+    """Write everything but tensors; only one process calls it. Raises OSError."""
+    meta = {key: value for key, value in checkpoint.items() if key not in (WEIGHTS, OPTIMIZER_STATE)}
+    meta[OPTIMIZER_STATE] = [{"param_groups": saved["param_groups"]} for saved in checkpoint.get(OPTIMIZER_STATE, [])]
     with open_durable(folder / META_FILE) as file:
-        torch.save(rest, file)
+        torch.save(meta, file)
 
 
 def named_moments(number: int, state: Mapping[str, Mapping[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
-    """The tensors of an optimizer, by name of parameter and kind, under the names that they have in a folder."""
+    """The tensors of an optimizer's state, by name of parameter and kind, under their names in a folder."""
     for name, values in state.items():
         for kind, value in values.items():
             yield f"{OPTIMIZER_STATE}.{number}.{kind}.{name}", value
 
 
 def read_sharded_checkpoint(path: str | os.PathLike[str], moments: bool = True) -> dict[str, Any]:
-    """The checkpoint as a file would hold it, read by one process alone; without moments only the weights' tensors.
+    """Read a folder in one process, as the entries of a file. moments: read those of the optimizer too.
 
-    Raises ValueError for a folder that is no such checkpoint, or a damaged one.
+    Raises ValueError for a damaged folder, and for any other.
     """
     checkpoint = read_meta(path)
     tensors = read_tensors(path, "" if moments else WEIGHTS)
@@ -127,80 +89,74 @@ def read_sharded_checkpoint(path: str | os.PathLike[str], moments: bool = True) 
 
 
 def _number(saved: dict[str, Any], prefix: str, tensors: Mapping[str, Tensor]) -> None:
-    """Give an optimizer's state and groups the numbers that a file has for parameters, in the order of the groups."""
+    """Replace the names of parameters in an optimizer's state and groups by numbers, as in a file."""
     numbers = {name: i for i, name in enumerate(name for group in saved["param_groups"] for name in group["params"])}
     for group in saved["param_groups"]:
         group["params"] = [numbers[name] for name in group["params"]]
     saved["state"] = {number: {} for number in numbers.values()}
-    for place, tensor in tensors.items():
-        if place.startswith(prefix):
-            kind, name = place.removeprefix(prefix).split(".", 1)
+    for key, tensor in tensors.items():
+        if key.startswith(prefix):
+            kind, name = key.removeprefix(prefix).split(".", 1)
             saved["state"][numbers[name]][kind] = tensor
 
 
 def read_meta(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """All that is no tensor. Raises ValueError for a folder that is no such checkpoint."""
+    """Read everything but tensors. Raises ValueError for a damaged folder, and for any other."""
     try:
         with _open(path, META_FILE) as file:
-            _check_archive(file, Path(path, META_FILE).stat().st_size)
-            rest = torch.load(file, map_location="cpu", weights_only=True)
+            check_archive(file, Path(path, META_FILE).stat().st_size)
+            meta = torch.load(file, map_location="cpu", weights_only=True)
     except (*DAMAGE, OSError) as error:
         raise ValueError(f"{os.fspath(path)}: not a checkpoint, or a damaged one") from error
-    if not isinstance(rest, dict):
+    if not isinstance(meta, dict):
         raise ValueError(f"{os.fspath(path)}: not a checkpoint, or a damaged one")
-    return rest
+    return meta
 
 
 def read_into(tensors: Mapping[str, Tensor], path: str | os.PathLike[str]) -> None:
-    """Fill these tensors by name, of a DTensor the part that is here. Raises ValueError where one is not there."""
+    """Fill tensors by name, of a DTensor this process's share. Raises ValueError for one that the folder lacks."""
     with _translate_errors(path):
         load(dict(tensors), storage_reader=_Reader(path), planner=_TensorsOnly(), no_dist=True)
 
 
 def read_tensors(path: str | os.PathLike[str], prefix: str = "") -> dict[str, Tensor]:
-    """The whole tensors whose names begin so, without a process group. Raises ValueError for a damaged folder."""
+    """Read the complete tensors of this prefix, without a process group. Raises ValueError for a damaged folder."""
     with _translate_errors(path):
-        table = _Reader(path).read_metadata().state_dict_metadata
-        wanted = {name: _tensor(name, found) for name, found in table.items() if name.startswith(prefix)}
-        _check_size(wanted, Path(path))
+        index = _Reader(path).read_metadata().state_dict_metadata
+        entries = {name: _tensor_entry(name, entry) for name, entry in index.items() if name.startswith(prefix)}
+        _check_size(entries, Path(path))
         tensors = {
-            name: torch.empty(found.size, dtype=found.properties.dtype, device="cpu") for name, found in wanted.items()
+            name: torch.empty(entry.size, dtype=entry.properties.dtype, device="cpu") for name, entry in entries.items()
         }
     read_into(tensors, path)
     return tensors
 
 
-def _tensor(name: str, found: Any) -> TensorStorageMetadata:
-    if not isinstance(found, TensorStorageMetadata):
+def _tensor_entry(name: str, entry: Any) -> TensorStorageMetadata:
+    if not isinstance(entry, TensorStorageMetadata):
         raise ValueError(f"{name} is no tensor")
-    return found
+    return entry
 
 
 def _open(folder: str | os.PathLike[str], name: str) -> IO[bytes]:
-    if not Path(folder, name).is_file():  # opening a pipe would wait for somebody who writes
+    if not Path(folder, name).is_file():  # opening a pipe would block until another process writes
         raise FileNotFoundError(f"there is no file {name}")
     return Path(folder, name).open("rb")
 
 
-def _check_archive(file: IO[bytes], size: int) -> None:
-    if not is_plain_archive(file, size):
-        raise ValueError("what it holds unpacks to more than is there")
-    file.seek(0)
-
-
-def _check_size(wanted: Mapping[str, TensorStorageMetadata], folder: Path) -> None:
-    """Raise ValueError where tensors are said to be larger than the files that hold them."""
-    said = sum(prod(found.size) * found.properties.dtype.itemsize for found in wanted.values())
-    if said > sum(file.stat().st_size for file in folder.iterdir()):
-        raise ValueError("its table names more than its files can hold")
+def _check_size(entries: Mapping[str, TensorStorageMetadata], folder: Path) -> None:
+    """Raise ValueError for tensors that are larger than all files of the folder."""
+    claimed = sum(prod(entry.size) * entry.properties.dtype.itemsize for entry in entries.values())
+    if claimed > sum(file.stat().st_size for file in folder.iterdir()):
+        raise ValueError("its index has more than its files can hold")
 
 
 @contextmanager
 def _translate_errors(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Make of what torch raises one line that names the folder, or the file that could not be written."""
+    """Turn torch's errors into one line that names the folder."""
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "torch.distributed is disabled")  # nor is it needed
+            warnings.filterwarnings("ignore", "torch.distributed is disabled")  # it is not needed
             yield
     except CheckpointException as error:  # of all ranks
         first, _ = next(iter(error.failures.values()))
@@ -212,47 +168,35 @@ def _translate_errors(path: str | os.PathLike[str]) -> Iterator[None]:
 
 
 class _Writer(FileSystemWriter):
-    """torch's writer, but the table does not say where the folder lay."""
+    """torch's writer, without the folder's path in the index."""
 
     def storage_meta(self) -> StorageMeta:
         return StorageMeta()
 
 
 class _Reader(FileSystemReader):
-    """torch's reader, but for the table."""
+    """torch's reader, with a safe reading of the index."""
 
     def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:
         with _open(self.path, TENSOR_INDEX) as file:
-            content = file.read()
-        check_pickle(content)
-        table = _Unpickler(BytesIO(content)).load()
-        if not isinstance(table, Metadata):
-            raise ValueError("its table is none")
-        for place in table.storage_data.values():
-            if Path(place.relative_path).name != place.relative_path:
-                raise ValueError(f"its table names the file {place.relative_path}, outside")
-        return table
+            index = unpickle_index(file.read())
+        for storage in index.storage_data.values():
+            if Path(storage.relative_path).name != storage.relative_path:
+                raise ValueError(f"its index names the file {storage.relative_path}, outside the folder")
+        return index
 
     def _slice_file(self, file: IO[bytes], sinfo: Any) -> IO[bytes]:
-        """One tensor's part of a shard, in memory: zipfile cannot read torch's view of it."""
+        """One tensor's part of a shard, in memory: zipfile cannot read torch's view of the file."""
         if not 0 <= sinfo.offset <= sinfo.offset + sinfo.length <= os.fstat(file.fileno()).st_size:
-            raise ValueError("its table points beyond the end of a file")
+            raise ValueError("its index points beyond the end of a file")
         file.seek(sinfo.offset)
         part = BytesIO(file.read(sinfo.length))
-        _check_archive(part, sinfo.length)
+        check_archive(part, sinfo.length)
         return part
 
 
-class _Unpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        is_dtype = module == "torch" and isinstance(getattr(torch, name, None), torch.dtype)
-        if (module, name) in ADMITTED or is_dtype:
-            return super().find_class(module, name)
-        raise pickle.UnpicklingError(f"its table names {module}.{name}, which belongs in none")
-
-
 class _TensorsOnly(DefaultLoadPlanner):
-    """torch's planner, which would unpickle anything that is no tensor."""
+    """torch's planner, which would unpickle everything that is no tensor."""
 
     def load_bytes(self, read_item: ReadItem, value: BytesIO) -> None:
         raise ValueError(f"{read_item.dest_index.fqn} is no tensor")

@@ -1,4 +1,4 @@
-"""Exported models: folders of weights and a config, as the Hugging Face hub keeps them; nothing in them is run."""
+"""Exported models: folders of weights and a config, as on the Hugging Face hub; no code in them runs."""
 
 from __future__ import annotations
 
@@ -17,62 +17,62 @@ from torch import Tensor
 from data_adapters import printable
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
-LARGEST_CONFIG = 2**24
-"""Bytes of a config that are read: a million times what a model takes to describe."""
+MAX_CONFIG = 2**24
+"""Bytes of a config: far more than any model takes."""
 DIGEST = "weights_sha256"
-"""The config's entry that says which weights it belongs to: safetensors files carry no checksum of their own."""
+"""The config's entry with the weights' digest: safetensors files carry no checksum of their own."""
 
 
 def is_exported(path: str | os.PathLike[str]) -> bool:
-    """Whether this is such a folder, whole or damaged."""
+    """True for the folder of an exported model, complete or damaged."""
     return Path(path).is_dir() and (Path(path, CONFIG).exists() or Path(path, WEIGHTS).exists())
 
 
 def write_exported(folder: Path, config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:
-    """Write the weights and the config, of plain values, into a folder that is there; the config comes last.
+    """Write the weights and then the config, of plain values, into an existing folder.
 
-    Raises OSError where the disk is full or not permitted.
+    Raises OSError for a disk that is full or not permitted.
     """
     try:
-        save_file(_apart(weights), folder / WEIGHTS, metadata={"format": "pt"})
-    except SafetensorError as error:  # it wraps what the disk says
+        save_file(_unshared(weights), folder / WEIGHTS, metadata={"format": "pt"})
+    except SafetensorError as error:  # which wraps that of the disk
         raise OSError(f"{folder / WEIGHTS}: cannot be written: {error}") from error
     entries = {**config, DIGEST: _digest(folder / WEIGHTS)}
     text = json.dumps(entries, indent=2, allow_nan=False) + "\n"
     (folder / CONFIG).write_text(text, encoding="utf-8")
-    shutil.copymode(folder / CONFIG, folder / WEIGHTS)  # safetensors lets nobody else read what it writes
+    shutil.copymode(folder / CONFIG, folder / WEIGHTS)  # safetensors writes files that only their owner reads
 
 
 def read_exported(folder: Path, shown: str = "") -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The config and the weights of an exported folder. shown: what to call the folder in errors.
+    """Read the config and the weights of an exported model. shown: the folder's name in errors.
 
-    Raises ValueError, naming the file, for what is missing, damaged, or no export of this project.
+    Raises ValueError, naming the file, for one that is missing, damaged, or not of this project.
     """
     shown = shown or os.fspath(folder)
     config = _read_config(_file(folder, CONFIG, shown), f"{shown}/{CONFIG}")
     return config, _read_weights(_file(folder, WEIGHTS, shown), config.get(DIGEST), f"{shown}/{WEIGHTS}")
 
 
-def _apart(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The weights in memory of their own each, as safetensors wants them: tied ones are written once for every name."""
-    found: dict[str, Tensor] = {}
-    taken: set[int] = set()
+def _unshared(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The weights without shared memory, as safetensors requires: tied weights are copied for each of their names."""
+    unshared: dict[str, Tensor] = {}
+    pointers: set[int] = set()
     for name, weight in weights.items():
         weight = weight.detach().cpu()
-        place = weight.untyped_storage().data_ptr()
-        found[name] = weight.clone().contiguous() if place in taken else weight.contiguous()
-        taken.add(place)
-    return found
+        pointer = weight.untyped_storage().data_ptr()
+        unshared[name] = weight.clone().contiguous() if pointer in pointers else weight.contiguous()
+        pointers.add(pointer)
+    return unshared
 
 
 def _file(folder: Path, name: str, shown: str) -> Path:
-    if not (folder / name).is_file():  # opening a pipe would wait for somebody who writes
+    if not (folder / name).is_file():  # opening a pipe would block until another process writes
         raise ValueError(f"{shown}: an exported model holds {CONFIG} and {WEIGHTS}, and there is no file {name}")
     return folder / name
 
 
 def _read_config(path: Path, shown: str) -> dict[str, Any]:
-    if path.stat().st_size > LARGEST_CONFIG:
+    if path.stat().st_size > MAX_CONFIG:
         raise ValueError(f"{shown}: too large for the config of a model")
     try:
         config = json.loads(path.read_text(encoding="utf-8"))

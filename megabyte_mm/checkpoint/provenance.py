@@ -1,4 +1,4 @@
-"""Where a model comes from: what is known of its training run, and may be told with it."""
+"""The provenance of a model: figures of its training run that may be published with it."""
 
 from __future__ import annotations
 
@@ -11,19 +11,21 @@ from typing import Any
 from urllib.parse import urlsplit
 
 Nested = Mapping[str, Any]
-NOTHING: Nested = MappingProxyType({})
-LONGEST = 200
-"""Characters of a name that is told."""
+TRAINING = "training"
+"""Entry of an exported model's config that holds its provenance."""
+
+_NO_VALUES: Nested = MappingProxyType({})
+_MAX_NAME = 200
+"""Characters of a name."""
 
 
 @dataclass(frozen=True)
 class Provenance:
-    """What a checkpoint knows of its run; None, or empty, where it does not know.
+    """Figures of a run; None, or empty, if unknown.
 
-    steps: updates. bytes: read in training, each time they were read. data_name: as the function of that name tells it.
-    data: files and bytes of each split, by source; the only source is named "". val_bpb: bits per byte of the latest
-    validation, by source, "" for all together. best_val_bpb: the lowest of the run so far. method: how validation read
-    the model.
+    steps: updates. bytes: read in training, with repetitions. data_name: by the function of that name. data: files and
+    bytes of each split, by source; a single source is named "". val_bpb: bits per byte of the latest validation, by
+    source, "" for all together. best_val_bpb: the lowest so far. method: of validation.
     """
 
     steps: int | None = None
@@ -35,12 +37,12 @@ class Provenance:
     method: str = ""
 
     def values(self) -> dict[str, Any]:
-        """Plain values, without what is not known; `from_values` reads them."""
+        """Plain values of all known figures; `from_values` reads them."""
         return {name: value for name, value in asdict(self).items() if value not in (None, "", {})}
 
 
 def data_name(path: str) -> str:
-    """The last part of the data's path: of where it lies, and of what a URL says to be let in, nothing is told."""
+    """The last part of the data's path, without its folder, and of a URL without credentials and parameters."""
     if "://" not in path:
         return PurePath(path).name
     url = urlsplit(path)
@@ -48,39 +50,39 @@ def data_name(path: str) -> str:
 
 
 def from_values(values: Any) -> Provenance:
-    """What of these values can be believed; they may be any, since a stranger may have written them."""
-    found = _nested(values)
+    """The provenance in these values; values that no run writes are dropped, since anybody may have written them."""
+    entries = _nested(values)
     return Provenance(
-        steps=_count(found.get("steps")),
-        bytes=_count(found.get("bytes")),
-        data_name=_name(found.get("data_name")),
-        data={_name(source): _splits(splits) for source, splits in _nested(found.get("data")).items()},
-        val_bpb={_name(source): bits for source, bits in _nested(found.get("val_bpb")).items() if _is_figure(bits)},
-        best_val_bpb=found["best_val_bpb"] if _is_figure(found.get("best_val_bpb")) else None,
-        method=_name(found.get("method")),
+        steps=_count(entries.get("steps")),
+        bytes=_count(entries.get("bytes")),
+        data_name=_name(entries.get("data_name")),
+        data={_name(source): _splits(splits) for source, splits in _nested(entries.get("data")).items()},
+        val_bpb={_name(source): bits for source, bits in _nested(entries.get("val_bpb")).items() if _is_figure(bits)},
+        best_val_bpb=entries["best_val_bpb"] if _is_figure(entries.get("best_val_bpb")) else None,
+        method=_name(entries.get("method")),
     )
 
 
 def from_run(checkpoint: Nested) -> Provenance:
-    """What a training run's checkpoint says of itself beside its weights; a foreign or bare one says nothing."""
+    """The provenance in a training run's checkpoint; empty for a checkpoint of another program."""
     callbacks = _nested(checkpoint.get("callbacks"))
-    known = {
+    figures = {
         "steps": checkpoint.get("global_step"),
         "bytes": _nested(callbacks.get("Throughput")).get("bytes"),
         "best_val_bpb": _nested(callbacks.get("BestCheckpoint")).get("val/bpb"),
     }
-    return from_values(known | dict(_nested(callbacks.get("RunReport"))))
+    return from_values(figures | dict(_nested(callbacks.get("RunReport"))))
 
 
-def _splits(found: Any) -> dict[str, dict[str, int]]:
+def _splits(values: Any) -> dict[str, dict[str, int]]:
     return {
-        _name(split): {_name(what): count for what, count in _nested(counts).items() if _count(count) is not None}
-        for split, counts in _nested(found).items()
+        _name(split): {_name(unit): count for unit, count in _nested(counts).items() if _count(count) is not None}
+        for split, counts in _nested(values).items()
     }
 
 
 def _nested(value: Any) -> Nested:
-    return value if isinstance(value, Mapping) else NOTHING
+    return value if isinstance(value, Mapping) else _NO_VALUES
 
 
 def _count(value: Any) -> int | None:
@@ -94,4 +96,4 @@ def _is_figure(value: Any) -> bool:
 
 
 def _name(value: Any) -> str:
-    return value[:LONGEST] if isinstance(value, str) else ""
+    return value[:_MAX_NAME] if isinstance(value, str) else ""

@@ -57,7 +57,7 @@ def check_settings(settings: CodingSettings, bundle: Bundle) -> None:
     try:
         here = coding_settings(bundle, execution_of(settings))
     except ValueError as error:
-        raise ValueError(f"its steps cannot be taken here: {error}") from error
+        raise ValueError(f"its steps cannot run here: {error}") from error
     if settings.model != here.model:
         raise ValueError(f"compressed with another model ({settings.model}) than this checkpoint's ({here.model})")
     if settings.numbers != here.numbers:

@@ -11,8 +11,9 @@ from typing import Any
 
 from data_adapters import TextAdapter
 from data_adapters.io import remove, temporary_beside
-from megabyte_mm.checkpoint import TRAINING, Bundle
+from megabyte_mm.checkpoint import Bundle
 from megabyte_mm.checkpoint.exported import CONFIG, WEIGHTS, write_exported
+from megabyte_mm.checkpoint.provenance import TRAINING
 from megabyte_mm.export.card import Card, SampleFiles, model_card
 from megabyte_mm.generation import SHEET, Continuations, write_continuations
 

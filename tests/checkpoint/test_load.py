@@ -190,12 +190,21 @@ def test_an_adapter_that_has_changed_its_settings_is_refused(save_checkpoint):
 
 def test_neither_loading_nor_generating_needs_lightning(save_checkpoint, tmp_path):
     path = save_checkpoint(TextAdapter(), window=16)
+    arguments = [
+        "generate",
+        str(path),
+        "--out",
+        str(tmp_path / "out"),
+        "--num_samples=1",
+        "--length=3",
+        "--backend=eager",
+    ]
     code = f"""
 import sys
 for name in ("lightning", "lightning.pytorch", "pytorch_lightning", "tensorboard"):
     sys.modules[name] = None
 from megabyte_mm.cli.main import main
-sys.exit(main(["generate", {str(path)!r}, "--out", {str(tmp_path / "out")!r}, "--num_samples=1", "--length=3"]))
+sys.exit(main({arguments!r}))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -43,12 +43,12 @@ def find_picture_recipe(
     if image.mode != adapter.mode or notes:
         return None
     pixels_HWC = np.asarray(image).reshape(image.height, image.width, -1)
-    found = _by_zlib(content, pixels_HWC) or _by_pillow(content, image)
-    if found is None and content_only:
-        found = {"by": "pillow", "format": "PNG", "options": 0, "content_only": True}, b""
-    if found is None:
+    match = _by_zlib(content, pixels_HWC) or _by_pillow(content, image)
+    if match is None and content_only:
+        match = {"by": "pillow", "format": "PNG", "options": 0, "content_only": True}, b""
+    if match is None:
         return None
-    settings, extra = found
+    settings, extra = match
     recipe = {"kind": "tiles", "shape": (image.height, image.width), **settings}
     return recipe, tiling_of(adapter, recipe).cut(pixels_HWC), extra
 
