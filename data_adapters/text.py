@@ -18,8 +18,10 @@ class TextAdapter(FileAdapter):
         *(".py", ".pyi", ".c", ".h", ".cc", ".cpp", ".hpp", ".rs", ".go", ".java", ".js", ".ts", ".css", ".sh", ".sql"),
     )
 
+    suffix = ".txt"
+
     def __init__(self) -> None:
-        super().__init__(suffix=".txt")
+        """No settings: a subclass of your own need not call it."""
 
     def settings(self) -> dict[str, Any]:
         """Empty: there are no settings."""

@@ -9,8 +9,8 @@ from megabyte_mm.checkpoint import load_model
 from megabyte_mm.checkpoint.exported import is_exported, read_exported
 from megabyte_mm.checkpoint.hub import HubId, check_token, parse_id, upload
 from megabyte_mm.cli.arguments import pick_device
-from megabyte_mm.cli.export import write_export
-from megabyte_mm.export.folder import PATTERNS
+from megabyte_mm.export.card import Card
+from megabyte_mm.export.folder import PATTERNS, export_model
 
 
 def push(
@@ -36,20 +36,20 @@ def push(
         license: An identifier of the hub's, such as mit, for a checkpoint; an exported folder has its own.
         adapter: Import path of your own adapter class, for a checkpoint that was trained with one.
     """
-    wanted = parse_id(to)
-    if wanted is None:
+    model_id = parse_id(to)
+    if model_id is None:
         raise ValueError(f"{to!r} is no id of the hub's; it must be user/name")
-    wanted = HubId(wanted.repo, revision or wanted.revision)
-    check_token(wanted)
+    model_id = HubId(model_id.repo, revision or model_id.revision)
+    check_token(model_id)
     visibility = True if private else None
     if is_exported(model):
         if license is not None or adapter is not None:
             raise ValueError(f"{model}: is an export already; --license and --adapter are for `export`")
         read_exported(Path(model))  # whole, before anybody downloads it
-        print(upload(Path(model), wanted, visibility, PATTERNS))
+        print(upload(Path(model), model_id, visibility, PATTERNS))
         return
     bundle = load_model(model, pick_device("auto"), adapter)
     with TemporaryDirectory(prefix="megabyte-mm-") as parent:
         folder = Path(parent, "model")
-        write_export(bundle, folder, wanted.repo, samples, license=license)
-        print(upload(folder, wanted, visibility, PATTERNS))
+        export_model(folder, Card(model_id.repo, bundle, license or ""), samples)
+        print(upload(folder, model_id, visibility, PATTERNS))

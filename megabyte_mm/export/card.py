@@ -17,17 +17,17 @@ from megabyte_mm.checkpoint import Bundle
 
 LIBRARY = "megabyte-mm"
 TASKS = {"image": "unconditional-image-generation", "text": "text-generation"}
-"""Of the hub's tasks, those that a model of one modality does; of sound there is none that fits."""
+"""The hub's task for a model of one modality; it has none for sound."""
 REPLACED = "\ufffd"
-"""What stands for a control code in a text that is shown."""
+"""Replaces control codes in a shown text."""
 PAPER = "https://arxiv.org/abs/2305.07185"
 
 
 @dataclass(frozen=True)
 class SampleFiles:
-    """Samples of one modality as files. files: their paths in the folder, for pictures that of the contact sheet alone.
+    """Files with samples of one modality.
 
-    text: the first sample, where it is text.
+    files: their paths in the folder, of pictures only that of the contact sheet. text: the first sample of a text.
     """
 
     files: Sequence[str]
@@ -36,7 +36,7 @@ class SampleFiles:
 
 @dataclass(frozen=True)
 class ScoredFiles:
-    """What files cost the model: bits per byte of so many bytes in so many files."""
+    """Bits per byte of some files, with their number and their bytes."""
 
     bits_per_byte: float
     files: int
@@ -45,11 +45,11 @@ class ScoredFiles:
 
 @dataclass(frozen=True)
 class Card:
-    """What a card tells of a model.
+    """The content of a model card.
 
-    name: the title, and how the commands in it call the model: a hub id, or a folder's name. license: an identifier of
-    the hub's, such as mit; "" for none. seed: of the samples. classes: those of the samples in turn. scored: by
-    modality; scored_name: of what was scored.
+    name: the title, and the model's name in the commands: a hub id or a folder's name. license: an identifier of the
+    hub, such as mit; "" for none. seed: of the samples. classes: of the samples, in turn. scored: by modality;
+    scored_name: the name of these files.
     """
 
     name: str
@@ -67,16 +67,16 @@ class Card:
 
     @property
     def parameters(self) -> int:
-        """How many numbers the model has learned."""
+        """The number of weights."""
         return sum(parameter.numel() for parameter in self.bundle.model.parameters())
 
 
-def model_card(card: Card, drawn: Mapping[str, SampleFiles]) -> str:
-    """The text of README.md: front matter, samples, the model, its data, bits per byte, and how it is used.
+def model_card(card: Card, samples: Mapping[str, SampleFiles]) -> str:
+    """Return the text of README.md: front matter, samples, model, data, bits per byte, usage.
 
-    drawn: by modality.
+    samples: by modality.
     """
-    parts = [_opening(card), _samples(card, drawn), _model(card), _data(card), _bits(card), _use(card)]
+    parts = [_opening(card), _samples(card, samples), _model(card), _data(card), _bits(card), _use(card)]
     return f"---\n{_front_matter(card)}---\n\n" + "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -97,31 +97,31 @@ def _opening(card: Card) -> str:
     return (
         f"# {_plain(card.name)}\n\n"
         f"{what[0].upper()}{what[1:]}, byte by byte: a model of {LIBRARY} ({of}, {card.parameters / 1e6:.2f} M "
-        "parameters) that predicts the next byte of a file, and so continues files, draws new ones, and tells how many "
-        "bits each byte costs."
+        "parameters) that predicts the next byte of a file: it continues files, generates new ones, and measures how "
+        "many bits each byte costs."
     )
 
 
-def _samples(card: Card, drawn: Mapping[str, SampleFiles]) -> str:
-    if not drawn:
+def _samples(card: Card, samples: Mapping[str, SampleFiles]) -> str:
+    if not samples:
         return ""
-    parts = ["## Samples", f"SampleFiles from nothing with seed {card.seed}, not chosen."]
+    parts = ["## Samples", f"Generated without a prefix, with seed {card.seed}; not chosen."]
     if card.classes:
         parts.append(f"The classes in turn: {_listed([_code(label) for label in card.classes])}.")
-    for name, its in drawn.items():
-        parts += _shown(name, its)
+    for name, files in samples.items():
+        parts += _shown(name, files)
     return "\n\n".join(parts)
 
 
-def _shown(name: str, drawn: SampleFiles) -> Iterator[str]:
+def _shown(name: str, samples: SampleFiles) -> Iterator[str]:
     if name:
         yield f"### {_plain(name)}"
-    if drawn.text:
-        text = "".join(c if c.isprintable() or c in "\n\t" else REPLACED for c in drawn.text)
+    if samples.text:
+        text = "".join(c if c.isprintable() or c in "\n\t" else REPLACED for c in samples.text)
         fence = _fence(text, 3)
         yield f"{fence}text\n{text}\n{fence}"
-    links = [f"[{PurePosixPath(file).name}]({quote(file)})" for file in drawn.files]
-    yield f"!{links[0]}" if drawn.files[0].endswith(".png") else " ".join(links)
+    links = [f"[{PurePosixPath(file).name}]({quote(file)})" for file in samples.files]
+    yield f"!{links[0]}" if samples.files[0].endswith(".png") else " ".join(links)
 
 
 def _model(card: Card) -> str:
@@ -142,31 +142,30 @@ def _model(card: Card) -> str:
 
 
 def _data(card: Card) -> str:
-    run, told = card.bundle.training, []
+    run, sentences = card.bundle.training, []
     if run.data_name:
-        told.append(f"Trained on {_code(run.data_name)}.")
+        sentences.append(f"Trained on {_code(run.data_name)}.")
     for name, splits in run.data.items():
         counts = [
-            f"{its['files']:,} {'file' if its['files'] == 1 else 'files'} ({its['bytes']:,} bytes) to "
+            f"{count['files']:,} {'file' if count['files'] == 1 else 'files'} ({count['bytes']:,} bytes) to "
             f"{'train on' if split == 'train' else 'validate'}"
-            for split, its in splits.items()
-            if {"files", "bytes"} <= set(its)
+            for split, count in splits.items()
+            if {"files", "bytes"} <= set(count)
         ]
         if counts:
-            told.append(f"{_plain(name).capitalize() + ': ' if name else ''}{_listed(counts)}.")
+            sentences.append(f"{_plain(name).capitalize() + ': ' if name else ''}{_listed(counts)}.")
     if run.steps is not None:
         read = f", in which {run.bytes:,} bytes were read" if run.bytes else ""
-        told.append(f"{run.steps:,} steps of training{read}.")
-    return "## Data and training\n\n" + " ".join(told) if told else ""
+        sentences.append(f"{run.steps:,} steps of training{read}.")
+    return "## Data and training\n\n" + " ".join(sentences) if sentences else ""
 
 
 def _bits(card: Card) -> str:
     rows = []
-    for name, its in card.scored.items():
-        what = (
-            f"{its.files:,} {'file' if its.files == 1 else 'files'} of {_code(card.scored_name)}, {its.bytes:,} bytes"
-        )
-        rows.append(f"| {what}{f', {_plain(name)}' if name else ''} | {its.bits_per_byte:.4f} |")
+    for name, scored in card.scored.items():
+        files = f"{scored.files:,} {'file' if scored.files == 1 else 'files'} of {_code(card.scored_name)}"
+        of_modality = f", {_plain(name)}" if name else ""
+        rows.append(f"| {files}, {scored.bytes:,} bytes{of_modality} | {scored.bits_per_byte:.4f} |")
     how = f", {_plain(card.bundle.training.method)}" if card.bundle.training.method else ""
     for name, bits in card.bundle.training.val_bpb.items():
         rows.append(f"| validation of its training{how}{f', {_plain(name)}' if name else ''} | {bits:.4f} |")
@@ -174,8 +173,8 @@ def _bits(card: Card) -> str:
         rows.append(f"| lowest validation of its training so far | {card.bundle.training.best_val_bpb:.4f} |")
     if not rows:
         return ""
-    told = "All bits over the number of bytes; lower is better, and a byte that nobody can predict costs 8."
-    return "\n".join(["## Bits per byte", "", told, "", "| data | bits per byte |", "|---|---|", *rows])
+    note = "All bits over the number of bytes; lower is better, and a byte that nobody can predict costs 8."
+    return "\n".join(["## Bits per byte", "", note, "", "| data | bits per byte |", "|---|---|", *rows])
 
 
 def _use(card: Card) -> str:
@@ -186,12 +185,12 @@ def _use(card: Card) -> str:
         " --adapter my_module.MyAdapter" if own else ""
     )
     model, file = _word(card.name), f"a{adapter.suffixes[0] if adapter.suffixes else ''}"
-    draw = f"megabyte-mm generate {model} --out out{options}"
-    commands = [draw] if _from_nothing(adapter) else []
+    generate = f"megabyte-mm generate {model} --out out{options}"
+    commands = [generate] if _has_default_format(adapter) else []
     commands.append(f"megabyte-mm generate {model} --out continued{options} --prefix {file}")
     commands.append(f"megabyte-mm score {model} {file}{options}")
     where = f"{_code(card.name)} is its id on the hub, or the path of a folder that holds these files"
-    code = _python(card, name, condition, own) if _from_nothing(adapter) else ""
+    code = _python(card, name, condition, own) if _has_default_format(adapter) else ""
     return "\n".join(["## Use", "", f"{where}.", "", "```bash", *commands, "```"]) + code
 
 
@@ -212,12 +211,12 @@ def _python(card: Card, name: str, condition: str, own: bool) -> str:
         "nothing = torch.zeros(1, 0, dtype=torch.int64)",
         *([f"condition = torch.tensor([bundle.conditions.index({_string(condition)})])"] if condition else []),
         f"ids = generate(bundle.model, nothing, length or bundle.window, {given}allow_end=length is None, seed=0)",
-        'bundle.adapter.write(ByteStream(to_bytes(ids[0]), format), "drawn" + bundle.adapter.output_suffix)',
+        'bundle.adapter.write(ByteStream(to_bytes(ids[0]), format), "generated" + bundle.adapter.output_suffix)',
     ]
     return "\n".join(["", "", "```python", *lines, "```"])
 
 
-def _from_nothing(adapter: Adapter) -> bool:
+def _has_default_format(adapter: Adapter) -> bool:
     try:
         adapter.default_format()
     except ValueError:
@@ -235,30 +234,30 @@ def _listed(items: Sequence[str]) -> str:
 
 
 def _code(text: str) -> str:
-    """Any text as code that shows as it is: on one line, and closed by nothing in it."""
+    """Any text as inline code."""
     shown = printable(text).replace("|", "\\|")
     fence = _fence(shown, 1)
     return f"{fence}{shown}{fence}" if fence == "`" else f"{fence} {shown} {fence}"
 
 
 def _fence(text: str, least: int) -> str:
-    """So many backticks, at least, that none in the text closes what they open."""
+    """At least so many backticks, and more than any run of them in the text."""
     return "`" * max([least, *(len(ticks) + 1 for ticks in re.findall("`+", text))])
 
 
 def _plain(text: str) -> str:
-    """Any text as Markdown that shows it, and does nothing."""
+    """Any text as Markdown that shows it literally."""
     return re.sub(r"([\\`*_{}\[\]<>#|!])", r"\\\1", printable(text))
 
 
 def _string(text: str) -> str:
-    """A string of Python's, in double quotes where it can be."""
+    """A Python string, in double quotes if possible."""
     quoted = json.dumps(text)
-    # JSON writes what lies beyond 16 bits as two halves, which Python would keep apart.
+    # JSON writes characters beyond 16 bits as two halves, which Python does not join.
     return quoted if quoted == json.dumps(text, ensure_ascii=False) else repr(text)
 
 
 def _word(text: str) -> str:
-    """A word of a command, in single quotes where it must be."""
+    """A word of a command, in single quotes if needed."""
     shown = printable(text)
     return shown if re.fullmatch(r"[\w./@+:-]+", shown) else "'" + shown.replace("'", "'\\''") + "'"

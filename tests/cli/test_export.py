@@ -181,7 +181,7 @@ def test_the_commands_and_the_code_of_a_card_work(kind, request, capsys):
         assert main(words[1:]) == 0, capsys.readouterr().err
     [code] = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     exec(compile(code, "README.md", "exec"), {})
-    [drawn] = Path().glob("drawn.*")
+    [drawn] = Path().glob("generated.*")
     assert drawn.stat().st_size
 
 
