@@ -13,7 +13,7 @@ SYMBOLS = 257
 
 
 def scored(ids_BT: Tensor) -> Tensor:
-    """Which positions count: every byte, and the first END; what follows it only fills the window.
+    """Mask of the scored positions: every byte and the first END; what follows it is padding.
 
     ids: (B, T) int64, 0..256 -> (B, T) bool.
     """

@@ -1,4 +1,4 @@
-"""Bits per byte: all nats, an END's too, over the number of bytes."""
+"""Bits per byte: all nats, those of END included, over the number of bytes."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ ALL = slice(None)
 
 
 def mean_nats(nats_Bt: Tensor, ids_BT: Tensor, span: slice = ALL) -> Tensor:
-    """The mean over the symbols that count, the loss of training, in nats per symbol.
+    """The training loss: the mean over the scored symbols, in nats per symbol.
 
     nats: (B, t) of the symbols `ids[:, span]`, as of `ByteModel.training_nll`; ids: (B, T) int64 -> scalar.
     """
-    found = totals(nats_Bt, ids_BT, span)
-    return found.nats / found.symbols.clamp(min=1)
+    sums = totals(nats_Bt, ids_BT, span)
+    return sums.nats / sums.symbols.clamp(min=1)
 
 
 class Totals(NamedTuple):
-    """The nats of all symbols that count, how many these are, and how many of them are bytes: three scalars."""
+    """The nats of all scored symbols, the number of these symbols, and how many of them are bytes: three scalars."""
 
     nats: Tensor
     symbols: Tensor
@@ -33,7 +33,7 @@ class Totals(NamedTuple):
 
 
 def totals(nats_Bt: Tensor, ids_BT: Tensor, span: slice = ALL) -> Totals:
-    """One batch's totals, arguments as of `mean_nats`."""
+    """The totals of one batch; arguments as of `mean_nats`."""
     return _totals(nats_Bt, ids_BT[:, span], scored(ids_BT)[:, span])
 
 
@@ -43,7 +43,7 @@ def _totals(nats_Bt: Tensor, ids_Bt: Tensor, scored_Bt: Tensor) -> Totals:
 
 
 class BitsPerByte(Metric):
-    """Sums nats and bytes over batches and ranks, and divides once: right with windows and batches of any size."""
+    """Sums nats and bytes over batches and ranks, and divides once: exact for windows and batches of any size."""
 
     full_state_update = False
     higher_is_better = False
@@ -55,17 +55,17 @@ class BitsPerByte(Metric):
         self.add_state("nats", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("bytes", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 
-    def update(self, nats_BT: Tensor, ids_BT: Tensor, seen_B: Tensor | None = None) -> None:
+    def update(self, nats_BT: Tensor, ids_BT: Tensor, num_context_B: Tensor | None = None) -> None:
         """Count a batch: nats (B, T) float as of `ByteModel.nll`, ids (B, T) int64, 0..256.
 
-        seen: (B,) int64, how many of a row's first symbols are context that another window scores; none if left out.
+        num_context: (B,) int64, the first symbols of each row that are context, scored in another window; default 0.
         """
         scored_BT = scored(ids_BT)
-        if seen_B is not None:
-            scored_BT &= torch.arange(ids_BT.shape[1], device=ids_BT.device) >= seen_B[:, None]
-        found = _totals(nats_BT.to(self.nats.dtype), ids_BT, scored_BT)
-        self.nats += found.nats
-        self.bytes += found.bytes
+        if num_context_B is not None:
+            scored_BT &= torch.arange(ids_BT.shape[1], device=ids_BT.device) >= num_context_B[:, None]
+        sums = _totals(nats_BT.to(self.nats.dtype), ids_BT, scored_BT)
+        self.nats += sums.nats
+        self.bytes += sums.bytes
 
     def compute(self) -> Tensor:
         """Bits per byte, a float64 scalar; nan before the first byte."""

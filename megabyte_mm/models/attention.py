@@ -16,23 +16,23 @@ from megabyte_mm.models.decoding.caches import LayerCache
 from megabyte_mm.models.rotary import RotaryEmbedding, apply_rotary
 
 CPU_EXPLICIT_UP_TO = 512
-"""Sequences up to this length are attended explicitly on a CPU: forward and backward, its fused kernel
-takes two to ten times as long there in bfloat16, and about as long in float32 (benchmarks/train_step); forward alone,
-half as long again in bfloat16, but less in float32. Longer sequences would fill the memory with scores."""
+"""Up to this many keys, attention on a CPU is explicit: torch's fused kernel takes two to ten times as long in bfloat16
+for forward and backward, and about as long in float32; for forward alone, half as long again in bfloat16, but less in
+float32 (benchmarks/train_step). Scores of longer sequences would fill the memory."""
 
 FUSED_ROWS = {"cuda": 65_535}
-"""By kind of device, how many sequences a fused kernel takes at a time. On CUDA they are a dimension of its grid, and
-patches are easily more: one launch over all of them would fail."""
+"""By device type, how many sequences a fused kernel takes at a time. On CUDA they are a dimension of its grid, and a
+batch easily has more patches than that."""
 
 
 def attend(q_NHTE: Tensor, k_NHSE: Tensor, v_NHSE: Tensor, dropout: float = 0.0) -> Tensor:
     """Scaled dot-product attention where query t of T sees the first S - T + t + 1 of S keys -> (N, H, T, E)."""
-    length, seen = q_NHTE.shape[2], k_NHSE.shape[2]
-    if _explicit(q_NHTE, seen):
+    length, num_keys = q_NHTE.shape[2], k_NHSE.shape[2]
+    if _explicit(q_NHTE, num_keys):
         return _attend_explicitly(q_NHTE, k_NHSE, v_NHSE, dropout)
-    if length in (1, seen):
+    if length in (1, num_keys):
         return _attend_fused(q_NHTE, k_NHSE, v_NHSE, dropout, causal=length > 1)
-    visible_TS = torch.ones(length, seen, dtype=torch.bool, device=q_NHTE.device).tril(seen - length)
+    visible_TS = torch.ones(length, num_keys, dtype=torch.bool, device=q_NHTE.device).tril(num_keys - length)
     return _attend_fused(q_NHTE, k_NHSE, v_NHSE, dropout, visible_TS)
 
 
@@ -41,11 +41,11 @@ def attend_across(
 ) -> Tensor:
     """As `attend`, for N = B * `patches` sequences whose first `previous` keys come from the patch before.
 
-    The first patch of each row has none before it, so that these keys are hidden from it.
+    These keys are masked for the first patch of each row, which has none before it.
     """
     if _explicit(q_NHPE, k_NHSE.shape[2]):
         return _attend_explicitly(q_NHPE, k_NHSE, v_NHSE, dropout, patches, previous)
-    # First patches apart: a mask that hides keys from them alone would be as large as all scores.
+    # First patches separately: a mask for them alone would be as large as all scores.
     first_BHPE = attend(q_NHPE[::patches], k_NHSE[::patches, :, previous:], v_NHSE[::patches, :, previous:], dropout)
     if patches == 1:
         return first_BHPE
@@ -61,7 +61,7 @@ def _attend_fused(
     visible_TS: Tensor | None = None,
     causal: bool = False,
 ) -> Tensor:
-    """torch's fused kernels, with as many sequences at a time as they take."""
+    """torch's fused kernels, on as many sequences at a time as they take."""
     most = FUSED_ROWS.get(q_NHTE.device.type)
     if most is None or len(q_NHTE) <= most:
         return F.scaled_dot_product_attention(q_NHTE, k_NHSE, v_NHSE, visible_TS, dropout, causal)
@@ -69,8 +69,8 @@ def _attend_fused(
     return torch.cat([F.scaled_dot_product_attention(q, k, v, visible_TS, dropout, causal) for q, k, v in parts])
 
 
-def _explicit(q_NHTE: Tensor, seen: int) -> bool:
-    short = q_NHTE.shape[2] > 1 and seen <= CPU_EXPLICIT_UP_TO
+def _explicit(q_NHTE: Tensor, num_keys: int) -> bool:
+    short = q_NHTE.shape[2] > 1 and num_keys <= CPU_EXPLICIT_UP_TO
     faster = torch.is_grad_enabled() or q_NHTE.dtype == torch.bfloat16
     return q_NHTE.device.type == "cpu" and short and faster
 
@@ -80,25 +80,25 @@ def _attend_explicitly(
 ) -> Tensor:
     """Two batched products with the scores in between. See `attend_across` for `patches` and `previous`."""
     heads, length, width = q_NHTE.shape[1:]
-    seen = k_NHSE.shape[2]
+    num_keys = k_NHSE.shape[2]
     q_MTE, k_MSE, v_MSE = (x_NHTE.flatten(0, 1) for x_NHTE in (q_NHTE, k_NHSE, v_NHSE))
-    future_TS = torch.full((length, seen), float("-inf"), dtype=q_MTE.dtype).triu(seen - length + 1)
+    future_TS = torch.full((length, num_keys), float("-inf"), dtype=q_MTE.dtype).triu(num_keys - length + 1)
     scores_MTS = torch.baddbmm(future_TS.expand(len(q_MTE), -1, -1), q_MTE * width**-0.5, k_MSE.transpose(1, 2))
     if previous:
-        scores_MTS.view(-1, patches, heads, length, seen)[:, 0, ..., :previous] = float("-inf")
+        scores_MTS.view(-1, patches, heads, length, num_keys)[:, 0, ..., :previous] = float("-inf")
     weights_MTS = F.dropout(scores_MTS.softmax(-1), dropout, training=dropout > 0)
     return torch.bmm(weights_MTS.to(v_MSE.dtype), v_MSE).view_as(q_NHTE)
 
 
 class HeadNorm(nn.RMSNorm):
-    """RMSNorm in the precision of what it is given; torch's own takes a slow path where its weight has another."""
+    """RMSNorm in the precision of its input; torch's own takes a slow path if its weight has another."""
 
     def forward(self, x_NHTE: Tensor) -> Tensor:
         return F.rms_norm(x_NHTE, self.normalized_shape, self.weight.to(x_NHTE.dtype), self.eps)
 
 
 class MultiHeadAttention(nn.Module):
-    """What self-attention and cross-attention share: heads, the norms and rotation of queries and keys, the way out."""
+    """The base of self-attention and cross-attention: heads, norms and rotation of queries and keys, output layer."""
 
     out: nn.Linear
     q_norm: nn.Module
@@ -111,7 +111,7 @@ class MultiHeadAttention(nn.Module):
         self.weight_dropout = dropout
 
     def _add_heads(self, dim: int, bias: bool, qk_norm: bool, rotary: bool) -> None:
-        """The parts behind the projections, which come first in a state_dict."""
+        """Add the modules behind the projections, which come first in a state_dict."""
         self.out = nn.Linear(dim, dim, bias=bias)
         self.q_norm = HeadNorm(dim // self.heads) if qk_norm else nn.Identity()
         self.k_norm = HeadNorm(dim // self.heads) if qk_norm else nn.Identity()
@@ -122,13 +122,13 @@ class MultiHeadAttention(nn.Module):
         return self.weight_dropout if self.training else 0.0
 
     def _split(self, projected_NTX: Tensor, parts: int) -> tuple[Tensor, ...]:
-        """The projections that lie side by side, by heads: (N, T, parts * D) -> that many of (N, H, T, E)."""
+        """Split concatenated projections by heads: (N, T, parts * D) -> that many of (N, H, T, E)."""
         batch, length, width = projected_NTX.shape
         projected_NTXHE = projected_NTX.view(batch, length, parts, self.heads, width // parts // self.heads)
         return projected_NTXHE.permute(2, 0, 3, 1, 4).unbind(0)
 
     def _rotate(self, x_NHTE: Tensor, start: int) -> Tensor:
-        """Queries or keys of positions from `start` on, turned if positions are rotary."""
+        """Queries or keys of positions from `start` on, rotated if positions are rotary."""
         if self.rotary is None:
             return x_NHTE
         return apply_rotary(x_NHTE, self.rotary.between(start, start + x_NHTE.shape[2], like=x_NHTE))
@@ -139,10 +139,10 @@ class MultiHeadAttention(nn.Module):
 
 
 class Attention(MultiHeadAttention):
-    """Causal multi-head self-attention, whole sequences at once or after what a cache holds.
+    """Causal multi-head self-attention over whole sequences, or after the positions of a cache.
 
-    rotary: rotate queries and keys by their positions, where these are not known otherwise. qk_norm: give each head's
-    queries and keys a root mean square of 1 and a learned scale, so that their products stay small (Henry et al. 2020).
+    rotary: rotate queries and keys by their positions. qk_norm: give each head's queries and keys a root mean square of
+    1 and a learned scale, so that their products stay small (Henry et al. 2020).
     """
 
     def __init__(
@@ -159,9 +159,9 @@ class Attention(MultiHeadAttention):
         self._add_heads(dim, bias, qk_norm, rotary)
 
     def forward(self, x_NTD: Tensor, cache: LayerCache | None = None, patches: int | None = None) -> Tensor:
-        """(N, T, D) -> (N, T, D). With a cache, the T positions follow the ones held there, and are added to them.
+        """(N, T, D) -> (N, T, D). With a cache, the T positions follow those held there, and are added to them.
 
-        patches: of no meaning here, where no sequence sees another; see CrossPatchAttention.
+        patches: ignored; see CrossPatchAttention.
         """
         q_NHTE, k_NHTE, v_NHTE = self._project(x_NTD)
         start = 0 if cache is None else cache.length
@@ -178,8 +178,8 @@ class Attention(MultiHeadAttention):
 class CrossPatchAttention(Attention):
     """Self-attention inside each patch that also sees the last r positions of the patch before (paper, section 2.3.2).
 
-    Positions are rotary: only distances matter, so that a patch's own positions may begin anywhere. A cache holds the
-    r positions of the previous patch in front of those of the open one.
+    Positions are rotary: only distances matter, so that a patch's own positions start at r. A cache holds the r
+    positions of the previous patch in front of those of the open one.
     """
 
     def __init__(self, dim: int, heads: int, previous: int, **options: Any) -> None:
@@ -189,8 +189,8 @@ class CrossPatchAttention(Attention):
     def forward(self, x_NTD: Tensor, cache: LayerCache | None = None, patches: int | None = None) -> Tensor:
         """(N, T, D) -> (N, T, D).
 
-        With `patches`, the N = B * patches sequences are whole patches in order, and a cache only receives what the
-        patch after the last of them will see. Without, the T positions follow the ones in the cache.
+        With `patches`, the N = B * patches sequences are whole patches in order, and a cache only receives the
+        positions that the next patch will see. Without, the T positions follow those in the cache.
         """
         if patches is None:
             return super().forward(x_NTD, cache)
@@ -199,19 +199,19 @@ class CrossPatchAttention(Attention):
         keys_NHSE = torch.cat([self._rotate(before_NHrE, 0), self._rotate(k_NHPE, self.previous)], dim=2)
         values_NHSE = torch.cat([values_NHrE, v_NHPE], dim=2)
         if cache is not None:
-            self._keep(cache, k_NHPE[patches - 1 :: patches], v_NHPE[patches - 1 :: patches])
+            self._cache_last(cache, k_NHPE[patches - 1 :: patches], v_NHPE[patches - 1 :: patches])
         q_NHPE = self._rotate(q_NHPE, self.previous)
         return self._merge(attend_across(q_NHPE, keys_NHSE, values_NHSE, patches, self.previous, self._dropped))
 
     def close_patch(self, cache: LayerCache, patch_size: int) -> None:
-        """Put the last r of the positions r to r + P - 1, an open patch's, where those of the previous one are."""
+        """Replace the previous patch's positions with the last r of the open patch, which is at r to r + P - 1."""
         last = slice(patch_size, patch_size + self.previous)
         assert self.rotary is not None
         back_21e = self.rotary.between(-patch_size, 1 - patch_size, like=cache.keys)
         cache.keys[:, :, : self.previous] = apply_rotary(cache.keys[:, :, last], back_21e)
         cache.values[:, :, : self.previous] = cache.values[:, :, last].clone()
 
-    def _keep(self, cache: LayerCache, k_BHPE: Tensor, v_BHPE: Tensor) -> None:
+    def _cache_last(self, cache: LayerCache, k_BHPE: Tensor, v_BHPE: Tensor) -> None:
         cache.clear()
         cache.append(self._rotate(k_BHPE[:, :, -self.previous :], 0), v_BHPE[:, :, -self.previous :])
 

@@ -48,14 +48,15 @@ class FeedForward(nn.Module):
         self.down = nn.Linear(width, config.dim, bias=block.bias)
 
     def forward(self, x_NTD: Tensor) -> Tensor:
-        hidden_NTF = self.up(x_NTD)
-        if self.gated:
-            gate_NTF, hidden_NTF = hidden_NTF.chunk(2, dim=-1)
-            hidden_NTF = ACTIVATIONS[self.activation](gate_NTF) * hidden_NTF
-        else:
-            hidden_NTF = ACTIVATIONS[self.activation](hidden_NTF)
-        out_NTD: Tensor = self.down(hidden_NTF)
+        out_NTD: Tensor = self.down(self.activate(self.up(x_NTD)))
         return out_NTD
+
+    def activate(self, hidden: Tensor) -> Tensor:
+        """The input of the second linear layer, from the output of the first."""
+        if not self.gated:
+            return ACTIVATIONS[self.activation](hidden)
+        gate, hidden = hidden.chunk(2, dim=-1)
+        return ACTIVATIONS[self.activation](gate) * hidden
 
 
 class Block(nn.Module):

@@ -1,4 +1,4 @@
-"""What symbols cost, without ever holding the logits of all of them.
+"""Cross-entropy without holding the logits of all symbols.
 
 Legend: N rows of hidden vectors, D model width, V the 257 symbols, C rows of a chunk.
 """
@@ -17,10 +17,10 @@ ROWS = 8192
 
 
 def chunked_cross_entropy(hidden_ND: Tensor, table_VD: Tensor, ids_N: Tensor) -> Tensor:
-    """Negative log-likelihood in nats of symbols whose logits are products with a table of symbols.
+    """Negative log-likelihood in nats of symbols whose logits are products of hidden vectors with a table of symbols.
 
-    hidden: (N, D); table: (V, D); ids: (N,) int64 -> (N,) float32, or float64 where both factors are. The products are
-    taken in autocast's precision; logits are computed anew for the backward pass, some rows at a time.
+    hidden: (N, D); table: (V, D); ids: (N,) int64 -> (N,) float32, or float64 if both factors are. Products have
+    autocast's precision; logits are recomputed in the backward pass, some rows at a time.
     """
     nats_N: Tensor = _ChunkedCrossEntropy.apply(hidden_ND, table_VD, ids_N)  # type: ignore[no-untyped-call]
     return nats_N
@@ -29,7 +29,7 @@ def chunked_cross_entropy(hidden_ND: Tensor, table_VD: Tensor, ids_N: Tensor) ->
 class _ChunkedCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, hidden_ND: Tensor, table_VD: Tensor, ids_N: Tensor) -> Tensor:
-        ctx.given = hidden_ND.dtype
+        ctx.input_dtype = hidden_ND.dtype
         exact = torch.promote_types(hidden_ND.dtype, torch.float32)
         hidden_ND = hidden_ND.to(_product_dtype(hidden_ND))
         table_DV = table_VD.to(hidden_ND.dtype).T
@@ -47,21 +47,21 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
     def backward(ctx: Any, grad_N: Tensor) -> tuple[Tensor, Tensor, None]:
         hidden_ND, table_VD, ids_N, norms_N = ctx.saved_tensors
         factor_VD = table_VD.to(hidden_ND.dtype)
-        grad_hidden_ND = torch.empty_like(hidden_ND, dtype=ctx.given)
+        grad_hidden_ND = torch.empty_like(hidden_ND, dtype=ctx.input_dtype)
         grad_table_VD = torch.zeros_like(table_VD, dtype=norms_N.dtype)
         for rows in _chunks(len(ids_N)):
             hidden_CD = hidden_ND[rows]
-            shares_CV = (hidden_CD @ factor_VD.T).to(norms_N.dtype).sub_(norms_N[rows, None]).exp_()
-            # The gradient of a row's logits: what each symbol was given, less what came.
-            shares_CV.scatter_add_(1, ids_N[rows, None], norms_N.new_full((1, 1), -1.0).expand(len(hidden_CD), 1))
-            slopes_CV = shares_CV.mul_(grad_N[rows, None]).to(hidden_ND.dtype)
-            grad_hidden_ND[rows] = slopes_CV @ factor_VD
-            grad_table_VD += slopes_CV.T @ hidden_CD
+            probs_CV = (hidden_CD @ factor_VD.T).to(norms_N.dtype).sub_(norms_N[rows, None]).exp_()
+            # The gradient of a row's logits: the probability of each symbol, less 1 for the actual one.
+            probs_CV.scatter_add_(1, ids_N[rows, None], norms_N.new_full((1, 1), -1.0).expand(len(hidden_CD), 1))
+            grad_logits_CV = probs_CV.mul_(grad_N[rows, None]).to(hidden_ND.dtype)
+            grad_hidden_ND[rows] = grad_logits_CV @ factor_VD
+            grad_table_VD += grad_logits_CV.T @ hidden_CD
         return grad_hidden_ND, grad_table_VD.to(table_VD.dtype), None
 
 
 def _product_dtype(like: Tensor) -> torch.dtype:
-    """Of matrix products with such vectors here."""
+    """The dtype of matrix products with vectors like these, under autocast or not."""
     kind = like.device.type
     known = torch.amp.autocast_mode.is_autocast_available(kind)
     if like.dtype != torch.float64 and known and torch.is_autocast_enabled(kind):

@@ -1,4 +1,4 @@
-"""Rotary position embeddings (Su et al. 2021): a query and a key see how far apart they are, not where.
+"""Rotary position embeddings (Su et al. 2021): the product of a query and a key depends on their distance alone.
 
 Legend: S positions, E head width (even), N rows, H heads, T positions of a row.
 """
@@ -12,7 +12,7 @@ BASE = 10_000.0
 
 
 class RotaryEmbedding:
-    """The angles by which a position turns each pair of a head's numbers; a table that grows with what is asked for."""
+    """Cosines and sines of the rotation angles of each position and pair of a head's numbers, in a growing table."""
 
     def __init__(self, head_dim: int) -> None:
         self._rates_e = BASE ** (-torch.arange(0, head_dim, 2, dtype=torch.float64, device="cpu") / head_dim)
@@ -35,8 +35,8 @@ class RotaryEmbedding:
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _grown(self, stop: int, device: torch.device, dtype: torch.dtype) -> Tensor:
-        # Twice what is needed, so that a growing sequence rarely asks for more; and never as an inference tensor,
-        # which could not be trained with later, nor as one of a CUDA graph, which writes over it.
+        # Twice what is needed, so that a growing sequence rarely needs a new table; and never as an inference tensor,
+        # which could not be trained with later, nor as one of a CUDA graph, which would overwrite it.
         with torch.inference_mode(False):
             return self._computed(0, max(2 * stop, 64)).to(device, dtype)
 
@@ -47,8 +47,8 @@ class RotaryEmbedding:
 
 
 def apply_rotary(x_NHTE: Tensor, cos_sin_2Te: Tensor) -> Tensor:
-    """Turn the pairs (i, i + E / 2) of each position's numbers: (N, H, T, E), (2, T, E / 2) -> (N, H, T, E)."""
+    """Rotate the pairs (i, i + E / 2) of each position's numbers: (N, H, T, E), (2, T, E / 2) -> (N, H, T, E)."""
     cos_Te, sin_Te = cos_sin_2Te
     first_NHTe, second_NHTe = x_NHTE.to(cos_sin_2Te.dtype).chunk(2, dim=-1)
-    turned = first_NHTe * cos_Te - second_NHTe * sin_Te, second_NHTe * cos_Te + first_NHTe * sin_Te
-    return torch.cat(turned, dim=-1).to(x_NHTE.dtype)  # rounded once
+    rotated = first_NHTe * cos_Te - second_NHTe * sin_Te, second_NHTe * cos_Te + first_NHTe * sin_Te
+    return torch.cat(rotated, dim=-1).to(x_NHTE.dtype)  # rounded once

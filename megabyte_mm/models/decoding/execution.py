@@ -1,4 +1,4 @@
-"""How a decoder's steps are computed: by which code, and with weights of which precision.
+"""The backend and the weight precision of a decoder's steps.
 
 Legend: N outputs, K inputs.
 """
@@ -19,13 +19,13 @@ Model = TypeVar("Model", bound=nn.Module)
 
 @dataclass(frozen=True)
 class Execution:
-    """How steps are computed.
+    """How a decoder computes its steps.
 
     Args:
-        backend: native is C++ code for CPUs, built on first use; eager is torch's operations one by one; compile has
-            torch.compile write their code, with CUDA graphs on a GPU. auto takes native where it can be had for a
-            float32 model, else eager.
-        precision: What the weights of linear layers are rounded to, to be read faster; None leaves them as they are.
+        backend: native is C++ code for CPUs, built on first use; eager is torch's operations one by one; compile uses
+            torch.compile, with CUDA graphs on a GPU. auto is native for float32 models where it can be built, else
+            eager.
+        precision: Round the weights of linear layers to it, so that they are read faster; None leaves them as they are.
     """
 
     backend: Backend = "auto"
@@ -42,15 +42,15 @@ DEFAULT_EXECUTION = Execution()
 
 
 def int8_weight(weight_NK: Tensor) -> tuple[Tensor, Tensor]:
-    """Whole numbers from -127 to 127, and what each row is to be multiplied with: (N, K) int8, (N,)."""
+    """Integers from -127 to 127, and the scale of each row: (N, K) int8, (N,)."""
     scale_N = (weight_NK.abs().amax(1) / 127).clamp_min(torch.finfo(weight_NK.dtype).tiny)
     return (weight_NK / scale_N[:, None]).round().to(torch.int8), scale_N
 
 
 def with_rounded_weights(model: Model, precision: Precision, tables: tuple[str, ...] = ()) -> Model:
-    """A copy of a model in which linear layers, and the named tables, have only values of that precision.
+    """A copy of a model whose linear layers, and the named tables, are rounded to that precision.
 
-    Its numbers are those that steps of that precision give, so that scoring it tells what the rounding costs.
+    Its logits are those of steps of that precision, so that scoring it measures the cost of the rounding.
     """
     rounded = copy.deepcopy(model)
     linear = {f"{name}.weight" for name, part in rounded.named_modules() if isinstance(part, nn.Linear)}

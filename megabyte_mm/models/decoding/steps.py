@@ -1,7 +1,7 @@
-"""A Transformer stack one position at a time, each row at a place of its own: what decoders are made of.
+"""Steps of a Transformer stack: one position of each row, with rows of different lengths, in torch's operations.
 
-Legend: B rows, D model width, H heads, E head width, K inputs, N outputs, S positions seen, V what follows the last
-norm.
+A cache holds each position in a slot. Legend: B rows, D model width, H heads, E head width, e = E / 2, K inputs, N
+outputs, R rows of a product, S visible slots, C capacity, V outputs of the head.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from megabyte_mm.models.decoding.caches import LayerCache
 from megabyte_mm.models.decoding.execution import Execution, Precision, int8_weight
 from megabyte_mm.models.decoding.native import NativeError, NativeProjection, NativeStackSteps, load
-from megabyte_mm.models.layers import ACTIVATIONS, COMPILED_VARIANTS, Block, Stack
+from megabyte_mm.models.layers import COMPILED_VARIANTS, Block, Stack
 from megabyte_mm.models.rotary import apply_rotary
 
 ROWS_PER_PRODUCT = {"cpu": 8, "cuda": 64}
@@ -24,19 +24,18 @@ ROWS_PER_PRODUCT = {"cpu": 8, "cuda": 64}
 Libraries choose their kernels, and with them the order of their sums, by the number of rows (MKL on AVX-512 does so up
 to 16 of them): only a fixed number makes a row's results independent of the other rows."""
 SMALLEST_VIEW = 256
-"""Compiled steps see so many positions, or twice as many, and so on: each number is compiled once."""
+"""Compiled steps view so many slots, or twice as many, and so on: each number is compiled once."""
 
 StepFunction = Callable[[Tensor, Tensor, Tensor, int], Tensor]
-"""(B, D) inputs, (B,) int64 the oldest position that a row sees, (B,) the one that it is at, and how many positions the
-farthest row sees -> (B, D) or with a head (B, V)."""
-
+"""Inputs (B, D), the first visible slot of each row (B,) int64, its present slot (B,) int64, and the number of slots up
+to the last present one -> (B, D), or with a head (B, V)."""
 
 AttentionMask = Tensor | list[tuple[int, int]]
-"""What rows see: (B, S) bool, or of each row the first and the last position."""
+"""The visible slots: (B, S) bool, or the first and the last of each row."""
 
 
 def native_reason(like: Tensor) -> str | None:
-    """Why native steps cannot be had for such weights; None where they can."""
+    """The reason that native steps cannot run for such weights; None if they can."""
     if like.device.type != "cpu" or like.dtype != torch.float32:
         return f"native steps are for float32 models on a CPU, this one is {like.dtype} on {like.device.type}"
     try:
@@ -47,7 +46,7 @@ def native_reason(like: Tensor) -> str | None:
 
 
 def is_native(execution: Execution, like: Tensor) -> bool:
-    """Whether steps run natively. Raises ValueError where they are asked for and cannot."""
+    """True if steps run natively. Raises ValueError if the execution requires it and they cannot."""
     if execution.backend not in ("auto", "native"):
         return False
     reason = native_reason(like)
@@ -59,21 +58,21 @@ def is_native(execution: Execution, like: Tensor) -> bool:
 def stack_steps(
     stack: Stack, caches: Sequence[LayerCache], execution: Execution, head_VD: Tensor | None = None
 ) -> StepFunction:
-    """Steps of a stack that read and fill these caches; with a head, what that makes of the last norm."""
+    """Steps of a stack that read and fill these caches; head: a last linear layer, (V, D)."""
     if is_native(execution, stack.norm.weight):
         return NativeStackSteps(stack, caches, execution.precision, head_VD)
     return StackSteps(stack, caches, execution, head_VD)
 
 
 def projection(weight_NK: Tensor, bias_N: Tensor | None, execution: Execution) -> Callable[[Tensor], Tensor]:
-    """A linear layer, (B, K) -> (B, N), in which rows do not change each other."""
+    """A linear layer, (B, K) -> (B, N), in which the numbers of a row do not depend on the other rows."""
     if is_native(execution, weight_NK):
         return NativeProjection(weight_NK, bias_N, execution.precision)
     return Projection(weight_NK, bias_N, execution.precision)
 
 
 class Projection:
-    """Linear layer by torch's products, in which the numbers of a row do not depend on the other rows."""
+    """A linear layer in torch, in which the numbers of a row do not depend on the other rows."""
 
     def __init__(self, weight_NK: Tensor, bias_N: Tensor | None, precision: Precision | None) -> None:
         self._weight_NK, self._scale_N = weight_NK.detach(), None
@@ -100,7 +99,7 @@ class Projection:
 
 
 class StackSteps:
-    """Steps by torch's operations, on any device, as they are or compiled."""
+    """Steps in torch, on any device, eager or compiled."""
 
     def __init__(
         self, stack: Stack, caches: Sequence[LayerCache], execution: Execution, head_VD: Tensor | None = None
@@ -112,42 +111,41 @@ class StackSteps:
         self._norm = stack.norm
         self._head = None if head_VD is None else Projection(head_VD, None, execution.precision)
         self._capacity = caches[0].capacity
-        self._run: Callable[..., Tensor] = self._all
+        self._run: Callable[..., Tensor] = self._step
         self._compiled = execution.backend == "compile"
         device = stack.norm.weight.device.type
         self._attend_per_row = device == "cpu" and not self._compiled
-        """Whether rows attend one by one: torch's kernel for a CPU sums in an order that depends on how many keys are
-        masked behind the last."""
+        """True to attend row by row: torch's CPU kernel sums in an order that depends on the number of masked keys."""
         if self._compiled:
-            # Variants are counted over all stacks: their views of the cache, and last batches of fewer rows.
+            # Variants are counted over all stacks: their views of the cache, and smaller last batches.
             limit = torch._dynamo.config.recompile_limit
             torch._dynamo.config.recompile_limit = max(limit, COMPILED_VARIANTS)
-            # A CUDA graph may write to what never moves.
+            # A CUDA graph may write only to memory that never moves.
             for cache in caches:
                 torch._dynamo.mark_static_address(cache.keys)
                 torch._dynamo.mark_static_address(cache.values)
             mode = "reduce-overhead" if device == "cuda" else None
-            self._run = torch.compile(self._all, dynamic=False, mode=mode)
+            self._run = torch.compile(self._step, dynamic=False, mode=mode)
 
-    def __call__(self, x_BD: Tensor, first_B: Tensor, slot_B: Tensor, seen: int) -> Tensor:
+    def __call__(self, x_BD: Tensor, start_B: Tensor, slot_B: Tensor, num_slots: int) -> Tensor:
         if not self._compiled:
-            return self._run(x_BD, first_B, slot_B, seen)
-        # A CUDA graph writes its next result over this one.
-        return self._run(x_BD, first_B, slot_B, self._view(seen)).clone()
+            return self._run(x_BD, start_B, slot_B, num_slots)
+        # A CUDA graph overwrites its result in the next call.
+        return self._run(x_BD, start_B, slot_B, self._view(num_slots)).clone()
 
-    def _view(self, seen: int) -> int:
+    def _view(self, num_slots: int) -> int:
         view = SMALLEST_VIEW
-        while view < seen:
+        while view < num_slots:
             view *= 2
         return min(view, self._capacity)
 
-    def _all(self, x_BD: Tensor, first_B: Tensor, slot_B: Tensor, seen: int) -> Tensor:
+    def _step(self, x_BD: Tensor, start_B: Tensor, slot_B: Tensor, num_slots: int) -> Tensor:
         mask: AttentionMask
         if self._attend_per_row:
-            mask = list(zip(first_B.tolist(), slot_B.tolist(), strict=True))
+            mask = list(zip(start_B.tolist(), slot_B.tolist(), strict=True))
         else:
-            places_S = torch.arange(seen, device=x_BD.device)
-            mask = (places_S >= first_B[:, None]) & (places_S <= slot_B[:, None])
+            slots_S = torch.arange(num_slots, device=x_BD.device)
+            mask = (slots_S >= start_B[:, None]) & (slots_S <= slot_B[:, None])
         for block in self._blocks:
             x_BD = block(x_BD, slot_B, mask)
         normed_BD: Tensor = self._norm(x_BD)
@@ -159,17 +157,18 @@ class _BlockSteps:
         attention, feedforward = block.attention, block.feedforward
         self._block, self._cache = block, cache
         self._qkv, self._out, self._up, self._down = (
-            Projection(part.weight, part.bias, precision)
-            for part in (attention.qkv, attention.out, feedforward.up, feedforward.down)
+            Projection(layer.weight, layer.bias, precision)
+            for layer in (attention.qkv, attention.out, feedforward.up, feedforward.down)
         )
         rotary = attention.rotary
         self._cos_sin_2Ce = None if rotary is None else rotary.between(0, cache.capacity, like=attention.out.weight)
 
     def __call__(self, x_BD: Tensor, slot_B: Tensor, mask: AttentionMask) -> Tensor:
-        x_BD = x_BD + self._out(self._mixed(self._block.attention_norm(x_BD), slot_B, mask))
-        return x_BD + self._down(self._hidden(self._up(self._block.feedforward_norm(x_BD))))
+        x_BD = x_BD + self._out(self._attend(self._block.attention_norm(x_BD), slot_B, mask))
+        hidden_BF = self._up(self._block.feedforward_norm(x_BD))
+        return x_BD + self._down(self._block.feedforward.activate(hidden_BF))
 
-    def _mixed(self, x_BD: Tensor, slot_B: Tensor, mask: AttentionMask) -> Tensor:
+    def _attend(self, x_BD: Tensor, slot_B: Tensor, mask: AttentionMask) -> Tensor:
         attention, rows = self._block.attention, len(x_BD)
         q_BHE, k_BHE, v_BHE = self._qkv(x_BD).view(rows, 3, attention.heads, -1).unbind(1)
         q_BHE, k_BHE = attention.q_norm(q_BHE), attention.k_norm(k_BHE)
@@ -178,20 +177,13 @@ class _BlockSteps:
             q_BHE, k_BHE = apply_rotary(q_BHE, cos_sin_2B1e), apply_rotary(k_BHE, cos_sin_2B1e)
         self._cache.put(k_BHE, v_BHE, slot_B)
         if isinstance(mask, list):
-            return torch.cat([self._mixed_row(row, q_BHE, *span) for row, span in enumerate(mask)])
-        seen = mask.shape[1]
-        keys_BHSE, values_BHSE = (x[:rows, :, :seen] for x in (self._cache.keys, self._cache.values))
-        mixed_BH1E = F.scaled_dot_product_attention(q_BHE.unsqueeze(2), keys_BHSE, values_BHSE, mask[:, None, None])
-        return mixed_BH1E.reshape(rows, -1)
+            return torch.cat([self._attend_row(row, q_BHE, *span) for row, span in enumerate(mask)])
+        num_slots = mask.shape[1]
+        keys_BHSE, values_BHSE = (x[:rows, :, :num_slots] for x in (self._cache.keys, self._cache.values))
+        gathered_BH1E = F.scaled_dot_product_attention(q_BHE.unsqueeze(2), keys_BHSE, values_BHSE, mask[:, None, None])
+        return gathered_BH1E.reshape(rows, -1)
 
-    def _mixed_row(self, row: int, q_BHE: Tensor, first: int, slot: int) -> Tensor:
+    def _attend_row(self, row: int, q_BHE: Tensor, first: int, slot: int) -> Tensor:
         keys_1HSE, values_1HSE = (x[row : row + 1, :, first : slot + 1] for x in (self._cache.keys, self._cache.values))
         q_1H1E = q_BHE[row, None, :, None]
         return F.scaled_dot_product_attention(q_1H1E, keys_1HSE, values_1HSE).flatten(1)
-
-    def _hidden(self, hidden_BF: Tensor) -> Tensor:
-        feedforward = self._block.feedforward
-        if not feedforward.gated:
-            return ACTIVATIONS[feedforward.activation](hidden_BF)
-        gate_BF, hidden_BF = hidden_BF.chunk(2, dim=-1)
-        return ACTIVATIONS[feedforward.activation](gate_BF) * hidden_BF

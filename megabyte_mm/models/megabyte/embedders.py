@@ -1,4 +1,4 @@
-"""From symbols to patch vectors: the first of MEGABYTE's three parts.
+"""The patch embedder: symbols to patch vectors.
 
 Legend: B rows, T symbols (a multiple of P), C symbols before them, K patches, P symbols in a patch, E width of a
 symbol, G = P * E.
@@ -14,10 +14,10 @@ from megabyte_mm.alphabet import SYMBOLS
 
 
 class PatchEmbedder(nn.Module):
-    """Embeds symbols and positions, and lays a patch's P vectors side by side, unprojected (paper, section 2.2).
+    """Embeds symbols and positions, and concatenates the P vectors of a patch, unprojected (paper, section 2.2).
 
-    positions: how many have a learned vector; 0 where the global model knows positions otherwise. convolve: let the
-    vectors of symbols, before positions are added, look back by causal convolutions.
+    positions: how many have a learned vector; 0 for a global model with rotary positions. convolve: apply causal
+    convolutions to the embedded symbols, before positions are added.
     """
 
     def __init__(self, patch_size: int, width: int, positions: int, convolve: bool = False) -> None:
@@ -29,13 +29,13 @@ class PatchEmbedder(nn.Module):
 
     @property
     def receptive_field(self) -> int:
-        """How many symbols before a patch its vector depends on."""
+        """The number of symbols before a patch that its vector depends on."""
         return CausalConvolutions.receptive_field if self.convolutions is not None else 0
 
     def forward(self, ids_BT: Tensor, first_patch: int = 0, before_BC: Tensor | None = None) -> Tensor:
-        """(B, T) int64 -> (B, K, G), where the symbols begin at patch number `first_patch` of their sequence.
+        """(B, T) int64 -> (B, K, G), for symbols that begin at patch number `first_patch` of their sequence.
 
-        before: what precedes them, all of it or at least `receptive_field` symbols.
+        before: the symbols in front of them, all or at least the last `receptive_field`.
         """
         embedded_BTE: Tensor = self.symbols(ids_BT)
         if self.convolutions is not None:
@@ -46,7 +46,7 @@ class PatchEmbedder(nn.Module):
         return embedded_BTE.reshape(ids_BT.shape[0], -1, self.patch_size * embedded_BTE.shape[-1])
 
     def one_patch(self, ids_BP: Tensor, patch_B: Tensor) -> Tensor:
-        """One patch of each row, where row b's is number `patch_B[b]`, without convolutions -> (B, G)."""
+        """One patch of each row, number `patch_B[b]` in row b, without convolutions: (B, P) -> (B, G)."""
         embedded_BPE: Tensor = self.symbols(ids_BP)
         if self.positions is not None:
             embedded_BPE = embedded_BPE + self.positions.weight.view(-1, *embedded_BPE.shape[1:])[patch_B]
@@ -56,8 +56,8 @@ class PatchEmbedder(nn.Module):
 class CausalConvolutions(nn.Module):
     """Convolutions over the last 3, 5 and 7 symbols, one after the other (paper, section 2.3.1).
 
-    They make what stands for a byte independent of its place in the patch. The paper gives the filter sizes alone; here
-    each has a ReLU and is added to its input.
+    They make the representation of a byte independent of its position in the patch. The paper gives only the filter
+    sizes; here each convolution has a ReLU and is added to its input.
     """
 
     SIZES = (3, 5, 7)
@@ -68,7 +68,7 @@ class CausalConvolutions(nn.Module):
         self.layers = nn.ModuleList(nn.Conv1d(width, width, size) for size in self.SIZES)
 
     def forward(self, x_BTE: Tensor, before_BCE: Tensor | None = None) -> Tensor:
-        """(B, T, E) -> (B, T, E); before: (B, C, E), what precedes, of which the last `receptive_field` matter."""
+        """(B, T, E) -> (B, T, E); before: (B, C, E), in front of them, of which the last `receptive_field` matter."""
         length = x_BTE.shape[1]
         if not length:
             return x_BTE

@@ -1,4 +1,4 @@
-"""steps.cpp as a shared library: compiled once for a machine, kept in the user's cache folder."""
+"""steps.cpp as a shared library: compiled once per machine, stored in the user's cache folder."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ import torch
 SOURCE = Path(__file__).with_name("steps.cpp")
 FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-std=c++17", "-shared", "-fPIC")
 COMPILERS = ("c++", "g++", "clang++")
-PATIENCE = 120
-"""Seconds that the compiler may take; it takes about two."""
+COMPILER_TIMEOUT = 120
+"""Seconds; it usually takes about two."""
 
 address, count = ctypes.c_void_p, ctypes.c_int64
 
 
 class NativeError(RuntimeError):
-    """There is no native code on this machine; says why."""
+    """Native code cannot be built or loaded on this machine; the message gives the reason."""
 
 
 class Linear(ctypes.Structure):
-    """A linear layer with its weights in blocks, as steps.cpp has it."""
+    """A linear layer with its weights in blocks, as in steps.cpp."""
 
     _fields_ = (
         ("weight", address),
@@ -52,7 +52,7 @@ class Layer(ctypes.Structure):
 
 
 class Stack(ctypes.Structure):
-    """A stack of blocks, and what follows them."""
+    """A stack of blocks with its last norm and head."""
 
     _fields_ = (
         ("layers", ctypes.POINTER(Layer)),
@@ -66,34 +66,32 @@ class Stack(ctypes.Structure):
 
 def load() -> ctypes.CDLL:
     """The library. Raises NativeError where it cannot be built or loaded."""
-    found = _found()
-    if isinstance(found, str):
-        raise NativeError(found)
-    return found
+    library = _library_or_reason()
+    if isinstance(library, str):
+        raise NativeError(library)
+    return library
 
 
 @functools.cache
-def _found() -> ctypes.CDLL | str:
-    """The library, or why there is none: the compiler is not asked again."""
+def _library_or_reason() -> ctypes.CDLL | str:
+    """The library, or the reason that there is none; cached, so that a failed build is not tried again."""
     try:
-        return _loaded()
-    # A home that does not exist, or cannot be written or executed from.
+        return _load()
+    # A home folder that does not exist, or cannot be written to or executed from.
     except (OSError, RuntimeError) as error:
         return str(error) if isinstance(error, NativeError) else f"native steps cannot be built or loaded: {error}"
 
 
-def _loaded() -> ctypes.CDLL:
+def _load() -> ctypes.CDLL:
     if platform.system() != "Linux":
         raise NativeError("native steps are for Linux")
-    compiler = next(filter(None, map(shutil.which, (os.environ.get("CXX", ""), *COMPILERS))), None)
-    if compiler is None:
-        raise NativeError("native steps need a C++ compiler (c++, g++ or clang++)")
-    file = _built(compiler)
+    compiler = _compiler()
+    file = _build(compiler)
     try:
         library = ctypes.CDLL(str(file))
     except OSError:
-        file.unlink()  # cut short, as by a full disk: once more
-        library = ctypes.CDLL(str(_built(compiler)))
+        file.unlink()  # truncated, as by a full disk: build it again
+        library = ctypes.CDLL(str(_build(compiler)))
     library.width.restype = library.scratch.restype = count
     library.scratch.argtypes = [ctypes.POINTER(Stack), count]
     library.stack_step.argtypes = [ctypes.POINTER(Stack), address, count, *[address] * 4, ctypes.c_int]
@@ -101,25 +99,36 @@ def _loaded() -> ctypes.CDLL:
     return library
 
 
-def _built(compiler: str) -> Path:
-    """The shared library's file, from the cache where this machine's is there."""
+def _compiler() -> str:
+    compiler = next(filter(None, map(shutil.which, (os.environ.get("CXX", ""), *COMPILERS))), None)
+    if compiler is None:
+        raise NativeError("native steps need a C++ compiler (c++, g++ or clang++)")
+    return compiler
+
+
+def _build(compiler: str) -> Path:
+    """The shared library's file, from the cache if it was built on this machine before."""
     command = [compiler, *FLAGS, f"-DWIDTH={64 if torch.backends.cpu.get_cpu_capability() == 'AVX512' else 32}"]
     file = _folder() / f"steps-{_fingerprint(command)}.so"
     if file.is_file():
         return file
-    # In a folder of its own first: another process may build the same.
-    with tempfile.TemporaryDirectory(dir=file.parent) as made:
-        fresh = Path(made) / file.name
+    # In a temporary folder first: another process may build the same.
+    with tempfile.TemporaryDirectory(dir=file.parent) as folder:
+        built = Path(folder) / file.name
         try:
             subprocess.run(
-                [*command, str(SOURCE), "-o", str(fresh)], check=True, capture_output=True, text=True, timeout=PATIENCE
+                [*command, str(SOURCE), "-o", str(built)],
+                check=True,
+                capture_output=True,
+                text=True,
+                timeout=COMPILER_TIMEOUT,
             )
         except subprocess.CalledProcessError as error:
-            said = (error.stderr.strip().splitlines() or ["it gave no reason"])[0]
-            raise NativeError(f"{compiler} cannot build the native steps: {said}") from error
+            reason = (error.stderr.strip().splitlines() or ["it gave no reason"])[0]
+            raise NativeError(f"{compiler} cannot build the native steps: {reason}") from error
         except subprocess.TimeoutExpired as error:
             raise NativeError(f"{compiler} cannot build the native steps: {error}") from error
-        fresh.replace(file)
+        built.replace(file)
     return file
 
 
@@ -130,9 +139,9 @@ def _folder() -> Path:
 
 
 def _fingerprint(command: list[str]) -> str:
-    """Of the source, the compiler and the processor: code for one may not run on another."""
+    """Hash of the source, the compiler and the processor: code for one processor may not run on another."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
     processor = sorted({line for line in lines if line.startswith(("model name", "flags", "Features", "CPU part"))})
-    found = "\n".join([SOURCE.read_text(encoding="utf-8"), *command, platform.machine(), *processor])
-    return hashlib.sha256(found.encode()).hexdigest()[:16]
+    text = "\n".join([SOURCE.read_text(encoding="utf-8"), *command, platform.machine(), *processor])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

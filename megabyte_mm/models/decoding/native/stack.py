@@ -1,6 +1,6 @@
-"""A stack's weights as the native steps read them.
+"""A stack's weights in the layout of the native steps.
 
-Legend: B rows, D model width, N outputs, K inputs, W outputs in a block, V what follows the last norm.
+Legend: B rows, D model width, N outputs, K inputs, W outputs in a block, V outputs of the head, S slots, e = E / 2.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ ACTIVATIONS = {"relu": 1, "gelu": 2, "relu2": 3, "swiglu": 4}
 
 
 class NativeProjection:
-    """A linear layer: (B, K) float32 -> (B, N) float32, each row's numbers the same whatever the others are."""
+    """A linear layer, (B, K) -> (B, N) float32, in which the numbers of a row do not depend on the other rows."""
 
     def __init__(self, weight_NK: Tensor, bias_N: Tensor | None, precision: Precision | None) -> None:
         self._library = library.load()
@@ -37,7 +37,7 @@ class NativeProjection:
 
 
 class NativeStackSteps:
-    """One position of a stack for each row, by one call; see `steps.StackSteps`."""
+    """Steps of a stack, each in one call of native code; see `steps.StackSteps`."""
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class NativeStackSteps:
         self._memory: list[object] = [*caches]
         self._outputs = stack.config.dim if head_VD is None else len(head_VD)
         layers = [
-            self._layer(block, cache, precision)  # type: ignore[arg-type] # a ModuleList does not tell of what
+            self._layer(block, cache, precision)  # type: ignore[arg-type] # a ModuleList has no element type
             for block, cache in zip(stack.blocks, caches, strict=True)
         ]
         self._stack = library.Stack(
@@ -63,21 +63,21 @@ class NativeStackSteps:
         self._rows = caches[0].rows
         self._scratch = torch.empty(self._library.scratch(self._stack, self._rows))
 
-    def __call__(self, x_BD: Tensor, first_B: Tensor, slot_B: Tensor, seen: int) -> Tensor:
+    def __call__(self, x_BD: Tensor, start_B: Tensor, slot_B: Tensor, num_slots: int) -> Tensor:
         rows = len(x_BD)
-        # What the code behind the pointers takes on trust.
-        assert first_B.shape == slot_B.shape == (rows,)
+        # The native code does not check its arguments.
+        assert start_B.shape == slot_B.shape == (rows,)
         assert rows <= self._rows
-        assert 0 < seen <= self._stack.capacity
+        assert 0 < num_slots <= self._stack.capacity
         x_BD = x_BD.float().contiguous()
         y_BV = x_BD.new_empty(rows, self._outputs)
-        first_B, slot_B = first_B.long().contiguous(), slot_B.long().contiguous()
-        pointers = (tensor.data_ptr() for tensor in (first_B, slot_B, self._scratch, y_BV))
+        start_B, slot_B = start_B.long().contiguous(), slot_B.long().contiguous()
+        pointers = (tensor.data_ptr() for tensor in (start_B, slot_B, self._scratch, y_BV))
         self._library.stack_step(self._stack, x_BD.data_ptr(), rows, *pointers, torch.get_num_threads())
         return y_BV
 
     def _describe(self, stack: Stack) -> None:
-        """The fields that all layers share, as the first block has them."""
+        """Fill in the fields that all layers share, from the first block."""
         first: Block = stack.blocks[0]  # type: ignore[assignment]
         described = self._stack
         described.dim, described.heads = stack.config.dim, stack.config.heads
@@ -89,7 +89,7 @@ class NativeStackSteps:
         described.gated = first.feedforward.gated
         if first.attention.rotary is not None:
             cos_sin_2Se = first.attention.rotary.between(0, described.capacity, like=stack.norm.weight).contiguous()
-            described.rotary, described.positions = self._kept(cos_sin_2Se), described.capacity
+            described.rotary, described.positions = self._pointer(cos_sin_2Se), described.capacity
 
     def _layer(self, block: Block, cache: LayerCache, precision: Precision | None) -> library.Layer:
         attention, feedforward = block.attention, block.feedforward
@@ -104,14 +104,14 @@ class NativeStackSteps:
         return layer
 
     def _norm(self, norm: nn.Module) -> tuple[int, int | None, float]:
-        """Where its weight and bias are, and its epsilon."""
+        """The addresses of its weight and bias, and its epsilon."""
         assert isinstance(norm, nn.LayerNorm | nn.RMSNorm)
         bias = getattr(norm, "bias", None)
         epsilon = torch.finfo(torch.float32).eps if norm.eps is None else norm.eps
-        return self._kept(norm.weight), None if bias is None else self._kept(bias), epsilon
+        return self._pointer(norm.weight), None if bias is None else self._pointer(bias), epsilon
 
-    def _kept(self, tensor: Tensor) -> int:
-        # A copy, as the packed weights are: the model may be trained on, or cast, while this lives.
+    def _pointer(self, tensor: Tensor) -> int:
+        """The address of a copy, since the model may be trained or cast meanwhile; packed weights are copies too."""
         tensor = tensor.detach().float().clone(memory_format=torch.contiguous_format)
         self._memory.append(tensor)
         return tensor.data_ptr()
@@ -120,7 +120,7 @@ class NativeStackSteps:
 def packed(
     weight_NK: Tensor, bias_N: Tensor | None, precision: Precision | None, memory: list[object]
 ) -> library.Linear:
-    """A linear layer in blocks of W outputs, (N / W, K, W); what it points to goes to `memory`, to be kept."""
+    """A linear layer in blocks of W outputs, (N / W, K, W); `memory` receives the tensors that it points to."""
     width, (outputs, inputs) = library.load().width(), weight_NK.shape
     weight_NK, scale_N = weight_NK.detach().float(), None
     if precision == "int8":

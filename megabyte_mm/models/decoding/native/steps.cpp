@@ -1,10 +1,10 @@
-// One position of a Transformer stack for each of several rows, on a CPU: everything between its input and its logits.
+// One step of a Transformer stack on a CPU, from its input to its logits: one position of each of several rows.
 //
-// What a step takes is the time that its weights and its cached keys and values need to come from memory, so that each
-// is read once a step, whatever the number of rows, by loops that the compiler turns into vector instructions. Every
-// number of a row is summed in an order that no other row and no number of threads changes.
+// The time of a step is the time to load its weights and its cached keys and values from memory. So each is loaded once
+// a step, whatever the number of rows, in loops that the compiler vectorizes. The order of every sum of a row does not
+// depend on the other rows, nor on the number of threads.
 //
-// Legend: M rows, K numbers going into a linear layer, N coming out, D width, H heads, E head width, S positions.
+// Legend: M rows, K inputs and N outputs of a linear layer, D width, H heads, E head width, S slots of the cache.
 
 #include <algorithm>
 #include <cmath>
@@ -16,9 +16,9 @@
 #endif
 
 #ifndef WIDTH
-#define WIDTH 64  // outputs whose weights lie together: four vector registers full of them
+#define WIDTH 64  // outputs of a block of weights: four vector registers
 #endif
-constexpr int ROWS = WIDTH / 8;  // at a time at most; with half of the outputs, so that the sums stay in registers
+constexpr int ROWS = WIDTH / 8;  // the most at a time, with half of the outputs, so that the sums stay in registers
 
 extern "C" {
 
@@ -27,7 +27,7 @@ enum Norm : int32_t { LAYER_NORM, RMS_NORM };
 enum Activation : int32_t { NONE, RELU, GELU, SQUARED_RELU, SILU };
 
 struct Linear {
-    const void *weight;  // (N / WIDTH, K, WIDTH), zeros behind the last output
+    const void *weight;  // (N / WIDTH, K, WIDTH), padded with zeros
     const float *scale;  // (N) for INT8, else null
     const float *bias;   // (N) or null
     int64_t in, out;
@@ -45,7 +45,7 @@ struct Stack {
     const Layer *layers;
     const float *norm, *norm_bias;  // (D)
     const float *rotary;            // cosines, then sines: (2, positions, E / 2), or null
-    const Linear *head;             // what follows the last norm, or null
+    const Linear *head;             // a linear layer behind the last norm, or null
     int64_t count, dim, heads, hidden, capacity, positions;
     float epsilon, head_epsilon;
     int32_t norm_kind, activation, gated;
@@ -59,16 +59,16 @@ struct BFloat16 {
     uint16_t bits;
 };
 
-inline float widened(float value) { return value; }
-inline float widened(int8_t value) { return static_cast<float>(value); }
-inline float widened(BFloat16 value) {
+inline float to_float(float value) { return value; }
+inline float to_float(int8_t value) { return static_cast<float>(value); }
+inline float to_float(BFloat16 value) {
     const uint32_t bits = static_cast<uint32_t>(value.bits) << 16;
     float result;
     std::memcpy(&result, &bits, sizeof result);
     return result;
 }
 
-// e^x by a polynomial after taking out the power of two (Cephes' expf): loops over it vectorise, over std::exp not.
+// e^x by a polynomial after range reduction (Cephes' expf): loops over it vectorize, loops over std::exp do not.
 inline float exponential(float x) {
     x = std::min(std::max(x, -87.0f), 88.0f);
     const float power = std::floor(x * 1.44269504088896341f + 0.5f);
@@ -96,16 +96,16 @@ inline float activated(float value, int32_t kind) {
     }
 }
 
-// What this thread does of `count` equal pieces of work.
-struct Share {
+// The items of a thread, of `count` in all.
+struct Range {
     int64_t begin, end;
 };
 
-Share share_of(int64_t count, int thread, int threads) {
+Range range_of(int64_t count, int thread, int threads) {
     return {count * thread / threads, count * (thread + 1) / threads};
 }
 
-// COLUMNS outputs, from one of a block on, of R rows. Each is summed in the order of its inputs, alone or beside others.
+// COLUMNS outputs of a block, the first of them `from`, of R rows. Each is summed in the order of its inputs.
 template <int R, int COLUMNS, typename Weight>
 void multiply(const float *x, const Linear &linear, int64_t block, int64_t from, float *y, int32_t activation, bool add) {
     const int64_t first = block * WIDTH + from, width = std::min<int64_t>(COLUMNS, linear.out - first);
@@ -114,10 +114,10 @@ void multiply(const float *x, const Linear &linear, int64_t block, int64_t from,
     for (int64_t k = 0; k < linear.in; k++) {
         const auto *wide = weight + k * WIDTH;
         float copy[COLUMNS];
-        // Several rows share what was widened once.
+        // Convert once for several rows.
         if constexpr (R > 1 && !std::is_same_v<Weight, float>) {
 #pragma omp simd
-            for (int n = 0; n < COLUMNS; n++) copy[n] = widened(wide[n]);
+            for (int n = 0; n < COLUMNS; n++) copy[n] = to_float(wide[n]);
         }
         for (int r = 0; r < R; r++) {
             const float value = x[r * linear.in + k];
@@ -126,7 +126,7 @@ void multiply(const float *x, const Linear &linear, int64_t block, int64_t from,
                 if constexpr (R > 1 && !std::is_same_v<Weight, float>)
                     sums[r][n] += value * copy[n];
                 else
-                    sums[r][n] += value * widened(wide[n]);
+                    sums[r][n] += value * to_float(wide[n]);
             }
         }
     }
@@ -141,7 +141,7 @@ void multiply(const float *x, const Linear &linear, int64_t block, int64_t from,
     }
 }
 
-// R rows at a time, then half as many, and so on.
+// Rows R at a time, the rest R / 2 at a time, and so on.
 template <int R, typename Weight>
 void multiply_rows(const float *x, int64_t rows, const Linear &linear, int64_t block, float *y, int32_t activation, bool add) {
     constexpr int COLUMNS = R == ROWS ? WIDTH / 2 : WIDTH;
@@ -152,14 +152,14 @@ void multiply_rows(const float *x, int64_t rows, const Linear &linear, int64_t b
 }
 
 template <typename Weight>
-void multiply_all(const float *x, int64_t rows, const Linear &linear, float *y, int32_t activation, bool add, Share blocks) {
+void multiply_all(const float *x, int64_t rows, const Linear &linear, float *y, int32_t activation, bool add, Range blocks) {
     for (int64_t block = blocks.begin; block < blocks.end; block++)
         multiply_rows<ROWS, Weight>(x, rows, linear, block, y, activation, add);
 }
 
-// y = activation(x W + b), (M, K) -> (M, N), or with `add` y plus that: this thread's outputs of it.
+// y = activation(x W + b), (M, K) -> (M, N), or with `add` y += that; this thread's share of the outputs.
 void apply(const Linear &linear, const float *x, int64_t rows, float *y, int32_t activation, bool add, int thread, int threads) {
-    const Share blocks = share_of((linear.out + WIDTH - 1) / WIDTH, thread, threads);
+    const Range blocks = range_of((linear.out + WIDTH - 1) / WIDTH, thread, threads);
     switch (linear.kind) {
         case FLOAT32: return multiply_all<float>(x, rows, linear, y, activation, add, blocks);
         case BFLOAT16: return multiply_all<BFloat16>(x, rows, linear, y, activation, add, blocks);
@@ -189,7 +189,7 @@ void normalize(const float *x, const float *weight, const float *bias, int64_t c
     for (int64_t i = 0; i < count; i++) y[i] = y[i] * scale * weight[i] + (bias ? bias[i] : 0.0f);
 }
 
-// The pairs (i, i + E / 2) of a head, by the angles of a position.
+// Rotate the pairs (i, i + E / 2) of a head by the angles of a position.
 void apply_rotary(float *x, const Stack &stack, int64_t position, int64_t head_dim) {
     const int64_t half = head_dim / 2;
     const float *cosines = stack.rotary + position * half, *sines = cosines + stack.positions * half;
@@ -200,9 +200,9 @@ void apply_rotary(float *x, const Stack &stack, int64_t position, int64_t head_d
     }
 }
 
-// One head of one row: keeps its new key and value in `slot`, and writes what the query gathers from `first` on.
+// Attention of one head of one row: store its key and value in `slot`, and attend to the slots from `first` on.
 void attend(const Stack &stack, const Layer &layer, float *qkv, int64_t cell, int64_t first, int64_t slot, float *out) {
-    constexpr int64_t STRETCH = 256;
+    constexpr int64_t TILE = 256;
     const int64_t dim = stack.dim, width = dim / stack.heads;
     float *query = qkv, *key = qkv + dim, *value = qkv + 2 * dim;
     if (layer.query_norm) {
@@ -217,11 +217,11 @@ void attend(const Stack &stack, const Layer &layer, float *qkv, int64_t cell, in
     std::memcpy(keys + slot * width, key, width * sizeof(float));
     std::memcpy(values + slot * width, value, width * sizeof(float));
     const float scale = 1.0f / std::sqrt(static_cast<float>(width));
-    float weights[STRETCH], largest = -INFINITY, total = 0.0f;
+    float weights[TILE], largest = -INFINITY, total = 0.0f;
     std::fill(out, out + width, 0.0f);
-    // Stretch by stretch, with what was gathered scaled down whenever a larger score turns up.
-    for (int64_t begin = first; begin <= slot; begin += STRETCH) {
-        const int64_t count = std::min(STRETCH, slot + 1 - begin);
+    // Tile by tile; earlier sums are scaled down whenever a larger score turns up.
+    for (int64_t begin = first; begin <= slot; begin += TILE) {
+        const int64_t count = std::min(TILE, slot + 1 - begin);
         float highest = largest;
         for (int64_t s = 0; s < count; s++) {
             weights[s] = dot(query, keys + (begin + s) * width, width) * scale;
@@ -255,11 +255,11 @@ struct Buffers {
 void feed_forward(const Stack &stack, const Layer &layer, const Buffers &at, int64_t rows, int thread, int threads) {
     const int64_t hidden = stack.hidden;
     if (!stack.gated) return apply(layer.up, at.normed, rows, at.hidden, stack.activation, false, thread, threads);
-    // The gates, and behind them what they multiply, lie side by side.
+    // A row holds the gates, and behind them the values that they multiply.
     apply(layer.up, at.normed, rows, at.qkv, NONE, false, thread, threads);
     barrier();
-    const Share part = share_of(rows * hidden, thread, threads);
-    for (int64_t i = part.begin; i < part.end; i++) {
+    const Range range = range_of(rows * hidden, thread, threads);
+    for (int64_t i = range.begin; i < range.end; i++) {
         const float *gate = at.qkv + i / hidden * 2 * hidden + i % hidden;
         at.hidden[i] = activated(gate[0], stack.activation) * gate[hidden];
     }
@@ -267,9 +267,9 @@ void feed_forward(const Stack &stack, const Layer &layer, const Buffers &at, int
 
 void step(const Stack &stack, const Buffers &at, int64_t rows, const int64_t *first, const int64_t *slot, float *y, int thread, int threads) {
     const int64_t dim = stack.dim, width = dim / stack.heads;
-    const Share mine = share_of(rows, thread, threads), heads = share_of(rows * stack.heads, thread, threads);
+    const Range own = range_of(rows, thread, threads), heads = range_of(rows * stack.heads, thread, threads);
     const auto normed = [&](const float *weight, const float *bias, float *to) {
-        for (int64_t row = mine.begin; row < mine.end; row++)
+        for (int64_t row = own.begin; row < own.end; row++)
             normalize(at.x + row * dim, weight, bias, dim, stack.norm_kind, stack.epsilon, to + row * dim);
         barrier();
     };
@@ -296,19 +296,19 @@ void step(const Stack &stack, const Buffers &at, int64_t rows, const int64_t *fi
     if (stack.head) apply(*stack.head, at.normed, rows, y, NONE, false, thread, threads);
 }
 
-// Numbers of a row between two linear layers at most: queries, keys and values, or gates and what they multiply.
+// The most numbers of a row between two linear layers: queries, keys and values, or gates and values.
 int64_t widest(const Stack &stack) { return std::max(3 * stack.dim, (stack.gated ? 2 : 1) * stack.hidden); }
 
-template <typename Work>
-void in_parallel(int threads, const Work &work) {
+template <typename Body>
+void in_parallel(int threads, const Body &body) {
 #ifdef _OPENMP
     if (threads > 1) {
 #pragma omp parallel num_threads(threads)
-        work(omp_get_thread_num(), omp_get_num_threads());
+        body(omp_get_thread_num(), omp_get_num_threads());
         return;
     }
 #endif
-    work(0, 1);
+    body(0, 1);
 }
 
 }  // namespace
@@ -317,13 +317,12 @@ extern "C" {
 
 int64_t width() { return WIDTH; }
 
-// Floats of scratch memory that a step of so many rows takes.
+// Floats of scratch memory for a step of that many rows.
 int64_t scratch(const Stack *stack, int64_t rows) {
     return rows * (3 * stack->dim + widest(*stack) + stack->hidden);
 }
 
-// x: (M, D); first, slot: (M), the oldest position that a row sees and the one that it is at -> y: (M, D), or (M, V)
-// with a head.
+// x: (M, D); first, slot: (M), the first visible slot of a row and its present one -> y: (M, D), or (M, V) with a head.
 void stack_step(const Stack *stack, const float *x, int64_t rows, const int64_t *first, const int64_t *slot, float *memory, float *y, int threads) {
     const int64_t dim = stack->dim;
     Buffers at;
