@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_adapters import TextAdapter
@@ -230,6 +230,7 @@ def test_a_damaged_or_hostile_folder_is_refused_by_name_and_runs_no_code(model_f
     assert not Path("opened").exists()
 
 
+@settings(max_examples=30)
 @given(st.data())
 def test_flipped_bytes_of_a_table_or_its_rest_are_read_or_refused_in_one_line(shards, data):
     name = data.draw(st.sampled_from([TENSOR_INDEX, META_FILE]))

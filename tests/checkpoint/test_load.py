@@ -11,16 +11,15 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_adapters import ByteStream, Format, ImageAdapter, TextAdapter
+from data_adapters import ImageAdapter, TextAdapter
 from fuzz import contracts, seeds
 from fuzz.mutators import mutate_checkpoint
-from megabyte_mm import generate, load_model
+from megabyte_mm import load_model
 from megabyte_mm.checkpoint import SPEC_KEY
 
 
@@ -36,7 +35,7 @@ class NoteAdapter(TextAdapter):
 
 
 def change(path: Path, **entries: Any) -> None:
-    """Put other values into a checkpoint's own entry; None takes one out."""
+    """Change values of a checkpoint's own entry; None removes one."""
     checkpoint = torch.load(path, weights_only=True)
     spec = checkpoint[SPEC_KEY] | entries
     checkpoint[SPEC_KEY] = {key: value for key, value in spec.items() if value is not None}
@@ -64,11 +63,6 @@ def test_other_weights_of_a_training_run_are_left_alone(save_checkpoint):
     checkpoint["optimizer_states"] = [{"state": {}}]
     torch.save(checkpoint, path)
     assert load_model(path).window == 16
-
-
-def test_a_loaded_model_draws(save_checkpoint):
-    bundle = load_model(str(save_checkpoint(TextAdapter(), window=16)))
-    assert generate(bundle.model, torch.zeros(2, 3, dtype=torch.int64), 5).shape == (2, 8)
 
 
 def test_a_checkpoint_stays_usable_when_its_file_is_replaced(save_checkpoint):
@@ -129,7 +123,7 @@ def test_a_checkpoint_runs_no_code(tmp_path):
     assert not (tmp_path / "sprung").exists()
 
 
-def test_a_missing_file_and_a_folder_are_told_apart(tmp_path):
+def test_a_missing_file_and_a_folder_raise_their_own_errors(tmp_path):
     with pytest.raises(FileNotFoundError, match="gone"):
         load_model(tmp_path / "gone.ckpt")
     with pytest.raises(IsADirectoryError):
@@ -142,19 +136,16 @@ def test_a_missing_best_checkpoint_points_to_the_last(save_checkpoint, tmp_path)
         load_model(tmp_path / "best.ckpt")
 
 
-def test_a_newer_format_asks_for_an_upgrade(save_checkpoint):
+def test_a_format_of_a_newer_version_or_of_none_is_refused(save_checkpoint):
     path = save_checkpoint(TextAdapter(), window=16)
     change(path, format=99)
     with pytest.raises(ValueError, match=r"tiny\.ckpt: written by a newer megabyte-mm \(format 99\); upgrade"):
         load_model(path)
-
-
-@pytest.mark.parametrize("written", [0, -1, True, 1.0, float("nan"), "1", []])
-def test_a_format_that_no_version_wrote_is_damage(save_checkpoint, written):
-    path = save_checkpoint(TextAdapter(), window=16)
-    change(path, format=written)
-    with pytest.raises(ValueError, match=r"tiny\.ckpt: a damaged checkpoint: its format is"):
-        load_model(path)
+    formats: list[Any] = [0, -1, True, 1.0, float("nan"), "1", []]
+    for written in formats:
+        change(path, format=written)
+        with pytest.raises(ValueError, match=r"tiny\.ckpt: a damaged checkpoint: its format is"):
+            load_model(path)
 
 
 def test_an_unknown_model_and_foreign_weights_are_refused(save_checkpoint):
@@ -211,23 +202,15 @@ sys.exit(main({arguments!r}))
     assert [file.name for file in (tmp_path / "out").iterdir()] == ["sample-000.txt"]
 
 
-def test_the_format_of_a_prefix_is_the_adapters_own(save_checkpoint, tmp_path):
-    """A bundle's adapter writes what it reads: nothing of the model stands between."""
-    adapter = load_model(save_checkpoint(ImageAdapter("L", (8, 8), patch=2), window=64)).adapter
-    form: Format = adapter.default_format()
-    adapter.write(ByteStream(np.arange(64, dtype=np.uint8), form), tmp_path / "a.png")
-    assert adapter.read(tmp_path / "a.png").data.tolist() == list(range(64))
-
-
-# Checkpoints of bad intent
+# Hostile checkpoints
 
 
 def spec_of(path: Path) -> dict[str, Any]:
     return dict(torch.load(path, weights_only=True)[SPEC_KEY])
 
 
-def packed_anew(path: Path, kind: int, **members: bytes) -> None:
-    """Write the archive anew, with other contents of the members whose names end so."""
+def repack(path: Path, kind: int, **members: bytes) -> None:
+    """Write the archive again, with other contents of the members of these names."""
     with zipfile.ZipFile(path) as archive:
         contents = {info.filename: archive.read(info) for info in archive.infolist()}
     with zipfile.ZipFile(path, "w", kind) as archive:
@@ -236,7 +219,7 @@ def packed_anew(path: Path, kind: int, **members: bytes) -> None:
 
 
 def change_model(path, changes):
-    """Let a checkpoint say something else of its model's config."""
+    """Change fields of the model's config."""
     model = spec_of(path)["model"]
     change(path, model=model | {"config": model["config"] | changes})
 
@@ -304,7 +287,7 @@ def test_a_field_of_a_model_that_cannot_be_is_named(save_checkpoint, changes, re
         ),
     ],
 )
-def test_what_a_checkpoint_says_of_its_data_is_checked(save_checkpoint, changes, reason):
+def test_the_spec_of_the_data_is_checked(save_checkpoint, changes, reason):
     path = save_checkpoint(TextAdapter(), window=16)
     change(path, data=spec_of(path)["data"] | changes)
     with pytest.raises(ValueError, match=rf"tiny\.ckpt: {reason}"):
@@ -337,16 +320,16 @@ def test_weights_that_are_no_plain_tensors_are_refused(save_checkpoint, odd):
 
 def test_an_archive_that_unpacks_to_more_than_it_holds_is_refused(save_checkpoint):
     path = save_checkpoint(TextAdapter(), window=16)
-    packed_anew(path, zipfile.ZIP_STORED)
+    repack(path, zipfile.ZIP_STORED)
     assert load_model(path).window == 16
-    packed_anew(path, zipfile.ZIP_DEFLATED, data_pkl=bytes(2**20))
+    repack(path, zipfile.ZIP_DEFLATED, data_pkl=bytes(2**20))
     with pytest.raises(ValueError, match=r"tiny\.ckpt: not a checkpoint, or a damaged one"):
         load_model(path)
 
 
 def test_a_pickle_may_not_ask_for_memory(save_checkpoint):
     path = save_checkpoint(TextAdapter(), window=16)
-    packed_anew(path, zipfile.ZIP_STORED, data_pkl=b"\x80\x02c__builtin__\nbytearray\n(J\xff\xff\xff\x7ftR.")
+    repack(path, zipfile.ZIP_STORED, data_pkl=b"\x80\x02c__builtin__\nbytearray\n(J\xff\xff\xff\x7ftR.")
     with pytest.raises(ValueError, match=r"tiny\.ckpt: not a checkpoint, or a damaged one"):
         load_model(path)
 
@@ -366,7 +349,7 @@ def fuzzed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 TINY = seeds.checkpoint()
 
 
-@settings(max_examples=60)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 2**32), at=st.integers(0, len(TINY)), piece=st.binary(max_size=8))
 def test_a_changed_checkpoint_is_loaded_properly_or_refused_by_name(fuzzed, seed, at, piece):
     def change(content: bytes) -> bytes:

@@ -65,7 +65,7 @@ def pixels(height, width, channels=3, seed=0):
     return drift.astype(np.uint8)
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(
     st.lists(st.integers(0, 4), min_size=1, max_size=12),
     st.sampled_from([1, 4, 6, 9]),
