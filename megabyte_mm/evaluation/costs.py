@@ -1,4 +1,4 @@
-"""What a model will cost, from its geometry alone: parameters, operations, attention, generation; as a table too."""
+"""Costs of a model, from its config alone: parameters, operations, memory, attention, generation; and their table."""
 
 from __future__ import annotations
 
@@ -118,16 +118,16 @@ class Costs:
 
     Args:
         architecture: The model's stable name.
-        window: Symbols that it sees at most.
+        window: The most symbols that it sees.
         patch_size: Symbols in a patch; 1 without patches.
         parameters: All weights.
         flops: Floating-point operations of a forward pass, per byte of a full window.
         training_flops: The same of a training step.
-        parts: Of which it is made.
+        parts: Its modules, with their shares.
         batch_size: Windows in a training step, for the memory.
         state_bytes: Weights, gradients and AdamW's moments.
-        activation_bytes: What a training step keeps for its backward pass, by Lightning's name of the precision.
-        attention: How many pairs of places attention looks at.
+        activation_bytes: Kept for the backward pass of a training step, by Lightning's name of the precision.
+        attention: Pairs of positions that attention computes.
         serial_layers: Layers that must run one after the other to generate a byte.
     """
 
@@ -167,7 +167,7 @@ def costs_of(model: ByteModel, batch_size: int = 1, activation_budget: float = S
 
 
 def table(costs: Costs) -> list[str]:
-    """The lines of a table to read."""
+    """The lines of a table for a terminal."""
     return [
         f"{costs.architecture}, {_geometry(costs)}",
         "",
@@ -175,7 +175,7 @@ def table(costs: Costs) -> list[str]:
         "",
         *_memory_table(costs),
         "",
-        *_reach_lines(costs),
+        *_attention_lines(costs),
     ]
 
 
@@ -192,7 +192,7 @@ def _parts_table(costs: Costs) -> list[str]:
     head = f"{'part':<{wide}}  parameters   share   forward FLOPs/byte   training FLOPs/byte"
     lines = [head, *(_part_line(part, costs, wide) for part in (*costs.parts, total))]
     if costs.training_flops < costs.flops:
-        lines.append("a training step learns from the latents at one place of the window alone")
+        lines.append("a training step learns only from the latents of one span of the window")
     return lines
 
 
@@ -213,7 +213,7 @@ def _memory_table(costs: Costs) -> list[str]:
     return lines
 
 
-def _reach_lines(costs: Costs) -> list[str]:
+def _attention_lines(costs: Costs) -> list[str]:
     pairs = costs.attention
     scores = f"attention: {pairs.scores:,.1f} scores per byte and layer"
     if pairs.scores != pairs.transformer:

@@ -1,22 +1,22 @@
-"""The memory of a training step: what the backward pass needs of the forward one, and what the optimizer keeps.
+"""The memory of a training step: activations kept for the backward pass, and the state of the optimizer.
 
 Per position, a block of width D keeps (r: positions of the previous patch, P: of a patch, F: the feed-forward width):
 
 | kept                                                          | numbers          |
 |---------------------------------------------------------------|------------------|
 | input of both norms                                           | 2 D              |
-| what each of them gives; RMSNorm: before scaling too          | 2 D; 4 D         |
-| queries, keys, values, and what attention gives               | 4 D              |
-| turned queries and keys, where positions are rotary           | 2 D              |
-| queries and keys normalised, before and after scaling         | 4 D              |
-| across patches: turned queries, longer keys and values        | 3 D + 3 D r / P  |
-| and which of them are visible, as numbers                     | P + r            |
-| what ReLU gives; gelu, relu2: its input too                   | F; 2 F           |
+| output of both norms; RMSNorm: before scaling too             | 2 D; 4 D         |
+| queries, keys, values, and the output of attention            | 4 D              |
+| rotated queries and keys, with rotary positions               | 2 D              |
+| normalized queries and keys, before and after scaling         | 4 D              |
+| cross-patch: rotated queries, longer keys and values          | 3 D + 3 D r / P  |
+| and their mask, as numbers                                    | P + r            |
+| output of ReLU; gelu, relu2: its input too                    | F; 2 F           |
 | swiglu, of two thirds: gate before and after, factor, product | 4 F              |
-| which numbers were dropped, at two places                     | 2 D truth values |
+| dropout masks, at two places                                  | 2 D truth values |
 
 In 32-true a number has 4 bytes. In bf16-mixed it has 2, but for the residual stream, the input of both norms, which
-stays in 4, and a copy of the matrices in 2 is kept. Attention is taken to be fused, so that it keeps no scores.
+stays in 4, and a copy of the matrices in 2 is kept. Attention is assumed to be fused, so it keeps no scores.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Kept:
     Args:
         stream: Numbers of the residual stream and of the loss: always float32.
         inner: All other numbers.
-        small: Bytes that do not depend on the precision: symbols, and which numbers were dropped.
+        small: Bytes that do not depend on the precision: symbols and dropout masks.
     """
 
     stream: float = 0.0
@@ -106,7 +106,7 @@ def _(model: Megabyte, batch: int, activation_budget: float) -> Kept:
 
 @kept_by.register
 def _(model: PerceiverAR, batch: int, activation_budget: float) -> Kept:
-    """The costliest of the places that a step may learn from: the end of the window."""
+    """The most that a step may keep: at the last span of the window."""
     config, length = model.config, model.max_len
     latents, dim = min(config.latents, length), config.stack.dim
     turned = 1 if config.block.positions == "rotary" else 0
@@ -129,9 +129,9 @@ def _stack(
     previous: int = 0,
     recomputed: bool = False,
 ) -> Kept:
-    """What each position of a stack keeps: all blocks, and the input and the output of the last norm.
+    """Numbers that each position of a stack keeps: of all blocks, and the input and output of the last norm.
 
-    recomputed: of all blocks but one, the input alone.
+    recomputed: keep only the input of all blocks but one.
     """
     one = _attention(config, block, patch_size, previous) + _feedforward(config, block) + _dropped(config.dim, dropout)
     blocks = one + Kept(stream=config.dim) * (config.layers - 1) if recomputed else one * config.layers
@@ -158,7 +158,7 @@ def _feedforward(config: StackConfig, block: BlockConfig) -> Kept:
 
 
 def _normed(block: BlockConfig) -> int:
-    """Numbers behind a norm, as a multiple of the width: what it gives, and for an RMSNorm the same before scaling."""
+    """Numbers kept behind a norm, as a multiple of the width: its output, of an RMSNorm also before scaling."""
     return 2 if block.norm == "rms" else 1
 
 
@@ -167,8 +167,8 @@ def _dropped(dim: int, dropout: float) -> Kept:
 
 
 SYMBOL = Kept(small=8)
-"""A symbol that was looked up in a table."""
+"""An embedded symbol."""
 PREDICTION = Kept(stream=1, small=8)
-"""A symbol that is predicted from the table: the logarithm of what its logits add up to, and which it was."""
+"""A symbol predicted from the table: the logsumexp of its logits, and its id."""
 LOGITS = Kept(stream=SYMBOLS, small=8)
-"""One that is predicted by the heads: the log-probability of each of the 257, and which it was."""
+"""A symbol predicted by the heads: 257 log-probabilities, and its id."""

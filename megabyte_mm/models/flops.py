@@ -39,9 +39,6 @@ class Flops:
     def __add__(self, other: Flops) -> Flops:
         return Flops(self.matrices + other.matrices, self.attention + other.attention)
 
-    def __sub__(self, other: Flops) -> Flops:
-        return self + other * -1
-
     def __mul__(self, times: float) -> Flops:
         return Flops(self.matrices * times, self.attention * times)
 
@@ -71,7 +68,7 @@ def count_flops(model: ByteModel) -> FlopsByModule:
         _add_to_ancestors(flops, stack, flops[f"{stack}.blocks.0"] * (count - 1))
     children = sum((flops.get(name, Flops()) for name, _ in copy.named_children()), Flops())
     for name in copy.tied_embeddings[:1]:
-        flops[name.removesuffix(".weight")] = flops[""] - children
+        flops[name.removesuffix(".weight")] = flops[""] + children * -1
     return flops
 
 

@@ -1,4 +1,4 @@
-"""Architectures by their stable names, and how a user's own joins them."""
+"""Architectures by their stable names, and registration of a user's own."""
 
 from __future__ import annotations
 
@@ -14,15 +14,14 @@ from megabyte_mm.models.megabyte import MegabyteConfig
 ConfigClass = TypeVar("ConfigClass", bound=type[ModelConfig])
 
 CONFIGS: dict[str, type[ModelConfig]] = {}
-"""Name -> config class, as kept in checkpoints. Filled by `register`."""
+"""Name, as stored in checkpoints -> config class. Filled by `register`."""
 
 
 def register(config: ConfigClass) -> ConfigClass:
-    """Make the config class of an architecture known by its name; returns the class, so that it serves as a decorator.
+    """Register the config class of an architecture under its name; a decorator above `@dataclass(frozen=True)`.
 
-    It stands above `@dataclass(frozen=True)`. Raises ValueError where another class has the name, and TypeError for a
-    class that is no dataclass or has no `name` of its own. Registering a class again, also after its definition was run
-    anew (in a notebook), replaces it.
+    Raises ValueError if another class has the name, and TypeError for a class that is no dataclass or has no `name` of
+    its own. Registering a class again, as when a notebook cell runs again, replaces it.
     """
     if not is_dataclass(config) or "name" not in vars(config):
         raise TypeError(f"{_path_of(config)} must be a dataclass with a `name` of its own")
@@ -34,14 +33,14 @@ def register(config: ConfigClass) -> ConfigClass:
 
 
 def check_registered(config: ModelConfig) -> None:
-    """Raise ValueError where a checkpoint, which keeps a model's name alone, would not lead back to this class."""
+    """Raise ValueError if the name in a checkpoint would not lead back to this class."""
     kind = type(config)
     if CONFIGS.get(getattr(config, "name", "")) is not kind:
         raise ValueError(f"{_path_of(kind)} is not known by its name: put @megabyte_mm.models.register above the class")
 
 
 def config_of(spec: dict[str, Any]) -> ModelConfig:
-    """The config that `ByteModel.spec` described. Raises ValueError for a name that is not known."""
+    """The config of a `ByteModel.spec`. Raises ValueError for an unknown name."""
     if spec["name"] not in CONFIGS:
         raise ValueError(
             f"unknown model {spec['name']!r}; known: {', '.join(CONFIGS)}. One of your own is known once the module "
@@ -51,7 +50,7 @@ def config_of(spec: dict[str, Any]) -> ModelConfig:
 
 
 def build(spec: dict[str, Any]) -> ByteModel:
-    """The untrained model that `ByteModel.spec` described. Raises ValueError for a name that is not known."""
+    """The untrained model of a `ByteModel.spec`. Raises ValueError for an unknown name."""
     return config_of(spec).build()
 
 
