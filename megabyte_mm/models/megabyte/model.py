@@ -138,8 +138,10 @@ class Megabyte(ByteModel):
         assert self.local_stack is not None
         patches = ids_BT.shape[1] // self.patch_size
         context_NPL = self.local_context(global_BKG, condition_B, patches)
+        # In this order: the gradients of one table are summed in the order of its uses, which decides the last bits.
+        starts_NL = self.local_starts(ids_BT, before_B1)
         previous_NQL = self.local_bytes(ids_BT.reshape(-1, self.patch_size)[:, :-1])
-        shifted_NPL = torch.cat([self.local_starts(ids_BT, before_B1).unsqueeze(1), previous_NQL], dim=1)
+        shifted_NPL = torch.cat([starts_NL.unsqueeze(1), previous_NQL], dim=1)
         hidden_NPL: Tensor = self.local_stack(shifted_NPL + context_NPL, caches, patches=patches)
         return hidden_NPL.view(*ids_BT.shape, -1)
 
