@@ -91,32 +91,32 @@ def read_config(path: str, data_path: str | None = None) -> RunConfig:
     try:
         settings = parser.parse_path(path)
         check_nulls(settings)
-        del settings["trainer"]  # whose loggers and callbacks would be made
+        del settings["trainer"]  # its loggers and callbacks would be created
         if data_path is not None:
             settings.data.path = data_path
             for source in (settings.data.sources or {}).values():
                 source.path = ""
         instantiate = getattr(parser, "instantiate", None) or parser.instantiate_classes  # before jsonargparse 4.49
-        made = instantiate(settings)
+        sections = instantiate(settings)
     except ArgumentError as error:
         raise ValueError(f"{path}: {explain(str(error)).removeprefix('--')}") from error
     except (TypeError, ValueError, ImportError) as error:
-        told = one_line(str(error))
-        raise ValueError(told if told.startswith(path) else f"{path}: {told}") from error
-    return RunConfig(made.model, made.data)
+        reason = one_line(str(error))
+        raise ValueError(reason if reason.startswith(path) else f"{path}: {reason}") from error
+    return RunConfig(sections.model, sections.data)
 
 
 def check_config_file(path: str) -> None:
     """Raise ValueError, naming the file, for no config, an unknown key at its top, or a key that is set twice."""
     try:
         text = Path(path).read_text(encoding="utf-8")
-        found = yaml.safe_load(text)
+        content = yaml.safe_load(text)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not a config file ({' '.join(str(error).split())})") from error
-    if not isinstance(found, dict):
+    if not isinstance(content, dict):
         raise ValueError(f"{path}: not a config file")
     check_duplicate_keys(path, text)
-    for key, value in found.items():
+    for key, value in content.items():
         if key not in KEYS:
             raise ValueError(f"{path}: {key} is no section of a config; known: {', '.join(KEYS)}")
         if key in ("trainer", *SECTIONS) and not isinstance(value, dict | None):

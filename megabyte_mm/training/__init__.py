@@ -1,7 +1,15 @@
-"""Training with Lightning: `fit` from Python, and what `megabyte-mm fit` is made of.
+"""Training with Lightning: `fit` from Python, and the parts of `megabyte-mm fit`.
 
-module      ByteLM, the LightningModule: model, loss, optimizer, checkpoint entries
-fitting     fit, a run from Python
+fitting             fit: a run from Python
+module              ByteLM: the model, its loss, its metrics, the entries of its checkpoints
+loss, optim         the loss of an update; AdamW and its schedule
+compatibility       what model, data and checkpoint must agree on; what an exact resume needs
+checkpointing       best.ckpt and last.ckpt, written atomically
+signals             stopping between two steps
+distributed         FSDP2; weights sharded and gathered
+trainer             defaults of the trainer, precision, memory, compiler
+callbacks, samples, progress    log lines; samples at validations; curves for live plots
+loggers, console, run_folder    metrics.csv and TensorBoard; stderr; reading a run's folder
 """
 
 from __future__ import annotations
