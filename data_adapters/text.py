@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any, ClassVar
 
-from data_adapters.base import Bytes
-from data_adapters.file import FileAdapter
+import numpy as np
+
+from data_adapters.base import Adapter, Bytes, ByteStream, Format
+from data_adapters.io import read_bytes, write_bytes
 
 
-class TextAdapter(FileAdapter):
+class TextAdapter(Adapter):
     """A text file as its own bytes: line ends, a byte order mark, NULs and invalid UTF-8 are all preserved."""
 
     name = "text"
@@ -18,14 +22,28 @@ class TextAdapter(FileAdapter):
         *(".py", ".pyi", ".c", ".h", ".cc", ".cpp", ".hpp", ".rs", ".go", ".java", ".js", ".ts", ".css", ".sh", ".sql"),
     )
 
-    suffix = ".txt"
-
-    def __init__(self) -> None:
-        """No settings: a subclass of your own need not call it."""
-
     def settings(self) -> dict[str, Any]:
         """Empty: there are no settings."""
         return {}
+
+    def read(self, path: str | os.PathLike[str]) -> ByteStream:
+        """Return the file's bytes unchanged. Raises MediaError where the file cannot be read."""
+        data = np.frombuffer(read_bytes(path), np.uint8)
+        return ByteStream(data, {**self.default_format(), "suffix": Path(path).suffix})
+
+    def write(self, stream: ByteStream, path: str | os.PathLike[str]) -> None:
+        """Write the bytes unchanged; a prefix may end inside a character."""
+        self.check_modality(stream)
+        write_bytes(path, stream.data.tobytes())
+
+    @property
+    def output_suffix(self) -> str:
+        """Suffix of text without a prefix; a continuation keeps the suffix of its prefix."""
+        return ".txt"
+
+    def default_format(self) -> Format:
+        """Format of text without a prefix."""
+        return {"modality": self.name, "suffix": self.output_suffix}
 
     def last_boundary(self, data: Bytes, length: int) -> int:
         """Return the last position at or before `length` that is not inside a UTF-8 character.
