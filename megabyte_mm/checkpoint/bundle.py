@@ -20,7 +20,7 @@ FORMAT = 2
 
 @dataclass(frozen=True)
 class Modality:
-    """How files of one kind are read. fixed_length: true if every stream fills the window, so that none ever ends."""
+    """The adapter of one kind of file. fixed_length: true if every stream fills the window, so that none ever ends."""
 
     adapter: Adapter
     fixed_length: bool
@@ -64,7 +64,7 @@ class Bundle:
     def for_modality(self, name: str) -> Bundle:
         """The same model for one of its modalities. Raises ValueError for an unknown name."""
         if name not in self.modalities:
-            raise ValueError(f"{name!r} is none of this model's modalities, {', '.join(self.modalities)}")
+            raise ValueError(f"this model has no modality {name!r}; it has {', '.join(self.modalities)}")
         return replace(self, modalities={name: self.modalities[name]})
 
     of = for_modality
@@ -109,7 +109,10 @@ class Bundle:
 
     def _only_modality(self) -> Modality:
         if len(self.modalities) > 1:
-            raise ValueError(f"this model knows several modalities, {', '.join(self.modalities)}: take one of them")
+            raise ValueError(
+                f"this model has several modalities, {', '.join(self.modalities)}: "
+                "select one with bundle.for_modality(name)"
+            )
         return next(iter(self.modalities.values()))
 
 

@@ -134,7 +134,7 @@ def read_tensors(path: str | os.PathLike[str], prefix: str = "") -> dict[str, Te
 
 def _tensor_entry(name: str, entry: Any) -> TensorStorageMetadata:
     if not isinstance(entry, TensorStorageMetadata):
-        raise ValueError(f"{name} is no tensor")
+        raise ValueError(f"{name} is not a tensor")
     return entry
 
 
@@ -196,7 +196,7 @@ class _Reader(FileSystemReader):
 
 
 class _TensorsOnly(DefaultLoadPlanner):
-    """torch's planner, which would unpickle everything that is no tensor."""
+    """torch's planner, which would unpickle everything that is not a tensor."""
 
     def load_bytes(self, read_item: ReadItem, value: BytesIO) -> None:
-        raise ValueError(f"{read_item.dest_index.fqn} is no tensor")
+        raise ValueError(f"{read_item.dest_index.fqn} is not a tensor")

@@ -20,7 +20,7 @@ _ID = re.compile(rf"({_PART}/{_PART})(?:@([\w./-]+))?")
 FILE_SUFFIXES = (".ckpt", ".json", ".pt", ".pth", ".safetensors", ".yaml", ".yml")
 """Suffixes of local files: a mistyped file name is not sent to the hub."""
 INSTALL = "pip install 'megabyte-mm[hub]'"
-LOGIN = "`hf auth login`, or the environment variable HF_TOKEN, gives it a token"
+LOGIN = "run `hf auth login`, or set HF_TOKEN"
 TIMEOUT = 10
 """Seconds to wait for the hub's first answer."""
 
@@ -101,7 +101,7 @@ def check_token(to: HubId) -> None:
     from huggingface_hub import get_token
 
     if get_token() is None:
-        raise ValueError(f"{to}: the Hugging Face hub takes models from a known user alone: {LOGIN}")
+        raise ValueError(f"{to}: uploads need a token: {LOGIN}")
 
 
 def _import() -> None:
@@ -146,12 +146,12 @@ def _translate_errors(model_id: HubId) -> Iterator[None]:
     except errors.GatedRepoError as error:
         raise ValueError(f"{model_id}: its owner must grant access first; then {LOGIN}") from error
     except errors.RepositoryNotFoundError as error:
-        reason = f"no such file or folder, nor such a model on {hub}; where it is private, {LOGIN}"
+        reason = f"no such file or folder, nor such a model on {hub}; if it is private, {LOGIN}"
         raise FileNotFoundError(ENOENT, reason, str(model_id)) from error
     except errors.RevisionNotFoundError as error:
         raise ValueError(f"{model_id}: this model on {hub} has no such revision") from error
     except errors.LocalEntryNotFoundError as error:
-        why = "is not asked (HF_HUB_OFFLINE)" if constants.HF_HUB_OFFLINE else "does not answer"
+        why = "is disabled by HF_HUB_OFFLINE" if constants.HF_HUB_OFFLINE else "does not answer"
         reason = f"no such file or folder here; {hub} {why}, and its cache on this machine has no such model"
         raise FileNotFoundError(ENOENT, reason, str(model_id)) from error
     except errors.EntryNotFoundError as error:

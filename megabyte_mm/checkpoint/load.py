@@ -154,7 +154,7 @@ def _modality(source: Mapping[str, Any], own: type[Adapter] | None) -> Modality:
         except TypeError as error:
             raise ValueError(f"the adapter {own.name!r} cannot be built with {settings}: {error}") from error
     if name not in registry.ADAPTERS:
-        raise ValueError(f"trained with an adapter of your own, {name!r}: say where its class is (--adapter)")
+        raise ValueError(f"trained with the custom adapter {name!r}: pass its import path with --adapter")
     return Modality(registry.build(name, settings), source["fixed_length"])
 
 

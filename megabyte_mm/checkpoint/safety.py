@@ -73,7 +73,7 @@ def is_plain_archive(file: IO[bytes], size: int) -> bool:
 def check_archive(file: IO[bytes], size: int) -> None:
     """Raise ValueError unless it is a plain archive, and rewind it."""
     if not is_plain_archive(file, size):
-        raise ValueError("an archive that unpacks to more than it holds")
+        raise ValueError("the archive is compressed, or its entries exceed its size")
     file.seek(0)
 
 
@@ -92,7 +92,7 @@ def unpickle_index(content: bytes) -> Metadata:
     check_pickle(content)
     index = _IndexUnpickler(BytesIO(content)).load()
     if not isinstance(index, Metadata):
-        raise ValueError("an index that is none")
+        raise ValueError("not an index of torch.distributed.checkpoint")
     return index
 
 
@@ -101,7 +101,7 @@ class _IndexUnpickler(pickle.Unpickler):
         is_dtype = module == "torch" and isinstance(getattr(torch, name, None), torch.dtype)
         if (module, name) in _INDEX_CLASSES or is_dtype:
             return super().find_class(module, name)
-        raise pickle.UnpicklingError(f"an index with {module}.{name}, which belongs in none")
+        raise pickle.UnpicklingError(f"an index with {module}.{name}, which is not allowed")
 
 
 # Specs and weights

@@ -37,21 +37,22 @@ def compress(
 ) -> None:
     """Compress files with a model, without loss: `decompress` gives back every byte.
 
-    One line for each file and the total are printed. docs/compression.md says what is kept, and what must be the same
-    where it is read.
+    One line for each file and the total are printed. See docs/compression.md for what is kept, and
+    what must be the same where it is decompressed.
 
     Args:
         checkpoint: A checkpoint of a training run, such as runs/image/best.ckpt. It is needed again to decompress.
-        file: Files, and folders with all that lies below them; files that the model does not know are taken as bytes.
-        out: A folder, which receives a file for each, or a name that ends in .mbz, for one that holds all.
+        file: Files, and folders with all files below them; files that the model cannot read are compressed as raw
+            bytes.
+        out: A folder that receives one .mbz file for each input, or a name ending in .mbz for a single container.
         condition: The class of all files, for a model that was trained with classes; by default that of the nearest
             folder above each file that bears the name of one, up to the given folder.
-        content_only: Where a file cannot be made again from what is in it, keep the same pixels or samples, to be
-            written as another file, and not its own bytes.
-        batch_size: Windows coded at the same time. It changes the speed alone.
-        device: auto, cpu, cuda, cuda:1, mps, ... It takes the same kind to decompress.
+        content_only: If a file cannot be rebuilt byte for byte, keep only its pixels or samples; decompression then
+            writes a different file with the same content.
+        batch_size: Windows coded at the same time. It only affects speed.
+        device: auto, cpu, cuda, cuda:1, mps, ... Decompression needs the same kind of device.
         backend: How steps are computed: native by C++ code that is built on first use (CPU alone), eager by torch's
-            operations; auto takes native where it can be had.
+            operations; auto takes native where available.
         precision: Round weights to bfloat16 or int8, which are read faster than float32.
         adapter: Import path of your own adapter class, for a model that was trained with one.
         json: A file that receives all figures.

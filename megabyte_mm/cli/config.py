@@ -27,7 +27,7 @@ from megabyte_mm.training.trainer import CHECKPOINT_MINUTES, TRAINER_DEFAULTS
 SECTIONS = {"model": ByteLM, "data": ByteData, "samples": SampleWriter}
 """The sections of a config beside `trainer`, and the classes that take their settings."""
 KEYS = ("trainer", *SECTIONS, "seed_everything", "checkpoint_minutes", "ckpt_path", "weights_only")
-"""What a config may hold at its top."""
+"""The allowed top-level keys of a config."""
 
 _UNKNOWN_CLASS = re.compile(r'Parser key "model\.net".*Expected a dot import path string: (\S+)', re.S)
 
@@ -118,7 +118,7 @@ def check_config_file(path: str) -> None:
     check_duplicate_keys(path, text)
     for key, value in content.items():
         if key not in KEYS:
-            raise ValueError(f"{path}: {key} is no section of a config; known: {', '.join(KEYS)}")
+            raise ValueError(f"{path}: {key} is not a section of a config; known: {', '.join(KEYS)}")
         if key in ("trainer", *SECTIONS) and not isinstance(value, dict | None):
             raise ValueError(f"{path}: {key} is {value!r}; it must hold settings, each with a name")
 

@@ -29,20 +29,20 @@ def decompress(
     content_only: bool = False,
     overwrite: bool = False,
 ) -> None:
-    """Give back the files that `compress` compressed, byte for byte, or say why not.
+    """Restore the files that `compress` compressed, byte for byte.
 
-    Another model, another kind of machine and damaged files are told before anything is written; every file is
-    compared with its checksum.
+    A different model, a different kind of machine and damaged files are reported before anything is written; every file
+    is checked against its checksum.
 
     Args:
         checkpoint: The checkpoint that the files were compressed with, or another of the same weights.
         file: Files that end in .mbz.
-        out: The folder that receives what is in them.
-        batch_size: Windows decoded at the same time. It changes the speed alone.
+        out: The folder for the decompressed files.
+        batch_size: Windows decoded at the same time. It only affects speed.
         device: auto, cpu, cuda, cuda:1, mps, ..., of the kind that the files were compressed on.
         adapter: Import path of your own adapter class, for a model that was trained with one.
-        content_only: Where the libraries of this machine make another file of what is in it than those that compressed
-            it, write that other file, of the same pixels or samples.
+        content_only: Accept a file with the same pixels or samples where this machine's libraries encode it
+            differently.
         overwrite: Replace files of the same names in `out`.
     """
     check_positive(batch_size=batch_size)

@@ -27,18 +27,18 @@ def export(
     """Write a model as a folder for others: weights, config, and a model card with samples and bits per byte.
 
     `generate`, `score`, `info` and `load_model` take the folder as they take a checkpoint, and so does the Hugging Face
-    hub (`push`). The files are named on stdout. docs/sharing.md says what is in them.
+    hub (`push`). The files are named on stdout. See docs/sharing.md for their content.
 
     Args:
         checkpoint: A checkpoint of a training run, such as runs/image/best.ckpt.
-        folder: The folder to be made. It appears whole or not at all.
+        folder: The folder to create, written completely or not at all.
         data: Files to score for the card, a file or a folder, beside the bits per byte that the run measured.
-        samples: How many to generate for the card, of each modality; 0 for none.
-        license: An identifier of the hub's for the card, such as mit or cc-by-4.0.
+        samples: Samples of each modality to generate for the card; 0 for none.
+        license: A license identifier of the hub for the card, such as mit or cc-by-4.0.
         name: The card's title, and how its commands call the model: by default the folder's name.
         device: auto, cpu, cuda, cuda:1, mps, ...
         adapter: Import path of your own adapter class, for a model that was trained with one.
-        overwrite: Replace the files of an earlier export in the folder; others there stay.
+        overwrite: Replace the files of an earlier export; other files in the folder stay.
     """
     path = Path(folder)
     check_export_folder(path, overwrite)

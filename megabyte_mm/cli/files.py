@@ -69,7 +69,7 @@ def check_suffix(adapter: Adapter, file: str) -> None:
     for other in ADAPTERS.values():
         if suffix in other.suffixes:
             known = " ".join(adapter.suffixes)
-            raise ValueError(f"{file}: a file of {other.name}; this model reads {adapter.name} ({known})")
+            raise ValueError(f"{file}: is of modality {other.name}; this model reads {adapter.name} files ({known})")
 
 
 # Input files
@@ -101,23 +101,23 @@ def group_by_modality(
 def find_media(adapter: Adapter, paths: Sequence[str]) -> dict[Path, Path]:
     """Return the files that the adapter reads, among `paths` and in the folders among them; each once.
 
-    Each file comes with the folder that the user named: the given one, or that of a given file. Raises ValueError for
+    Returns {file: root}: the folder argument that contains the file, or the file's own folder. Raises ValueError for
     a path that does not exist, a file of another modality, and a folder with nothing to read.
     """
-    found: dict[Path, Path] = {}
+    roots: dict[Path, Path] = {}
     for path in paths:
         if Path(path).is_dir():
             files = _media_below(adapter, path)
             if not files:
                 known = f" ({' '.join(adapter.suffixes)})" if adapter.suffixes else ""
                 raise ValueError(f"{path}: no file of {adapter.name}{known} in it")
-            found |= dict.fromkeys(sorted(files), Path(path))
+            roots |= dict.fromkeys(sorted(files), Path(path))
         elif Path(path).exists():
             check_suffix(adapter, path)
-            found[Path(path)] = Path(path).parent
+            roots[Path(path)] = Path(path).parent
         else:
             raise ValueError(f"{path}: no such file or folder")
-    return found
+    return roots
 
 
 def _media_below(adapter: Adapter, folder: str) -> list[Path]:
@@ -171,7 +171,7 @@ def _warn_without_class(bundle: Bundle, files: Sequence[MediaFile]) -> None:
     if without:
         which = f"{len(without)} of {len(files)} files, such as {without[0].path}"
         classes = ", ".join(bundle.conditions[1:])
-        print(f"{which}: in no folder of a class ({classes}), and read without one", file=sys.stderr)
+        print(f"{which}: not in a class folder ({classes}), so read without a class", file=sys.stderr)
 
 
 # Output files
@@ -188,7 +188,7 @@ def make_folder(option: str, folder: Path, files: Iterable[Path], overwrite: boo
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ValueError(f"--{option} {folder}: cannot be made a folder ({error.strerror})") from error
+        raise ValueError(f"--{option} {folder}: cannot create this folder ({error.strerror})") from error
     for file in files:
         check_absent(file, option, overwrite)
 

@@ -24,21 +24,21 @@ def push(
 ) -> None:
     """Put a model on the Hugging Face hub, where `generate user/name` finds it.
 
-    The model's page is made if there is none; its address is printed. Needs `pip install 'megabyte-mm[hub]'` and a
-    token of the hub's: `hf auth login`, or the environment variable HF_TOKEN. docs/sharing.md says more.
+    The model's page is created if it does not exist; its address is printed. Needs `pip install 'megabyte-mm[hub]'`
+    and a token of the hub: `hf auth login`, or the environment variable HF_TOKEN. See docs/sharing.md.
 
     Args:
         model: A folder that `export` wrote, or a checkpoint, which is then exported on the way.
-        to: What the hub is to call it, user/name.
-        private: Make the model's page visible to you alone; one that everybody sees already is refused.
+        to: The model's id on the hub, user/name.
+        private: Create the model page as private; fails if the page is already public.
         revision: The branch that receives it; main by default.
-        samples: How many to draw for the card of a checkpoint, of each modality; 0 for none.
-        license: An identifier of the hub's, such as mit, for a checkpoint; an exported folder has its own.
+        samples: Samples of each modality to generate for the model card of a checkpoint; 0 for none.
+        license: A license identifier of the hub, such as mit, for a checkpoint; an exported folder has its own.
         adapter: Import path of your own adapter class, for a checkpoint that was trained with one.
     """
     model_id = parse_id(to)
     if model_id is None:
-        raise ValueError(f"{to!r} is no id of the hub's; it must be user/name")
+        raise ValueError(f"{to!r} is not an id of the hub; it must be user/name")
     model_id = HubId(model_id.repo, revision or model_id.revision)
     check_token(model_id)
     visibility = True if private else None

@@ -233,7 +233,9 @@ class _Reader:
         try:
             return int(self._coder.decode(self._family, probabilities_1V)[0])
         except AssertionError as error:  # of constriction, if no symbol fits
-            raise ValueError("its blocks are not what these probabilities make of any bytes") from error
+            raise ValueError(
+                "the compressed data is damaged, or this model computes different probabilities"
+            ) from error
 
 
 def _shortest_end(coder: entropy.queue.RangeEncoder) -> bytes:

@@ -129,7 +129,7 @@ def unpack(content: bytes) -> Container:
     try:
         return _read(_unpacked(packed), payload)
     except (zstandard.ZstdError, struct.error, LookupError, TypeError, ValueError, RecursionError) as error:
-        raise ValueError(f"damaged: its header makes no sense ({type(error).__name__}: {error})") from error
+        raise ValueError(f"damaged: the header is invalid ({type(error).__name__}: {error})") from error
 
 
 def pack_block(data: bytes) -> tuple[str, bytes]:
@@ -164,7 +164,7 @@ def _phrases() -> zstandard.ZstdCompressionDict:
 
 def _unpacked(packed: bytes) -> bytes:
     if not 0 <= zstandard.frame_content_size(packed) <= _FREE + _RATIO * len(packed):
-        raise ValueError("too much would come of it")
+        raise ValueError("the header would decompress to more than the allowed size")
     return zstandard.ZstdDecompressor(dict_data=_phrases()).decompress(packed)
 
 
@@ -189,7 +189,7 @@ def _cut(data: bytes, sizes: Sequence[int]) -> list[bytes]:
     """Cut the bytes into pieces of these sizes. Raises ValueError unless they are exactly as many."""
     ends = list(accumulate(sizes, initial=0))
     if ends[-1] != len(data):
-        raise ValueError(f"{len(data)} bytes, where {ends[-1]} were said")
+        raise ValueError(f"the sections have {len(data)} bytes, but the header lists {ends[-1]}")
     return [data[start:end] for start, end in pairwise(ends)]
 
 
@@ -197,11 +197,11 @@ def _check(entry: Entry) -> None:
     """Raise ValueError for an entry that `pack` never writes."""
     counts = (entry.size, entry.crc, entry.read_crc, entry.condition, entry.extra, *entry.lengths, *entry.sizes)
     if not all(isinstance(count, int) and count >= 0 for count in counts):
-        raise ValueError(f"{entry.name!r}: a count that is none")
+        raise ValueError(f"{entry.name!r}: a count is negative or not an integer")
     if not len(entry.lengths) == len(entry.kinds) == len(entry.sizes) or set(entry.kinds) - {MODEL, STORED, ZSTD}:
         raise ValueError(f"{entry.name!r}: its blocks contradict each other")
     for name in ("name", "modality", "kinds"):
         if not isinstance(getattr(entry, name), str):
-            raise ValueError(f"{name} is no text")
+            raise ValueError(f"{name} is not a string")
     if not isinstance(entry.recipe, dict) or not isinstance(entry.recipe.get("kind"), str):
-        raise ValueError(f"{entry.name!r}: no recipe")
+        raise ValueError(f"{entry.name!r}: the recipe is missing")

@@ -125,11 +125,11 @@ def check_containers(bundle: Bundle, containers: Sequence[NamedContainer], out: 
     folder = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.is_dir())
     free = shutil.disk_usage(folder).free
     if size > free:  # a small container may claim to be enormous
-        raise ValueError(f"{out}: {size:,} bytes would come out, and {free:,} are free there")
+        raise ValueError(f"{out}: decompression needs {size:,} bytes, and only {free:,} are free")
 
 
 def coded_bytes(containers: Sequence[NamedContainer]) -> int:
-    """How many bytes the model decodes."""
+    """The number of bytes that the model decodes."""
     entries = [entry for _, container in containers for entry in container.entries]
     pairs = [pair for entry in entries for pair in zip(entry.lengths, entry.kinds, strict=True)]
     return sum(length for length, kind in pairs if kind == MODEL)
@@ -166,7 +166,7 @@ def _files_below(folder: Path) -> list[Path]:
             files.append(path)
         elif path.is_symlink() or not path.is_dir():
             raise ValueError(
-                f"{path}: is no file but a pipe, a device, or a link to a folder or to nothing: take it out"
+                f"{path}: is a pipe, a device, a broken link or a link to a folder; remove it from the folder"
             )
     if not files:
         raise ValueError(f"{folder}: no file in it")
@@ -217,7 +217,7 @@ def _relative_path(path: str, entry: Entry) -> Path:
     # As this system reads it: elsewhere a backslash or a colon may belong to a name.
     name = PurePath(entry.name)
     if name.anchor or not name.parts or ".." in name.parts or "\0" in entry.name:
-        raise ValueError(f"{path}: holds a file of the name {entry.name!r}, which would lead out of --out")
+        raise ValueError(f"{path}: holds a file named {entry.name!r}, which is outside --out")
     if is_whole_file(entry.recipe):
         return Path(name)
     # Content alone is written by the adapter: pictures as PNG, sounds in their container.

@@ -130,7 +130,7 @@ def _filler_masks(bundle: Bundle, entry: Entry) -> tuple[list[Mask | None], int]
     try:
         return filler_masks(bundle.for_modality(entry.modality).adapter, entry.recipe, len(entry.lengths))
     except _BAD_RECIPE as error:
-        raise ValueError(f"{printable(entry.name)}: damaged: its recipe makes no sense ({error})") from error
+        raise ValueError(f"{printable(entry.name)}: damaged: the recipe is invalid ({error})") from error
 
 
 def _packed(source: SourceFile, split: SplitFile, coded: Sequence[Coded]) -> PackedFile:
@@ -176,19 +176,20 @@ def _content(
     name = printable(entry.name)
     if zlib.crc32(b"".join(data.tobytes() for data in windows)) != entry.read_crc:
         raise ValueError(
-            f"{name}: what came out is not what was compressed, and nothing is written of it: this machine computes "
-            "other probabilities than the one that compressed it"
+            f"{name}: the decompressed content does not match its checksum, so it was not written: this machine "
+            "computes different probabilities from the one that compressed it"
         )
     try:
         content = rebuild_file(bundle.for_modality(entry.modality).adapter, entry.recipe, windows, extra)
     except MediaError:
-        raise  # of the disk that it is written on
+        raise  # from the disk that it is written to
     except _BAD_RECIPE as error:
-        raise ValueError(f"{name}: damaged: its recipe makes no sense ({error})") from error
+        raise ValueError(f"{name}: damaged: the recipe is invalid ({error})") from error
     same = (len(content), zlib.crc32(content)) == (entry.size, entry.crc)
     if not same and is_whole_file(entry.recipe) and not content_only:
         raise ValueError(
-            f"{name}: its content is right, but {library_versions()} make another file of it than {settings.writers}, "
-            "which compressed it: decompress it with these, or add --content_only for another file of the same content"
+            f"{name}: the decoded content is correct, but {library_versions()} encode it as a different file from the "
+            f"original, which was written with {settings.writers}: use those versions, or add --content_only to accept "
+            "a different file with the same content"
         )
     return content

@@ -1,4 +1,4 @@
-"""What compressed files take, as figures, as a table, and as remarks."""
+"""The sizes of compressed files, as figures, a table and remarks."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def table(files: Sequence[PackedFile], written: int) -> Iterator[str]:
     for name, file in zip(names, files, strict=True):
         yield _row(f"{name:<{width}}", file.entry.size, file.size, sum(file.entry.lengths))
     size, read = sum(file.entry.size for file in files), sum(sum(file.entry.lengths) for file in files)
-    yield _row(f"{'all, headers too':<{width}}", size, written, read)
+    yield _row(f"{'total with headers':<{width}}", size, written, read)
     nats, model_bytes = sum(file.model_nats for file in files), sum(file.model_bytes for file in files)
     ideal = nats / math.log(2) / 8
     blocks, total = sum(file.entry.kinds.count(MODEL) for file in files), sum(len(file.entry.kinds) for file in files)
@@ -60,12 +60,12 @@ def remarks(files: Sequence[PackedFile]) -> Iterator[str]:
     """A line for files of which only the content is kept, and one for those that the model did not read as media."""
     content_only = [file.entry.name for file in files if not is_whole_file(file.entry.recipe)]
     if content_only:
-        yield (f"{_some(content_only, files)}: kept by their content alone; another file will be written of it")
+        yield f"{_some(content_only, files)}: only their content is stored; decompression writes a different file"
     whole = [file.entry.name for file in files if file.entry.recipe["kind"] == "bytes"]
     if whole:
         yield (
-            f"{_some(whole, files)}: kept as they lie there, since the model does not read them, cannot make them "
-            "again, or would need more"
+            f"{_some(whole, files)}: stored as raw bytes, because the model cannot read them, cannot rebuild them "
+            "exactly, or would need more space"
         )
 
 

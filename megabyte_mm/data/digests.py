@@ -78,6 +78,6 @@ def _stamp(path: Path) -> list[int]:
 
 def _sha256(path: Path) -> str:
     if not path.is_file():  # opening a pipe would block
-        raise FileNotFoundError(f"{path} is no regular file")
+        raise FileNotFoundError(f"{path} is not a regular file")
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

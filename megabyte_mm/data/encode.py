@@ -71,7 +71,7 @@ def finish_index(writer: ShardWriter, files: Files, key: str) -> bytes:
     index = writer.finish(adapter=registry.spec(files.adapter), unused=files.unused, source=key)
     if not any(manifest.names for manifest in writer.manifests):
         skipped = [entry for manifest in writer.manifests for entry in manifest.skipped]
-        raise FieldError("path", f"{files.root}: not one file can be read: {first_reasons(skipped)}")
+        raise FieldError("path", f"{files.root}: none of the files can be read: {first_reasons(skipped)}")
     return index
 
 

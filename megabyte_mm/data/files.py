@@ -97,7 +97,7 @@ def walk(folder: Path) -> Iterator[Path]:
             continue
         met[real] += 1
         if met[real] > _MAX_WAYS:
-            raise ValueError(f"{folder}: links lead to {here.resolve()} in more than {_MAX_WAYS} ways: remove some")
+            raise ValueError(f"{folder}: more than {_MAX_WAYS} link paths lead to {here.resolve()}; remove some links")
         with os.scandir(here) as scanned:
             entries = [entry for entry in scanned if not entry.name.startswith(".")]
         _refuse_prepared(here, {entry.name for entry in entries})

@@ -44,7 +44,7 @@ class WindowSampler(DistributedSampler[WindowRequest], SequentialSampler):
         if self.items < world_size and not training:
             raise ValueError(
                 f"data.path holds {self.items} validation windows for {world_size} devices: "
-                "give more data, or use fewer"
+                "add data, or use fewer devices"
             )
         self.order = order
         self.batch_size = batch_size

@@ -1,7 +1,7 @@
 """The order of an epoch: pure functions of (seed, epoch, position) that need no earlier position.
 
-One source of up to `OPEN_SHARDS` shards is shuffled as a whole. Of more, the shards are shuffled and taken in groups of
-that many, and the windows are shuffled inside each group: a machine then needs one group at a time, not all the data.
+With up to `OPEN_SHARDS` shards, a source is shuffled as a whole. With more, shards are shuffled, read in groups of
+`OPEN_SHARDS`, and windows are shuffled within a group: a machine then needs one group at a time, not all the data.
 Ranks take turns in the one order (`loader`), so that it does not depend on their number.
 
 A mix takes windows of several sources in the proportion of their weights. Each source continues through its own epochs,
@@ -141,8 +141,8 @@ class Shuffled:
         if not self._shares.all():
             raise FieldError(
                 "data.sources",
-                f": with the weights {', '.join(map(str, weights))} a source would have no window in an epoch of "
-                f"{int(self._shares.sum())}: make it heavier, or give more data",
+                f": with the weights {', '.join(map(str, weights))} one source gets no window in an epoch of "
+                f"{int(self._shares.sum())}: raise its weight, or add data",
             )
         self._mixed: tuple[int, Ints, Ints] | None = None
 

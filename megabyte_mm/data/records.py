@@ -89,7 +89,8 @@ class Splits:
 def split_records(
     reader: ShardReader, adapter: Adapter, window: int, val_share: float = 0.05, classes: bool = False
 ) -> Splits:
-    """The splits of a shard folder, as in `files.split_rows`; of a lone record to train on, the end validates.
+    """The splits of a shard folder, as in `files.split_rows`; if only one record is left to
+    train on, its end is held out for validation.
 
     Records of no bytes are left out and listed, and so are those of a `single_window` adapter that exceed `window`.
     Raises FieldError where nothing is left of a split, or where one record is all that trains and cannot be split.
@@ -116,12 +117,12 @@ def _usable(reader: ShardReader, adapter: Adapter, window: int) -> tuple[Ints, S
     skipped: Skipped = [{"path": reader.names[i], "reason": _unusable(int(reader.lengths[i]), window)} for i in others]
     skipped = sorted([*reader.metadata["skipped"], *skipped], key=lambda entry: entry["path"])
     if not len(usable):
-        raise FieldError("path", f": of {len(skipped)} files not one can be used: {first_reasons(skipped)}")
+        raise FieldError("path", f": none of the {len(skipped)} files can be used: {first_reasons(skipped)}")
     # Without this, losing all of val would split train again.
     named = named_splits([*reader.names, *(entry["path"] for entry in skipped)])
     if lost := sorted(set(named.values()) - {named.get(reader.names[row]) for row in usable}):
         reasons = [entry for entry in skipped if named.get(entry["path"]) == lost[0]]
-        raise FieldError("path", f": of {lost[0]} not one file can be used: {first_reasons(reasons)}")
+        raise FieldError("path", f": none of the files of {lost[0]} can be used: {first_reasons(reasons)}")
     return usable, skipped
 
 

@@ -121,7 +121,7 @@ def _open_source(name: str, source: Source, cache: CacheConfig) -> OpenSource:
         unit = adapter.common_unit(reader.formats())
     except (LookupError, TypeError, ValueError, ArithmeticError) as error:
         raise DamagedShardsError(
-            f"{reader.storage}: {INDEX} holds formats that are none of the {adapter.name} adapter"
+            f"{reader.storage}: {INDEX} holds formats that the {adapter.name} adapter cannot read"
         ) from error
     if unit < 1:
         raise DamagedShardsError(f"{reader.storage}: {INDEX} holds formats of no bytes")

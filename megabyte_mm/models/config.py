@@ -139,7 +139,7 @@ def from_plain(kind: type[Config], values: Any) -> Config:
     known: dict[str, Field[Any]] = {field.name: field for field in fields(kind)}  # type: ignore[arg-type] # dataclasses
     for name in values:
         if name not in known:
-            raise FieldError(name, f"is no field of {kind.__name__}; it has {_field_names(kind)}")
+            raise FieldError(name, f"is not a field of {kind.__name__}; it has {_field_names(kind)}")
     for name, field in known.items():
         if name not in values and field.default is MISSING and field.default_factory is MISSING:
             raise FieldError(name, "is missing")

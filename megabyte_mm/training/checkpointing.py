@@ -47,9 +47,9 @@ class RunCheckpoint(ModelCheckpoint):
         return type(self).__name__
 
     @rank_zero_only
-    def warn_failure(self, again: str) -> None:
-        """Warn that training continues without it. again: the time of the next attempt."""
-        log.warning("%s; training goes on, and it is tried again %s", self.failure, again)
+    def warn_failure(self, next_attempt: str) -> None:
+        """Warn that training continues without it. next_attempt: its time."""
+        log.warning("%s; training continues, next attempt %s", self.failure, next_attempt)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Copy the counters at the start of the run."""
@@ -147,7 +147,7 @@ class BestCheckpoint(RunCheckpoint):
 class LastCheckpoint(RunCheckpoint):
     """Writes last.ckpt every few minutes of training, at the end, and when GracefulStop ends the run.
 
-    Never between an update and its validation: from there, Lightning would resume without validating.
+    It never saves between an update and its validation, because Lightning would then resume without validating.
     """
 
     def __init__(self, folder: Path, minutes: float) -> None:

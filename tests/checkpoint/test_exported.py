@@ -88,7 +88,7 @@ def test_an_adapter_of_the_users_own_comes_by_its_class(save_checkpoint, tmp_pat
     adapter = load_model(folder, adapter=NoteAdapter).adapter
     assert isinstance(adapter, NoteAdapter)
     assert adapter.ink == "blue"
-    with pytest.raises(ValueError, match=r"config\.json: trained with an adapter of your own, 'note'"):
+    with pytest.raises(ValueError, match=r"config\.json: trained with the custom adapter 'note'"):
         load_model(folder)
 
 

@@ -164,7 +164,7 @@ def test_an_adapter_of_the_users_own_comes_by_its_class(save_checkpoint):
     bundle = load_model(path, adapter=NoteAdapter)
     assert isinstance(bundle.adapter, NoteAdapter)
     assert bundle.adapter.ink == "blue"
-    with pytest.raises(ValueError, match=r"tiny\.ckpt: trained with an adapter of your own, 'note'.*--adapter"):
+    with pytest.raises(ValueError, match=r"tiny\.ckpt: trained with the custom adapter 'note'.*--adapter"):
         load_model(path)
     with pytest.raises(ValueError, match="trained with the adapter 'note', not with 'text'"):
         load_model(path, adapter=TextAdapter)
@@ -251,7 +251,7 @@ def test_a_model_of_another_size_than_its_weights_is_refused_before_it_is_built(
         ({"patch_size": float("nan")}, "patch_size is nan; it must be a whole number"),
         ({"max_len": 10**12}, "its window is 16 and its model's max_len 1000000000000; they must be equal"),
         ({"conditions": 10**9}, r"its conditions \['none'\] are not the 1000000000 names"),
-        ({"trap\n": 1}, r"trap\\n is no field of MegabyteConfig"),
+        ({"trap\n": 1}, r"trap\\n is not a field of MegabyteConfig"),
     ],
 )
 def test_a_field_of_a_model_that_cannot_be_is_named(save_checkpoint, changes, reason):
@@ -272,8 +272,8 @@ def test_a_field_of_a_model_that_cannot_be_is_named(save_checkpoint, changes, re
         ({"conditions": []}, r"its conditions \[\] are not"),
         ({"fixed_length": True}, "its window of 16 and fixed_length True are not those of its adapter's streams"),
         ({"fixed_length": None}, "its window of 16 and fixed_length None are not"),
-        ({"adapter": {"name": "os.system", "settings": {}}}, "trained with an adapter of your own, 'os.system'"),
-        ({"adapter": {"name": "../text", "settings": {}}}, "trained with an adapter of your own, '../text'"),
+        ({"adapter": {"name": "os.system", "settings": {}}}, "trained with the custom adapter 'os.system'"),
+        ({"adapter": {"name": "../text", "settings": {}}}, "trained with the custom adapter '../text'"),
         ({"adapter": {"name": "text", "settings": {"x": 1}}}, "the adapter 'text' cannot be built with {'x': 1}"),
         ({"adapter": {"name": [], "settings": {}}}, "a damaged checkpoint"),
         ({"adapter": "text"}, "a damaged checkpoint"),

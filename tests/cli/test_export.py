@@ -285,7 +285,7 @@ def test_mistakes_are_told_in_a_line(texts, capsys):
     for arguments, told in (
         (["export", "gone.ckpt", "shared"], "gone.ckpt: no such file or directory"),
         (["export", texts, "shared", "--samples=-1"], "--samples is -1; it must be 0 or more"),
-        (["push", texts, "no-user"], "'no-user' is no id of the hub's; it must be user/name"),
+        (["push", texts, "no-user"], "'no-user' is not an id of the hub; it must be user/name"),
     ):
         assert main(arguments) == 2
         assert capsys.readouterr().err.endswith(f"{told}\n")

@@ -245,7 +245,7 @@ def test_an_empty_file_may_be_continued(text_model, tmp_path):
 
 def test_files_of_another_modality_are_refused_and_unknown_suffixes_tried(text_model, save_checkpoint, tmp_path):
     save_image(tmp_path / "cat.png", 8, 4)
-    with pytest.raises(ValueError, match=r"cat\.png: a file of image; this model reads text"):
+    with pytest.raises(ValueError, match=r"cat\.png: is of modality image; this model reads text"):
         generate(text_model, str(tmp_path / "out"), prefix=[str(tmp_path / "cat.png")])
     (tmp_path / "LICENSE").write_text("MIT")
     generate(text_model, str(tmp_path / "out"), prefix=[str(tmp_path / "LICENSE")], num_samples=1)
@@ -323,7 +323,7 @@ def test_an_output_folder_that_cannot_be_made_is_refused_before_generation(text_
     monkeypatch.setattr("megabyte_mm.cli.generate.generate_continuations", lambda *_, **__: pytest.fail("generated"))
     (tmp_path / "out").touch()
     for out in (tmp_path / "out", tmp_path / "out" / "deeper"):
-        with pytest.raises(ValueError, match=f"--out {out}: cannot be made a folder"):
+        with pytest.raises(ValueError, match=f"--out {out}: cannot create this folder"):
             generate(text_model, str(out))
 
 

@@ -69,7 +69,7 @@ def test_a_diverged_model_has_no_heatmap(text_model, tmp_path, monkeypatch):
     ("paths", "folder", "message"),
     [
         (["a.txt"], "a.txt", "--heatmap a.txt: is a file; name a folder"),
-        (["a.txt"], "a.txt/heat", "--heatmap a.txt/heat: cannot be made a folder (Not a directory)"),
+        (["a.txt"], "a.txt/heat", "--heatmap a.txt/heat: cannot create this folder (Not a directory)"),
         (["a.txt", "{here}/a.txt"], "heat", "--heatmap heat: PATH names a file twice"),
     ],
 )

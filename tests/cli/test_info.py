@@ -149,7 +149,7 @@ def net(settings: object) -> dict[str, object]:
         ({"data": {"window": 64}}, "model.net.patch_size is missing: this modality leaves the patch size to you"),
         ({"data": {"window": "2 kB"}}, "data.window 2 kB: expected int"),
         ({"data": 3}, "data is 3; it must hold settings"),
-        ({"dta": {}}, "dta is no section of a config; known: trainer, model, data, samples"),
+        ({"dta": {}}, "dta is not a section of a config; known: trainer, model, data, samples"),
         ({"data": {"windw": 64}}, "data.windw: no such option"),
         ({"trainer": {"step": 3}}, "trainer.step: no such option"),
         (net({"colour": 1}), "model.net: Option 'colour' is not accepted"),

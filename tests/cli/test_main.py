@@ -110,9 +110,9 @@ def test_a_mistake_is_told_in_one_line(arguments, told, capsys, tmp_path, monkey
         (["--condition", "cat"], "--condition cat: unknown to this model; it was trained without classes"),
         (["--prefix", "song.mid"], "song.mid: cannot be read: No such file or directory"),
         (["--prefix", "folder"], "folder: is a folder; --prefix takes files"),
-        (["--prefix", "cat.png"], "cat.png: a file of image; this model reads text (.txt"),
+        (["--prefix", "cat.png"], "cat.png: is of modality image; this model reads text files (.txt"),
         (["--prefix"], "argument --prefix: expected at least one argument"),
-        (["--out", "cat.png"], "--out cat.png: cannot be made a folder (File exists)"),
+        (["--out", "cat.png"], "--out cat.png: cannot create this folder (File exists)"),
     ],
 )
 def test_a_mistake_beside_a_good_model_is_told_in_one_line(arguments, told, capsys, tmp_path, monkeypatch, model):

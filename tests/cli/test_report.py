@@ -193,9 +193,7 @@ def test_a_run_without_its_data_has_a_page_with_a_note(run, pictures, capsys):
     assert main(["report", str(run)]) == 0
     message = capsys.readouterr().err.splitlines()
     assert len(message) == 1
-    assert message[0].startswith(
-        f"The data cannot be read, and no file is measured: data.path {pictures}: no such file"
-    )
+    assert message[0].startswith(f"The data cannot be read; no files were measured: data.path {pictures}: no such file")
     page = Parsed(run / "report.html")
     assert "The data cannot be read" in page.text
     assert "Samples over time" in page.text
@@ -213,7 +211,7 @@ def test_a_page_shows_what_a_run_has_and_notes_the_rest(run, capsys):
     assert main(["report", str(run)]) == 0
     notes = Parsed(run / "report.html").text.partition('<ul class="notes">')[2].partition("</ul>")[0]
     assert re.findall(r"<li>(.*?)[:.]", notes) == [
-        *("The model cannot be loaded, and no file is measured", "The run left no metrics", "The run left no samples")
+        *("The model cannot be loaded; no files were measured", "The run left no metrics", "The run left no samples")
     ]
     (run / "best.ckpt").unlink()
     (run / "logs/version_0/config.yaml").write_text("data: [")
@@ -229,7 +227,7 @@ def test_a_diverged_model_is_not_measured(run, capsys):
         weight.fill_(math.nan)
     torch.save(checkpoint, run / "best.ckpt")
     assert main(["report", str(run)]) == 0
-    assert "No file is measured: the model's output is not finite" in capsys.readouterr().err
+    assert "No files were measured: the model's output is not finite" in capsys.readouterr().err
 
 
 def test_a_codec_that_is_not_installed_is_left_out_with_the_reason(run, monkeypatch):

@@ -206,7 +206,7 @@ def test_conversions_are_reported_in_one_line(save_checkpoint, tmp_path, capsys)
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["picture.png"], "picture.png: a file of image; this model reads text (.txt"),
+        (["picture.png"], "picture.png: is of modality image; this model reads text files (.txt"),
         (["gone.txt"], "gone.txt: no such file or folder"),
         (["nothing"], "nothing: no file of text (.txt"),
         (

@@ -81,9 +81,9 @@ def test_a_container_of_a_later_version_says_so():
     ],
     ids=str,
 )
-def test_an_entry_that_makes_no_sense_is_told(wrong):
+def test_an_invalid_entry_is_refused(wrong):
     content = Container(SETTINGS, [entry(**wrong)], [[b"abc", b"defg"]], [b"hi"]).pack()
-    with pytest.raises(ValueError, match="makes no sense"):
+    with pytest.raises(ValueError, match="the header is invalid"):
         unpack(content)
 
 

@@ -149,7 +149,7 @@ def test_a_file_touched_between_hashing_and_reading_is_kept(tree):
 def test_nothing_readable_gives_the_first_reasons_and_leaves_nothing(tree, cache_folder):
     files = find_files(str(tree({f"{i}.txt": b"bad" for i in range(9)})), Counting())
     with pytest.raises(
-        ValueError, match=r"not one file can be read: 0.txt: is bad; 1.txt: is bad; 2.txt: is bad; \.\.\."
+        ValueError, match=r"none of the files can be read: 0.txt: is bad; 1.txt: is bad; 2.txt: is bad; \.\.\."
     ):
         load_or_encode(files)
     assert entries(cache_folder) == []

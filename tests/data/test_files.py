@@ -158,5 +158,5 @@ def test_links_that_multiply_ways_are_refused(tmp_path):
             (tmp_path / f"{depth}" / name).symlink_to(tmp_path / f"{depth + 1}")
     (tmp_path / "20").mkdir()
     (tmp_path / "20" / "x.txt").write_text("x")
-    with pytest.raises(ValueError, match=r"links lead to .* in more than 100 ways: remove some"):
+    with pytest.raises(ValueError, match=r"more than 100 link paths lead to .*; remove some links"):
         list(walk(tmp_path / "0"))

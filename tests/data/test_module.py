@@ -169,20 +169,20 @@ def opened_quietly(path, adapter, **settings):
 
 
 def test_nothing_usable_names_the_first_reasons(tree):
-    with pytest.raises(ValueError, match=r"of 2 files not one can be used: a\.bin: its 9 bytes do not fit"):
+    with pytest.raises(ValueError, match=r"none of the 2 files can be used: a\.bin: its 9 bytes do not fit"):
         opened(tree({"a.bin": 9, "b.bin": 9}), Whole(), window=8)
 
 
 def test_a_split_without_a_usable_file_is_not_split_otherwise(tree):
     train = {"train/a.bin": b"a", "train/b.bin": b"b"}
-    with pytest.raises(ValueError, match=r"of val not one file can be used: val/c\.bin: begins with !"):
+    with pytest.raises(ValueError, match=r"none of the files of val can be used: val/c\.bin: begins with !"):
         opened(tree({**train, "val/c.bin": b"!"}), Whole(), window=8)
-    with pytest.raises(ValueError, match=r"of val not one file can be used: val/c\.bin: begins with !"):
+    with pytest.raises(ValueError, match=r"none of the files of val can be used: val/c\.bin: begins with !"):
         opened(tree({**train, "val/c.bin": b"!", "test/d.bin": b"d"}), Whole(), window=8)
 
 
 def test_test_files_that_are_all_unusable_are_not_replaced_by_others(tree):
-    with pytest.raises(ValueError, match=r"of test not one file can be used: test/c\.bin: begins with !"):
+    with pytest.raises(ValueError, match=r"none of the files of test can be used: test/c\.bin: begins with !"):
         opened(tree({"train/a.bin": b"a", "train/b.bin": b"b", "test/c.bin": b"!"}), Whole(), window=8)
 
 

@@ -104,7 +104,7 @@ def test_an_epoch_of_a_mix_is_whole_steps():
 
 
 def test_a_source_that_would_never_come_is_refused():
-    with pytest.raises(ValueError, match=r"weights 1\.0, 1\.0, 0\.0001 a source would have no window"):
+    with pytest.raises(ValueError, match=r"weights 1\.0, 1\.0, 0\.0001 one source gets no window"):
         mix(weights=(1.0, 1.0, 1e-4))
 
 

@@ -230,7 +230,7 @@ def test_nothing_readable_is_refused(root, tmp_path, cache_folder):
         def read(self, path):
             raise MediaError(path, "is no good")
 
-    with pytest.raises(ValueError, match=r"not one file can be read: train/00\.bin: is no good"):
+    with pytest.raises(ValueError, match=r"none of the files can be read: train/00\.bin: is no good"):
         made(root, tmp_path / "out", cache_folder, Never())
     assert content(tmp_path / "out") == {}
 
@@ -300,7 +300,7 @@ def test_a_folder_may_be_named_as_a_url(root, tmp_path, cache_folder):
     ("change", "told"),
     [
         (lambda index: index.pop("adapter"), "does not name the adapter"),
-        (lambda index: index.update(adapter={"name": "audio", "settings": {}}), "none of the audio adapter"),
+        (lambda index: index.update(adapter={"name": "audio", "settings": {}}), "that the audio adapter cannot read"),
         (lambda index: index.update(adapter={"name": "audio", "settings": {"rate": "x"}}), "whole number"),
         (lambda index: index.update(adapter={"name": "mine", "settings": {}}), "unknown adapter 'mine'"),
     ],

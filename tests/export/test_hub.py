@@ -107,10 +107,10 @@ def draw_and_be_refused(checkpoint, drawn, program, online, hub, tmp_path):
     assert "no model of megabyte-mm: config.json or model.safetensors is missing" in told[2]
     assert f"broken/model: the Hugging Face hub ({hub.url}) answers 418" in told[3]
     assert "ann/tiny: is on" in told[4]
-    assert f"ann/secret: the Hugging Face hub ({hub.url}) answers 401 Unauthorized; `hf auth login`" in told[5]
-    assert f"ann/new: the Hugging Face hub ({hub.url}) answers 401 Unauthorized; `hf auth login`" in told[6]
-    assert "where it is private, `hf auth login`" in told[7]
-    assert "the Hugging Face hub takes models from a known user alone: `hf auth login`" in told[8]
+    assert f"ann/secret: the Hugging Face hub ({hub.url}) answers 401 Unauthorized; run `hf auth login`" in told[5]
+    assert f"ann/new: the Hugging Face hub ({hub.url}) answers 401 Unauthorized; run `hf auth login`" in told[6]
+    assert "if it is private, run `hf auth login`" in told[7]
+    assert "uploads need a token: run `hf auth login`" in told[8]
     assert "ann/new" not in hub.repos
 
 
@@ -127,7 +127,7 @@ def draw_offline(drawn, program, tmp_path):
     for done, place in ((cached, "d"), (folder, "f")):
         assert done.code == 0, done.err
         assert (tmp_path / place / "sample-000.png").read_bytes() == drawn
-    assert "is not asked (HF_HUB_OFFLINE), and its cache on this machine has no such model" in line(unknown)
+    assert "is disabled by HF_HUB_OFFLINE, and its cache on this machine has no such model" in line(unknown)
 
 
 def line(done) -> str:

@@ -120,7 +120,7 @@ def test_generate_refuses_a_prefix_that_is_no_file_in_one_line(hostile, tmp_path
 
 @pytest.mark.parametrize("name", ["pipe.png", "endless.png", "broken.png", "circle.png"])
 def test_data_that_are_no_file_are_refused_by_name(hostile, name):
-    with pytest.raises(ValueError, match=rf"data\.path .*not one file can be read: {name}: (is a|cannot be read)"):
+    with pytest.raises(ValueError, match=rf"data\.path .*none of the files can be read: {name}: (is a|cannot be read)"):
         ByteData(str(hostile / name), adapter=ADAPTER).setup()
 
 

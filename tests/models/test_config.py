@@ -51,9 +51,9 @@ def test_what_an_older_file_does_not_hold_takes_its_default(kind: type[ModelConf
             r"^global_stack\.dim is 0; it must be at least 1",
         ),
         (MegabyteConfig, {"block": None}, "^block is None; it must hold norm, activation, positions, qk_norm, bias$"),
-        (MegabyteConfig, {"latents": 8}, "^latents is no field of MegabyteConfig; it has patch_size, max_len, "),
+        (MegabyteConfig, {"latents": 8}, "^latents is not a field of MegabyteConfig; it has patch_size, max_len, "),
         (TransformerConfig, {"stack": None}, "^stack is None; it must hold dim, layers, heads, feedforward$"),
-        (TransformerConfig, {"stack": {**asdict(SMALL), "width": 1}}, r"^stack\.width is no field of StackConfig"),
+        (TransformerConfig, {"stack": {**asdict(SMALL), "width": 1}}, r"^stack\.width is not a field of StackConfig"),
         (
             TransformerConfig,
             {"embedding_scale": "1e1"},

@@ -101,9 +101,9 @@ def test_one_model_learns_shows_measures_and_draws_three_modalities(config, medi
     bundle = load_model(checkpoint)
     assert list(bundle.modalities) == ["image", "audio", "text"]
     assert (bundle.for_modality("audio").adapter.name, bundle.for_modality("image").fixed_length) == ("audio", True)
-    with pytest.raises(ValueError, match="this model knows several modalities, image, audio, text"):
+    with pytest.raises(ValueError, match="this model has several modalities, image, audio, text"):
         _ = bundle.adapter
-    with pytest.raises(ValueError, match="'dog' is none of this model's modalities"):
+    with pytest.raises(ValueError, match="this model has no modality 'dog'"):
         bundle.for_modality("dog")
 
 

@@ -157,7 +157,7 @@ def test_what_is_no_checkpoint_of_this_program_is_refused_by_name(refused, conte
 def test_prefixes_of_another_modality_and_pictures_beyond_the_window_are_refused(save_checkpoint, tmp_path, capsys):
     Image.new("L", (16, 16)).save("large.png")
     for adapter, name, told in (
-        (TextAdapter(), "text.ckpt", "large.png: a file of image; this model reads text"),
+        (TextAdapter(), "text.ckpt", "large.png: is of modality image; this model reads text"),
         (ImageAdapter("L", patch=2), "image.ckpt", "large: 256 bytes exceed the model's window of 64"),
     ):
         path = save_checkpoint(adapter, window=64, name=name)

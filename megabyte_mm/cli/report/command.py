@@ -103,14 +103,14 @@ def _read_config(run: Run, data_path: str | None, notes: Notes) -> RunConfig | N
     from megabyte_mm.cli.config import read_config
 
     if run.config is None:
-        notes.warn("The run has no config with the path of its data: no file is measured.")
+        notes.warn("The run has no config with the path of its data; no files were measured.")
         return None
     try:
         return read_config(str(run.config), data_path)
     except (OSError, ValueError) as error:
         if data_path is not None:
             raise ValueError(f"--data {data_path}: {error}") from error
-        notes.warn(f"The run's config cannot be read, and no file is measured: {error}")
+        notes.warn(f"The run's config cannot be read; no files were measured: {error}")
         return None
 
 
@@ -118,14 +118,14 @@ def _load_model(run: Run, checkpoint: str | None, config: RunConfig | None, devi
     """Load the run's model; None, with a note, where it has none. Raises ValueError for `checkpoint`."""
     path = Path(checkpoint) if checkpoint is not None else run.checkpoint
     if path is None:
-        notes.warn("The run has no checkpoint: no file is measured.")
+        notes.warn("The run has no checkpoint; no files were measured.")
         return None
     try:
         return load_model(path, device, _custom_adapter(config))
     except (OSError, ValueError) as error:
         if checkpoint is not None:
             raise
-        notes.warn(f"The model cannot be loaded, and no file is measured: {error}")
+        notes.warn(f"The model cannot be loaded; no files were measured: {error}")
         return None
 
 
@@ -143,7 +143,7 @@ def _open_data(config: RunConfig, data_path: str | None, notes: Notes) -> ByteDa
     except (OSError, ValueError, TypeError, ImportError) as error:
         if data_path is not None:
             raise ValueError(f"--data {data_path}: {error}") from error
-        notes.warn(f"The data cannot be read, and no file is measured: {error}; give their path with --data")
+        notes.warn(f"The data cannot be read; no files were measured: {error}; give their path with --data")
         return None
     return config.data
 
@@ -154,12 +154,12 @@ def _compare(bundle: Bundle, data: ByteData, limits: Limits, budget: Budget, not
 
     chosen = choose_files(data, bundle, limits)
     if not chosen:
-        notes.warn("No validation file holds a byte: none is measured.")
+        notes.warn("All validation files are empty; no files were measured.")
         return []
     try:
         with byte_progress(sum(files.num_bytes for files in chosen), "scored") as on_bytes:
             scores = [score_files(bundle, files, limits, on_bytes) for files in chosen]
     except ValueError as error:
-        notes.warn(f"No file is measured: {error}")
+        notes.warn(f"No files were measured: {error}")
         return []
     return [compare_files(files, each, bundle.window, budget) for files, each in zip(chosen, scores, strict=True)]

@@ -114,13 +114,13 @@ class RemoteStorage(Storage):
         except FileNotFoundError as error:
             raise FileNotFoundError(f"{url}: no such file, folder or bucket") from error
         except ImportError as error:
-            raise OSError(f"{url}: {error}; pip install 'megabyte-mm[cloud]' brings S3's") from error
+            raise OSError(f"{url}: {error}; for S3: pip install 'megabyte-mm[cloud]'") from error
         except _client_errors() as error:
             raise OSError(f"{url}: {' '.join(str(error).split()) or type(error).__name__}") from error
 
 
 def _client_errors() -> tuple[type[Exception], ...]:
-    """Errors that clients of services raise; those of S3's are no OSError, and exist only once it is imported."""
+    """Exceptions of storage clients; botocore's and aiohttp's are not OSErrors and exist only after import."""
     errors: list[type[Exception]] = [OSError, ValueError]
     for module, names in {"botocore.exceptions": ("BotoCoreError", "ClientError"), "aiohttp": ("ClientError",)}.items():
         errors += [getattr(sys.modules[module], name) for name in names if module in sys.modules]

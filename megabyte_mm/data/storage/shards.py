@@ -56,9 +56,11 @@ def decode_index(content: bytes, name: str) -> tuple[dict[str, Any], str]:
     """The index in a file's content, and its sha256. Raises DamagedShardsError where it is not as it was written."""
     head = _HEAD_PATTERN.match(content)
     if head is None:
-        raise DamagedShardsError(f"{name}: {INDEX} cannot be read: it is no index of {FORMAT}")
+        raise DamagedShardsError(f"{name}: {INDEX} cannot be read: it is not an index of {FORMAT}")
     if int(head[1]) != VERSION:
-        raise DamagedShardsError(f"{name}: shards of version {int(head[1])}, this program reads {VERSION}")
+        raise DamagedShardsError(
+            f"{name}: shards of version {int(head[1])}, this program reads {VERSION}; prepare the files again"
+        )
     rest = content[head.end() :]
     if hashlib.sha256(rest).hexdigest().encode() != head[2]:
         raise DamagedShardsError(f"{name}: {INDEX} cannot be read: its content is not what was written")
@@ -192,7 +194,7 @@ class ShardReader:
         named = all(isinstance(name, str) for name in self.names) and len(set(self.names)) == len(self.names)
         plain = named and all(isinstance(kind, dict) for kind in kinds)
         if self._kind.max(initial=-1) >= len(kinds) or not plain or not _is_plain(self.metadata):
-            raise DamagedShardsError(f"{self.storage}: {INDEX} describes its records wrongly")
+            raise DamagedShardsError(f"{self.storage}: {INDEX} has invalid record names, formats or metadata")
 
     def _map(self, shard: int) -> Bytes:
         if shard in self._maps:

@@ -60,7 +60,7 @@ def test_training_goes_on_without_a_checkpoint_and_tries_again(fit, root, full_d
     told = [line for line in capfd.readouterr().err.splitlines() if "cannot be written" in line]
     line = (
         "run/last.ckpt: cannot be written: file too large (it takes about 0.1 MB); the previous one is unchanged; "
-        "training goes on, and it is tried again after the next interval"
+        "training continues, next attempt after the next interval"
     )
     assert told == [line, line]
     assert step_in(root / "last.ckpt") == 8
