@@ -52,7 +52,7 @@ class Adapter(ABC):
 
     A subclass keeps these promises:
 
-    - `write(read(path))` gives back the same pixels, samples or bytes. A file whose content cannot be kept exactly is
+    - `write(read(path))` restores the same pixels, samples or bytes. A file whose content cannot be kept exactly is
       refused with MediaError, or converted with a note in the stream.
     - `write` accepts any prefix of a stream and takes the format from the stream, never from its own settings, so that
       a continuation is written in the format of its prefix.

@@ -13,7 +13,7 @@ from data_adapters.io import read_bytes, write_bytes
 
 
 class FileAdapter(Adapter):
-    """A file of any kind as its own bytes (the bytes of a JPEG file, say). Never chosen by suffix, only by name.
+    """A file of any kind as its own bytes (such as a JPEG file). Never chosen by suffix, only by name.
 
     Args:
         suffix: Suffix of files generated without a prefix; a continuation keeps the suffix of its prefix.

@@ -1,6 +1,6 @@
 """Names of a package that are imported when they are first used: `--help` must not wait for torch.
 
-Few lines, but every package that imports torch, Lightning or matplotlib stands on them.
+Short, since every package that imports torch, Lightning or matplotlib shares these lines.
 """
 
 from __future__ import annotations

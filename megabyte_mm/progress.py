@@ -15,7 +15,7 @@ DELAY = 2.0
 
 
 def progress(items: Sequence[T], description: str) -> Iterator[T]:
-    """The items, with a bar on stderr once they have taken DELAY seconds; none where stderr is no terminal."""
+    """The items, with a bar on stderr once they have taken DELAY seconds; none where stderr is not a terminal."""
     if not sys.stderr.isatty():
         yield from items
         return
@@ -39,7 +39,7 @@ def byte_progress(total: int, verb: str, bar: bool = True) -> Iterator[Callable[
     """A function to call with each new number of bytes, which moves a bar with the speed; a last line sums up.
 
     total: bytes in all. verb: in the last line, as "scored"; an interrupt prints it too. bar: False where something
-    else writes to the terminal meanwhile; there is none either where stderr is no terminal.
+    else writes to the terminal meanwhile; there is none either where stderr is not a terminal.
     """
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn

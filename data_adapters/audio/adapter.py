@@ -66,7 +66,7 @@ class AudioAdapter(Adapter):
     def read(self, path: str | os.PathLike[str]) -> ByteStream:
         """Return the sound's samples, (frames * channels * bytes per sample,) uint8; empty for a sound of length 0.
 
-        Raises MediaError for a file that is no sound, is damaged or truncated, has NaN samples, or has channels that
+        Raises MediaError for a file that is not a sound, is damaged or truncated, has NaN samples, or has channels that
         cannot be mixed to the setting.
         """
         sound = open_sound(path)

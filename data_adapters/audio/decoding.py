@@ -60,8 +60,8 @@ class Sound:
 def open_sound(path: str | os.PathLike[str]) -> Sound:
     """Decode the whole file.
 
-    Raises MediaError for a file that is no sound, is damaged or truncated, has infinite or NaN samples, or would decode
-    to more than MIN_SAMPLE_LIMIT samples and more than MAX_SAMPLES_PER_BYTE times its size.
+    Raises MediaError for a file that is not a sound, is damaged or truncated, has infinite or NaN samples, or would
+    decode to more than MIN_SAMPLE_LIMIT samples and more than MAX_SAMPLES_PER_BYTE times its size.
     """
     content = read_bytes(path)
     if containers.is_truncated(content):

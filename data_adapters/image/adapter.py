@@ -73,8 +73,8 @@ class ImageAdapter(Adapter):
     def read(self, path: str | os.PathLike[str]) -> ByteStream:
         """Return the image's pixels, (H * W * C,) uint8 in the order of the scan.
 
-        Raises MediaError for a file that is no image, is damaged, has more than 8 bits a sample, or has another size
-        than fit "exact" requires.
+        Raises MediaError for a file that is not an image, is damaged, has more than 8 bits a sample, or has another
+        size than fit "exact" requires.
         """
         image, notes = open_image(path)
         with decoding(path):

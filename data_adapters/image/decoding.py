@@ -64,7 +64,7 @@ _DECODER_ERRORS = (
     *(OSError, ValueError, SyntaxError, EOFError, LookupError, ArithmeticError),
     *(TypeError, AttributeError, AssertionError, RuntimeError, struct.error, zlib.error),
 )
-"""Exceptions of Pillow's decoders on damaged files, found by trying damaged files."""
+"""Exceptions of Pillow's decoders on damaged files; the list comes from fuzzing them."""
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "TGA", "PPM", "JPEG2000", "AVIF")
 """Pillow's names of the supported formats; file names do not matter. Some of the others (PCX) do not show when they are
@@ -81,7 +81,7 @@ _OTHER_COLOURS = ("CMYK", "YCbCr", "LAB", "HSV")
 def open_image(path: str | os.PathLike[str]) -> tuple[Image.Image, list[str]]:
     """Decode the file's first image, turned upright by its EXIF orientation. Returns it with notes for the user.
 
-    Raises MediaError for a file that is no image, is damaged or truncated, is larger than Pillow's limit for
+    Raises MediaError for a file that is not an image, is damaged or truncated, is larger than Pillow's limit for
     decompression bombs, or has more than 8 bits a sample.
     """
     content = read_bytes(path)

@@ -27,7 +27,7 @@ DAMAGE = (
     *(ArithmeticError, AssertionError, AttributeError, EOFError, ImportError, LookupError, MemoryError),
     *(RuntimeError, TypeError, ValueError),
 )
-"""Errors of torch and pickle for files with other bytes than were written, as found by fuzzing."""
+"""Errors of torch and pickle for damaged files; the list comes from fuzzing."""
 
 MAX_WINDOW = 2**28
 """Symbols in a window: far more than anybody trains, and far fewer than fill the memory."""

@@ -35,7 +35,7 @@ def compress(
     check: bool = False,
     overwrite: bool = False,
 ) -> None:
-    """Compress files with a model, without loss: `decompress` gives back every byte.
+    """Compress files with a model, without loss: `decompress` restores every byte.
 
     One line for each file and the total are printed. See docs/compression.md for what is kept, and
     what must be the same where it is decompressed.

@@ -81,7 +81,7 @@ def read_config(path: str, data_path: str | None = None) -> RunConfig:
     """Read the model and data settings of a config file.
 
     data_path: replaces the paths of the config's data, those of its sources too. Raises ValueError, in one line that
-    names the file and the field, for what is no config or holds settings that cannot be used.
+    names the file and the field, for a file that is not a config or holds settings that cannot be used.
     """
     parser = ConfigParser(exit_on_error=False)
     add_settings(parser)

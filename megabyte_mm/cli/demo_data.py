@@ -1,7 +1,4 @@
-"""`megabyte-mm demo-data`: small media to try everything on.
-
-Short, since each command has a module of its own and `demo_data.make` does the work.
-"""
+"""`megabyte-mm demo-data`: small media to try everything on; `demo_data.make` does the work."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ NET = ("model", "net")
 
 
 def with_present_names(text: str, key: tuple[str, ...] = ()) -> str:
-    """The text of a YAML config with present names; the text itself where it is no YAML.
+    """The text of a YAML config with present names; the text itself where it is not YAML.
 
     key: of the config's value that the text holds, where it is not the whole config.
     """

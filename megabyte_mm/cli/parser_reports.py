@@ -13,7 +13,7 @@ _FRAME = (
     *("Parser key ", "Problem with given class_path ", "Does not validate", "Subtypes:", "Errors:", "Given value"),
     *("Subclass types expect", "a class path (str)", "a dict with", "Expected a path but"),
 )
-"""What lines begin with that hold no reason."""
+"""Beginnings of lines without a reason."""
 
 
 def one_line(report: str) -> str:

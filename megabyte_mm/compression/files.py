@@ -113,7 +113,7 @@ def find_targets(containers: Sequence[NamedContainer], out: Path, overwrite: boo
 
 
 def check_containers(bundle: Bundle, containers: Sequence[NamedContainer], out: Path) -> None:
-    """Raise ValueError if this model, this machine or the disk of `out` cannot give back the files."""
+    """Raise ValueError if this model, this machine or the disk of `out` cannot restore the files."""
     for settings, path in {container.settings: path for path, container in containers}.items():
         try:
             check_settings(settings, bundle)

@@ -1,4 +1,4 @@
-"""What both sides must share: the model, how its steps run, and the numbers that a machine computes with it."""
+"""Settings that compression and decompression must share: model, execution, and computed numbers."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def execution_of(settings: CodingSettings) -> Execution:
 
 
 def check_settings(settings: CodingSettings, bundle: Bundle) -> None:
-    """Raise ValueError if this model or this machine would not give back the bytes."""
+    """Raise ValueError if this model or this machine cannot restore the bytes."""
     device = next(bundle.model.parameters()).device.type
     if settings.device not in DEVICES:
         raise ValueError("damaged: compressed on a device of an unknown kind")

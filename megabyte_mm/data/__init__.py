@@ -1,4 +1,4 @@
-"""From files to batches that resume exactly; `ByteData` does all of it, and the files stand in the order data take.
+"""From files to batches that resume exactly; `ByteData` does all of it. Files listed in processing order:
 
 files.py      a path -> files, their adapter, splits and classes
 digests.py    the files' sha256, remembered

@@ -81,7 +81,7 @@ def _listing(path: str) -> tuple[Path, list[str]]:
 
 
 def walk(folder: Path) -> Iterator[Path]:
-    """Everything below a folder that is no folder itself, in no order; hidden files are left out.
+    """Everything below a folder except folders themselves, in no order; hidden files are left out.
 
     Links are followed, also out of the folder, except to a folder that contains them. What cannot be read (broken
     links, pipes) is listed like any file, so that its reader reports the reason. Raises ValueError where links lead to

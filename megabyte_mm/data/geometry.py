@@ -20,7 +20,7 @@ DEFAULT_WINDOW = 2048
 
 @dataclass(frozen=True)
 class Geometry:
-    """What the byte layouts of the data fix for a model.
+    """The constraints that the data's byte layout puts on a model.
 
     window: bytes in a window, a multiple of unit. unit: bytes that stay together in every file (a pixel, a frame of
     sound, one byte). patch_size: the one that the layouts require, or None. conditions: names of the conditions, "none"
@@ -40,8 +40,8 @@ class Geometry:
         """The geometry of the sources of a mix by name, or of one source named "".
 
         adapters: None for one that is unknown until its files are read; then `window` must be given, and is not
-        checked. window: as asked for; left out, see `_resolve_window`. units: of the files of each source; left out,
-        those of the adapters. Raises FieldError, naming data.window or data.sources, for what does not fit together.
+        checked. window: the data.window setting; if None, see `_resolve_window`. units: of the files of each source; if
+        None, those of the adapters. Raises FieldError, naming data.window or data.sources, for a contradiction.
         """
         known = [adapter for adapter in adapters.values() if adapter is not None]
         units = units or [adapter.unit for adapter in known]
@@ -95,7 +95,7 @@ def _resolve_window(adapters: Sequence[Adapter], window: int | None, units: Sequ
 
 
 def _reason(adapters: Sequence[Adapter], units: Sequence[int]) -> str:
-    """Why the window must be a multiple of the unit, where one adapter does not give it away."""
+    """The reason for the unit, empty if the adapter makes it obvious."""
     if len(adapters) > 1:
         by_source = ", ".join(f"{adapter.name} {unit}" for adapter, unit in zip(adapters, units, strict=True))
         return f" to hold whole units of every source ({by_source})"

@@ -191,7 +191,7 @@ class ByteData(LightningDataModule):
         return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:16]
 
     def spec(self) -> dict[str, Any]:
-        """What generation needs of the data, as plain values for a checkpoint."""
+        """The data settings that generation needs, as plain values for a checkpoint."""
         window = self.geometry.window
         shared = {"window": window, "conditions": list(self.geometry.conditions)}
         streams = {

@@ -114,7 +114,7 @@ def serial_layers(model: ByteModel) -> float:
 
 @dataclass(frozen=True)
 class Costs:
-    """What a model holds and costs.
+    """The size and costs of a model.
 
     Args:
         architecture: The model's stable name.

@@ -25,9 +25,8 @@ class HubModel(nn.Module, PyTorchModelHubMixin, library_name=LIBRARY):
     """A bundle's model with `from_pretrained`, `save_pretrained` and `push_to_hub`, as huggingface_hub has them.
 
     There is one format: `save_pretrained` and `push_to_hub` write the folder of `megabyte-mm export`, without samples,
-    and `load_model` reads it; `from_pretrained` reads what `export` and `push` made. The errors of the hub's are
-    huggingface_hub's own here, and so are its attempts where there is no network; `load_model("user/name")` tells them
-    in a line, and gives up sooner.
+    and `load_model` reads it; `from_pretrained` reads what `export` and `push` made. Errors and retries are
+    huggingface_hub's own; `load_model("user/name")` reports errors in one line and gives up sooner.
 
     `HubModel(load_model("runs/image/best.ckpt")).push_to_hub("user/name")` shares a checkpoint. `from_pretrained` also
     takes `device` and `adapter`, as `load_model` does, and raises ValueError as it does for what is damaged.
@@ -47,12 +46,12 @@ class HubModel(nn.Module, PyTorchModelHubMixin, library_name=LIBRARY):
         return logits
 
     def push_to_hub(self, repo_id: str, **options: Any) -> str:
-        """Put the model on the hub, its card bearing its id there. options: the mixin's. Returns the commit's URL."""
+        """Upload the model with a card that names its id. options: the mixin's. Returns the commit's URL."""
         options["model_card_kwargs"] = {"name": repo_id, **(options.get("model_card_kwargs") or {})}
         return str(super().push_to_hub(repo_id, **options))
 
     def generate_model_card(self, *, name: str = "model", license: str = "", **_: Any) -> ModelCard:
-        """The card of `export`, without samples. name, license: what `model_card_kwargs` may say."""
+        """The card of `export`, without samples. name, license: what `model_card_kwargs` may hold."""
         return ModelCard(model_card(Card(name, self.bundle, license), {}))
 
     def _save_pretrained(self, save_directory: Path) -> None:

@@ -157,7 +157,7 @@ class BatchState:
         self.num_forced = [len(ids_T) - length for ids_T, length in zip(prefixes, prefilled, strict=True)]
         """Symbols of each prefix that are read one a step."""
         self._contexts = [ids_T[:length] for ids_T, length in zip(prefixes, prefilled, strict=True)]
-        """What each row had read before the first of `_columns`."""
+        """The symbols that each row read before the first of `_columns`."""
         self._columns: list[Tensor] = []
         device = prefixes[0].device
         self._forced_BW = torch.full((len(prefixes), max(self.num_forced)), NO_SYMBOL, device=device)
@@ -174,7 +174,7 @@ class BatchState:
 
     @property
     def done(self) -> bool:
-        """Whether all rows are finished."""
+        """True once all rows are finished."""
         return not self._active
 
     def next_forced(self) -> Tensor | None:

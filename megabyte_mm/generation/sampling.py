@@ -17,7 +17,7 @@ from megabyte_mm.errors import ArgumentValueError
 
 @dataclass(frozen=True)
 class SamplingParams:
-    """How symbols are sampled.
+    """Sampling settings.
 
     Args:
         temperature: Divides the logits: below 1 sharper, above 1 flatter, 0 always the likeliest symbol.

@@ -24,7 +24,7 @@ CompileMode = Literal["default", "reduce-overhead", "max-autotune", "max-autotun
 
 @dataclass(frozen=True)
 class StepOptions:
-    """What one training or validation step needs beside its batch.
+    """Options of one training or validation step.
 
     Args:
         activation_budget: Bytes for the activations of the step. If they would take more, some are recomputed in the

@@ -31,7 +31,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 GATED = ("swiglu",)
 COMPILED_VARIANTS = 32
-"""How many shapes of blocks may be compiled; beyond that, new shapes run uncompiled."""
+"""The number of block shapes that may be compiled; beyond it, new shapes run uncompiled."""
 
 
 class FeedForward(nn.Module):

@@ -20,8 +20,8 @@ CONFIGS: dict[str, type[ModelConfig]] = {}
 def register(config: ConfigClass) -> ConfigClass:
     """Register the config class of an architecture under its name; a decorator above `@dataclass(frozen=True)`.
 
-    Raises ValueError if another class has the name, and TypeError for a class that is no dataclass or has no `name` of
-    its own. Registering a class again, as when a notebook cell runs again, replaces it.
+    Raises ValueError if another class has the name, and TypeError for a class that is not a dataclass or has no
+    `name` of its own. Registering a class again, as when a notebook cell runs again, replaces it.
     """
     if not is_dataclass(config) or "name" not in vars(config):
         raise TypeError(f"{_path_of(config)} must be a dataclass with a `name` of its own")

@@ -1,4 +1,4 @@
-"""Array types, colours and small helpers that several figures share, and nothing else: hence short."""
+"""Array types, colours and small helpers that several figures share."""
 
 from __future__ import annotations
 

@@ -232,7 +232,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 temporary.unlink(missing_ok=True)
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
-        """Read a file, or all of a folder of shards. Raises ValueError for what is no checkpoint."""
+        """Read a file, or all of a folder of shards. Raises ValueError for a path without a checkpoint."""
         if is_sharded_checkpoint(path):
             return read_sharded_checkpoint(path)
         try:

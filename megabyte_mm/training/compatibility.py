@@ -1,4 +1,4 @@
-"""What must agree between model, data and checkpoint, and what a checkpoint must hold for a run to resume exactly."""
+"""Checks that model, data and checkpoint agree, and that a checkpoint is complete enough to resume exactly."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MAY_CHANGE = ("model.net.dropout", "model.net.init_std")
 
 
 def check_settings(net: ModelConfig, method: Method, data: ByteData, checkpoint: str | None) -> None:
-    """Raise ValueError where settings do not fit together, as far as they tell before the data are read.
+    """Raise ValueError where settings do not fit together, before the data are read.
 
     checkpoint: the one that the run starts from, if any. No code in it is run.
     """

@@ -126,7 +126,9 @@ class GracefulStop(Callback):
         """Kill the processes that this one started, unless all of them stop at the same step."""
         launcher = trainer.strategy.launcher
         if isinstance(exception, RunInterrupted) and not exception.between_steps and isinstance(launcher, _Launcher):
-            launcher.kill(getattr(signal, "SIGKILL", signal.SIGTERM))  # they may wait, deaf to others
+            launcher.kill(
+                getattr(signal, "SIGKILL", signal.SIGTERM)
+            )  # they may be blocked in a collective call and ignore other signals
 
     def _stop_if_signaled(self, trainer: Trainer) -> None:
         number = self.received

@@ -1,7 +1,7 @@
 """PNG files rebuilt from their pixels, byte for byte.
 
 A PNG holds its pixels filtered line by line and then deflated. The program that writes it chooses a filter for each
-line and zlib's parameters. The filters are read from the file, the parameters are found by trying.
+line and zlib's parameters. The filters are read from the file, the parameters are determined by trying.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ class Tiling:
 
     @property
     def count(self) -> int:
-        """How many tiles there are."""
+        """The number of tiles."""
         width, height = self._tile_size
         return -(-self.width // width) * -(-self.height // height)
 

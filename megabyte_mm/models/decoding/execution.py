@@ -19,7 +19,7 @@ Model = TypeVar("Model", bound=nn.Module)
 
 @dataclass(frozen=True)
 class Execution:
-    """How a decoder computes its steps.
+    """The backend and precision of decoding steps.
 
     Args:
         backend: native is C++ code for CPUs, built on first use; eager is torch's operations one by one; compile uses

@@ -75,7 +75,7 @@ def patches_at_once(model: Megabyte, batch: int, activation_budget: float) -> in
 
 
 def receptive_field(model: Megabyte) -> int:
-    """How many patches before its own a position of the local model depends on: one more with each layer."""
+    """The number of patches before its own that a position of the local model depends on: one per layer."""
     stack = model.config.local_stack
     return stack.layers if stack is not None and model.config.cross_patch else 0
 
