@@ -85,7 +85,7 @@ def upload(folder: Path, to: HubId, private: bool | None = None, patterns: Seque
     with _translate_errors(to):
         api.create_repo(to.repo, private=private, exist_ok=True)
         if private and not api.repo_info(to.repo).private:
-            raise ValueError(f"{to}: is on {constants.ENDPOINT} already, where everybody sees it")
+            raise ValueError(f"{to}: is already a public model on {constants.ENDPOINT}")
         if to.revision is not None:
             api.create_branch(to.repo, branch=to.revision, exist_ok=True)
         message, only = "Upload a megabyte-mm model", list(patterns) or None

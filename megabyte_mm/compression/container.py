@@ -115,17 +115,17 @@ class Container:
 def unpack(content: bytes) -> Container:
     """The inverse of `Container.pack`. Raises ValueError for a damaged or newer container, and for any other file."""
     if not content.startswith(MAGIC):
-        raise ValueError("not a file that megabyte-mm compressed")
+        raise ValueError("not a file compressed by megabyte-mm")
     if len(content) > len(MAGIC) and content[len(MAGIC)] != VERSION:
-        raise ValueError(f"of version {content[len(MAGIC)]} of the format, and this megabyte-mm reads {VERSION}")
+        raise ValueError(f"has format version {content[len(MAGIC)]}, and this megabyte-mm reads version {VERSION}")
     if len(content) < _FIXED.size:
-        raise ValueError("damaged: cut short")
+        raise ValueError("damaged: the file is truncated")
     _, _, length, header_crc, payload_crc = _FIXED.unpack_from(content)
     packed, payload = content[_FIXED.size :][:length], content[_FIXED.size + length :]
     if len(packed) != length or zlib.crc32(packed) != header_crc:
-        raise ValueError("damaged: its header is not what was written")
+        raise ValueError("damaged: the header does not match its checksum")
     if zlib.crc32(payload) != payload_crc:
-        raise ValueError("damaged: its content is not what was written")
+        raise ValueError("damaged: the content does not match its checksum")
     try:
         return _read(_unpacked(packed), payload)
     except (zstandard.ZstdError, struct.error, LookupError, TypeError, ValueError, RecursionError) as error:
@@ -143,12 +143,12 @@ def unpack_block(kind: str, block: bytes, length: int | None = None) -> bytes:
     data = block
     if kind == ZSTD:
         if length is not None and zstandard.frame_content_size(block) != length:
-            raise ValueError("a block of another length than was written")
+            raise ValueError("the length of a block differs from the one that was written")
         data = zstandard.ZstdDecompressor().decompress(block)
     elif kind != STORED:
         raise ValueError(f"a block of an unknown kind, {kind!r}")
     if length is not None and len(data) != length:
-        raise ValueError("a block of another length than was written")
+        raise ValueError("the length of a block differs from the one that was written")
     return data
 
 
@@ -199,7 +199,7 @@ def _check(entry: Entry) -> None:
     if not all(isinstance(count, int) and count >= 0 for count in counts):
         raise ValueError(f"{entry.name!r}: a count is negative or not an integer")
     if not len(entry.lengths) == len(entry.kinds) == len(entry.sizes) or set(entry.kinds) - {MODEL, STORED, ZSTD}:
-        raise ValueError(f"{entry.name!r}: its blocks contradict each other")
+        raise ValueError(f"{entry.name!r}: the lengths, kinds and sizes of its blocks disagree")
     for name in ("name", "modality", "kinds"):
         if not isinstance(getattr(entry, name), str):
             raise ValueError(f"{name} is not a string")

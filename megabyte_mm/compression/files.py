@@ -38,7 +38,7 @@ def find_sources(bundle: Bundle, paths: Sequence[str], condition: str | None) ->
     by_name: dict[str, Path] = {}
     for path, (_, name) in roots.items():
         if name in by_name:
-            raise ValueError(f"{path} and {by_name[name]} would both be called {name}: compress them one by one")
+            raise ValueError(f"{path} and {by_name[name]} would both be stored as {name}: compress them one by one")
         by_name[name] = path
     return [_source(bundle, path, root, name, condition) for path, (root, name) in roots.items()]
 
@@ -47,7 +47,7 @@ def check_targets(sources: Sequence[SourceFile], out: Path, overwrite: bool) -> 
     """Raise ValueError, before minutes of coding, for a container that could not be written."""
     for target in [out] if out.suffix == SUFFIX else [_target(out, source.name) for source in sources]:
         if target.is_dir():
-            raise ValueError(f"{target}: a folder of that name is in the way")
+            raise ValueError(f"{target}: a folder already has this name")
         parent = next(folder for folder in target.absolute().parents if folder.exists())
         if not parent.is_dir() or not os.access(parent, os.W_OK):
             raise ValueError(f"--out {target}: nothing can be written in {parent}")

@@ -23,7 +23,7 @@ class SamplingParams:
         temperature: Divides the logits: below 1 sharper, above 1 flatter, 0 always the likeliest symbol.
         top_k: Sample among the k likeliest symbols only.
         top_p: Sample among the fewest likeliest symbols whose probabilities add up to this (nucleus sampling).
-        allow_end: Whether END may be sampled; not for streams of fixed size.
+        allow_end: Allow END to be sampled; not for streams of fixed size.
     """
 
     temperature: float = 1.0

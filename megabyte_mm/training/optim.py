@@ -24,7 +24,7 @@ class OptimizerConfig:
         beta2: Adam's decay of the gradient's square.
         weight_decay: Decay of matrices and tables; norms and biases are never decayed.
         warmup_steps: Updates over which the learning rate rises from 0; the decay fills the rest of the run.
-        decay: How it falls from there to `final_lr` of the peak by the end of the run: trainer.max_steps, max_epochs
+        decay: Its fall from there to `final_lr` of the peak by the end of the run: trainer.max_steps, max_epochs
             or max_time, whichever is nearer.
         final_lr: The learning rate at the end of the decay, as a share of the peak.
     """

@@ -220,7 +220,7 @@ def test_what_is_there_is_not_replaced_unless_asked(packed, liked, model, tmp_pa
     ("given", "message"),
     [
         (["nowhere"], "nowhere: no such file or folder"),
-        (["{media}/a.txt", "{media}/deep/a.txt"], "would both be called a.txt"),
+        (["{media}/a.txt", "{media}/deep/a.txt"], "would both be stored as a.txt"),
         (["{empty}"], "no file in it"),
         (["{media}/a.txt", "--batch_size", "0"], "batch_size"),
         (["{media}/a.txt", "--condition", "cat"], "trained without classes"),

@@ -32,15 +32,15 @@ class PerceiverARConfig(SequenceConfig):
     Args:
         max_len: Longest sequence in symbols; on the command line, the data's window.
         stack: The causal self-attention over the latents; the cross-attention in front of it has its width and heads.
-        context: How far back the latents read, in symbols: at least their number. None for the whole window.
+        context: Number of last symbols that the latents read: at least their number. None for the whole window.
         embedding_scale: Factor on a byte's embedding where it is read, but not where the same table makes logits.
             With small initial weights, about 5 makes the input bytes matter from the first step (Vaswani et al. 2017
             use the square root of the width).
         block: The variant of the Transformer blocks.
-        conditions: How many start vectors are learned: one, or one more than there are classes.
+        conditions: Number of learned start vectors: one, or one more than there are classes.
         dropout: Share of attention weights and of sublayer outputs dropped in training.
         init_std: Standard deviation of the initial weights, truncated at two of them.
-        latents: How many of the last positions are latents: an even number. A training step learns from so many
+        latents: Number of last positions that are latents, even. A training step learns from so many
             symbols of a window; in evaluation they move on by half of that.
     """
 

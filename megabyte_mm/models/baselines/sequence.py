@@ -30,7 +30,7 @@ class SequenceConfig(ModelConfig):
         context: How far back a symbol sees; None for the whole window.
         embedding_scale: Factor on a byte's embedding where it is read, but not where the same table makes logits.
         block: The variant of the Transformer blocks.
-        conditions: How many start vectors are learned: one, or one more than there are classes.
+        conditions: Number of learned start vectors: one, or one more than there are classes.
         dropout: Share of attention weights and of sublayer outputs dropped in training.
         init_std: Standard deviation of the initial weights, truncated at two of them.
     """

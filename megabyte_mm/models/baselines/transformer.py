@@ -34,7 +34,7 @@ class TransformerConfig(SequenceConfig):
             With small initial weights, about 5 makes the input bytes matter from the first step (Vaswani et al. 2017
             use the square root of the width).
         block: The variant of the Transformer blocks.
-        conditions: How many start vectors are learned: one, or one more than there are classes.
+        conditions: Number of learned start vectors: one, or one more than there are classes.
         dropout: Share of attention weights and of sublayer outputs dropped in training.
         init_std: Standard deviation of the initial weights, truncated at two of them.
     """

@@ -26,14 +26,14 @@ class MegabyteConfig(ModelConfig):
         local_stack: The Transformer over the symbols of one patch. None leaves it out, for comparison: the global
             output then predicts each symbol of a patch independently of the others.
         conv_encoder: Causal convolutions over the bytes before they are cut into patches.
-        cross_patch: How many positions of the previous patch the local model's attention sees, up to patch_size.
-        local_start: What the local model reads where a patch begins: a learned vector, as in the paper, or the last
+        cross_patch: Positions of the previous patch that the local model's attention sees, up to patch_size.
+        local_start: Input of the local model where a patch begins: a learned vector, as in the paper, or the last
             byte of the patch before.
         embedding_scale: Factor on a byte's embedding where the local model reads it, but not where the same table makes
             logits. With small initial weights, about 5 makes the input bytes matter from the first step (Vaswani et
             al. 2017 use the square root of the width).
         block: The variant of the Transformer blocks of both stacks.
-        conditions: How many start patches are learned: one, or one more than there are classes.
+        conditions: Number of learned start patches: one, or one more than there are classes.
         dropout: Share of attention weights and of sublayer outputs dropped in training (0.1 in the paper).
         init_std: Standard deviation of the initial weights, truncated at two of them (0.006 in the paper).
     """
