@@ -1,4 +1,4 @@
-"""The command line of a function: a parser made of its signature and docstring, and the device option."""
+"""The command line of a function: a parser built from its signature and docstring, and the device option."""
 
 from __future__ import annotations
 

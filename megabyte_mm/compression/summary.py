@@ -57,7 +57,7 @@ def _row(name: str, size: int, compressed: int, read: int) -> str:
 
 
 def remarks(files: Sequence[PackedFile]) -> Iterator[str]:
-    """A line for files of which only the content is kept, and one for those that the model did not read as media."""
+    """A line for files stored by content only, and one for those stored as raw bytes."""
     content_only = [file.entry.name for file in files if not is_whole_file(file.entry.recipe)]
     if content_only:
         yield f"{_some(content_only, files)}: only their content is stored; decompression writes a different file"

@@ -30,7 +30,7 @@ class ByteData(LightningDataModule):
     Without a trainer: `data.setup()`, then `for batch in data.train_dataloader()`. Properties need `setup` first.
 
     Args:
-        path: A folder, a file or a glob of media files, or what `megabyte-mm prepare` made of them, on this disk or at
+        path: A folder, a file or a glob of media files, or the output of `megabyte-mm prepare`, on this disk or at
             a URL (s3://bucket/photos). Folders `train`, `val` and `test` in it are the splits; without `val`, some of
             the files are held out for validation, or the end of the file if it is the only one.
         adapter: Reads the files; chosen by their suffixes if left out.

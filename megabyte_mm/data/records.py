@@ -62,7 +62,7 @@ class Records:
         return chosen
 
     def digest(self) -> bytes:
-        """A hash of which bytes these are, with which conditions, given the reader's folder."""
+        """A hash of the selected bytes and their conditions, for a known reader's folder."""
         columns = np.stack([self.rows, self.starts, self.lengths, self.conditions])
         return hashlib.sha256(columns.tobytes()).digest()
 

@@ -29,7 +29,7 @@ class HubModel(nn.Module, PyTorchModelHubMixin, library_name=LIBRARY):
     huggingface_hub's own; `load_model("user/name")` reports errors in one line and gives up sooner.
 
     `HubModel(load_model("runs/image/best.ckpt")).push_to_hub("user/name")` shares a checkpoint. `from_pretrained` also
-    takes `device` and `adapter`, as `load_model` does, and raises ValueError as it does for what is damaged.
+    takes `device` and `adapter`, as `load_model` does, and raises ValueError as it does for a damaged model.
     """
 
     _hub_mixin_config: dict[str, Any] = {}  # noqa: RUF012 - the mixin's; it would copy the bundle, weights and all

@@ -71,7 +71,7 @@ def build_model(net: ModelConfig, method: Method, geometry: Geometry, conditions
 
 
 def check_spec(path: Any, checkpoint: Mapping[str, Any], spec: Mapping[str, Any], complete: bool = True) -> None:
-    """Raise ValueError where a checkpoint is none of this project, or its spec differs from that of the run.
+    """Raise ValueError where a checkpoint is not of this project, or its spec differs from that of the run.
 
     spec: as of `make_spec`; where not `complete`, entries that it lacks are not compared.
     """

@@ -64,7 +64,7 @@ class Tiling:
         return [masks[size] for size in visible]
 
     def _filler_mask(self, height: int, width: int) -> Mask | None:
-        """The mask of a tile of which `height` x `width` pixels lie in the picture."""
+        """The mask of a tile with `height` x `width` pixels inside the picture."""
         tile_width, tile_height = self._tile_size
         if (height, width) == (tile_height, tile_width):
             return None

@@ -1,4 +1,4 @@
-"""MEGABYTE's loss in chunks of patches, of which only one at a time holds what its backward pass needs.
+"""MEGABYTE's loss in chunks of patches; only one chunk at a time holds the tensors of its backward pass.
 
 torch.utils.checkpoint would do for one chunk. Over many it leaves hundreds of small objects behind each, between which
 the heap grows by as much as the chunks take; and it adds up the gradients of weights in autocast's precision.

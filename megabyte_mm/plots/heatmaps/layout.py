@@ -21,7 +21,7 @@ RAW_BITS = 8
 DARK = "inferno"
 """Colours of dense maps: black is cheap, pale yellow costs as much as the raw bytes or more."""
 PALE = LinearSegmentedColormap.from_list("pale", ["#ffffff", "#fff0b8", "#fdc65f", "#f58634", "#e2502e"])
-"""Background colours of text, on all of which black letters are legible."""
+"""Background colours of text; black letters are legible on each."""
 DPI = 100
 MIN_BAR = 120
 """Screen pixels that a colour bar needs for its label."""

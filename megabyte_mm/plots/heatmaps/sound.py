@@ -64,7 +64,7 @@ def sound_heatmap(
     """Draw the waveform of each channel, coloured by bits per sample, and the spectrogram with the bits as a curve.
 
     samples, bits: (T, C), T >= 0. rate: in Hz. end_bits: cost of END, for the title. The spectrogram shows the mean of
-    the channels, the curve the mean over channels and short spans. Of more than 8 channels, the first 8 are drawn.
+    the channels, the curve the mean over channels and short spans. With more than 8 channels, the first 8 are drawn.
     """
     frames, channels = samples_TC.shape
     shown = min(channels, MAX_CHANNELS)
