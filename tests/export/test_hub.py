@@ -106,7 +106,7 @@ def draw_and_be_refused(checkpoint, drawn, program, online, hub, tmp_path):
     assert f"ann/tiny@v9: this model on the Hugging Face hub ({hub.url}) has no such revision" in told[1]
     assert "no model of megabyte-mm: config.json or model.safetensors is missing" in told[2]
     assert f"broken/model: the Hugging Face hub ({hub.url}) answers 418" in told[3]
-    assert "ann/tiny: is on" in told[4]
+    assert "ann/tiny: is already a public model on" in told[4]
     assert f"ann/secret: the Hugging Face hub ({hub.url}) answers 401 Unauthorized; run `hf auth login`" in told[5]
     assert f"ann/new: the Hugging Face hub ({hub.url}) answers 401 Unauthorized; run `hf auth login`" in told[6]
     assert "if it is private, run `hf auth login`" in told[7]
