@@ -68,6 +68,12 @@ class Adapter(ABC):
     single_window: ClassVar[bool] = False
     """True where a file must fit into one window of the model (images); False where it may be split (sound, text)."""
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for former, name in (("whole", "single_window"), ("cut", "last_boundary")):
+            if former in vars(cls):  # it would be ignored
+                raise TypeError(f"{cls.__qualname__}.{former} has been renamed: call it {name}")
+
     @abstractmethod
     def settings(self) -> dict[str, Any]:
         """Return the arguments that build this adapter again, as plain JSON values."""

@@ -90,7 +90,7 @@ def _scores_per_byte(model: ByteModel) -> float:
         global_scores = model.max_patches / patch if model.global_stack is not None else 0.0
         return global_scores + (patch + model.config.cross_patch if model.local_stack is not None else 0)
     if isinstance(model, Transformer):
-        return model.block_size(length)
+        return float(model.block_size(length))
     if isinstance(model, PerceiverAR):
         spans = [(span.end - span.first, span.end - span.oldest) for span in model.spans(length)]
         return sum(latents * (latents + visible) for latents, visible in spans) / length

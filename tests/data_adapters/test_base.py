@@ -59,3 +59,9 @@ def test_settings_build_the_adapter_again(adapter):
 )
 def test_a_format_gives_the_length_of_its_streams_where_it_fixes_one(adapter, format, length):
     assert adapter.length_in(format) == length
+
+
+@pytest.mark.parametrize(("former", "name"), [("whole", "single_window"), ("cut", "last_boundary")])
+def test_a_former_name_in_an_adapter_is_refused_rather_than_ignored(former, name):
+    with pytest.raises(TypeError, match=rf"^Own\.{former} has been renamed: call it {name}$"):
+        type("Own", (FileAdapter,), {former: True, "__qualname__": "Own"})

@@ -7,6 +7,7 @@ outputs, R rows of a product, S visible slots, C capacity, V outputs of the head
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -18,11 +19,6 @@ from megabyte_mm.models.decoding.native import NativeError, NativeProjection, Na
 from megabyte_mm.models.layers import COMPILED_VARIANTS, Block, Stack
 from megabyte_mm.models.rotary import apply_rotary
 
-ROWS_PER_PRODUCT = {"cpu": 8, "cuda": 64}
-"""Rows of every matrix product, by type of device; batches are padded and split.
-
-Libraries choose their kernels, and with them the order of their sums, by the number of rows (MKL on AVX-512 does so up
-to 16 of them): only a fixed number makes a row's results independent of the other rows."""
 SMALLEST_VIEW = 256
 """Compiled steps view so many slots, or twice as many, and so on: each number is compiled once."""
 
@@ -71,6 +67,26 @@ def projection(weight_NK: Tensor, bias_N: Tensor | None, execution: Execution) -
     return Projection(weight_NK, bias_N, execution.precision)
 
 
+@cache
+def rows_per_product(device: str, inputs: int, outputs: int) -> tuple[int, int | None]:
+    """Return the fewest and the most rows of a product, between which a row's results do not depend on other rows.
+
+    Libraries choose their kernels, and with them the order of their sums, by the number of rows. On most CPUs all
+    kernels for 4 and more rows agree. MKL on AVX-512 has others below 16 rows: there, as on a GPU, every product needs
+    the same number of rows.
+    """
+    if device != "cpu":
+        return (64, 64) if device == "cuda" else (1, None)
+    generator = torch.Generator().manual_seed(0)
+    x_BK, weight_NK = (torch.randn(rows, inputs, generator=generator) for rows in (64, outputs))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # on several, sums depend on the number of threads too
+    expected_BN = F.linear(x_BK, weight_NK)
+    agree = all(torch.equal(F.linear(x_BK[:rows], weight_NK), expected_BN[:rows]) for rows in (4, 5, 8, 12, 16, 24, 48))
+    torch.set_num_threads(threads)
+    return (4, None) if agree else (8, 8)
+
+
 class Projection:
     """A linear layer in torch, in which the numbers of a row do not depend on the other rows."""
 
@@ -81,13 +97,13 @@ class Projection:
             self._weight_NK, self._scale_N = int8_weight(self._weight_NK)
         elif precision == "bfloat16":
             self._weight_NK = self._weight_NK.bfloat16()
-        self._rows = ROWS_PER_PRODUCT.get(weight_NK.device.type)
+        self._min_rows, self._max_rows = rows_per_product(weight_NK.device.type, weight_NK.shape[1], len(weight_NK))
 
     def __call__(self, x_BK: Tensor) -> Tensor:
-        if self._rows is None:
-            return self._product(x_BK)
-        padded_BK = F.pad(x_BK, (0, 0, 0, -len(x_BK) % self._rows))
-        return torch.cat([self._product(rows_RK) for rows_RK in torch.split(padded_BK, self._rows)])[: len(x_BK)]
+        padded_BK = F.pad(x_BK, (0, 0, 0, max(self._min_rows - len(x_BK), 0)))
+        if self._max_rows is None or len(padded_BK) <= self._max_rows:
+            return self._product(padded_BK)[: len(x_BK)]
+        return torch.cat([self(rows_RK) for rows_RK in torch.split(x_BK, self._max_rows)])
 
     def _product(self, x_BK: Tensor) -> Tensor:
         if self._weight_NK.dtype == x_BK.dtype:

@@ -83,7 +83,8 @@ class Megabyte(ByteModel):
     def forward(self, ids_BT: Tensor, condition_B: Tensor | None = None) -> Tensor:
         batch, length = ids_BT.shape
         padded_BT, condition_B = self.padded(ids_BT, condition_B)
-        global_BKG = self.global_output(padded_BT, condition_B)
+        recompute = self.recomputes_global(batch, DEFAULT_STEP.activation_budget)
+        global_BKG = self.global_output(padded_BT, condition_B, recompute)
         if self.local_stack is None:
             logits_BKX: Tensor = self.heads(global_BKG)
             return logits_BKX.view(batch, -1, SYMBOLS)[:, :length]
