@@ -195,21 +195,21 @@ def packed_export() -> bytes:
 
 def pack_export(folder: Path) -> bytes:
     """Pack the files of an export, without the digest, which would not match changed weights."""
-    from megabyte_mm.checkpoint.exported import CONFIG, DIGEST, WEIGHTS
+    from megabyte_mm.checkpoint.exported import CONFIG_FILE, DIGEST, WEIGHTS_FILE
 
-    config = json.loads((folder / CONFIG).read_bytes())
+    config = json.loads((folder / CONFIG_FILE).read_bytes())
     del config[DIGEST]
-    return json.dumps(config).encode() + b"\n" + (folder / WEIGHTS).read_bytes()
+    return json.dumps(config).encode() + b"\n" + (folder / WEIGHTS_FILE).read_bytes()
 
 
 def unpack_export(content: bytes, folder: Path) -> None:
     """Write the folder of `pack_export`, whose bytes may have been changed."""
-    from megabyte_mm.checkpoint.exported import CONFIG, WEIGHTS
+    from megabyte_mm.checkpoint.exported import CONFIG_FILE, WEIGHTS_FILE
 
     folder.mkdir(exist_ok=True)
     config, _, weights = content.partition(b"\n")
-    (folder / CONFIG).write_bytes(config)
-    (folder / WEIGHTS).write_bytes(weights)
+    (folder / CONFIG_FILE).write_bytes(config)
+    (folder / WEIGHTS_FILE).write_bytes(weights)
 
 
 def shard_folder() -> dict[str, bytes]:

@@ -14,7 +14,7 @@ from megabyte_mm.models import ByteModel
 
 SPEC_KEY = "megabyte_mm"
 """Key of this project's own entry in a Lightning checkpoint."""
-FORMAT = 2
+SPEC_VERSION = 2
 """Version of that entry, raised when its meaning changes. Version 1 had no `sources`."""
 
 
@@ -118,4 +118,4 @@ class Bundle:
 
 def make_spec(model: ByteModel, data: dict[str, Any]) -> dict[str, Any]:
     """The checkpoint's entry beside the weights: plain values only, no import paths."""
-    return {"format": FORMAT, "model": model.spec(), "data": data}
+    return {"format": SPEC_VERSION, "model": model.spec(), "data": data}

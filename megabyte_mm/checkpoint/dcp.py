@@ -35,7 +35,7 @@ META_FILE = "meta.pt"
 TENSOR_INDEX = ".metadata"
 """The file with the location of each part of each tensor, which torch pickles."""
 
-WEIGHTS, OPTIMIZER_STATE = "state_dict", "optimizer_states"
+STATE_DICT, OPTIMIZER_STATES = "state_dict", "optimizer_states"
 """Entries of a checkpoint that hold tensors; in a folder, the prefixes of the tensors' names."""
 
 
@@ -50,8 +50,8 @@ def write_tensors(checkpoint: Mapping[str, Any], folder: Path) -> None:
     All processes of the group must call it. The optimizer's moments have the names of parameters, as in
     `torch.distributed.checkpoint.state_dict`. Raises OSError on all processes if one fails.
     """
-    tensors = {f"{WEIGHTS}.{name}": weight for name, weight in checkpoint[WEIGHTS].items()}
-    for number, saved in enumerate(checkpoint.get(OPTIMIZER_STATE, [])):
+    tensors = {f"{STATE_DICT}.{name}": weight for name, weight in checkpoint[STATE_DICT].items()}
+    for number, saved in enumerate(checkpoint.get(OPTIMIZER_STATES, [])):
         tensors.update(named_moments(number, saved["state"]))
     with _translate_errors(folder):
         save(tensors, storage_writer=_Writer(folder))
@@ -59,8 +59,8 @@ def write_tensors(checkpoint: Mapping[str, Any], folder: Path) -> None:
 
 def write_meta(checkpoint: Mapping[str, Any], folder: Path) -> None:
     """Write everything but tensors; only one process calls it. Raises OSError."""
-    meta = {key: value for key, value in checkpoint.items() if key not in (WEIGHTS, OPTIMIZER_STATE)}
-    meta[OPTIMIZER_STATE] = [{"param_groups": saved["param_groups"]} for saved in checkpoint.get(OPTIMIZER_STATE, [])]
+    meta = {key: value for key, value in checkpoint.items() if key not in (STATE_DICT, OPTIMIZER_STATES)}
+    meta[OPTIMIZER_STATES] = [{"param_groups": saved["param_groups"]} for saved in checkpoint.get(OPTIMIZER_STATES, [])]
     with open_durable(folder / META_FILE) as file:
         torch.save(meta, file)
 
@@ -69,7 +69,7 @@ def named_moments(number: int, state: Mapping[str, Mapping[str, Tensor]]) -> Ite
     """The tensors of an optimizer's state, by name of parameter and kind, under their names in a folder."""
     for name, values in state.items():
         for kind, value in values.items():
-            yield f"{OPTIMIZER_STATE}.{number}.{kind}.{name}", value
+            yield f"{OPTIMIZER_STATES}.{number}.{kind}.{name}", value
 
 
 def read_sharded_checkpoint(path: str | os.PathLike[str], moments: bool = True) -> dict[str, Any]:
@@ -78,13 +78,15 @@ def read_sharded_checkpoint(path: str | os.PathLike[str], moments: bool = True) 
     Raises ValueError for a damaged folder, and for any other.
     """
     checkpoint = read_meta(path)
-    tensors = read_tensors(path, "" if moments else WEIGHTS)
-    checkpoint[WEIGHTS] = {
-        name.removeprefix(f"{WEIGHTS}."): tensor for name, tensor in tensors.items() if name.startswith(f"{WEIGHTS}.")
+    tensors = read_tensors(path, "" if moments else STATE_DICT)
+    checkpoint[STATE_DICT] = {
+        name.removeprefix(f"{STATE_DICT}."): tensor
+        for name, tensor in tensors.items()
+        if name.startswith(f"{STATE_DICT}.")
     }
     with _translate_errors(path):
-        for number, saved in enumerate(checkpoint.get(OPTIMIZER_STATE, []) if moments else []):
-            _number(saved, f"{OPTIMIZER_STATE}.{number}.", tensors)
+        for number, saved in enumerate(checkpoint.get(OPTIMIZER_STATES, []) if moments else []):
+            _number(saved, f"{OPTIMIZER_STATES}.{number}.", tensors)
     return checkpoint
 
 

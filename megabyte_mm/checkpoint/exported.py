@@ -16,7 +16,7 @@ from torch import Tensor
 
 from data_adapters import printable
 
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
+CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
 MAX_CONFIG = 2**24
 """Bytes of a config: far more than any model takes."""
 DIGEST = "weights_sha256"
@@ -25,7 +25,7 @@ DIGEST = "weights_sha256"
 
 def is_exported(path: str | os.PathLike[str]) -> bool:
     """True for the folder of an exported model, complete or damaged."""
-    return Path(path).is_dir() and (Path(path, CONFIG).exists() or Path(path, WEIGHTS).exists())
+    return Path(path).is_dir() and (Path(path, CONFIG_FILE).exists() or Path(path, WEIGHTS_FILE).exists())
 
 
 def write_exported(folder: Path, config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:
@@ -34,13 +34,13 @@ def write_exported(folder: Path, config: Mapping[str, Any], weights: Mapping[str
     Raises OSError for a disk that is full or not permitted.
     """
     try:
-        save_file(_unshared(weights), folder / WEIGHTS, metadata={"format": "pt"})
+        save_file(_unshared(weights), folder / WEIGHTS_FILE, metadata={"format": "pt"})
     except SafetensorError as error:  # which wraps that of the disk
-        raise OSError(f"{folder / WEIGHTS}: cannot be written: {error}") from error
-    entries = {**config, DIGEST: _digest(folder / WEIGHTS)}
+        raise OSError(f"{folder / WEIGHTS_FILE}: cannot be written: {error}") from error
+    entries = {**config, DIGEST: _digest(folder / WEIGHTS_FILE)}
     text = json.dumps(entries, indent=2, allow_nan=False) + "\n"
-    (folder / CONFIG).write_text(text, encoding="utf-8")
-    shutil.copymode(folder / CONFIG, folder / WEIGHTS)  # safetensors writes files that only their owner reads
+    (folder / CONFIG_FILE).write_text(text, encoding="utf-8")
+    shutil.copymode(folder / CONFIG_FILE, folder / WEIGHTS_FILE)  # safetensors writes files that only their owner reads
 
 
 def read_exported(folder: Path, shown: str = "") -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -49,8 +49,8 @@ def read_exported(folder: Path, shown: str = "") -> tuple[dict[str, Any], dict[s
     Raises ValueError, naming the file, for one that is missing, damaged, or not of this project.
     """
     shown = shown or os.fspath(folder)
-    config = _read_config(_file(folder, CONFIG, shown), f"{shown}/{CONFIG}")
-    return config, _read_weights(_file(folder, WEIGHTS, shown), config.get(DIGEST), f"{shown}/{WEIGHTS}")
+    config = _read_config(_file(folder, CONFIG_FILE, shown), f"{shown}/{CONFIG_FILE}")
+    return config, _read_weights(_file(folder, WEIGHTS_FILE, shown), config.get(DIGEST), f"{shown}/{WEIGHTS_FILE}")
 
 
 def _unshared(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -67,7 +67,9 @@ def _unshared(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _file(folder: Path, name: str, shown: str) -> Path:
     if not (folder / name).is_file():  # opening a pipe would block until another process writes
-        raise ValueError(f"{shown}: an exported model holds {CONFIG} and {WEIGHTS}, and there is no file {name}")
+        raise ValueError(
+            f"{shown}: an exported model holds {CONFIG_FILE} and {WEIGHTS_FILE}, and there is no file {name}"
+        )
     return folder / name
 
 
@@ -85,7 +87,7 @@ def _read_config(path: Path, shown: str) -> dict[str, Any]:
 
 def _read_weights(path: Path, digest: Any, shown: str) -> dict[str, Tensor]:
     if digest is not None and _digest(path) != digest:
-        raise ValueError(f"{shown}: damaged, or not the weights that {CONFIG} was written with ({DIGEST})")
+        raise ValueError(f"{shown}: damaged, or not the weights that {CONFIG_FILE} was written with ({DIGEST})")
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from errno import ENOENT
 from pathlib import Path
 
-from megabyte_mm.checkpoint.exported import CONFIG, WEIGHTS
+from megabyte_mm.checkpoint.exported import CONFIG_FILE, WEIGHTS_FILE
 
 _PART = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?"
 _ID = re.compile(rf"({_PART}/{_PART})(?:@([\w./-]+))?")
@@ -66,9 +66,9 @@ def download(model_id: HubId) -> Path:
         # huggingface_hub would try a dead network for half a minute.
         offline = not _answers(model_id)
         # By the revision's own name, which the cache then knows without a network.
-        config = Path(hf_hub_download(model_id.repo, CONFIG, revision=model_id.revision, local_files_only=offline))
+        config = Path(hf_hub_download(model_id.repo, CONFIG_FILE, revision=model_id.revision, local_files_only=offline))
         folder = config.parent
-        weights = hf_hub_download(model_id.repo, WEIGHTS, revision=folder.name, local_files_only=offline)
+        weights = hf_hub_download(model_id.repo, WEIGHTS_FILE, revision=folder.name, local_files_only=offline)
     assert Path(weights).parent == folder
     return folder
 
@@ -117,7 +117,7 @@ def _answers(model_id: HubId) -> bool:
     from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
     try:
-        get_hf_file_metadata(hf_hub_url(model_id.repo, CONFIG, revision=model_id.revision), timeout=TIMEOUT)
+        get_hf_file_metadata(hf_hub_url(model_id.repo, CONFIG_FILE, revision=model_id.revision), timeout=TIMEOUT)
     except HfHubHTTPError as error:
         if error.response.status_code < 500:
             raise
@@ -156,7 +156,7 @@ def _translate_errors(model_id: HubId) -> Iterator[None]:
         raise FileNotFoundError(ENOENT, reason, str(model_id)) from error
     except errors.EntryNotFoundError as error:
         raise ValueError(
-            f"{model_id}: on {hub}, but no model of megabyte-mm: {CONFIG} or {WEIGHTS} is missing"
+            f"{model_id}: on {hub}, but no model of megabyte-mm: {CONFIG_FILE} or {WEIGHTS_FILE} is missing"
         ) from error
     except errors.HfHubHTTPError as error:
         status = error.response.status_code

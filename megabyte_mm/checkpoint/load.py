@@ -15,7 +15,7 @@ from torch import Tensor
 from data_adapters import Adapter, load_class, printable, registry
 from megabyte_mm.checkpoint.bundle import SPEC_KEY, Bundle, Modality
 from megabyte_mm.checkpoint.dcp import is_sharded_checkpoint, read_sharded_checkpoint
-from megabyte_mm.checkpoint.exported import CONFIG, is_exported, read_exported
+from megabyte_mm.checkpoint.exported import CONFIG_FILE, is_exported, read_exported
 from megabyte_mm.checkpoint.hub import download, hub_id
 from megabyte_mm.checkpoint.provenance import TRAINING, Provenance, from_run, from_values
 from megabyte_mm.checkpoint.safety import (
@@ -23,7 +23,7 @@ from megabyte_mm.checkpoint.safety import (
     check_data,
     check_format,
     check_modality,
-    check_weights,
+    check_weights_match_config,
     is_plain_archive,
 )
 from megabyte_mm.models import config_of
@@ -51,7 +51,7 @@ def load_model(
         sources = _sources(data, adapter)
         config = config_of(spec["model"])
         check_data(data, config)
-        check_weights(config, weights)
+        check_weights_match_config(config, weights)
         modalities = {name: _modality(source, adapter) for name, source in sources.items()}
         for modality in modalities.values():
             check_modality(modality, data["window"])
@@ -121,7 +121,7 @@ def _is_plain_file(path: str | os.PathLike[str]) -> bool:
 @contextmanager
 def _naming(path: str | os.PathLike[str]) -> Iterator[None]:
     """Turn the errors of a spec or of weights that no version wrote into a ValueError that names the checkpoint."""
-    name = Path(path, CONFIG) if is_exported(path) else os.fspath(path)
+    name = Path(path, CONFIG_FILE) if is_exported(path) else os.fspath(path)
     try:
         yield
     except ValueError as error:
@@ -137,22 +137,22 @@ def _model_weights(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
-def _sources(data: dict[str, Any], own: type[Adapter] | None) -> dict[str, Any]:
+def _sources(data: dict[str, Any], custom_adapter: type[Adapter] | None) -> dict[str, Any]:
     """The data's specs by modality. Raises ValueError if a user's own adapter belongs to none of them."""
     sources: dict[str, Any] = data.get("sources", {"": data})
     names = [source["adapter"]["name"] for source in sources.values()]
-    if own is not None and own.name not in names:
-        raise ValueError(f"trained with the adapter {', '.join(map(repr, names))}, not with {own.name!r}")
+    if custom_adapter is not None and custom_adapter.name not in names:
+        raise ValueError(f"trained with the adapter {', '.join(map(repr, names))}, not with {custom_adapter.name!r}")
     return sources
 
 
-def _modality(source: Mapping[str, Any], own: type[Adapter] | None) -> Modality:
+def _modality(source: Mapping[str, Any], custom_adapter: type[Adapter] | None) -> Modality:
     name, settings = source["adapter"]["name"], source["adapter"]["settings"]
-    if own is not None and own.name == name:
+    if custom_adapter is not None and custom_adapter.name == name:
         try:
-            return Modality(own(**settings), source["fixed_length"])
+            return Modality(custom_adapter(**settings), source["fixed_length"])
         except TypeError as error:
-            raise ValueError(f"the adapter {own.name!r} cannot be built with {settings}: {error}") from error
+            raise ValueError(f"the adapter {custom_adapter.name!r} cannot be built with {settings}: {error}") from error
     if name not in registry.ADAPTERS:
         raise ValueError(f"trained with the custom adapter {name!r}: pass its import path with --adapter")
     return Modality(registry.build(name, settings), source["fixed_length"])

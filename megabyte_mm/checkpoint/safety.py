@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.distributed.checkpoint.metadata import Metadata
 
-from megabyte_mm.checkpoint.bundle import FORMAT, Modality
+from megabyte_mm.checkpoint.bundle import SPEC_VERSION, Modality
 from megabyte_mm.models import ModelConfig, StackConfig
 
 DAMAGE = (
@@ -111,7 +111,7 @@ def check_format(written: Any) -> None:
     """Raise ValueError for a format that this version cannot read."""
     if isinstance(written, bool) or not isinstance(written, int) or written < 1:
         raise ValueError(f"a damaged checkpoint: its format is {written!r}")
-    if written > FORMAT:
+    if written > SPEC_VERSION:
         raise ValueError(f"written by a newer megabyte-mm (format {written}); upgrade to read it")
 
 
@@ -136,7 +136,7 @@ def check_modality(modality: Modality, window: int) -> None:
         raise ValueError(f"its window of {window} and fixed_length {fixed!r} are not those of its adapter's streams")
 
 
-def check_weights(config: ModelConfig, weights: Mapping[str, Tensor]) -> None:
+def check_weights_match_config(config: ModelConfig, weights: Mapping[str, Tensor]) -> None:
     """Raise ValueError unless the weights are plain tensors, and exactly those of the model that the config describes.
 
     Takes no memory for weights: a config may claim any size, and a tensor may repeat a single number.

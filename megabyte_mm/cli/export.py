@@ -8,7 +8,7 @@ from megabyte_mm.checkpoint import Bundle, load_model
 from megabyte_mm.cli.arguments import pick_device
 from megabyte_mm.cli.files import group_by_modality, read_files
 from megabyte_mm.evaluation import bits_per_byte, check_finite, score_streams
-from megabyte_mm.export.card import Card, ScoredFiles
+from megabyte_mm.export.card import Card, CardScore
 from megabyte_mm.export.folder import check_export_folder, check_samples, export_model
 from megabyte_mm.progress import byte_progress
 
@@ -50,18 +50,20 @@ def export(
         print(file)
 
 
-def _score(bundle: Bundle, data: str) -> dict[str, ScoredFiles]:
+def _score(bundle: Bundle, data: str) -> dict[str, CardScore]:
     """Bits per byte of the files, by modality. Raises ValueError where there is none to read."""
-    scored: dict[str, ScoredFiles] = {}
-    for one, paths in group_by_modality(bundle, [data], None):
-        files, _ = read_files(one, paths, bundle.window)
+    scored: dict[str, CardScore] = {}
+    for selected, paths in group_by_modality(bundle, [data], None):
+        files, _ = read_files(selected, paths, bundle.window)
         streams = [(file.stream.data, file.condition) for file in files]
-        unit = one.adapter.common_unit(file.stream.format for file in files)
+        unit = selected.adapter.common_unit(file.stream.format for file in files)
         total, window = sum(len(stream) for stream, _ in streams), max(bundle.window // unit, 1) * unit
         if not total:
             raise ValueError(f"--data {data}: no byte in it could be read")
         with byte_progress(total, "scored") as on_bytes:
-            scores = list(score_streams(one.model, streams, window, unit, one.fixed_length, on_bytes=on_bytes))
+            scores = list(
+                score_streams(selected.model, streams, window, unit, selected.fixed_length, on_bytes=on_bytes)
+            )
         check_finite(scores)
-        scored[one.modality_name] = ScoredFiles(bits_per_byte(scores), len(files), total)
+        scored[selected.modality_name] = CardScore(bits_per_byte(scores), len(files), total)
     return scored

@@ -80,11 +80,11 @@ class TrainingCLI(LightningCLI):
         root = Path(config.default_root_dir).expanduser()
         training = self.subcommand == "fit"
         check_strategy(config.strategy)
-        own = self.config_init[str(self.subcommand)]
-        own.ckpt_path = self._checkpoint(root, training)
-        if own.weights_only is False:
+        command_config = self.config_init[str(self.subcommand)]
+        command_config.ckpt_path = self._checkpoint(root, training)
+        if command_config.weights_only is False:
             raise ValueError("weights_only false would run whatever code a checkpoint holds: leave it out")
-        own.weights_only = True  # not Lightning's default for a checkpoint at a URL
+        command_config.weights_only = True  # not Lightning's default for a checkpoint at a URL
         if training and not config.fast_dev_run:
             check_writable(root)
         callbacks = self._callbacks(config, root, training)
@@ -105,8 +105,8 @@ class TrainingCLI(LightningCLI):
         return trainer
 
     def _callbacks(self, config: Any, root: Path, training: bool) -> list[Callback]:
-        own = config.callbacks or []
-        callbacks: list[Callback] = list(own) if isinstance(own, list) else [own]
+        user_callbacks = config.callbacks or []
+        callbacks: list[Callback] = list(user_callbacks) if isinstance(user_callbacks, list) else [user_callbacks]
         bar = config.enable_progress_bar or (config.enable_progress_bar is None and sys.stderr.isatty())
         if bar and not any(isinstance(callback, ProgressBar) for callback in callbacks):
             callbacks.append(StepProgressBar())
@@ -196,8 +196,8 @@ def _run(name: str, arguments: Sequence[str]) -> None:
         "description": f"{command.summary[0].upper()}{command.summary[1:]}.",
         "epilog": f"examples:\n  {command.example}",
     }
-    only = type("OnlyCLI", (TrainingCLI,), {"subcommands": staticmethod(lambda: _skipped(name))})
-    only(
+    cli_class = type("SingleCommandCLI", (TrainingCLI,), {"subcommands": staticmethod(lambda: _subcommands(name))})
+    cli_class(
         ByteLM,
         ByteData,
         args=[name, *arguments],
@@ -211,7 +211,7 @@ def _run(name: str, arguments: Sequence[str]) -> None:
     )
 
 
-def _skipped(name: str) -> dict[str, set[str]]:
+def _subcommands(name: str) -> dict[str, set[str]]:
     """Only the command that runs, with the arguments of the trainer's method that the CLI fills in itself."""
     loaders = {"train_dataloaders", "val_dataloaders"} if name == "fit" else {"dataloaders"}
     return {name: {"model", "datamodule", *loaders}}

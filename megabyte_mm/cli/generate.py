@@ -88,7 +88,9 @@ def generate(
     else:
         requests = [_empty_request(bundle, window, keep, length, num_samples, number)]
     sampling = SamplingParams(temperature, top_k, top_p)
-    names = [name for one in requests for name in file_names(one.stem, one.count, bundle.adapter, one.format)]
+    names = [
+        name for request in requests for name in file_names(request.stem, request.count, bundle.adapter, request.format)
+    ]
     make_folder("out", Path(out), [Path(out, name) for name in names], overwrite)
     execution = Execution(backend, None if precision == "float32" else precision)
     live = LiveText(sys.stdout) if isinstance(bundle.adapter, TextAdapter) else None

@@ -12,7 +12,7 @@ from megabyte_mm.data.encode import first_reasons, processors
 from megabyte_mm.data.files import find_files, is_url, local_path
 from megabyte_mm.data.sources import Source
 from megabyte_mm.data.storage.base import LocalStorage
-from megabyte_mm.data.storage.cache import CacheConfig
+from megabyte_mm.data.storage.encoded_cache import CacheConfig
 from megabyte_mm.data.storage.prepare import prepare as prepare_shards
 from megabyte_mm.data.storage.remote import open_storage
 from megabyte_mm.data.storage.shards import ShardReader

@@ -83,34 +83,34 @@ def score(
     sums: dict[str, Curves] = {name: Curves(bundle.model.patch_size, window) for name in methods} if curves else {}
     results: dict[str, list[FileResult]] = {}
     skipped: Skipped = []
-    for one, paths in groups:
+    for selected, paths in groups:
         for name in methods:
-            check_method(name, one.model, one.adapter.unit)
-        files, unread = read_files(one, paths, window, condition)
+            check_method(name, selected.model, selected.adapter.unit)
+        files, unread = read_files(selected, paths, window, condition)
         skipped += unread
         nats: dict[Path, dict[str, float]] = {file.path: {} for file in files}
-        for name, file, its_score in _scores(one, files, methods, window, batch_size):
-            nats[file.path][name] = its_score.total_nats
+        for name, file, file_score in _scores(selected, files, methods, window, batch_size):
+            nats[file.path][name] = file_score.total_nats
             if name in sums:
-                sums[name].add(its_score)
+                sums[name].add(file_score)
             if heatmap and name == methods[0]:
                 title = printable(file.path.name)
-                write_heatmap(Path(heatmap), stems[file.path], one.adapter, file.stream, its_score.bits, title)
-        results[one.modality_name] = [
+                write_heatmap(Path(heatmap), stems[file.path], selected.adapter, file.stream, file_score.bits, title)
+        results[selected.modality_name] = [
             FileResult(str(file.path), len(file.stream.data), nats[file.path]) for file in files
         ]
-    every = [result for group in results.values() for result in group]
+    all_results = [result for group in results.values() for result in group]
     modalities = results if len(bundle.modalities) > 1 else None
-    if every:
-        print("\n".join(format_table(every, methods, modalities or {})))
+    if all_results:
+        print("\n".join(format_table(all_results, methods, modalities or {})))
     if json:
         header = {"checkpoint": checkpoint, "window": window, "skipped": skipped}
-        figures = header | to_json(every, methods, sums or None, modalities)
+        figures = header | to_json(all_results, methods, sums or None, modalities)
         text = json_text.dumps(figures, indent=1, allow_nan=False) + "\n"
         write_bytes(json, text.encode())
     if curves:
         _plot(curves, sums)
-    _check_complete(every, skipped)
+    _check_complete(all_results, skipped)
 
 
 def _methods(names: Sequence[str]) -> tuple[Method, ...]:

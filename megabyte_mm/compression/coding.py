@@ -25,7 +25,7 @@ from megabyte_mm.models.base import ByteModel, Decoder, evaluating
 from megabyte_mm.models.decoding.execution import DEFAULT_EXECUTION, Execution
 
 Bytes = NDArray[np.uint8]
-Floats = NDArray[np.float32]
+Probabilities = NDArray[np.float32]
 
 SYMBOLS_PER_CALL = 64
 """Symbols that the coder is given at once, which is faster than one by one."""
@@ -69,7 +69,7 @@ def encode(
     for decoder, rows in _batches(model, [window for window, _ in windows], batch_size, execution):
         writers = [_Writer(windows[row][1], windows[row][0].filler) for row in rows]
 
-        def write(t: int, probabilities_BV: Floats, writers: list[_Writer] = writers) -> list[int]:
+        def write(t: int, probabilities_BV: Probabilities, writers: list[_Writer] = writers) -> list[int]:
             return [writers[row].write(t, probabilities_BV[row]) for row in range(len(probabilities_BV))]
 
         _step_through(model, decoder, [windows[row][0] for row in rows], execution, write, on_bytes)
@@ -93,7 +93,7 @@ def decode(
     for decoder, rows in _batches(model, [window for window, _ in windows], batch_size, execution):
         readers = [_Reader(*windows[row]) for row in rows]
 
-        def read(t: int, probabilities_BV: Floats, readers: list[_Reader] = readers) -> list[int]:
+        def read(t: int, probabilities_BV: Probabilities, readers: list[_Reader] = readers) -> list[int]:
             return [readers[row].read(t, probabilities_BV[row : row + 1]) for row in range(len(probabilities_BV))]
 
         _step_through(model, decoder, [windows[row][0] for row in rows], execution, read, on_bytes)
@@ -101,7 +101,7 @@ def decode(
     return [decoded.get(row, np.empty(0, np.uint8)) for row in range(len(windows))]
 
 
-def probabilities(logits_BV: Tensor) -> Floats:
+def probabilities(logits_BV: Tensor) -> Probabilities:
     """Probabilities of the bytes for the coder: (B, 257) -> (B, 256) float32, all rows finite and of sum 1.
 
     Rows of a model that has diverged become uniform.
@@ -154,7 +154,7 @@ def _step_through(
     decoder: Decoder,
     windows: Sequence[Window],
     execution: Execution,
-    code: Callable[[int, Floats], list[int]],
+    code: Callable[[int, Probabilities], list[int]],
     on_bytes: Callable[[int], None],
 ) -> None:
     """Step through windows of falling lengths.
@@ -184,10 +184,10 @@ class _Writer:
         self._data, self._filler = data.tolist(), filler
         self._coder = entropy.queue.RangeEncoder()
         self._symbols: list[int] = []
-        self._probabilities: list[Floats] = []
+        self._probabilities: list[Probabilities] = []
         self._nats = 0.0
 
-    def write(self, t: int, probabilities_V: Floats) -> int:
+    def write(self, t: int, probabilities_V: Probabilities) -> int:
         symbol: int = self._data[t]
         if self._filler is None or not self._filler[t]:
             self._symbols.append(symbol)
@@ -220,7 +220,7 @@ class _Reader:
         words = np.frombuffer(coded + bytes(-len(coded) % _WORD_BYTES), ">u4").astype(np.uint32)
         self._coder = entropy.queue.RangeDecoder(words)
 
-    def read(self, t: int, probabilities_1V: Floats) -> int:
+    def read(self, t: int, probabilities_1V: Probabilities) -> int:
         filler = self._window.filler
         if filler is not None and filler[t]:
             symbol = int(self.data[t - self._window.unit])
@@ -229,7 +229,7 @@ class _Reader:
         self.data[t] = symbol
         return symbol
 
-    def _decode(self, probabilities_1V: Floats) -> int:
+    def _decode(self, probabilities_1V: Probabilities) -> int:
         try:
             return int(self._coder.decode(self._family, probabilities_1V)[0])
         except AssertionError as error:  # of constriction, if no symbol fits

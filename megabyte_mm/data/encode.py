@@ -90,12 +90,12 @@ def first_reasons(skipped: Sequence[dict[str, str]], count: int = 3) -> str:
 
 def _own_code(adapter: Adapter) -> list[str]:
     """Class and module digest of a user's own adapter: after an edit of its `read`, files are encoded again."""
-    own = type(adapter)
-    if own.__module__.partition(".")[0] == "data_adapters":
+    adapter_class = type(adapter)
+    if adapter_class.__module__.partition(".")[0] == "data_adapters":
         return []
-    source = getattr(sys.modules.get(own.__module__), "__file__", None)  # none in a notebook
+    source = getattr(sys.modules.get(adapter_class.__module__), "__file__", None)  # none in a notebook
     code = Path(source).read_bytes() if source else b""
-    return [f"{own.__module__}.{own.__qualname__}", hashlib.sha256(code).hexdigest()]
+    return [f"{adapter_class.__module__}.{adapter_class.__qualname__}", hashlib.sha256(code).hexdigest()]
 
 
 def _outcomes(files: Files, names: Sequence[str], digests: Sequence[Digest], workers: int) -> Generator[Outcome]:

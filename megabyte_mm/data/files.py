@@ -16,7 +16,7 @@ from data_adapters.base import Adapter
 from megabyte_mm.errors import FieldError, PathNotFoundError
 
 SPLITS = ("train", "val", "test")
-_MAX_WAYS = 100
+_MAX_VISITS = 100
 """Ways that may lead a walk to one folder."""
 
 
@@ -87,23 +87,24 @@ def walk(folder: Path) -> Iterator[Path]:
     links, pipes) is listed like any file, so that its reader reports the reason. Raises ValueError where links lead to
     one folder many times (each level of such folders would double the files), and for a folder of prepared data.
     """
-    met: Counter[tuple[int, int]] = Counter()
-    waiting: list[tuple[Path, frozenset[tuple[int, int]]]] = [(folder, frozenset())]
-    while waiting:
-        here, above = waiting.pop()
-        status = here.stat()
-        real = status.st_dev, status.st_ino
-        if real in above:
+    visits: Counter[tuple[int, int]] = Counter()
+    pending: list[tuple[Path, frozenset[tuple[int, int]]]] = [(folder, frozenset())]
+    while pending:
+        current, ancestors = pending.pop()
+        status = current.stat()
+        inode = status.st_dev, status.st_ino
+        if inode in ancestors:
             continue
-        met[real] += 1
-        if met[real] > _MAX_WAYS:
-            raise ValueError(f"{folder}: more than {_MAX_WAYS} link paths lead to {here.resolve()}; remove some links")
-        with os.scandir(here) as scanned:
+        visits[inode] += 1
+        if visits[inode] > _MAX_VISITS:
+            target = current.resolve()
+            raise ValueError(f"{folder}: more than {_MAX_VISITS} link paths lead to {target}; remove some links")
+        with os.scandir(current) as scanned:
             entries = [entry for entry in scanned if not entry.name.startswith(".")]
-        _refuse_prepared(here, {entry.name for entry in entries})
+        _refuse_prepared(current, {entry.name for entry in entries})
         for entry in entries:
             if Path(entry.path).is_dir():  # unlike entry.is_dir, False for a link to itself
-                waiting.append((Path(entry.path), above | {real}))
+                pending.append((Path(entry.path), ancestors | {inode}))
             else:
                 yield Path(entry.path)
 

@@ -17,10 +17,10 @@ from data_adapters.base import Adapter
 from megabyte_mm.data.dataset import WindowDataset, Windows
 from megabyte_mm.data.geometry import Geometry
 from megabyte_mm.data.loader import BATCH_SIZE, ResumableLoader, WindowSampler
-from megabyte_mm.data.order import InOrder, Order, Shuffled, ShuffledEpochs, source_seed
+from megabyte_mm.data.order import Order, SequentialOrder, SourceOrder, TrainingOrder, source_seed
 from megabyte_mm.data.records import Records, Skipped, Split, Splits, warn_skipped
 from megabyte_mm.data.sources import OpenSource, Source, check_sources, open_sources
-from megabyte_mm.data.storage.cache import CacheConfig
+from megabyte_mm.data.storage.encoded_cache import CacheConfig
 from megabyte_mm.errors import FieldError
 
 
@@ -105,8 +105,8 @@ class ByteData(LightningDataModule):
         self._open()
         self._report()
         callbacks: list[Callback] | None = getattr(self.trainer, "callbacks", None)
-        if callbacks is not None and not any(isinstance(callback, CountEpochs) for callback in callbacks):
-            callbacks.append(CountEpochs())
+        if callbacks is not None and not any(isinstance(callback, FixEpochRestart) for callback in callbacks):
+            callbacks.append(FixEpochRestart())
 
     def use_sliding_windows(self, sliding: bool) -> None:
         """Let the windows of later validation and test loaders overlap by about half; training never does.
@@ -229,9 +229,9 @@ class ByteData(LightningDataModule):
         for source, records in zip(self.sources, self.records("train"), strict=True):
             seed = source_seed(self.seed, source.name)
             windows.append(Windows(records, self.geometry.window, source.unit, jitter=seed))
-            epochs.append(ShuffledEpochs(windows[-1].per_shard()[1], seed))
+            epochs.append(SourceOrder(windows[-1].per_shard()[1], seed))
         weights = [source.weight for source in self.sources]
-        order = Shuffled(epochs, weights, batch_size * self._ranks()[1], self.seed)
+        order = TrainingOrder(epochs, weights, batch_size * self._ranks()[1], self.seed)
         return self._loader(windows, order, batch_size, training=True)
 
     def _in_order(
@@ -241,7 +241,7 @@ class ByteData(LightningDataModule):
             Windows(records, self.geometry.window, source.unit, sliding=sliding, limit=limit)
             for source, records in zip(self.sources, self.records(split), strict=True)
         ]
-        return self._loader(windows, InOrder([len(source) for source in windows]), batch_size, training=False)
+        return self._loader(windows, SequentialOrder([len(source) for source in windows]), batch_size, training=False)
 
     def _loader(self, windows: Sequence[Windows], order: Order, batch_size: int, training: bool) -> ResumableLoader:
         sampler = WindowSampler(order, batch_size, training, *self._ranks())
@@ -270,7 +270,7 @@ class ByteData(LightningDataModule):
             warn_skipped(paths, self.skipped, log_dir)
 
 
-class CountEpochs(Callback):
+class FixEpochRestart(Callback):
     """Lets a run that resumes from a checkpoint of an epoch's last batch count the new epoch as begun.
 
     Lightning 2.6 does not (`on_train_epoch_start` is left out as well). A second checkpoint, inside that new epoch,

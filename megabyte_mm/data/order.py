@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from megabyte_mm.data.storage.shards import OPEN_SHARDS
-from megabyte_mm.data.windows import MIX, ORDER, SHARDS, random_bits, shuffled
+from megabyte_mm.data.windows import MIX, ORDER, SHARDS, random_bits
 from megabyte_mm.errors import FieldError
 from megabyte_mm.windows import Ints
 
@@ -33,7 +33,7 @@ class WindowRequest(NamedTuple):
     items: Ints
 
 
-class InOrder:
+class SequentialOrder:
     """Every window of every source once, source by source, as validation reads them. counts: windows of each."""
 
     def __init__(self, counts: Sequence[int]) -> None:
@@ -49,7 +49,7 @@ class InOrder:
         return WindowRequest(sources, np.full_like(positions, epoch), positions - starts)
 
 
-class ShuffledEpochs:
+class SourceOrder:
     """One source's windows, shuffled, epoch after epoch: position n lies in epoch n // count, at n % count.
 
     counts: (S,) windows in each of its shards, in which windows are numbered consecutively. seed: of this source.
@@ -122,7 +122,7 @@ class ShuffledEpochs:
         return self._shuffled_groups[epoch, group]
 
 
-class Shuffled:
+class TrainingOrder:
     """The order of training over one source, or over several by weight.
 
     sources: the epochs of each. weights: of each, above 0. multiple: windows that all ranks take together at a step; an
@@ -130,7 +130,7 @@ class Shuffled:
     is so light that an epoch would hold none of its windows.
     """
 
-    def __init__(self, sources: Sequence[ShuffledEpochs], weights: Sequence[float], multiple: int, seed: int) -> None:
+    def __init__(self, sources: Sequence[SourceOrder], weights: Sequence[float], multiple: int, seed: int) -> None:
         self.sources = sources
         self.seed = seed
         total = sum(source.count for source in sources)
@@ -176,7 +176,7 @@ class Shuffled:
         return self._mixed[1], self._mixed[2]
 
 
-Order = InOrder | Shuffled
+Order = SequentialOrder | TrainingOrder
 
 
 def apportion(total: int, weights: Sequence[float]) -> Ints:
@@ -193,3 +193,8 @@ def source_seed(seed: int, name: str) -> int:
     if not name:
         return seed
     return int.from_bytes(hashlib.sha256(f"{seed} {name}".encode()).digest()[:8])
+
+
+def shuffled(count: int, seed: int, epoch: int, purpose: int = ORDER) -> Ints:
+    """A permutation of range(count), the same for the same seed and epoch on every machine and version of numpy."""
+    return np.argsort(random_bits(seed, epoch, purpose, np.arange(count)), kind="stable")

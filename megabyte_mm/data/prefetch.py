@@ -11,7 +11,7 @@ from threading import Thread
 import numpy as np
 
 from megabyte_mm.data.dataset import Windows
-from megabyte_mm.data.order import Order, Shuffled, ShuffledEpochs, WindowRequest
+from megabyte_mm.data.order import Order, SourceOrder, TrainingOrder, WindowRequest
 from megabyte_mm.data.storage.remote import RemoteStorage
 from megabyte_mm.data.storage.shards import ShardReader
 from megabyte_mm.windows import Ints
@@ -22,7 +22,7 @@ class RemoteSource:
     """A source whose shards are fetched. number: in requests. shards: the reader's numbers for those of `epochs`."""
 
     number: int
-    epochs: ShuffledEpochs
+    epochs: SourceOrder
     reader: ShardReader
     shards: Ints
 
@@ -36,7 +36,7 @@ class ShardPrefetcher:
     """
 
     def __init__(self, sources: Sequence[Windows], order: Order) -> None:
-        self.sources = _remote_sources(sources, order) if isinstance(order, Shuffled) else []
+        self.sources = _remote_sources(sources, order) if isinstance(order, TrainingOrder) else []
         self._groups: dict[int, tuple[int, int]] = {}
         self._queue: SimpleQueue[tuple[ShardReader, int] | None] = SimpleQueue()
         self._closed = False
@@ -69,7 +69,7 @@ class ShardPrefetcher:
                 reader.fetch(shard)
 
 
-def _remote_sources(sources: Sequence[Windows], order: Shuffled) -> list[RemoteSource]:
+def _remote_sources(sources: Sequence[Windows], order: TrainingOrder) -> list[RemoteSource]:
     remote, needed, limit = [], 0, 0
     for number, (windows, epochs) in enumerate(zip(sources, order.sources, strict=True)):
         reader = windows.records.reader

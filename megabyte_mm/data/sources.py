@@ -12,7 +12,7 @@ from megabyte_mm.data.encode import first_reasons
 from megabyte_mm.data.files import find_files, is_url, local_path
 from megabyte_mm.data.records import Splits, split_records
 from megabyte_mm.data.storage.base import LocalStorage
-from megabyte_mm.data.storage.cache import CacheConfig, load_or_encode
+from megabyte_mm.data.storage.encoded_cache import CacheConfig, load_or_encode
 from megabyte_mm.data.storage.prepared import adapter_of, check_cache_size, is_prepared, open_prepared
 from megabyte_mm.data.storage.remote import open_storage
 from megabyte_mm.data.storage.shards import INDEX, DamagedShardsError, ShardReader

@@ -74,11 +74,6 @@ class WindowGrid:
         return records, items - (ends - counts), items == ends - 1
 
 
-def shuffled(count: int, seed: int, epoch: int, purpose: int = ORDER) -> Ints:
-    """A permutation of range(count), the same for the same seed and epoch on every machine and version of numpy."""
-    return np.argsort(random_bits(seed, epoch, purpose, np.arange(count)), kind="stable")
-
-
 def random_bits(seed: int, epoch: int | Ints, purpose: int, items: Ints) -> NDArray[np.uint64]:
     """64 random bits for each item: splitmix64 (Steele et al. 2014) of seed, epoch, purpose and item in turn.
 

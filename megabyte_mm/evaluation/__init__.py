@@ -11,7 +11,7 @@ costs.py     parameters, operations, attention and generation of a model, from i
 memory.py    memory of a training step
 """
 
-from megabyte_mm.evaluation.codecs import CODECS, Codec, Content, LossyError, Sound, UnsupportedError, content_of
+from megabyte_mm.evaluation.codecs import CODECS, Codec, Content, LossyError, PcmSound, UnsupportedError, content_of
 from megabyte_mm.evaluation.curves import Curves
 from megabyte_mm.evaluation.files import ScoredFile, bits_by_position, score_files
 from megabyte_mm.evaluation.heatmaps import heatmap, heatmap_files, write_heatmap
@@ -28,9 +28,9 @@ __all__ = [
     "FileResult",
     "LossyError",
     "Method",
+    "PcmSound",
     "Score",
     "ScoredFile",
-    "Sound",
     "UnsupportedError",
     "bits_by_position",
     "bits_per_byte",

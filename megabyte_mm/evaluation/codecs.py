@@ -24,7 +24,7 @@ Bytes = NDArray[np.uint8]
 MISSING = "is not installed: pip install 'megabyte-mm[report]'"
 
 
-class Sound(NamedTuple):
+class PcmSound(NamedTuple):
     """samples: (T, C) int16. rate: frames a second. eight_bits: whether every sample is a multiple of 256."""
 
     samples: NDArray[np.int16]
@@ -38,7 +38,7 @@ class Content:
 
     data: Bytes
     pixels: Bytes | None = None
-    sound: Sound | None = None
+    sound: PcmSound | None = None
 
 
 def content_of(adapter: Adapter, stream: ByteStream) -> Content:
@@ -47,7 +47,7 @@ def content_of(adapter: Adapter, stream: ByteStream) -> Content:
         return Content(stream.data, pixels=adapter.pixels(stream))
     if isinstance(adapter, AudioAdapter):
         eight_bits = stream.format["encoding"] == "pcm8"
-        return Content(stream.data, sound=Sound(adapter.frames(stream), int(stream.format["rate"]), eight_bits))
+        return Content(stream.data, sound=PcmSound(adapter.frames(stream), int(stream.format["rate"]), eight_bits))
     return Content(stream.data)
 
 
@@ -131,7 +131,7 @@ def _jpeg_xl(pixels_HWC: Bytes) -> int:
     return _picture_size(pixels_HWC, "JXL", lossless=True, effort=9)
 
 
-def _flac(sound: Sound) -> int:
+def _flac(sound: PcmSound) -> int:
     encoded = io.BytesIO()
     subtype = "PCM_S8" if sound.eight_bits else "PCM_16"
     soundfile.write(encoded, sound.samples, sound.rate, subtype, format="FLAC", compression_level=1.0)

@@ -35,7 +35,7 @@ class SampleFiles:
 
 
 @dataclass(frozen=True)
-class ScoredFiles:
+class CardScore:
     """Bits per byte of some files, with their number and their bytes."""
 
     bits_per_byte: float
@@ -57,7 +57,7 @@ class Card:
     license: str = ""
     seed: int = 0
     classes: Sequence[str] = ()
-    scored: Mapping[str, ScoredFiles] = field(default_factory=dict)
+    scored: Mapping[str, CardScore] = field(default_factory=dict)
     scored_name: str = ""
 
     @property
@@ -180,9 +180,9 @@ def _bits(card: Card) -> str:
 def _use(card: Card) -> str:
     name, adapter = next(iter(card.adapters.items()))
     condition = name or (card.bundle.conditions[1] if len(card.bundle.conditions) > 1 else "")
-    own = not isinstance(adapter, ImageAdapter | AudioAdapter | TextAdapter | FileAdapter)
+    is_custom_adapter = not isinstance(adapter, ImageAdapter | AudioAdapter | TextAdapter | FileAdapter)
     options = (f" --condition {_word(condition)}" if condition else "") + (
-        " --adapter my_module.MyAdapter" if own else ""
+        " --adapter my_module.MyAdapter" if is_custom_adapter else ""
     )
     model, file = _word(card.name), f"a{adapter.suffixes[0] if adapter.suffixes else ''}"
     generate = f"megabyte-mm generate {model} --out out{options}"
@@ -190,18 +190,18 @@ def _use(card: Card) -> str:
     commands.append(f"megabyte-mm generate {model} --out continued{options} --prefix {file}")
     commands.append(f"megabyte-mm score {model} {file}{options}")
     where = f"{_code(card.name)} is its id on the hub, or the path of a folder that holds these files"
-    code = _python(card, name, condition, own) if _has_default_format(adapter) else ""
+    code = _python(card, name, condition, is_custom_adapter) if _has_default_format(adapter) else ""
     return "\n".join(["## Use", "", f"{where}.", "", "```bash", *commands, "```"]) + code
 
 
-def _python(card: Card, name: str, condition: str, own: bool) -> str:
-    load = f"load_model({_string(card.name)}{', adapter=MyAdapter' if own else ''})"
+def _python(card: Card, name: str, condition: str, is_custom_adapter: bool) -> str:
+    load = f"load_model({_string(card.name)}{', adapter=MyAdapter' if is_custom_adapter else ''})"
     given = "condition=condition, " if condition else ""
     lines = [
         "import torch",
         "",
         "from data_adapters import ByteStream",
-        *(["from my_module import MyAdapter"] if own else []),
+        *(["from my_module import MyAdapter"] if is_custom_adapter else []),
         "from megabyte_mm import generate, load_model",
         "from megabyte_mm.alphabet import to_bytes",
         "",

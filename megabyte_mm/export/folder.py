@@ -14,7 +14,7 @@ from typing import Any
 from data_adapters import TextAdapter
 from data_adapters.io import remove, temporary_beside
 from megabyte_mm.checkpoint import Bundle
-from megabyte_mm.checkpoint.exported import CONFIG, WEIGHTS, write_exported
+from megabyte_mm.checkpoint.exported import CONFIG_FILE, WEIGHTS_FILE, write_exported
 from megabyte_mm.checkpoint.provenance import TRAINING
 from megabyte_mm.export.card import Card, SampleFiles, model_card
 from megabyte_mm.generation import (
@@ -28,7 +28,7 @@ from megabyte_mm.generation import (
 from megabyte_mm.progress import byte_progress
 
 CARD, SAMPLES = "README.md", "samples"
-PATTERNS = (CONFIG, WEIGHTS, CARD, f"{SAMPLES}/*")
+PATTERNS = (CONFIG_FILE, WEIGHTS_FILE, CARD, f"{SAMPLES}/*")
 """Patterns of `fnmatch` for the files of an export."""
 STEM = "sample"
 SHOWN_TEXT = 1500
@@ -140,13 +140,13 @@ def _write_samples(folder: Path, bundle: Bundle, name: str, samples: Continuatio
 
 def _replace(new: Path, place: Path, names: Sequence[Path]) -> None:
     """Replace the files of an earlier export: its config is removed first, the new one is moved last."""
-    (place / CONFIG).unlink(missing_ok=True)
+    (place / CONFIG_FILE).unlink(missing_ok=True)
     for old in (place / SAMPLES).rglob("*"):
         if old.is_file() and (old.name == SHEET or re.fullmatch(rf"{STEM}-\d{{3,}}", old.stem)):
             old.unlink()
     for old in sorted((place / SAMPLES).rglob("*"), reverse=True):
         with suppress(OSError):  # it is not empty: it holds a file of the user
             old.rmdir()
-    for name in sorted(names, key=lambda name: name == Path(CONFIG)):
+    for name in sorted(names, key=lambda name: name == Path(CONFIG_FILE)):
         (place / name).parent.mkdir(parents=True, exist_ok=True)
         (new / name).replace(place / name)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from data_adapters import Adapter
 from megabyte_mm.checkpoint import Bundle, load_model
-from megabyte_mm.checkpoint.exported import CONFIG, WEIGHTS, write_exported
+from megabyte_mm.checkpoint.exported import CONFIG_FILE, WEIGHTS_FILE, write_exported
 from megabyte_mm.checkpoint.hub import INSTALL
 from megabyte_mm.export.card import LIBRARY, Card, model_card
 from megabyte_mm.export.folder import export_config
@@ -73,9 +73,9 @@ class HubModel(nn.Module, PyTorchModelHubMixin, library_name=LIBRARY):
     ) -> HubModel:
         if not Path(model_id).is_dir():
             how: dict[str, Any] = {"cache_dir": cache_dir, "token": token, "local_files_only": local_files_only}
-            config = hf_hub_download(model_id, CONFIG, revision=revision, force_download=force_download, **how)
+            config = hf_hub_download(model_id, CONFIG_FILE, revision=revision, force_download=force_download, **how)
             folder = Path(config).parent
-            hf_hub_download(model_id, WEIGHTS, revision=folder.name, force_download=force_download, **how)
+            hf_hub_download(model_id, WEIGHTS_FILE, revision=folder.name, force_download=force_download, **how)
         else:
             folder = Path(model_id)
         return cls(load_model(folder, device, adapter))

@@ -97,10 +97,10 @@ def _generate_chunks(
 ) -> Iterator[NDArray[np.int64]]:
     """Yield the new symbols of a batch, (B, t) at a time: as many steps as the device runs between two syncs."""
     device = decoder.conditions.device
-    own = [requests[row.request] for row in batch]
-    prefixes = [to_ids(request.prefix).to(device) for request in own]
-    condition_B = torch.tensor([request.condition for request in own], device=device)
-    lengths, seeds = [request.length for request in own], [row.seed for row in batch]
+    row_requests = [requests[row.request] for row in batch]
+    prefixes = [to_ids(request.prefix).to(device) for request in row_requests]
+    condition_B = torch.tensor([request.condition for request in row_requests], device=device)
+    lengths, seeds = [request.length for request in row_requests], [row.seed for row in batch]
     columns = generate_rows(decoder, prefixes, lengths, sampling, seeds, condition_B)
     while chunk := list(islice(columns, sync_interval(device))):
         yield torch.stack(chunk, dim=1).cpu().numpy()

@@ -65,9 +65,10 @@ def continue_file(
 ) -> Continuations:
     """Continue a file `count` times in memory: `megabyte-mm generate --prefix` from Python.
 
-    bundle: of one modality (`Bundle.of` selects it in a mix). keep: the share of the file that becomes the prefix, cut
-    at a whole pixel, frame or character; by default half of a picture, and all of anything else. length: bytes to
-    generate; by default the rest of a picture, one window of anything else. condition: the name of the file's class.
+    bundle: of one modality (`Bundle.for_modality` selects it in a mix). keep: the share of the file that becomes the
+    prefix, cut at a whole pixel, frame or character; by default half of a picture, and all of anything else. length:
+    bytes to generate; by default the rest of a picture, one window of anything else. condition: the name of the
+    file's class.
     Raises ValueError for arguments that do not fit the file or the model, MediaError for a file that cannot be read.
     """
     check_positive(length=length, count=count)

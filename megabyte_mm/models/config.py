@@ -70,9 +70,9 @@ class ModelConfig(ABC):
     def resolve_fields(self, **from_data: int | None) -> dict[str, int | None]:
         """Each field's value: that of the data, or if they have none the config's. Raises FieldError if both differ."""
         for name, value in from_data.items():
-            own = getattr(self, name)
-            if own is not None and value is not None and own != value:
-                raise FieldError(name, f"is {own}, but the data have {value}: leave it out, or make them agree")
+            configured = getattr(self, name)
+            if configured is not None and value is not None and configured != value:
+                raise FieldError(name, f"is {configured}, but the data have {value}: leave it out, or make them agree")
         return {name: getattr(self, name) if value is None else value for name, value in from_data.items()}
 
 

@@ -38,15 +38,15 @@ class FileFigure:
 class CodecRow:
     """Bits per byte of a codec; None where not measured.
 
-    note: its settings, or why it was left out. each: every file by itself. joined: all files as one. own: True for the
-    run's model.
+    note: its settings, or why it was left out. each: every file by itself. joined: all files as one. is_model: True
+    for the run's model.
     """
 
     name: str
     note: str
     each: float | None
     joined: float | None = None
-    own: bool = False
+    is_model: bool = False
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,7 @@ def _row(row: CodecRow, longest: float, joined: bool) -> str:
     cells = f'<td class="number">{_bits(row.each)}</td><td class="bar" aria-hidden="true">{bar}</td>'
     cells += f'<td class="number">{_bits(row.joined)}</td>' if joined else ""
     cells += f'<td class="note soft">{html.escape(row.note)}</td>'
-    kind = ' class="own"' if row.own else ""
+    kind = ' class="own"' if row.is_model else ""
     return f'<tr{kind}><th scope="row">{html.escape(row.name)}</th>{cells}</tr>'
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from data_adapters import Adapter, registry
 from megabyte_mm.checkpoint import SPEC_KEY, read_checkpoint
-from megabyte_mm.checkpoint.dcp import OPTIMIZER_STATE, WEIGHTS, is_sharded_checkpoint, read_meta
+from megabyte_mm.checkpoint.dcp import OPTIMIZER_STATES, STATE_DICT, is_sharded_checkpoint, read_meta
 from megabyte_mm.data.geometry import Geometry
 from megabyte_mm.data.module import ByteData
 from megabyte_mm.data.sources import adapter_at
@@ -140,7 +140,7 @@ def check_resumable(
     which are checked when they are read.
     """
     if weights is not None:
-        check_weights(checkpoint.get(WEIGHTS), weights)
+        check_weights(checkpoint.get(STATE_DICT), weights)
     _check_groups(checkpoint, groups)
     if weights is not None:
         _check_moments(checkpoint, groups)
@@ -183,10 +183,10 @@ def _check_progress(checkpoint: Mapping[str, Any], trainer: Trainer) -> None:
 
 def _check_groups(checkpoint: Mapping[str, Any], groups: list[list[Tensor]]) -> None:
     """Raise ValueError unless the optimizer has groups of as many parameters."""
-    (optimizer,) = _single(checkpoint, OPTIMIZER_STATE)
+    (optimizer,) = _single(checkpoint, OPTIMIZER_STATES)
     stored = optimizer.get("param_groups") if isinstance(optimizer, Mapping) else None
     if not isinstance(stored, list) or not all(isinstance(group, Mapping) and "params" in group for group in stored):
-        raise ValueError(f"it lacks {OPTIMIZER_STATE}.0.param_groups")
+        raise ValueError(f"it lacks {OPTIMIZER_STATES}.0.param_groups")
     sizes, expected = [len(group["params"]) for group in stored], [len(group) for group in groups]
     if sizes != expected:
         raise ValueError(f"its optimizer has groups of {sizes} parameters, and the model {expected}")
@@ -197,7 +197,7 @@ def _check_moments(checkpoint: Mapping[str, Any], groups: list[list[Tensor]]) ->
 
     Called after `_check_groups`.
     """
-    optimizer = checkpoint[OPTIMIZER_STATE][0]
+    optimizer = checkpoint[OPTIMIZER_STATES][0]
     state = optimizer.get("state")
     # In float16 the first updates are counted, but skipped until the scale of the loss is right.
     if state == {} and (checkpoint.get("global_step") == 0 or MixedPrecision.__qualname__ in checkpoint):

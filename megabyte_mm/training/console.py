@@ -93,7 +93,7 @@ def format_step(trainer: Trainer) -> str:
 def configure_output() -> None:
     """Log the lines of this package and of Lightning on stderr with one handler, and filter the noise."""
     handler = StderrHandler()
-    handler.addFilter(_is_signal)
+    handler.addFilter(_is_not_noise)
     for name in LOGGERS:
         logger = logging.getLogger(name)
         logger.setLevel(logging.INFO)
@@ -111,5 +111,5 @@ def _show_thread_error(error: threading.ExceptHookArgs) -> None:
         threading.__excepthook__(error)
 
 
-def _is_signal(record: logging.LogRecord) -> bool:
+def _is_not_noise(record: logging.LogRecord) -> bool:
     return not record.getMessage().startswith(NOISE)

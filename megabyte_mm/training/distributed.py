@@ -25,8 +25,8 @@ from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forwar
 
 from data_adapters.io import remove, replace, temporary_beside
 from megabyte_mm.checkpoint.dcp import (
-    OPTIMIZER_STATE,
-    WEIGHTS,
+    OPTIMIZER_STATES,
+    STATE_DICT,
     is_sharded_checkpoint,
     named_moments,
     read_into,
@@ -162,15 +162,15 @@ class FSDP2Strategy(ModelParallelStrategy):
         """Fill the shards of the weights in this process."""
         assert self.model is not None
         if self._folder is None:
-            set_model_state_dict(self.model, checkpoint[WEIGHTS], options=StateDictOptions(full_state_dict=True))
+            set_model_state_dict(self.model, checkpoint[STATE_DICT], options=StateDictOptions(full_state_dict=True))
             return
         weights = self.model.state_dict()
-        read_into({f"{WEIGHTS}.{name}": weight for name, weight in weights.items()}, self._folder)
+        read_into({f"{STATE_DICT}.{name}": weight for name, weight in weights.items()}, self._folder)
 
     def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
         """Fill the shards of the moments in this process."""
         assert self.model is not None
-        for number, (optimizer, saved) in enumerate(zip(self.optimizers, checkpoint[OPTIMIZER_STATE], strict=True)):
+        for number, (optimizer, saved) in enumerate(zip(self.optimizers, checkpoint[OPTIMIZER_STATES], strict=True)):
             current: dict[str, Any] = get_optimizer_state_dict(self.model, optimizer)  # with new moments
             groups = [
                 {**stored, "params": group["params"]}

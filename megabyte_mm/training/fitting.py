@@ -73,7 +73,7 @@ def _trainer(folder: Path, steps: int, val_every: int, callbacks: Sequence[Callb
         "enable_progress_bar": False,
         "enable_model_summary": False,
     }
-    own = [GracefulStop(), Throughput(), BestCheckpoint(folder), LastCheckpoint(folder, CHECKPOINT_MINUTES)]
-    trainer = Trainer(**settings, callbacks=[*callbacks, *own])
+    run_callbacks = [GracefulStop(), Throughput(), BestCheckpoint(folder), LastCheckpoint(folder, CHECKPOINT_MINUTES)]
+    trainer = Trainer(**settings, callbacks=[*callbacks, *run_callbacks])
     trainer.strategy.checkpoint_io = AtomicCheckpointIO()
     return trainer

@@ -24,18 +24,18 @@ class AccumulatedLoss:
         self._sums: Totals | None = None
         self._divisor: Tensor
 
-    def add(self, own: Totals) -> Tensor:
+    def add(self, local_totals: Totals) -> Tensor:
         """The loss of a batch on this device; its mean over devices is the nats of the batch divided by one number.
 
         This number counts the symbols of the first batch of the update on all devices: with one batch, the loss is
         the mean over all symbols. `finish` corrects it for several.
         """
-        batch = self._reduce(Totals(own.nats.detach(), own.symbols, own.bytes))
+        batch = self._reduce(Totals(local_totals.nats.detach(), local_totals.symbols, local_totals.bytes))
         if self._sums is None:
             self._sums, self._divisor = batch, batch.symbols.clamp(min=1)
         else:
             self._sums = Totals(*(before + more for before, more in zip(self._sums, batch, strict=True)))
-        return own.nats * self._world_size / self._divisor
+        return local_totals.nats * self._world_size / self._divisor
 
     @property
     def nats_per_symbol(self) -> Tensor:
@@ -60,8 +60,8 @@ class AccumulatedLoss:
             return None
         return self._batches * float(self._divisor) / max(float(sums.symbols), 1.0)
 
-    def _reduce(self, own: Totals) -> Totals:
+    def _reduce(self, local_totals: Totals) -> Totals:
         if self._world_size == 1:
-            return own
-        sums = self._strategy.reduce(torch.stack([value.double() for value in own]), reduce_op="sum")
+            return local_totals
+        sums = self._strategy.reduce(torch.stack([value.double() for value in local_totals]), reduce_op="sum")
         return Totals(*sums.unbind())

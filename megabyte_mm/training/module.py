@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from megabyte_mm.checkpoint import SPEC_KEY, make_spec
-from megabyte_mm.checkpoint.dcp import WEIGHTS
+from megabyte_mm.checkpoint.dcp import STATE_DICT
 from megabyte_mm.data.dataset import Batch
 from megabyte_mm.data.module import ByteData
 from megabyte_mm.errors import FieldError
@@ -78,7 +78,7 @@ class ByteLM(LightningModule):
         self.activation_memory = activation_memory
         self.compile_mode = compile_mode
         self.activation_checkpointing = activation_checkpointing
-        self._step = DEFAULT_STEP
+        self._step_options = DEFAULT_STEP
         self._time_used = 0.0
         self.val_bpb = BitsPerByte()
         self.test_bpb = BitsPerByte()
@@ -108,14 +108,14 @@ class ByteLM(LightningModule):
 
     def on_train_start(self) -> None:
         """Set the memory, compile, and set the learning rate, which a checkpoint may have replaced."""
-        self._step = StepOptions(activation_budget(self.activation_memory, self.device))
+        self._step_options = StepOptions(activation_budget(self.activation_memory, self.device))
         if self.compile_mode is not None:
             self.model.compile_blocks(self.compile_mode)
         if self.activation_checkpointing:
             self.model.checkpoint_blocks()
         self._seed = torch.initial_seed()
         trainer = self.trainer
-        self._update = AccumulatedLoss(trainer.strategy, trainer.world_size, trainer.accumulate_grad_batches)
+        self._accumulated_loss = AccumulatedLoss(trainer.strategy, trainer.world_size, trainer.accumulate_grad_batches)
         for config in self.trainer.lr_scheduler_configs:
             assert isinstance(config.scheduler, LambdaLR)
             apply_current_lr(config.scheduler)
@@ -131,21 +131,23 @@ class ByteLM(LightningModule):
         torch.manual_seed((common_seed + self.global_rank) % 2**63)
         if self.trainer.world_size > 1:
             generator = torch.Generator().manual_seed(common_seed % 2**63)
-            self._step = replace(self._step, shared_generator=generator, all_reduce_max=self._all_reduce_max)
+            self._step_options = replace(
+                self._step_options, shared_generator=generator, all_reduce_max=self._all_reduce_max
+            )
         if self.compile_mode is not None:
             torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The mean loss in nats per symbol of an update, over its batches on all devices."""
-        nats_Bt, span = self.model.training_nll(batch.ids, batch.condition, self._step)
-        loss = self._update.add(totals(nats_Bt, batch.ids, span))
-        self.log("train/loss", self._update.nats_per_symbol)
-        self.log("train/bpb", self._update.bits_per_byte, prog_bar=True)
+        nats_Bt, span = self.model.training_nll(batch.ids, batch.condition, self._step_options)
+        loss = self._accumulated_loss.add(totals(nats_Bt, batch.ids, span))
+        self.log("train/loss", self._accumulated_loss.nats_per_symbol)
+        self.log("train/bpb", self._accumulated_loss.bits_per_byte, prog_bar=True)
         return loss
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Weight accumulated batches by their symbols, whose number is known only now."""
-        factor = self._update.finish()
+        factor = self._accumulated_loss.finish()
         if factor is not None:
             for parameter in (parameter for group in optimizer.param_groups for parameter in group["params"]):
                 if parameter.grad is not None:
@@ -157,13 +159,13 @@ class ByteLM(LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Add a batch to val/bpb, and its windows of each source of a mix to the metric of that source."""
-        self._count("val", self.val_bpb, batch, prog_bar=True)
+        self._update_metrics("val", self.val_bpb, batch, prog_bar=True)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Add a batch to test/bpb, as in validation."""
-        self._count("test", self.test_bpb, batch)
+        self._update_metrics("test", self.test_bpb, batch)
 
-    def _count(self, split: str, metric: BitsPerByte, batch: Batch, prog_bar: bool = False) -> None:
+    def _update_metrics(self, split: str, metric: BitsPerByte, batch: Batch, prog_bar: bool = False) -> None:
         nats = self._nats(batch)
         metric.update(nats, batch.ids, batch.num_context)
         self.log(f"{split}/bpb", metric, prog_bar=prog_bar)
@@ -174,7 +176,9 @@ class ByteLM(LightningModule):
             self.log(f"{split}/bpb/{name.removeprefix(_PREFIX)}", source_bpb)
 
     def _nats(self, batch: Batch) -> Tensor:
-        return method_nll(self.method, self.model, batch.ids, batch.condition, self._data().geometry.unit, self._step)
+        return method_nll(
+            self.method, self.model, batch.ids, batch.condition, self._data().geometry.unit, self._step_options
+        )
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW, with the learning rate set at every update."""
@@ -210,19 +214,19 @@ class ByteLM(LightningModule):
         self.configure_model()
         check_spec(self.trainer.ckpt_path, checkpoint, make_spec(self.model, self._data().spec()))
         try:
-            self._check(checkpoint)
+            self._check_checkpoint(checkpoint)
         except ValueError as error:
             raise ValueError(f"{self.trainer.ckpt_path}: a damaged checkpoint: {error}") from error
         apply_current_settings(checkpoint, self.optimizer)
 
-    def _check(self, checkpoint: dict[str, Any]) -> None:
+    def _check_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         strategy = self.trainer.strategy
         from_folder = isinstance(strategy, FSDP2Strategy) and strategy.loaded_from_folder
         weights = None if from_folder else self.state_dict()
         if self.trainer.state.fn == TrainerFn.FITTING:
             check_resumable(checkpoint, self.trainer, parameter_groups(self.model), weights)
         elif weights is not None:
-            check_weights(checkpoint.get(WEIGHTS), weights)
+            check_weights(checkpoint.get(STATE_DICT), weights)
 
     def _data(self) -> ByteData:
         data = getattr(self.trainer, "datamodule", None)

@@ -18,7 +18,7 @@ from fuzz import contracts, seeds
 from fuzz.mutators import mutate_exported
 from megabyte_mm import load_model
 from megabyte_mm.checkpoint import SPEC_KEY, Bundle, make_spec
-from megabyte_mm.checkpoint.exported import CONFIG, DIGEST, WEIGHTS, read_exported, write_exported
+from megabyte_mm.checkpoint.exported import CONFIG_FILE, DIGEST, WEIGHTS_FILE, read_exported, write_exported
 from megabyte_mm.export.folder import export_config
 from megabyte_mm.models import PerceiverARConfig, StackConfig, TransformerConfig
 from tests.checkpoint.test_load import NoteAdapter, Trap
@@ -103,7 +103,7 @@ def test_tied_weights_are_written_under_every_name(tmp_path):
 @pytest.mark.skipif(os.name != "posix", reason="Windows has no permissions of this kind")
 def test_whoever_may_read_the_config_may_read_the_weights(tmp_path):
     write_exported(tmp_path, {"format": 2, "model": {}, "data": {}}, {"a": torch.zeros(1)})
-    assert (tmp_path / WEIGHTS).stat().st_mode == (tmp_path / CONFIG).stat().st_mode
+    assert (tmp_path / WEIGHTS_FILE).stat().st_mode == (tmp_path / CONFIG_FILE).stat().st_mode
 
 
 # Damaged and hostile folders
@@ -116,19 +116,19 @@ def folder(save_checkpoint, tmp_path) -> Path:
 
 def change(folder: Path, **entries: Any) -> None:
     """Let the config say something else; None takes an entry out."""
-    config = json.loads((folder / CONFIG).read_text()) | entries
-    (folder / CONFIG).write_text(json.dumps({key: value for key, value in config.items() if value is not None}))
+    config = json.loads((folder / CONFIG_FILE).read_text()) | entries
+    (folder / CONFIG_FILE).write_text(json.dumps({key: value for key, value in config.items() if value is not None}))
 
 
 def cut(folder: Path) -> None:
     change(folder, **{DIGEST: None})
-    (folder / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes()[:-5])
+    (folder / WEIGHTS_FILE).write_bytes((folder / WEIGHTS_FILE).read_bytes()[:-5])
 
 
 def flip(folder: Path) -> None:
-    content = bytearray((folder / WEIGHTS).read_bytes())
+    content = bytearray((folder / WEIGHTS_FILE).read_bytes())
     content[-5] ^= 1
-    (folder / WEIGHTS).write_bytes(content)
+    (folder / WEIGHTS_FILE).write_bytes(content)
 
 
 def reshape(folder: Path) -> None:
@@ -138,7 +138,7 @@ def reshape(folder: Path) -> None:
 
 def pickled(folder: Path) -> None:
     change(folder, **{DIGEST: None})
-    torch.save({"a": Trap(folder / "sprung")}, folder / WEIGHTS)
+    torch.save({"a": Trap(folder / "sprung")}, folder / WEIGHTS_FILE)
 
 
 def writes(name: str, content: bytes) -> Callable[[Path], object]:
@@ -146,20 +146,23 @@ def writes(name: str, content: bytes) -> Callable[[Path], object]:
 
 
 HARM: dict[str, tuple[Callable[[Path], object], str]] = {
-    "no weights": (lambda folder: (folder / WEIGHTS).unlink(), "there is no file model.safetensors"),
-    "no config": (lambda folder: (folder / CONFIG).unlink(), "there is no file config.json"),
+    "no weights": (lambda folder: (folder / WEIGHTS_FILE).unlink(), "there is no file model.safetensors"),
+    "no config": (lambda folder: (folder / CONFIG_FILE).unlink(), "there is no file config.json"),
     "weights cut short": (cut, "/model.safetensors: not a safetensors file, or a damaged one"),
     "a bit flipped": (flip, "/model.safetensors: damaged, or not the weights that config.json was written with"),
     "a weight more": (reshape, "/config.json: its weights are not those of the model that it describes"),
     "a pickle": (pickled, "/model.safetensors: not a safetensors file"),
-    "no JSON": (writes(CONFIG, b"{"), "/config.json: not a JSON file, or a damaged one"),
-    "no text": (writes(CONFIG, b"\xff\xfe"), "/config.json: not a JSON file, or a damaged one"),
-    "deep": (writes(CONFIG, b"[" * 10**6), "/config.json: not a JSON file, or a damaged one"),
-    "a list": (writes(CONFIG, b"[]"), "/config.json: not the config of a megabyte-mm model"),
-    "another's": (writes(CONFIG, b'{"model_type": "bert"}'), "/config.json: not the config of a megabyte-mm model"),
+    "no JSON": (writes(CONFIG_FILE, b"{"), "/config.json: not a JSON file, or a damaged one"),
+    "no text": (writes(CONFIG_FILE, b"\xff\xfe"), "/config.json: not a JSON file, or a damaged one"),
+    "deep": (writes(CONFIG_FILE, b"[" * 10**6), "/config.json: not a JSON file, or a damaged one"),
+    "a list": (writes(CONFIG_FILE, b"[]"), "/config.json: not the config of a megabyte-mm model"),
+    "another's": (
+        writes(CONFIG_FILE, b'{"model_type": "bert"}'),
+        "/config.json: not the config of a megabyte-mm model",
+    ),
     "newer": (lambda folder: change(folder, format=99), "/config.json: written by a newer megabyte-mm (format 99)"),
     "no model": (lambda folder: change(folder, model=3), "/config.json: a damaged checkpoint"),
-    "huge": (lambda folder: os.truncate(folder / CONFIG, 2**25), "/config.json: too large"),
+    "huge": (lambda folder: os.truncate(folder / CONFIG_FILE, 2**25), "/config.json: too large"),
 }
 
 

@@ -21,7 +21,7 @@ from megabyte_mm.data import digests
 from megabyte_mm.data.files import Files, find_files
 from megabyte_mm.data.storage import cache
 from megabyte_mm.data.storage.base import LocalStorage
-from megabyte_mm.data.storage.cache import cache_folder, load_or_encode
+from megabyte_mm.data.storage.encoded_cache import cache_folder, load_or_encode
 from megabyte_mm.data.storage.shards import ShardReader
 
 
@@ -225,7 +225,7 @@ def test_two_processes_at_once_share_one_entry(tree, cache_folder):
 KILLED = """
 import sys, time
 from data_adapters.file import FileAdapter
-from megabyte_mm.data.storage.cache import load_or_encode
+from megabyte_mm.data.storage.encoded_cache import load_or_encode
 from megabyte_mm.data.files import find_files
 
 class Slow(FileAdapter):

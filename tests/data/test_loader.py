@@ -14,9 +14,9 @@ from megabyte_mm.alphabet import END, fill_window
 from megabyte_mm.data.dataset import WindowDataset, Windows
 from megabyte_mm.data.files import find_files
 from megabyte_mm.data.loader import ResumableLoader, WindowSampler, _end_workers
-from megabyte_mm.data.order import InOrder, Shuffled, ShuffledEpochs, WindowRequest
+from megabyte_mm.data.order import SequentialOrder, SourceOrder, TrainingOrder, WindowRequest
 from megabyte_mm.data.records import split_records
-from megabyte_mm.data.storage.cache import load_or_encode
+from megabyte_mm.data.storage.encoded_cache import load_or_encode
 
 LENGTHS = [5, 8, 16, 33, 1, 40, 24, 7, 12, 64]
 
@@ -30,14 +30,14 @@ def records(tree):
 
 def loader(records, *, training=True, batch_size=3, workers=0, seed=0, fingerprint="f", rank=0, world_size=1):
     windows = Windows(records, 8, 1, jitter=seed if training else None)
-    order = shuffled(len(windows), seed) if training else InOrder([len(windows)])
+    order = shuffled(len(windows), seed) if training else SequentialOrder([len(windows)])
     sampler = WindowSampler(order, batch_size, training, rank, world_size)
     fixed = {"data.seed": seed, "data fingerprint": fingerprint}
     return ResumableLoader(WindowDataset([windows]), sampler, fixed, num_workers=workers)
 
 
 def shuffled(items, seed=0):
-    return Shuffled([ShuffledEpochs(np.array([items]), seed)], [1.0], 1, seed)
+    return TrainingOrder([SourceOrder(np.array([items]), seed)], [1.0], 1, seed)
 
 
 def every(windows, epoch=0):
@@ -218,9 +218,9 @@ def test_training_ranks_take_equal_disjoint_shares(items, size, world, epoch):
 def test_validation_ranks_see_every_item_once_in_equally_many_batches(items, size, world):
     if items < world:
         with pytest.raises(ValueError, match="validation windows for"):
-            WindowSampler(InOrder([items]), size, world_size=world)
+            WindowSampler(SequentialOrder([items]), size, world_size=world)
         return
-    samplers = [WindowSampler(InOrder([items]), size, rank=rank, world_size=world) for rank in range(world)]
+    samplers = [WindowSampler(SequentialOrder([items]), size, rank=rank, world_size=world) for rank in range(world)]
     ranks = [[request.items.tolist() for request in sampler] for sampler in samplers]
     assert [item for batches in ranks for batch in batches for item in batch] == list(range(items))
     largest = size if size > 1 or items % world == 0 else 2  # one item more is no reason for a batch of its own

@@ -3,33 +3,32 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from megabyte_mm.data.order import InOrder, Shuffled, ShuffledEpochs, apportion, source_seed
+from megabyte_mm.data.order import SequentialOrder, SourceOrder, TrainingOrder, apportion, shuffled, source_seed
 from megabyte_mm.data.storage.shards import OPEN_SHARDS
-from megabyte_mm.data.windows import shuffled
 
 MANY = np.array([5, 1, 40, 7, 12, 3, 3, 30, 2, 9, 11, 8, 1, 1, 25, 6, 4, 10, 2])
 assert len(MANY) > 2 * OPEN_SHARDS
 SHARD_OF = np.repeat(np.arange(len(MANY)), MANY)
 
 
-def whole_pass(passes: ShuffledEpochs, number: int) -> np.ndarray:
+def whole_pass(passes: SourceOrder, number: int) -> np.ndarray:
     return passes.at(number * passes.count + np.arange(passes.count))[1]
 
 
 def test_a_few_shards_are_shuffled_as_one():
-    assert whole_pass(ShuffledEpochs(np.array([3, 4, 5]), seed=7), 2).tolist() == shuffled(12, 7, 2).tolist()
-    assert whole_pass(ShuffledEpochs(np.array([12]), seed=7), 2).tolist() == shuffled(12, 7, 2).tolist()
+    assert whole_pass(SourceOrder(np.array([3, 4, 5]), seed=7), 2).tolist() == shuffled(12, 7, 2).tolist()
+    assert whole_pass(SourceOrder(np.array([12]), seed=7), 2).tolist() == shuffled(12, 7, 2).tolist()
 
 
 def test_a_pass_over_many_shards_has_every_window_once_and_another_order_each_time():
-    passes = ShuffledEpochs(MANY, seed=1)
+    passes = SourceOrder(MANY, seed=1)
     orders = [whole_pass(passes, number).tolist() for number in range(3)]
     assert all(sorted(order) == list(range(int(MANY.sum()))) for order in orders)
     assert orders[0] != orders[1] != orders[2]
 
 
 def test_many_shards_are_read_in_groups_which_change_from_pass_to_pass():
-    passes = ShuffledEpochs(MANY, seed=1)
+    passes = SourceOrder(MANY, seed=1)
     groups = []
     for number in range(2):
         items = whole_pass(passes, number)
@@ -53,17 +52,17 @@ def test_many_shards_are_read_in_groups_which_change_from_pass_to_pass():
 
 @given(st.lists(st.integers(0, 3 * int(MANY.sum()) - 1), max_size=20))
 def test_a_place_means_the_same_whatever_is_asked_with_it(places):
-    everything = ShuffledEpochs(MANY, seed=3)
+    everything = SourceOrder(MANY, seed=3)
     passes, items = everything.at(np.arange(3 * everything.count))
     chosen = np.array(places, dtype=np.int64)
-    some = ShuffledEpochs(MANY, seed=3).at(chosen)
+    some = SourceOrder(MANY, seed=3).at(chosen)
     assert some[0].tolist() == passes[chosen].tolist()
     assert some[1].tolist() == items[chosen].tolist()
 
 
 def mix(counts=(30, 50, 20), weights=(1.0, 1.0, 2.0), multiple=4, seed=0):
-    return Shuffled(
-        [ShuffledEpochs(np.array([count]), source_seed(seed, str(count))) for count in counts], weights, multiple, seed
+    return TrainingOrder(
+        [SourceOrder(np.array([count]), source_seed(seed, str(count))) for count in counts], weights, multiple, seed
     )
 
 
@@ -116,6 +115,6 @@ def test_shares_sum_up_and_are_within_one_of_exact(total, weights):
 
 
 def test_validation_reads_source_by_source():
-    request = InOrder([2, 0, 3]).at(4, np.arange(5))
+    request = SequentialOrder([2, 0, 3]).at(4, np.arange(5))
     assert request.sources.tolist() == [0, 0, 2, 2, 2]
     assert request.items.tolist() == [0, 1, 0, 1, 2]

@@ -17,7 +17,7 @@ from data_adapters.io import UnavailableError
 from megabyte_mm.data.files import find_files
 from megabyte_mm.data.module import ByteData
 from megabyte_mm.data.storage.base import LocalStorage
-from megabyte_mm.data.storage.cache import load_or_encode
+from megabyte_mm.data.storage.encoded_cache import load_or_encode
 from megabyte_mm.data.storage.prepare import prepare
 from megabyte_mm.data.storage.shards import DamagedShardsError, ShardReader, encode_index
 

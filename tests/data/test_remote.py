@@ -15,7 +15,8 @@ from megabyte_mm.data.files import find_files
 from megabyte_mm.data.module import ByteData
 from megabyte_mm.data.sources import Source
 from megabyte_mm.data.storage.prepare import prepare
-from megabyte_mm.data.storage.remote import RemoteStorage, ShardCache
+from megabyte_mm.data.storage.remote import RemoteStorage
+from megabyte_mm.data.storage.shard_cache import ShardCache
 from megabyte_mm.data.storage.shards import OPEN_SHARDS, DamagedShardsError, ShardReader
 
 SHARD = 2**10

@@ -4,7 +4,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from megabyte_mm.data.windows import WindowGrid, random_bits, shuffled
+from megabyte_mm.data.order import shuffled
+from megabyte_mm.data.windows import WindowGrid, random_bits
 
 UNITS = st.sampled_from([1, 2, 3, 4])
 LENGTHS = st.lists(st.integers(0, 70), min_size=1, max_size=8)

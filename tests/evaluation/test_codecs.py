@@ -14,7 +14,7 @@ from megabyte_mm.evaluation.codecs import (
     Codec,
     Content,
     LossyError,
-    Sound,
+    PcmSound,
     UnsupportedError,
 )
 
@@ -53,7 +53,7 @@ def test_colours_below_full_transparency_are_kept(name):
 @pytest.mark.parametrize("eight_bits", [True, False])
 def test_a_sound_costs_the_flac_file_that_is_written(tmp_path, eight_bits):
     samples = noise(4000, 2).astype(np.int16) * 256 + (0 if eight_bits else 1)
-    content = Content(noise(8000 * (1 if eight_bits else 2)), sound=Sound(samples, 8000, eight_bits))
+    content = Content(noise(8000 * (1 if eight_bits else 2)), sound=PcmSound(samples, 8000, eight_bits))
     subtype = "PCM_S8" if eight_bits else "PCM_16"
     soundfile.write(tmp_path / "a.flac", samples, 8000, subtype, compression_level=1.0)
     expected = 8 * (tmp_path / "a.flac").stat().st_size / len(content.data)
@@ -83,7 +83,7 @@ def test_a_codec_that_alters_pixels_samples_or_bytes_is_caught(monkeypatch):
         lossy.encoded_size(content)
     with pytest.raises(LossyError, match="the decoded samples differ"):  # which are no multiples of 256
         BY_NAME["FLAC"].encoded_size(
-            Content(content.data, sound=Sound(np.arange(99, dtype=np.int16)[:, None], 8000, True))
+            Content(content.data, sound=PcmSound(np.arange(99, dtype=np.int16)[:, None], 8000, True))
         )
     with pytest.raises(LossyError, match="the decoded bytes differ"):
         codecs._bytes_size(content.data, lambda raw: raw[:-1], lambda encoded: encoded)
@@ -91,7 +91,7 @@ def test_a_codec_that_alters_pixels_samples_or_bytes_is_caught(monkeypatch):
 
 def test_an_unsupported_file_is_refused_with_the_reason(monkeypatch):
     with pytest.raises(UnsupportedError, match="FLAC cannot encode it: "):
-        BY_NAME["FLAC"].encoded_size(Content(noise(90), sound=Sound(np.zeros((10, 9), np.int16), 8000, True)))
+        BY_NAME["FLAC"].encoded_size(Content(noise(90), sound=PcmSound(np.zeros((10, 9), np.int16), 8000, True)))
     with pytest.raises(UnsupportedError, match="PNG encodes pixels, and this file has none"):
         BY_NAME["PNG"].encoded_size(Content(noise(9)))
     monkeypatch.setitem(sys.modules, "pillow_jxl", None)

@@ -20,7 +20,7 @@ from megabyte_mm.training.run_folder import Run, open_run, read_metrics
 
 if TYPE_CHECKING:  # Lightning takes seconds to import
     from megabyte_mm.cli.config import RunConfig
-    from megabyte_mm.cli.report.comparison import Limits
+    from megabyte_mm.cli.report.comparison import MeasurementSettings
     from megabyte_mm.data.module import ByteData
 
 PAGE_BYTES, FILE_BYTES = 20 * 10**6, 3 * 10**6
@@ -54,18 +54,20 @@ def report(
     check_positive(files=files, batch_size=batch_size)
     if not megabytes > 0:
         raise ValueError(f"--megabytes is {megabytes}; it must be above 0")
-    folder = open_run(Path(run))
-    target = Path(out) if out is not None else folder.folder / "report.html"
+    opened_run = open_run(Path(run))
+    target = Path(out) if out is not None else opened_run.folder / "report.html"
     check_output("out", target)
-    from megabyte_mm.cli.report.comparison import NOTES, Limits
+    from megabyte_mm.cli.report.comparison import NOTES, MeasurementSettings
 
-    metrics, budget, notes = read_metrics(folder), Budget(PAGE_BYTES, FILE_BYTES), Notes()
-    config = _read_config(folder, data, notes)
-    limits = Limits(files, round(megabytes * 10**6), batch_size, config.model.method if config else "plain")
-    bundle = _load_model(folder, checkpoint, config, pick_device(device), notes)
-    opened = _open_data(config, data, notes) if bundle and config else None
-    comparisons = _compare(bundle, opened, limits, budget, notes) if bundle and opened else []
-    samples, sample_notes = sample_sections(folder, metrics, budget)
+    metrics, budget, notes = read_metrics(opened_run), Budget(PAGE_BYTES, FILE_BYTES), Notes()
+    config = _read_config(opened_run, data, notes)
+    settings = MeasurementSettings(
+        files, round(megabytes * 10**6), batch_size, config.model.method if config else "plain"
+    )
+    bundle = _load_model(opened_run, checkpoint, config, pick_device(device), notes)
+    open_data = _open_data(config, data, notes) if bundle and config else None
+    comparisons = _compare(bundle, open_data, settings, budget, notes) if bundle and open_data else []
+    samples, sample_notes = sample_sections(opened_run, metrics, budget)
     if not metrics:
         notes.append("The run left no metrics.")
     if not samples:
@@ -73,16 +75,16 @@ def report(
     if budget.refused:
         notes.append(f"{budget.refused} pictures or sounds are left out, to keep this page small.")
     page = Page(
-        title=folder.folder.resolve().name,
+        title=opened_run.folder.resolve().name,
         date=time.strftime("%Y-%m-%d", time.gmtime()),
-        facts=key_facts(folder, metrics, bundle, config.data.path if config else ""),
+        facts=key_facts(opened_run, metrics, bundle, config.data.path if config else ""),
         notes=notes,
         plots=training_plots(metrics),
         comparisons=comparisons,
-        comparison_notes=NOTES.format(method=limits.method).splitlines(),
+        comparison_notes=NOTES.format(method=settings.method).splitlines(),
         samples=samples,
         sample_notes=sample_notes,
-        config=folder.config.read_text(encoding="utf-8", errors="replace") if folder.config else "",
+        config=opened_run.config.read_text(encoding="utf-8", errors="replace") if opened_run.config else "",
     )
     text = render(page)
     write_bytes(target, text.encode(errors="replace"))
@@ -148,17 +150,19 @@ def _open_data(config: RunConfig, data_path: str | None, notes: Notes) -> ByteDa
     return config.data
 
 
-def _compare(bundle: Bundle, data: ByteData, limits: Limits, budget: Budget, notes: Notes) -> list[FileComparison]:
+def _compare(
+    bundle: Bundle, data: ByteData, settings: MeasurementSettings, budget: Budget, notes: Notes
+) -> list[FileComparison]:
     """Compare the model with other codecs on each source's validation files; none, with a note, where that fails."""
-    from megabyte_mm.cli.report.comparison import choose_files, compare_files, score_files
+    from megabyte_mm.cli.report.comparison import choose_files, compare_files, score_validation_files
 
-    chosen = choose_files(data, bundle, limits)
+    chosen = choose_files(data, bundle, settings)
     if not chosen:
         notes.warn("All validation files are empty; no files were measured.")
         return []
     try:
         with byte_progress(sum(files.num_bytes for files in chosen), "scored") as on_bytes:
-            scores = [score_files(bundle, files, limits, on_bytes) for files in chosen]
+            scores = [score_validation_files(bundle, files, settings, on_bytes) for files in chosen]
     except ValueError as error:
         notes.warn(f"No files were measured: {error}")
         return []

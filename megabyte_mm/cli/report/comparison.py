@@ -50,7 +50,7 @@ All encoded files were decoded again and compared with the input."""
 """One note a line."""
 
 
-class Limits(NamedTuple):
+class MeasurementSettings(NamedTuple):
     """The files and bytes to measure of each source at most, and how the model reads them."""
 
     files: int
@@ -93,24 +93,24 @@ class ValidationFiles:
         return f"{chosen} validation files{spacing}{cut}: {size}."
 
 
-def choose_files(data: ByteData, bundle: Bundle, limits: Limits) -> list[ValidationFiles]:
+def choose_files(data: ByteData, bundle: Bundle, settings: MeasurementSettings) -> list[ValidationFiles]:
     """Choose validation files within the limits from each source of open data; sources without a byte are left out."""
     chosen = [
-        _choose(source, records, data.geometry.conditions, bundle, limits)
+        _choose(source, records, data.geometry.conditions, bundle, settings)
         for source, records in zip(data.sources, data.records("val"), strict=True)
     ]
     return [files for files in chosen if files.streams]
 
 
 def _choose(
-    source: OpenSource, records: Records, conditions: Sequence[str], bundle: Bundle, limits: Limits
+    source: OpenSource, records: Records, conditions: Sequence[str], bundle: Bundle, settings: MeasurementSettings
 ) -> ValidationFiles:
     available = int(np.count_nonzero(records.lengths))
-    count = min(limits.files, available)
+    count = min(settings.files, available)
     if source.adapter.single_window and count:
-        count = min(count, max(1, limits.bytes // int(records.lengths[records.lengths > 0].mean())))
+        count = min(count, max(1, settings.bytes // int(records.lengths[records.lengths > 0].mean())))
     chosen = records.evenly_spaced(count)
-    max_bytes = max(limits.bytes // max(count, 1), bundle.window)
+    max_bytes = max(settings.bytes // max(count, 1), bundle.window)
     whole = [records.stream(record) for record in chosen]
     streams = whole if source.adapter.single_window else [_first_part(source, stream, max_bytes) for stream in whole]
     classes = [conditions[int(records.conditions[record])] for record in chosen]
@@ -132,19 +132,21 @@ def _first_part(source: OpenSource, stream: ByteStream, max_bytes: int) -> ByteS
     return ByteStream(source.adapter.cut_to_units(stream.data, max_bytes, source.unit), stream.format)
 
 
-def score_files(bundle: Bundle, files: ValidationFiles, limits: Limits, on_bytes: Callable[[int], None]) -> list[Score]:
+def score_validation_files(
+    bundle: Bundle, files: ValidationFiles, settings: MeasurementSettings, on_bytes: Callable[[int], None]
+) -> list[Score]:
     """Return the score of each file. Raises ValueError as `score_streams`, and for an output that is not finite."""
-    one = bundle.for_modality(files.name) if files.name else bundle
+    selected = bundle.for_modality(files.name) if files.name else bundle
     streams = [(stream.data, number) for stream, number in zip(files.streams, files.conditions, strict=True)]
-    options = (bundle.window, files.unit, one.fixed_length, limits.method, limits.batch_size, on_bytes)
-    scores = list(score_streams(one.model, streams, *options))
+    options = (bundle.window, files.unit, selected.fixed_length, settings.method, settings.batch_size, on_bytes)
+    scores = list(score_streams(selected.model, streams, *options))
     check_finite(scores)
     return scores
 
 
 def compare_files(files: ValidationFiles, scores: Sequence[Score], window: int, budget: Budget) -> FileComparison:
     """Encode the files with other codecs, and show the best and the worst. Raises LossyError."""
-    model = CodecRow("this model", "its weights not counted", bits_per_byte(scores), own=True)
+    model = CodecRow("this model", "its weights not counted", bits_per_byte(scores), is_model=True)
     rows = sorted([model, *codec_rows(files)], key=lambda row: (row.each is None, row.each or 0))
     ranked = _rank(files, scores, window)
     count = min(ENDS[media_kind(files.adapter.output_suffix)], len(ranked) // 2)

@@ -21,7 +21,7 @@ from megabyte_mm.data.digests import Digest
 from megabyte_mm.data.encode import encode, finish_index, key_of
 from megabyte_mm.data.files import Files
 from megabyte_mm.data.storage.base import LocalStorage, Storage
-from megabyte_mm.data.storage.cache import digests_of
+from megabyte_mm.data.storage.encoded_cache import digests_of
 from megabyte_mm.data.storage.shard_writer import SHARD_BYTES, ShardManifest, ShardWriter
 from megabyte_mm.data.storage.shards import INDEX, ShardReader
 

@@ -22,7 +22,7 @@ from data_adapters.io import sync_folder
 from megabyte_mm.data.digests import Digest, file_digests
 from megabyte_mm.data.encode import encode, finish_index, key_of
 from megabyte_mm.data.files import Files
-from megabyte_mm.data.storage.remote import ShardCache
+from megabyte_mm.data.storage.shard_cache import ShardCache
 from megabyte_mm.data.storage.shard_writer import ShardWriter, write_index
 from megabyte_mm.data.storage.shards import DamagedShardsError, ShardReader
 
