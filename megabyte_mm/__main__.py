@@ -1,4 +1,4 @@
-"""`python -m megabyte_mm` is `megabyte-mm`."""
+"""`python -m megabyte_mm` is `megabyte-mm`: Python asks for a file of this name."""
 
 import sys
 

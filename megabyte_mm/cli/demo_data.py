@@ -1,4 +1,4 @@
-"""`megabyte-mm demo-data`: small media to try everything on; `demo_data.make` does the work."""
+"""`megabyte-mm demo-data`: small media to try everything on. Short: `demo_data` does the work."""
 
 from __future__ import annotations
 

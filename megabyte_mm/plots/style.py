@@ -1,4 +1,4 @@
-"""Array types, colours and small helpers that several figures share."""
+"""Array types, colours and small helpers. Short, since it holds only what several figures share."""
 
 from __future__ import annotations
 
