@@ -19,7 +19,7 @@ from data_adapters.file import FileAdapter
 from data_adapters.text import TextAdapter
 from megabyte_mm.data import digests
 from megabyte_mm.data.files import Files, find_files
-from megabyte_mm.data.storage import cache
+from megabyte_mm.data.storage import encoded_cache
 from megabyte_mm.data.storage.base import LocalStorage
 from megabyte_mm.data.storage.encoded_cache import cache_folder, load_or_encode
 from megabyte_mm.data.storage.shards import ShardReader
@@ -264,7 +264,7 @@ def test_only_abandoned_folders_are_swept(tmp_path):
     for folder in (mine, old, other):
         folder.mkdir()
     os.utime(old, (0, 0))
-    cache._sweep(tmp_path)
+    encoded_cache._sweep(tmp_path)
     assert (mine.exists(), old.exists(), other.exists()) == (True, False, True)
 
 
