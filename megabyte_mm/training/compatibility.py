@@ -19,6 +19,7 @@ from megabyte_mm.checkpoint.dcp import OPTIMIZER_STATES, STATE_DICT, is_sharded_
 from megabyte_mm.data.geometry import Geometry
 from megabyte_mm.data.module import ByteData
 from megabyte_mm.data.sources import adapter_at
+from megabyte_mm.errors import FieldError
 from megabyte_mm.evaluation import Method, check_method
 from megabyte_mm.models import ByteModel, ModelConfig, config_of
 
@@ -58,15 +59,17 @@ def _adapter_at(path: str) -> Adapter | None:
 
 
 def build_model(net: ModelConfig, method: Method, geometry: Geometry, conditions: int | None = None) -> ByteModel:
-    """The untrained model for data of this geometry. Raises ValueError, naming the field, where they do not fit."""
+    """The untrained model for data of this geometry. Raises FieldError where they do not fit."""
     try:
         model = geometry.resolve(net, conditions).build()
-    except ValueError as error:
-        raise ValueError(f"model.net.{error}") from error
+    except FieldError as error:
+        raise error.inside("model.net") from error
+    except ValueError as error:  # of a model that checks more than its fields
+        raise FieldError("model.net", f": {error}") from error
     try:
         check_method(method, model, geometry.unit)
     except ValueError as error:
-        raise ValueError(f"model.method {method}: {error}") from error
+        raise FieldError("model.method", f"{method}: {error}") from error
     return model
 
 
