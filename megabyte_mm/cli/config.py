@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import re
 from dataclasses import dataclass, is_dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any, get_args, get_type_hints
 
 import torch
 import yaml
-from jsonargparse import ArgumentError, Namespace
+from jsonargparse import ArgumentError, Namespace, get_loader, set_loader
 from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningArgumentParser
 
@@ -29,27 +30,39 @@ SECTIONS = {"model": ByteLM, "data": ByteData, "samples": SampleWriter}
 KEYS = ("trainer", *SECTIONS, "seed_everything", "checkpoint_minutes", "ckpt_path", "weights_only")
 """The allowed top-level keys of a config."""
 
+PARSER_MODE = "yaml with former names"
+"""The name of ConfigParser's loader in jsonargparse."""
+
 _UNKNOWN_CLASS = re.compile(r'Parser key "model\.net".*Expected a dot import path string: (\S+)', re.S)
 
 
 class ConfigParser(LightningArgumentParser):
     """LightningCLI's parser; it checks the structure of config files, and accepts the names of former versions."""
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        set_loader(PARSER_MODE, _load, exceptions=(yaml.YAMLError,))
+        super().__init__(*args, **{"parser_mode": PARSER_MODE, **kwargs})
+
     def parse_path(self, path: Any, *args: Any, **kwargs: Any) -> Any:
         """The settings of a file. Raises ValueError where the parser would ignore a part of it."""
         check_config_file(path)
         return super().parse_path(path, *args, **kwargs)
 
-    def parse_string(self, *args: Any, **kwargs: Any) -> Any:
-        """The settings of a text, the first argument: `cfg_str` in older versions of jsonargparse, now `content`."""
-        texts = {name: with_present_names(kwargs[name]) for name in ("content", "cfg_str") if name in kwargs}
-        return super().parse_string(*map(with_present_names, args[:1]), *args[1:], **kwargs | texts)
+
+def _load(text: str) -> Any:
+    """The value of a YAML text with present names: of a config, of the file of a part of it, or of an option."""
+    return get_loader("yaml")(with_present_names(text))
 
 
 def add_settings(parser: LightningArgumentParser) -> None:
     """Add the sections trainer, model, data and samples, and checkpoint_minutes."""
     parser.add_lightning_class_args(Trainer, "trainer")
     parser.set_defaults({f"trainer.{name}": value for name, value in TRAINER_DEFAULTS.items()})
+    _add_sections(parser)
+
+
+def _add_sections(parser: LightningArgumentParser) -> None:
+    """Add the sections model, data and samples, and checkpoint_minutes."""
     for section, kind in SECTIONS.items():
         parser.add_lightning_class_args(kind, section)
     parser.add_argument(
@@ -84,14 +97,17 @@ def read_config(path: str, data_path: str | None = None) -> RunConfig:
     names the file and the field, for a file that is not a config or holds settings that cannot be used.
     """
     parser = ConfigParser(exit_on_error=False)
-    add_settings(parser)
+    _add_sections(parser)
+    trainer = parser.add_argument_group("trainer", name="trainer")
+    for name in inspect.signature(Trainer).parameters:  # values unchecked: their classes need not exist on this machine
+        trainer.add_argument(f"--trainer.{name}", type=Any)
     for key in KEYS:
         if key not in ("trainer", *SECTIONS, "checkpoint_minutes"):
             parser.add_argument(f"--{key}", type=Any)
     try:
         settings = parser.parse_path(path)
         check_nulls(settings)
-        del settings["trainer"]  # its loggers and callbacks would be created
+        del settings["trainer"]
         if data_path is not None:
             settings.data.path = data_path
             for source in (settings.data.sources or {}).values():

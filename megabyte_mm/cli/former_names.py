@@ -12,26 +12,41 @@ import yaml
 from megabyte_mm.models.config import RENAMED_FIELDS
 
 CLASS_PATHS = {
+    "megabyte_mm.data.epochs.CountEpochs": "megabyte_mm.data.module.FixEpochRestart",
     "megabyte_mm.models.perceiver_ar.PerceiverARConfig": "megabyte_mm.models.PerceiverARConfig",
     "megabyte_mm.models.transformer.TransformerConfig": "megabyte_mm.models.TransformerConfig",
     "megabyte_mm.training.callbacks.SampleWriter": "megabyte_mm.training.SampleWriter",
     "megabyte_mm.training.checkpoints.AtomicCheckpointIO": "megabyte_mm.training.checkpointing.AtomicCheckpointIO",
+    "megabyte_mm.training.checkpoints.BestCheckpoint": "megabyte_mm.training.checkpointing.BestCheckpoint",
+    "megabyte_mm.training.checkpoints.KeptCheckpoint": "megabyte_mm.training.checkpointing.RunCheckpoint",
+    "megabyte_mm.training.checkpoints.LastCheckpoint": "megabyte_mm.training.checkpointing.LastCheckpoint",
     "megabyte_mm.training.display.RunBar": "megabyte_mm.training.console.StepProgressBar",
     "megabyte_mm.training.logs.CSVLog": "megabyte_mm.training.loggers.DurableCSVLogger",
     "megabyte_mm.training.logs.TensorBoardLog": "megabyte_mm.training.loggers.DurableTensorBoardLogger",
     "megabyte_mm.training.signals.StopBetweenSteps": "megabyte_mm.training.signals.GracefulStop",
     "megabyte_mm.training.strategies.FullySharded": "megabyte_mm.training.distributed.FSDP2Strategy",
+    "megabyte_mm.training.watching.Watch": "megabyte_mm.training.progress.ProgressCallback",
 }
 """Import paths that a config may hold, former and present."""
+CLASS_NAMES = {
+    former.rpartition(".")[2]: present
+    for former, present in CLASS_PATHS.items()
+    if former.rpartition(".")[2] != present.rpartition(".")[2]
+}
+"""Class names that a config may hold without their module, where the present one differs."""
+CLASS_KEYS = ("class_path", "logger", "callbacks", "plugins")
+"""Settings whose value may be the name of a class."""
 
 NET = ("model", "net")
 
 
 def with_present_names(text: str, key: tuple[str, ...] = ()) -> str:
-    """The text of a YAML config with present names; the text itself where it is not YAML.
+    """The text of a YAML config, or of a part of one, with present names; the text itself where it is not YAML.
 
-    key: of the config's value that the text holds, where it is not the whole config.
+    key: of the config's value that the text holds; unknown, and empty, for the file of a part.
     """
+    if not any(name in text for name in (*RENAMED_FIELDS, *CLASS_PATHS, *CLASS_NAMES)):
+        return text
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.YAMLError:
@@ -77,21 +92,35 @@ def walk(node: yaml.Node | None, key: tuple[str, ...] = ()) -> Iterator[tuple[tu
 def _replacements(root: yaml.Node | None, key: tuple[str, ...]) -> Iterator[tuple[int, int, str]]:
     """(start, end, present name) of each former name, as offsets in the text."""
     for path, node in walk(root, key):
-        if isinstance(node, yaml.ScalarNode) and node.value in CLASS_PATHS:
-            yield node.start_mark.index, node.end_mark.index, CLASS_PATHS[node.value]
-        if isinstance(node, yaml.MappingNode) and path[:2] == NET:
-            for name, _ in node.value:
-                if name.value in RENAMED_FIELDS:
+        if isinstance(node, yaml.ScalarNode) and (present := _present_class(node.value, path)) != node.value:
+            yield node.start_mark.index, node.end_mark.index, present
+        if isinstance(node, yaml.MappingNode) and _may_be_net(path):
+            for name, value in node.value:
+                if name.value in RENAMED_FIELDS and isinstance(value, yaml.ScalarNode):
                     yield name.start_mark.index, name.end_mark.index, RENAMED_FIELDS[name.value]
 
 
+def _may_be_net(path: tuple[str, ...]) -> bool:
+    """True for the keys of a mapping that may hold fields of `model.net`, in a config or in the file of a part."""
+    return path[:2] == NET or path in ((), ("init_args",), ("net",), ("net", "init_args"))
+
+
+def _present_class(name: str, path: tuple[str, ...]) -> str:
+    names = CLASS_NAMES if path and path[-1] in CLASS_KEYS else {}
+    return CLASS_PATHS.get(name) or names.get(name, name)
+
+
 def _present_option(option: str) -> str:
-    *section, field = option.removeprefix("--").split(".")
+    *section, field = _keys(option)
     present = RENAMED_FIELDS.get(field, field) if tuple(section[:2]) == NET else field
     return "--" + ".".join([*section, present])
 
 
 def _present_value(value: str, option: str) -> str:
-    if value.startswith("{"):
-        return with_present_names(value, tuple(option.removeprefix("--").split(".")))
-    return CLASS_PATHS.get(value, value)
+    if value.startswith(("{", "[")):
+        return with_present_names(value, _keys(option.removesuffix("+")))
+    return _present_class(value, _keys(option.removesuffix("+")))
+
+
+def _keys(option: str) -> tuple[str, ...]:
+    return tuple(option.removeprefix("--").split("."))
