@@ -20,11 +20,11 @@ from constriction import stream as entropy
 from numpy.typing import NDArray
 from torch import Tensor
 
+from data_adapters import Bytes
 from megabyte_mm.alphabet import BYTES
 from megabyte_mm.models.base import ByteModel, Decoder, evaluating
 from megabyte_mm.models.decoding.execution import DEFAULT_EXECUTION, Execution
 
-Bytes = NDArray[np.uint8]
 Probabilities = NDArray[np.float32]
 
 SYMBOLS_PER_CALL = 64

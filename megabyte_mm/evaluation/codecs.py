@@ -18,9 +18,8 @@ import zstandard
 from numpy.typing import NDArray
 from PIL import Image
 
-from data_adapters import Adapter, AudioAdapter, ByteStream, ImageAdapter
+from data_adapters import Adapter, AudioAdapter, Bytes, ByteStream, ImageAdapter
 
-Bytes = NDArray[np.uint8]
 MISSING = "is not installed: pip install 'megabyte-mm[report]'"
 
 

@@ -54,7 +54,7 @@ def part_of(model: nn.Module, parameter: str) -> str:
 
 
 @dataclass(frozen=True)
-class Attention:
+class AttentionPairs:
     """Pairs of a query and a key for each byte, in one layer of each level (paper, section 3.1).
 
     Args:
@@ -70,12 +70,12 @@ class Attention:
     best_patch: int
 
 
-def attention(model: ByteModel) -> Attention:
+def attention_pairs(model: ByteModel) -> AttentionPairs:
     """The pairs of a forward pass over a full window. Raises ValueError for an architecture that is not known here."""
     length = model.max_len
     patch = max(1, round(length ** (1 / 3)))
     patches = -(length // -patch)
-    return Attention(
+    return AttentionPairs(
         scores=_scores_per_byte(model),
         transformer=float(length),
         best=patches * patches / length + patch,
@@ -141,7 +141,7 @@ class Costs:
     batch_size: int
     state_bytes: int
     activation_bytes: dict[str, float]
-    attention: Attention
+    attention: AttentionPairs
     serial_layers: float
 
 
@@ -161,7 +161,7 @@ def costs_of(model: ByteModel, batch_size: int = 1, activation_budget: float = S
             "32-true": activation_bytes(model, batch_size, False, activation_budget),
             "bf16-mixed": activation_bytes(model, batch_size, True, activation_budget),
         },
-        attention=attention(model),
+        attention=attention_pairs(model),
         serial_layers=serial_layers(model),
     )
 

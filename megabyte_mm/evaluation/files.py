@@ -7,17 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from data_adapters import ByteStream
 from megabyte_mm.checkpoint import Bundle
 from megabyte_mm.errors import check_positive
-from megabyte_mm.evaluation.curves import Curves
+from megabyte_mm.evaluation.curves import Curves, Floats
 from megabyte_mm.evaluation.methods import Method
 from megabyte_mm.evaluation.scoring import Score, score_streams
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

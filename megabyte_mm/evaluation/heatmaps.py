@@ -6,14 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from data_adapters import Adapter, AudioAdapter, ByteStream, ImageAdapter, TextAdapter, write_atomically, write_bytes
+from megabyte_mm.evaluation.curves import Floats
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-Floats = NDArray[np.float64]
 
 
 def heatmap(adapter: Adapter, stream: ByteStream, bits: Floats, name: str = "") -> Figure:

@@ -13,13 +13,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from data_adapters import Bytes
 from megabyte_mm.alphabet import fill_window
 from megabyte_mm.errors import DIVERGED
 from megabyte_mm.evaluation.methods import Method, check_method, is_sliding, method_nll, patch_positions
 from megabyte_mm.models.base import ByteModel
 from megabyte_mm.windows import ScoringWindows
-
-Bytes = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from data_adapters import Bytes
 from megabyte_mm.alphabet import END, to_ids
 from megabyte_mm.generation.engine import NO_SYMBOL, generate_rows, make_decoder, row_seeds, sync_interval
 from megabyte_mm.generation.sampling import SamplingParams
 from megabyte_mm.models import DEFAULT_EXECUTION, ByteModel, Decoder, Execution
-
-Bytes = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)

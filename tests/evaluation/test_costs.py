@@ -200,14 +200,14 @@ def test_the_optimizer_holds_three_times_the_weights_beside_them() -> None:
 )
 def test_attention_and_generation_are_those_of_the_paper(config: ModelConfig, scores: float, layers: float) -> None:
     model = empty(config)
-    found = costs.attention(model)
+    found = costs.attention_pairs(model)
     assert found.scores == pytest.approx(scores)
     assert found.transformer == model.max_len
     assert costs.serial_layers(model) == layers
 
 
 def test_patches_of_the_cube_root_cost_the_fourth_third_power() -> None:
-    found = costs.attention(empty(TransformerConfig(10**6, LARGE, block=BlockConfig(positions="rotary"))))
+    found = costs.attention_pairs(empty(TransformerConfig(10**6, LARGE, block=BlockConfig(positions="rotary"))))
     assert (found.best_patch, found.best) == (100, 200.0)  # T / P² + P = 2 T^(1/3), for each of T bytes
 
 
@@ -217,7 +217,7 @@ def test_an_architecture_without_costs_is_named() -> None:
 
     Strange.__abstractmethods__ = frozenset()
     strange: Any = Strange()  # type: ignore[abstract]
-    for function in (costs.attention, costs.serial_layers):
+    for function in (costs.attention_pairs, costs.serial_layers):
         with pytest.raises(ValueError, match="no costs are known for Strange"):
             function(strange)
     with pytest.raises(ValueError, match="no costs are known for Strange"):

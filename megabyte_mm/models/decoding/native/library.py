@@ -27,7 +27,7 @@ class NativeError(RuntimeError):
     """Native code cannot be built or loaded on this machine; the message gives the reason."""
 
 
-class Linear(ctypes.Structure):
+class NativeLinear(ctypes.Structure):
     """A linear layer with its weights in blocks, as in steps.cpp."""
 
     _fields_ = (
@@ -40,24 +40,24 @@ class Linear(ctypes.Structure):
     )
 
 
-class Layer(ctypes.Structure):
+class NativeLayer(ctypes.Structure):
     """A block and its cache."""
 
     _fields_ = (
         *((name, address) for name in ("norm1", "norm1_bias", "norm2", "norm2_bias", "query_norm", "key_norm")),
-        *((name, Linear) for name in ("qkv", "out", "up", "down")),
+        *((name, NativeLinear) for name in ("qkv", "out", "up", "down")),
         ("keys", address),
         ("values", address),
     )
 
 
-class Stack(ctypes.Structure):
+class NativeStack(ctypes.Structure):
     """A stack of blocks with its last norm and head."""
 
     _fields_ = (
-        ("layers", ctypes.POINTER(Layer)),
+        ("layers", ctypes.POINTER(NativeLayer)),
         *((name, address) for name in ("norm", "norm_bias", "rotary")),
-        ("head", ctypes.POINTER(Linear)),
+        ("head", ctypes.POINTER(NativeLinear)),
         *((name, count) for name in ("layer_count", "dim", "heads", "hidden", "capacity", "positions")),
         *((name, ctypes.c_float) for name in ("epsilon", "head_epsilon")),
         *((name, ctypes.c_int32) for name in ("norm_kind", "activation", "gated")),
@@ -93,9 +93,9 @@ def _load() -> ctypes.CDLL:
         file.unlink()  # truncated, as by a full disk: build it again
         library = ctypes.CDLL(str(_build(compiler)))
     library.width.restype = library.scratch.restype = count
-    library.scratch.argtypes = [ctypes.POINTER(Stack), count]
-    library.stack_step.argtypes = [ctypes.POINTER(Stack), address, count, *[address] * 4, ctypes.c_int]
-    library.linear_step.argtypes = [ctypes.POINTER(Linear), address, count, address, ctypes.c_int]
+    library.scratch.argtypes = [ctypes.POINTER(NativeStack), count]
+    library.stack_step.argtypes = [ctypes.POINTER(NativeStack), address, count, *[address] * 4, ctypes.c_int]
+    library.linear_step.argtypes = [ctypes.POINTER(NativeLinear), address, count, address, ctypes.c_int]
     return library
 
 

@@ -17,8 +17,8 @@ from megabyte_mm.models.decoding.execution import Precision, int8_weight
 from megabyte_mm.models.decoding.native import library
 from megabyte_mm.models.layers import Block, Stack
 
-KINDS = {None: 0, "bfloat16": 1, "int8": 2}
-ACTIVATIONS = {"relu": 1, "gelu": 2, "relu2": 3, "swiglu": 4}
+PRECISION_CODES = {None: 0, "bfloat16": 1, "int8": 2}
+ACTIVATION_CODES = {"relu": 1, "gelu": 2, "relu2": 3, "swiglu": 4}
 
 
 class NativeProjection:
@@ -53,8 +53,8 @@ class NativeStackSteps:
             self._layer(block, cache, precision)  # type: ignore[arg-type] # a ModuleList has no element type
             for block, cache in zip(stack.blocks, caches, strict=True)
         ]
-        self._stack = library.Stack(
-            layers=(library.Layer * len(layers))(*layers),
+        self._stack = library.NativeStack(
+            layers=(library.NativeLayer * len(layers))(*layers),
             head=None if head_VD is None else ctypes.pointer(packed(head_VD, None, precision, self._memory)),
             layer_count=len(layers),
             capacity=caches[0].capacity,
@@ -85,17 +85,17 @@ class NativeStackSteps:
         described.norm, described.norm_bias, described.epsilon = self._norm(stack.norm)
         described.norm_kind = int(isinstance(stack.norm, nn.RMSNorm))
         described.head_epsilon = torch.finfo(torch.float32).eps
-        described.activation = ACTIVATIONS[first.feedforward.activation]
+        described.activation = ACTIVATION_CODES[first.feedforward.activation]
         described.gated = first.feedforward.gated
         if first.attention.rotary is not None:
             cos_sin_2Se = first.attention.rotary.between(0, described.capacity, like=stack.norm.weight).contiguous()
             described.rotary, described.positions = self._pointer(cos_sin_2Se), described.capacity
 
-    def _layer(self, block: Block, cache: LayerCache, precision: Precision | None) -> library.Layer:
+    def _layer(self, block: Block, cache: LayerCache, precision: Precision | None) -> library.NativeLayer:
         attention, feedforward = block.attention, block.feedforward
         parts = {"qkv": attention.qkv, "out": attention.out, "up": feedforward.up, "down": feedforward.down}
         linears = {name: packed(part.weight, part.bias, precision, self._memory) for name, part in parts.items()}
-        layer = library.Layer(**linears, keys=cache.keys.data_ptr(), values=cache.values.data_ptr())
+        layer = library.NativeLayer(**linears, keys=cache.keys.data_ptr(), values=cache.values.data_ptr())
         layer.norm1, layer.norm1_bias, _ = self._norm(block.attention_norm)
         layer.norm2, layer.norm2_bias, _ = self._norm(block.feedforward_norm)
         if isinstance(attention.q_norm, nn.RMSNorm):
@@ -119,7 +119,7 @@ class NativeStackSteps:
 
 def packed(
     weight_NK: Tensor, bias_N: Tensor | None, precision: Precision | None, memory: list[object]
-) -> library.Linear:
+) -> library.NativeLinear:
     """A linear layer in blocks of W outputs, (N / W, K, W); `memory` receives the tensors that it points to."""
     width, (outputs, inputs) = library.load().width(), weight_NK.shape
     weight_NK, scale_N = weight_NK.detach().float(), None
@@ -132,4 +132,4 @@ def packed(
     bias_N = None if bias_N is None else bias_N.detach().float().clone()
     memory += [weight, scale_N, bias_N]
     scale, bias = (None if x_N is None else x_N.data_ptr() for x_N in (scale_N, bias_N))
-    return library.Linear(weight.data_ptr(), scale, bias, inputs, outputs, KINDS[precision])
+    return library.NativeLinear(weight.data_ptr(), scale, bias, inputs, outputs, PRECISION_CODES[precision])
