@@ -1,4 +1,4 @@
-"""Which names are asked of the hub, and what is told where it cannot be; no server here (tests/export has one)."""
+"""The names that are looked up on the hub, and the errors where that fails; tests/export has a server."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_a_mistyped_path_does_not_even_load_the_hubs_client(monkeypatch):
             load_model(path)
 
 
-def test_without_the_extra_one_is_told_how_to_get_it(monkeypatch):
+def test_without_the_extra_the_error_says_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(ValueError, match=r"needs huggingface_hub: pip install 'megabyte-mm\[hub\]'"):
         load_model("ann/model")

@@ -1,4 +1,4 @@
-"""What a model tells of its training."""
+"""The provenance that a model keeps of its training."""
 
 import math
 
@@ -8,7 +8,7 @@ from megabyte_mm.checkpoint.provenance import Provenance, data_name, from_values
 
 
 @pytest.mark.parametrize(
-    ("path", "told"),
+    ("path", "message"),
     [
         ("/home/ann/secret/books", "books"),
         ("books/", "books"),
@@ -19,8 +19,8 @@ from megabyte_mm.checkpoint.provenance import Provenance, data_name, from_values
         ("https://ann:word@host.org", "host.org"),
     ],
 )
-def test_of_where_data_lie_and_of_what_opens_them_nothing_is_told(path, told):
-    assert data_name(path) == told
+def test_paths_and_credentials_of_data_are_left_out(path, message):
+    assert data_name(path) == message
 
 
 def test_what_a_stranger_wrote_is_believed_only_where_it_can_be():

@@ -84,10 +84,10 @@ def model(save_checkpoint):
 
 @pytest.fixture
 def liked(model, tmp_path):
-    """A file that its model likes: drawn from it, each window on its own."""
+    """A file that its model predicts well: sampled from it, each window on its own."""
     nothing = torch.empty(30, 0, dtype=torch.long)
-    drawn = generate(load_model(model).model, nothing, length=24, temperature=0.5, allow_end=False)
-    (tmp_path / "liked.txt").write_bytes(drawn.to(torch.uint8).numpy().tobytes())
+    generated = generate(load_model(model).model, nothing, length=24, temperature=0.5, allow_end=False)
+    (tmp_path / "liked.txt").write_bytes(generated.to(torch.uint8).numpy().tobytes())
     return tmp_path / "liked.txt"
 
 

@@ -73,14 +73,14 @@ def test_a_folder_holds_weights_config_card_and_samples(pictures, capsys):
     assert [path for path in Path().iterdir() if path.name.startswith(".")] == []
 
 
-def test_samples_are_those_that_generate_draws_with_the_same_seed(texts):
+def test_samples_are_those_that_generate_makes_with_the_same_seed(texts):
     export(texts, "shared", samples=2)
     generate("shared", "out", num_samples=2, device="cpu")
     for name in ("sample-000.txt", "sample-001.txt"):
         assert Path("out", name).read_bytes() == Path("shared/samples", name).read_bytes()
 
 
-def test_the_card_tells_what_the_run_knew_and_nothing_of_the_machine(texts, tmp_path):
+def test_the_card_holds_what_the_run_knew_and_nothing_of_the_machine(texts, tmp_path):
     checkpoint = torch.load(texts, weights_only=True)
     checkpoint["global_step"] = 1200
     checkpoint["callbacks"] = {
@@ -108,7 +108,7 @@ def test_the_card_tells_what_the_run_knew_and_nothing_of_the_machine(texts, tmp_
     assert Path("again/config.json").read_bytes() == Path("shared/config.json").read_bytes()
 
 
-def test_the_card_of_an_older_run_tells_its_best_validation(texts):
+def test_the_card_of_an_older_run_holds_its_best_validation(texts):
     checkpoint = torch.load(texts, weights_only=True)
     torch.save(checkpoint | {"callbacks": {"BestCheckpoint": {"val/bpb": 1.5}, "RunReport": 3}}, texts)
     export(texts, "shared", samples=0)
@@ -119,9 +119,9 @@ def test_files_are_scored_as_score_does(texts, tmp_path, capsys):
     Path("mine").mkdir()
     Path("mine/a.txt").write_text("the quick brown fox jumps over the lazy dog")
     score(texts, ["mine"])
-    told = capsys.readouterr().out.splitlines()[-1].split()[-1]
+    message = capsys.readouterr().out.splitlines()[-1].split()[-1]
     export(texts, "shared", data="mine", samples=0)
-    assert f"| 1 file of `mine`, 43 bytes | {told} |" in card()[1]
+    assert f"| 1 file of `mine`, 43 bytes | {message} |" in card()[1]
     Path("empty").mkdir()
     with pytest.raises(ValueError, match="empty: no file of text"):
         export(texts, "other", data="empty", samples=0)
@@ -181,8 +181,8 @@ def test_the_commands_and_the_code_of_a_card_work(kind, request, capsys):
         assert main(words[1:]) == 0, capsys.readouterr().err
     [code] = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     exec(compile(code, "README.md", "exec"), {})
-    [drawn] = Path().glob("generated.*")
-    assert drawn.stat().st_size
+    [generated] = Path().glob("generated.*")
+    assert generated.stat().st_size
 
 
 def test_an_adapter_of_the_users_own_is_named(save_checkpoint):
@@ -205,8 +205,8 @@ def test_names_and_texts_do_nothing_in_a_card(save_checkpoint):
 
 def test_what_a_stranger_says_of_a_models_training_does_nothing_in_a_card(save_checkpoint):
     bundle = load_model(save_checkpoint(TextAdapter(), window=24))
-    told = Provenance(data_name="<b>", val_bpb={"<b>": 1.0}, method="<script>\n# plain")
-    text = model_card(Card("shared", replace(bundle, training=told)), {})
+    message = Provenance(data_name="<b>", val_bpb={"<b>": 1.0}, method="<script>\n# plain")
+    text = model_card(Card("shared", replace(bundle, training=message)), {})
     assert "| validation of its training, \\<script\\>\\\\n\\# plain, \\<b\\> | 1.0000 |" in text
     assert "Trained on `<b>`." in text
 
@@ -221,7 +221,7 @@ def test_a_class_of_any_name_is_found_by_the_code_of_a_card(save_checkpoint):
 # Places
 
 
-def test_a_folder_with_something_in_it_is_left_alone_unless_told(texts, pictures, capsys):
+def test_a_folder_with_something_in_it_is_left_alone_without_overwrite(texts, pictures, capsys):
     export(texts, "shared", samples=3)
     Path("shared/notes.txt").write_text("mine")
     Path("shared/samples/mine.txt").write_text("mine")
@@ -281,12 +281,12 @@ def test_between_two_exports_nobody_loads_one_with_the_weights_of_the_other(text
     assert load_model("shared").window == 64
 
 
-def test_mistakes_are_told_in_a_line(texts, capsys):
-    for arguments, told in (
+def test_mistakes_are_reported_in_a_line(texts, capsys):
+    for arguments, message in (
         (["export", "gone.ckpt", "shared"], "gone.ckpt: no such file or directory"),
         (["export", texts, "shared", "--samples=-1"], "--samples is -1; it must be 0 or more"),
         (["push", texts, "no-user"], "'no-user' is not an id of the hub; it must be user/name"),
     ):
         assert main(arguments) == 2
-        assert capsys.readouterr().err.endswith(f"{told}\n")
+        assert capsys.readouterr().err.endswith(f"{message}\n")
     assert not Path("shared").exists()

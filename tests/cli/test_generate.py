@@ -390,7 +390,7 @@ def test_options_that_do_not_fit_are_refused(text_model, tmp_path, options, reas
 
 @pytest.fixture
 def interrupt_after(monkeypatch):
-    """Lets Ctrl-C come after so many symbols were drawn."""
+    """Lets Ctrl-C come after so many symbols were sampled."""
 
     def arm(count: int) -> None:
         sample_one, calls = vars(engine)["sample"], iter(range(count))

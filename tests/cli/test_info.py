@@ -16,7 +16,7 @@ from megabyte_mm.cli.main import main
 from megabyte_mm.models import PerceiverARConfig, TransformerConfig
 
 
-def told(capsys, *arguments: str) -> str:
+def run_info(capsys, *arguments: str) -> str:
     assert main(["info", *arguments]) == 0
     out: str = capsys.readouterr().out
     return out
@@ -28,7 +28,7 @@ def write(path: Path, **sections: object) -> str:
 
 
 def test_a_packaged_config_is_found_by_its_name(capsys):
-    out = told(capsys, "image")
+    out = run_info(capsys, "image")
     assert out.startswith("megabyte, window of 3,072 bytes: 64 patches of 48\n\npart ")
     assert "memory of a training step on 2 windows" in out  # data.batch_size of the config
     assert "attention: 49.3 scores per byte and layer, of a Transformer 3,072: 62.3 times as many" in out
@@ -36,18 +36,18 @@ def test_a_packaged_config_is_found_by_its_name(capsys):
 
 
 def test_a_model_of_billions_is_laid_out_in_a_moment(capsys):
-    out = told(capsys, "paper/image64_megabyte_best", "--batch_size", "1")
+    out = run_info(capsys, "paper/image64_megabyte_best", "--batch_size", "1")
     [total] = [line for line in out.splitlines() if line.startswith("total ")]
     assert total.split()[1:3] == ["2.82B", "100.0%"]
 
 
-def test_less_memory_for_activations_is_told_as_less(tmp_path, capsys):
+def test_less_memory_for_activations_is_reported_as_less(tmp_path, capsys):
     held = []
     for memory in (None, 0.001):
         config = write(
             tmp_path / "c.yaml", data={"window": 4096}, model={"net": {"patch_size": 8}, "activation_memory": memory}
         )
-        told(capsys, config, "--json", str(tmp_path / "costs.json"))
+        run_info(capsys, config, "--json", str(tmp_path / "costs.json"))
         held.append(json.loads((tmp_path / "costs.json").read_text())["activation_bytes"]["32-true"])
     assert held[1] < held[0] / 4
 
@@ -58,15 +58,15 @@ def test_an_activation_memory_that_is_none_is_refused(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("name", ["transformer", "perceiver_ar"])
-def test_the_other_architectures_are_told_too(name, capsys):
-    out = told(capsys, f"paper/audio_{name}")
+def test_the_other_architectures_are_reported_too(name, capsys):
+    out = run_info(capsys, f"paper/audio_{name}")
     assert out.startswith(f"{name}, window of ")
     assert "patches of T^(1/3)" in out
 
 
 def test_the_figures_go_to_a_file(tmp_path, capsys):
     file = tmp_path / "costs.json"
-    out = told(capsys, "text", "--batch_size", "3", "--json", str(file))
+    out = run_info(capsys, "text", "--batch_size", "3", "--json", str(file))
     found = json.loads(file.read_text(encoding="utf-8"))
     assert (found["model"], found["architecture"], found["window"], found["batch_size"]) == (
         *("text", "megabyte", 1024),
@@ -81,16 +81,16 @@ def test_the_figures_go_to_a_file(tmp_path, capsys):
 def test_memory_grows_with_the_batch_and_weights_do_not(tmp_path, capsys):
     found = []
     for batch in ("1", "10"):
-        told(capsys, "text", "--batch_size", batch, "--json", str(tmp_path / "costs.json"))
+        run_info(capsys, "text", "--batch_size", batch, "--json", str(tmp_path / "costs.json"))
         found.append(json.loads((tmp_path / "costs.json").read_text(encoding="utf-8")))
     one, ten = found
     assert ten["state_bytes"] == one["state_bytes"]
     assert ten["activation_bytes"]["32-true"] == pytest.approx(10 * one["activation_bytes"]["32-true"])
 
 
-def test_a_checkpoint_tells_its_own_window(save_checkpoint, capsys, tmp_path):
+def test_a_checkpoint_shows_its_own_window(save_checkpoint, capsys, tmp_path):
     path = save_checkpoint(ImageAdapter("L", (8, 8), patch=2), window=64)
-    told(capsys, str(path), "--json", str(tmp_path / "costs.json"))
+    run_info(capsys, str(path), "--json", str(tmp_path / "costs.json"))
     found = json.loads((tmp_path / "costs.json").read_text(encoding="utf-8"))
     assert (found["window"], found["patch_size"], found["batch_size"]) == (64, 4, 1)
     assert found["parameters"] == sum(p.numel() for p in load_model(path).model.parameters())
@@ -99,17 +99,17 @@ def test_a_checkpoint_tells_its_own_window(save_checkpoint, capsys, tmp_path):
 # Configs
 
 
-def test_an_export_tells_what_its_checkpoint_tells_and_a_folder_of_a_configs_name_hides_no_config(
+def test_an_export_shows_what_its_checkpoint_shows_and_a_folder_of_a_configs_name_hides_no_config(
     save_checkpoint, capsys, tmp_path, monkeypatch
 ):
     checkpoint = str(save_checkpoint(ImageAdapter("L", (8, 8), patch=2), window=64))
     monkeypatch.chdir(tmp_path)
     export(checkpoint, "shared", samples=0)
     capsys.readouterr()
-    assert told(capsys, "shared") == told(capsys, checkpoint)
-    before = told(capsys, "image")
+    assert run_info(capsys, "shared") == run_info(capsys, checkpoint)
+    before = run_info(capsys, "image")
     Path("image").mkdir()
-    assert told(capsys, "image") == before
+    assert run_info(capsys, "image") == before
 
 
 def test_a_config_without_anything_on_the_model_is_the_default(tmp_path):
@@ -198,7 +198,7 @@ def test_a_config_that_does_not_say_enough_is_a_mistake_of_one_line(sections, me
         (["image", "--json", "nowhere/costs.json"], "nowhere/costs.json: cannot be written"),
     ],
 )
-def test_a_mistake_is_told_in_one_line(arguments, message, tmp_path, capsys, monkeypatch):
+def test_a_mistake_is_reported_in_one_line(arguments, message, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("torn.ckpt").write_text("no model")
     Path("torn.yaml").write_text("data: {")

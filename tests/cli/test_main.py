@@ -61,14 +61,14 @@ def test_every_argument_is_explained(name):
     assert all(helps.values())
 
 
-def test_the_version_is_told(capsys):
+def test_the_version_is_printed(capsys):
     assert main(["--version"]) == 0
     assert capsys.readouterr().out.startswith("megabyte-mm 0.")
 
 
 def test_an_unknown_command_is_answered_with_those_there_are(capsys):
-    told = mistake(capsys, "frobnicate")
-    assert told == f"megabyte-mm: error: unknown command 'frobnicate'; known: {', '.join(COMMANDS)}"
+    message = mistake(capsys, "frobnicate")
+    assert message == f"megabyte-mm: error: unknown command 'frobnicate'; known: {', '.join(COMMANDS)}"
 
 
 # Mistakes
@@ -80,7 +80,7 @@ def model(save_checkpoint) -> str:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["generate", "x.ckpt", "--out", "o"], "x.ckpt: no such file or directory"),
         (["generate", ".", "--out", "o"], ".: is a directory"),
@@ -94,15 +94,15 @@ def model(save_checkpoint) -> str:
         (["generate", "x.ckpt", "--out", "o", "--device", "abacus"], "--device abacus: not available here"),
     ],
 )
-def test_a_mistake_is_told_in_one_line(arguments, told, capsys, tmp_path, monkeypatch):
+def test_a_mistake_is_reported_in_one_line(arguments, message, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("notes.txt").write_text("no model")
-    assert mistake(capsys, *arguments).startswith(f"megabyte-mm {arguments[0]}: error: {told}")
+    assert mistake(capsys, *arguments).startswith(f"megabyte-mm {arguments[0]}: error: {message}")
     assert not Path("o").exists()
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["--temperature", "-1"], "--temperature is -1.0; it must be a number from 0 up"),
         (["--top_p", "0"], "--top_p is 0.0; it must be above 0 and at most 1"),
@@ -115,13 +115,13 @@ def test_a_mistake_is_told_in_one_line(arguments, told, capsys, tmp_path, monkey
         (["--out", "cat.png"], "--out cat.png: cannot create this folder (File exists)"),
     ],
 )
-def test_a_mistake_beside_a_good_model_is_told_in_one_line(arguments, told, capsys, tmp_path, monkeypatch, model):
+def test_a_mistake_with_a_good_model_is_reported_in_one_line(arguments, message, capsys, tmp_path, monkeypatch, model):
     monkeypatch.chdir(tmp_path)
     Path("folder").mkdir()
     Path("notes.txt").write_text("la la")
     Image.new("L", (8, 8)).save("cat.png")
     got = mistake(capsys, "generate", model, *(["--out", "o"] if "--out" not in arguments else []), *arguments)
-    assert got.startswith(f"megabyte-mm generate: error: {told}")
+    assert got.startswith(f"megabyte-mm generate: error: {message}")
 
 
 def test_what_is_missing_or_unknown_is_named(capsys):
@@ -142,7 +142,7 @@ def test_a_picture_that_cannot_be_read_is_named(capsys, tmp_path, save_checkpoin
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["--config", "nonesuch"], "--config nonesuch: no such file, and no packaged config of that name; there are "),
         (["--config", "image", "--data.path", "nowhere"], "data.path nowhere: no such file or folder"),
@@ -154,11 +154,11 @@ def test_a_picture_that_cannot_be_read_is_named(capsys, tmp_path, save_checkpoin
         (["--config", "image", "--data.adapter", "nope.Own"], "--data.adapter: No module named 'nope'"),
     ],
 )
-def test_a_mistake_in_training_is_told_in_one_line(arguments, told, capsys, tmp_path, monkeypatch):
+def test_a_mistake_in_training_is_reported_in_one_line(arguments, message, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(["fit", *arguments]) == 2
     last = capsys.readouterr().err.splitlines()[-1]
-    assert last.startswith(f"megabyte-mm fit: error: {told}")
+    assert last.startswith(f"megabyte-mm fit: error: {message}")
 
 
 UNION_REPORT = """Parser key "a":
@@ -170,7 +170,7 @@ UNION_REPORT = """Parser key "a":
 
 
 @pytest.mark.parametrize(
-    ("report", "told"),
+    ("report", "message"),
     [
         ("Parser key \"a\":\n  Expected <class 'int'>. Got value: x", "--a x: expected int"),
         (UNION_REPORT, "--a b c: expected float"),
@@ -181,12 +181,12 @@ UNION_REPORT = """Parser key "a":
         ("something\n  else", "something else"),
     ],
 )
-def test_long_reports_are_shortened_to_what_a_user_needs(report, told, capsys, monkeypatch):
+def test_long_reports_are_shortened_to_what_a_user_needs(report, message, capsys, monkeypatch):
     def fail(name, arguments):
         raise ValueError(report)
 
     monkeypatch.setattr(cli, "_run", fail)
-    assert mistake(capsys, "generate") == f"megabyte-mm generate: error: {told}"
+    assert mistake(capsys, "generate") == f"megabyte-mm generate: error: {message}"
 
 
 # Exit codes
@@ -196,7 +196,7 @@ def test_long_reports_are_shortened_to_what_a_user_needs(report, told, capsys, m
     ("raised", "code"),
     [(KeyboardInterrupt(), 130), (ValueError("x"), 2), (OSError("x"), 2), (SystemExit(), 0), (SystemExit(3), 3)],
 )
-def test_the_exit_code_tells_how_it_ended(raised, code, monkeypatch):
+def test_the_exit_code_shows_how_it_ended(raised, code, monkeypatch):
     def end(name, arguments):
         raise raised
 

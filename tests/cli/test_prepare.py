@@ -26,14 +26,14 @@ def photos(tmp_path) -> Path:
 def test_a_config_says_how_files_are_read(photos, tmp_path, capsys):
     out = tmp_path / "out"
     assert main(["prepare", str(photos), "--config", "image", "--out", f"{out}/", "--workers", "1"]) == 0
-    told = f"{out}: 4 files as 0.0 MB in 1 shard; 4 resized and cropped from ... to ...\n"
-    assert capsys.readouterr().out == told
+    message = f"{out}: 4 files as 0.0 MB in 1 shard; 4 resized and cropped from ... to ...\n"
+    assert capsys.readouterr().out == message
     reader = ShardReader(out)
     assert reader.metadata["adapter"]["settings"]["size"] == [32, 32]
     assert reader.lengths.tolist() == [32 * 32 * 3] * 4
 
 
-def test_without_one_the_files_tell_or_an_adapter_is_named(photos, tmp_path):
+def test_without_one_the_files_decide_or_an_adapter_is_named(photos, tmp_path):
     assert main(["prepare", str(photos), "--out", str(tmp_path / "own"), "--workers", "1"]) == 0
     assert ShardReader(tmp_path / "own").lengths.tolist() == [40 * 50 * 3] * 4
     named = ["--adapter", "data_adapters.FileAdapter", "--workers", "1"]
@@ -45,9 +45,9 @@ def test_what_cannot_be_read_is_named_and_all_else_is_there(photos, tmp_path, ca
     (photos / "5.png").write_bytes(b"no picture")
     command = ["prepare", str(photos), "--out", str(tmp_path / "out"), "--workers", "1"]
     assert main(command) == 2
-    first, told = capsys.readouterr().err.splitlines()
+    first, message = capsys.readouterr().err.splitlines()
     assert first.startswith("5.png: is not an image in a supported format")
-    assert "1 of 5 files cannot be read and are left out, such as 5.png: is not an image" in told
+    assert "1 of 5 files cannot be read and are left out, such as 5.png: is not an image" in message
     assert len(ShardReader(tmp_path / "out")) == 4
     assert main([*command, "--allow_skipped"]) == 0
     assert len(capsys.readouterr().err.splitlines()) == 1
@@ -75,7 +75,7 @@ def test_each_source_of_a_mix_gets_a_folder(photos, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["gone", "--out", "out"], "error: gone: no such file or folder"),
         (["s3://a/b", "--out", "out"], "files are read from this machine's disks; --out may be a URL"),
@@ -85,9 +85,9 @@ def test_each_source_of_a_mix_gets_a_folder(photos, tmp_path, capsys):
         ([".", "--out", "out", "--workers", "0"], "--workers is 0; it must be at least 1"),
     ],
 )
-def test_mistakes_are_told_and_nothing_is_made(tmp_path, monkeypatch, capsys, arguments, told):
+def test_mistakes_are_reported_and_nothing_is_made(tmp_path, monkeypatch, capsys, arguments, message):
     monkeypatch.chdir(tmp_path)
     assert main(["prepare", *arguments]) == 2
     [line] = capsys.readouterr().err.splitlines()
-    assert told in line
+    assert message in line
     assert not (tmp_path / "out").exists()

@@ -175,9 +175,9 @@ def test_a_text_of_one_file_is_compared_by_passages_and_its_samples_are_text(tmp
         (tmp_path / f"texts/{split}/a.txt").write_text("</pre><script>alert(1)</script>" * 20)
     adapter = TextAdapter()
     run = leave(tmp_path / "run", save_checkpoint(adapter, 24), tmp_path / "texts", adapter, window=24)
-    for step, drawn in ((10, "<b>"), (20, "<i>")):
+    for step, generated in ((10, "<b>"), (20, "<i>")):
         (run / f"logs/version_0/samples/step-{step:07d}").mkdir(parents=True)
-        (run / f"logs/version_0/samples/step-{step:07d}/val-00-000.txt").write_text(f"<script>given{drawn}")
+        (run / f"logs/version_0/samples/step-{step:07d}/val-00-000.txt").write_text(f"<script>given{generated}")
     assert main(["report", str(run), "--megabytes", "0.0001"]) == 0
     page = Parsed(run / "report.html")
     assert "The first part of the only validation file: 100 bytes." in page.text

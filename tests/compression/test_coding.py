@@ -166,7 +166,7 @@ def test_confident_models_code_bytes_that_they_think_impossible():
     assert [its.tolist() for its in back] == [its.tolist() for _, its in windows]
 
 
-def test_fingerprints_tell_models_and_numbers_apart():
+def test_fingerprints_differ_between_models_and_numbers():
     one, other = megabyte(0), megabyte(1)
     about = {"window": WINDOW}
     assert model_fingerprint(one, about) == model_fingerprint(megabyte(0), about)

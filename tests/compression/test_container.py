@@ -1,4 +1,4 @@
-"""A container gives back what was put in, and tells every damage."""
+"""A container gives back what was put in, and reports every damage."""
 
 from typing import Any
 
@@ -41,7 +41,7 @@ def test_a_container_of_nothing_is_one_too():
     assert unpack(Container(SETTINGS).pack()).entries == []
 
 
-def test_every_flipped_bit_and_every_cut_is_told():
+def test_every_flipped_bit_and_every_cut_is_reported():
     content = FULL.pack()
     for place in range(len(content)):
         for bit in (1, 128):

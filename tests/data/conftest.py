@@ -1,4 +1,4 @@
-"""Small trees of files whose every byte can be told from the others'."""
+"""Small trees of files whose every byte differs from the others'."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path

@@ -130,7 +130,7 @@ def test_fixed_streams_set_the_window_and_hold_no_end(tree):
         assert all((batch.ids != END).all() for batch in loader)
 
 
-def test_what_cannot_be_used_is_left_out_listed_and_told_once(tree, tmp_path):
+def test_what_cannot_be_used_is_left_out_listed_and_reported_once(tree, tmp_path):
     root = tree({"a.bin": b"good", "b.bin": b"!", "c.bin": b"much too long", "d.bin": b"", "e.bin": b"fine"})
     data = ByteData(str(root), Whole(), window=8, batch_size=1)
     with pytest.warns(UserWarning, match=r"skipped 3 files of .*: b.bin: begins with !; c.bin: its 13 bytes"):
@@ -142,7 +142,7 @@ def test_what_cannot_be_used_is_left_out_listed_and_told_once(tree, tmp_path):
     assert len(opened_quietly(root, Whole(), window=13).train) == 2
 
 
-def test_what_was_clipped_is_told_by_file_and_count(tree, monkeypatch):
+def test_what_was_clipped_is_reported_by_file_and_count(tree, monkeypatch):
     class Loud(FileAdapter):
         name = "loud"
 
@@ -150,12 +150,12 @@ def test_what_was_clipped_is_told_by_file_and_count(tree, monkeypatch):
             notes = ("turned", f"{path.name[0]} of 9 samples clipped")
             return ByteStream(super().read(path).data, {"modality": "file", "suffix": ""}, notes)
 
-    told: list[str] = []
-    monkeypatch.setattr("megabyte_mm.data.module.rank_zero_info", told.append)
+    messages: list[str] = []
+    monkeypatch.setattr("megabyte_mm.data.module.rank_zero_info", messages.append)
     root = tree({f"{i}.bin": 5 for i in range(1, 6)})
     opened(root, Loud(), window=4)
     shown = "; ".join(f"{i}.bin: {i} of 9 samples clipped" for i in (1, 2, 3))
-    assert told == [
+    assert messages == [
         f"5 files of {root}: turned",
         f"5 files of {root}: ... of ... samples clipped",
         f"5 files of {root} lost range: {shown}; ...",

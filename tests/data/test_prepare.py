@@ -1,4 +1,4 @@
-"""Shards that are made once: complete or told to be unfinished, and the same bytes whoever makes them."""
+"""Shards that are made once: complete or reported as unfinished, and the same bytes whoever makes them."""
 
 import errno
 import json
@@ -82,7 +82,7 @@ def test_processes_make_the_same_bytes_as_one(root, tmp_path, cache_folder, own)
     assert max(shard["bytes"] for shard in alone.metadata["shards"]) <= SHARD
 
 
-def test_a_process_that_dies_is_told_and_nothing_counts_as_done(root, tmp_path, cache_folder, own):
+def test_a_process_that_dies_is_reported_and_nothing_counts_as_done(root, tmp_path, cache_folder, own):
     (root / "val/deadly.bin").write_bytes(b"x")
     with pytest.raises(OSError, match=r"the process that read it was killed.*run the same command again"):
         made(root, tmp_path / "out", cache_folder, own(), workers=2)
@@ -214,7 +214,7 @@ def test_what_the_machine_cannot_read_just_now_is_not_left_out_for_good(root, tm
     assert not work(adapter).metadata["skipped"]
 
 
-def test_a_full_disk_is_told_by_the_place_and_the_work_goes_on_later(root, tmp_path, cache_folder, monkeypatch):
+def test_a_full_disk_is_reported_by_the_place_and_the_work_goes_on_later(root, tmp_path, cache_folder, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -249,7 +249,7 @@ def test_training_takes_prepared_data_and_resumes_on_it_what_began_on_files(root
 
 
 @pytest.mark.parametrize(
-    ("damage", "told"),
+    ("damage", "message"),
     [
         (lambda out: flip(out / "shard-00001.bin"), r"shard-00001\.bin: its content is not what was written"),
         (lambda out: flip(out / "index.json"), r"index\.json cannot be read"),
@@ -259,10 +259,10 @@ def test_training_takes_prepared_data_and_resumes_on_it_what_began_on_files(root
         (lambda out: os.truncate(out / "shard-00000.bin", 50), r"shard-00000\.bin: 50 bytes, \d+ were written"),
     ],
 )
-def test_damage_is_told_before_training(root, tmp_path, cache_folder, damage, told):
+def test_damage_is_reported_before_training(root, tmp_path, cache_folder, damage, message):
     made(root, tmp_path / "out", cache_folder)
     damage(tmp_path / "out")
-    with pytest.raises(DamagedShardsError, match=told):
+    with pytest.raises(DamagedShardsError, match=message):
         ByteData(str(tmp_path / "out")).setup()
 
 
@@ -297,7 +297,7 @@ def test_a_folder_may_be_named_as_a_url(root, tmp_path, cache_folder):
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         (lambda index: index.pop("adapter"), "does not name the adapter"),
         (lambda index: index.update(adapter={"name": "audio", "settings": {}}), "that the audio adapter cannot read"),
@@ -305,13 +305,13 @@ def test_a_folder_may_be_named_as_a_url(root, tmp_path, cache_folder):
         (lambda index: index.update(adapter={"name": "mine", "settings": {}}), "unknown adapter 'mine'"),
     ],
 )
-def test_an_index_whose_adapter_cannot_be_is_refused(root, tmp_path, cache_folder, change, told):
+def test_an_index_whose_adapter_cannot_be_is_refused(root, tmp_path, cache_folder, change, message):
     made(root, tmp_path / "out", cache_folder)
     index = json.loads((tmp_path / "out/index.json").read_bytes())
     change(index)
     rest = {key: value for key, value in index.items() if key not in ("format", "version", "sha256")}
     (tmp_path / "out/index.json").write_bytes(encode_index(rest))
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(ValueError, match=message):
         ByteData(str(tmp_path / "out")).setup()
 
 

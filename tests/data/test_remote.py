@@ -144,7 +144,7 @@ def test_what_was_fetched_is_not_fetched_again(prepared, cache_folder):
     batches(ByteData(prepared, window=64))
 
 
-def test_a_changed_shard_is_told_and_not_kept(prepared, cache_folder):
+def test_a_changed_shard_is_reported_and_not_kept(prepared, cache_folder):
     system = fsspec.filesystem("s3")
     name = f"{prepared}/shard-00000.bin"
     system.pipe_file(name, bytes(system.size(name)))
@@ -155,7 +155,7 @@ def test_a_changed_shard_is_told_and_not_kept(prepared, cache_folder):
     assert len(reader.read(len(reader) - 1)) == 900
 
 
-def test_a_loading_process_tells_of_a_changed_shard_in_a_line(prepared):
+def test_a_loading_process_reports_a_changed_shard_in_a_line(prepared):
     system = fsspec.filesystem("s3")
     for name in system.ls(prepared, detail=False):
         if name.endswith(".bin"):
@@ -191,11 +191,11 @@ def test_an_upload_that_was_interrupted_goes_on(root, bucket, cache_folder, monk
     assert not list(cache_folder.glob(".sending-*"))
 
 
-def test_mistakes_are_told_in_a_line(bucket, root, capfd, monkeypatch):
+def test_mistakes_are_reported_in_a_line(bucket, root, capfd, monkeypatch):
     new = ("prepare", str(root), "--adapter", "data_adapters.FileAdapter", "--out", "s3://no-such-bucket/x")
     assert main(list(new)) == 2
-    told = "error: s3://no-such-bucket/x/prepare.json: no such file, folder or bucket\n"
-    assert capfd.readouterr().err.endswith(told)
+    message = "error: s3://no-such-bucket/x/prepare.json: no such file, folder or bucket\n"
+    assert capfd.readouterr().err.endswith(message)
     with pytest.raises(FileNotFoundError, match=r"nowhere: no prepared data there \(no index.json\); create them with"):
         ByteData(f"{bucket}/nowhere").setup()
     with pytest.raises(OSError, match="Protocol not known: ftpx"):

@@ -130,7 +130,7 @@ def test_a_mix_resumes_in_the_middle_of_an_epoch_and_refuses_other_weights(media
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "message"),
     [
         ({"sources": {}}, "data.sources is empty"),
         ({"adapter": TextAdapter()}, "data.adapter is set, and data.sources too"),
@@ -145,8 +145,8 @@ def test_a_mix_resumes_in_the_middle_of_an_epoch_and_refuses_other_weights(media
         ({"sources": sources(text=Source(weight=math.nan))}, r"data\.sources\.text\.weight nan must be a number"),
     ],
 )
-def test_a_mix_that_cannot_be_is_refused(media, settings, told):
-    with pytest.raises((ValueError, FileNotFoundError), match=told):
+def test_a_mix_that_cannot_be_is_refused(media, settings, message):
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
         ByteData(**{"path": str(media), "sources": sources(), **settings}).setup()
 
 

@@ -169,10 +169,10 @@ def test_memory_is_what_autograd_keeps(config: ModelConfig, mixed: bool, monkeyp
     # PerceiverAR at the end of its window.
     monkeypatch.setattr(torch, "randint", lambda high, *_, **__: torch.tensor(high - 1))
     model = config.build()
-    told = memory.activation_bytes(model, batch=2, mixed=mixed)
+    estimate = memory.activation_bytes(model, batch=2, mixed=mixed)
     ids = torch.arange(2 * WINDOW).reshape(2, WINDOW) % 256
     of_the_paper = config in (BASE, CONFIGS["transformer"])
-    assert told == pytest.approx(kept_for_backward(model, ids, mixed), rel=0.01 if of_the_paper else 0.25)
+    assert estimate == pytest.approx(kept_for_backward(model, ids, mixed), rel=0.01 if of_the_paper else 0.25)
 
 
 def test_dropout_keeps_which_numbers_it_dropped() -> None:

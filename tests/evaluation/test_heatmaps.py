@@ -20,7 +20,7 @@ def test_a_pixel_has_the_bits_of_its_own_channels(scan, tmp_path):
     Image.fromarray(pixels).save(tmp_path / "a.png")
     adapter = ImageAdapter("RGB", scan=scan, patch=4)
     stream = adapter.read(tmp_path / "a.png")
-    bits = stream.data / 100  # each byte's cost tells where it came from
+    bits = stream.data / 100  # each byte's cost identifies it
     figure = heatmap(adapter, stream, np.append(bits, 5.0), "a.png")
     cost = np.asarray(figure.axes[1].images[0].get_array())
     np.testing.assert_allclose(cost, pixels.sum(axis=2) / 100)

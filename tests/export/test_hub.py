@@ -18,7 +18,7 @@ def checkpoint(save_checkpoint) -> str:
 
 
 @pytest.fixture
-def drawn(checkpoint, tmp_path) -> bytes:
+def generated(checkpoint, tmp_path) -> bytes:
     """The first picture that `generate` draws from the checkpoint."""
     assert main(["generate", checkpoint, *DRAW, str(tmp_path / "own")]) == 0
     return (tmp_path / "own" / "sample-000.png").read_bytes()
@@ -42,12 +42,12 @@ assert again.bundle.adapter.settings() == mine.bundle.adapter.settings()
 """
 
 
-def test_what_one_process_pushes_another_one_draws_with_and_a_third_without_a_network(
-    checkpoint, drawn, program, online, hub, tmp_path
+def test_what_one_process_pushes_another_one_generates_with_and_a_third_without_a_network(
+    checkpoint, generated, program, online, hub, tmp_path
 ):
     push_and_compare(checkpoint, program, online, hub, tmp_path)
-    draw_and_be_refused(checkpoint, drawn, program, online, hub, tmp_path)
-    draw_offline(drawn, program, tmp_path)
+    generate_and_be_refused(checkpoint, generated, program, online, hub, tmp_path)
+    generate_offline(generated, program, tmp_path)
 
 
 def push_and_compare(checkpoint, program, online, hub, tmp_path):
@@ -74,7 +74,7 @@ def push_and_compare(checkpoint, program, online, hub, tmp_path):
     assert hub.repos["ann/other"].private
 
 
-def draw_and_be_refused(checkpoint, drawn, program, online, hub, tmp_path):
+def generate_and_be_refused(checkpoint, generated, program, online, hub, tmp_path):
     hub.repos |= {"ann/bare": Repo(), "ann/secret": Repo(private=True)}
     hub.repos["ann/bare"].commit("main", {"notes.txt": b""})
     del hub.asked[:]
@@ -98,23 +98,23 @@ def draw_and_be_refused(checkpoint, drawn, program, online, hub, tmp_path):
     )
     for done in (first, second, info, score):
         assert done.code == 0, done.err
-    assert (tmp_path / "a" / "sample-000.png").read_bytes() == drawn
-    assert (tmp_path / "b" / "sample-000.png").read_bytes() == drawn
+    assert (tmp_path / "a" / "sample-000.png").read_bytes() == generated
+    assert (tmp_path / "b" / "sample-000.png").read_bytes() == generated
     assert [line for line in hub.asked if "README" in line or "samples" in line] == []  # what is not needed
-    told = [line(done) for done in wrong]
-    assert "ann/missing: no such file or folder, nor such a model on the Hugging Face hub" in told[0]
-    assert f"ann/tiny@v9: this model on the Hugging Face hub ({hub.url}) has no such revision" in told[1]
-    assert "no model of megabyte-mm: config.json or model.safetensors is missing" in told[2]
-    assert f"broken/model: the Hugging Face hub ({hub.url}) answers 418" in told[3]
-    assert "ann/tiny: is already a public model on" in told[4]
-    assert f"ann/secret: the Hugging Face hub ({hub.url}) answers 401 Unauthorized; run `hf auth login`" in told[5]
-    assert f"ann/new: the Hugging Face hub ({hub.url}) answers 401 Unauthorized; run `hf auth login`" in told[6]
-    assert "if it is private, run `hf auth login`" in told[7]
-    assert "uploads need a token: run `hf auth login`" in told[8]
+    messages = [line(done) for done in wrong]
+    assert "ann/missing: no such file or folder, nor such a model on the Hugging Face hub" in messages[0]
+    assert f"ann/tiny@v9: this model on the Hugging Face hub ({hub.url}) has no such revision" in messages[1]
+    assert "no model of megabyte-mm: config.json or model.safetensors is missing" in messages[2]
+    assert f"broken/model: the Hugging Face hub ({hub.url}) answers 418" in messages[3]
+    assert "ann/tiny: is already a public model on" in messages[4]
+    assert f"ann/secret: the Hugging Face hub ({hub.url}) answers 401 Unauthorized; run `hf auth login`" in messages[5]
+    assert f"ann/new: the Hugging Face hub ({hub.url}) answers 401 Unauthorized; run `hf auth login`" in messages[6]
+    assert "if it is private, run `hf auth login`" in messages[7]
+    assert "uploads need a token: run `hf auth login`" in messages[8]
     assert "ann/new" not in hub.repos
 
 
-def draw_offline(drawn, program, tmp_path):
+def generate_offline(generated, program, tmp_path):
     cached, unknown, folder = program(
         [
             ["generate", "ann/tiny", *DRAW, "d"],
@@ -126,7 +126,7 @@ def draw_offline(drawn, program, tmp_path):
     )
     for done, place in ((cached, "d"), (folder, "f")):
         assert done.code == 0, done.err
-        assert (tmp_path / place / "sample-000.png").read_bytes() == drawn
+        assert (tmp_path / place / "sample-000.png").read_bytes() == generated
     assert "is disabled by HF_HUB_OFFLINE, and its cache on this machine has no such model" in line(unknown)
 
 

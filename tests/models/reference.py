@@ -24,8 +24,8 @@ def next_logits(model: Megabyte, seen: list[int], condition: int) -> Tensor:
     size = model.patch_size
     patch, place = divmod(len(seen), size)
     world = [model.start_CG[condition]] + [patch_vector(model, seen, k) for k in range(patch)]
-    told = transformer(model.global_stack, world)[patch]
-    inputs = [local_vector(model, seen[patch * size :], told, p) for p in range(place + 1)]
+    global_output = transformer(model.global_stack, world)[patch]
+    inputs = [local_vector(model, seen[patch * size :], global_output, p) for p in range(place + 1)]
     return model.local_symbols.weight @ transformer(model.local_stack, inputs)[place]
 
 
@@ -37,11 +37,13 @@ def patch_vector(model: Megabyte, seen: list[int], k: int) -> Tensor:
     return torch.cat([table[seen[t]] + places[t] for t in positions])
 
 
-def local_vector(model: Megabyte, patch: list[int], told: Tensor, p: int) -> Tensor:
+def local_vector(model: Megabyte, patch: list[int], global_output: Tensor, p: int) -> Tensor:
     """Position p's share of the global output, projected, plus the previous symbol (or the start) and the position."""
-    width = len(told) // model.patch_size
+    width = len(global_output) // model.patch_size
     previous = model.local_start_L if p == 0 else model.local_symbols.weight[patch[p - 1]]
-    return model.to_local.weight @ told[p * width : (p + 1) * width] + previous + model.local_positions.weight[p]
+    return (
+        model.to_local.weight @ global_output[p * width : (p + 1) * width] + previous + model.local_positions.weight[p]
+    )
 
 
 def transformer(stack: Any, inputs: list[Tensor]) -> list[Tensor]:

@@ -1,4 +1,4 @@
-"""Configs as files hold them: what was left out takes its default, and a mistake is told by its field."""
+"""Configs as files hold them: what was left out takes its default, and a mistake is reported by its field."""
 
 from __future__ import annotations
 
@@ -65,6 +65,6 @@ def test_what_an_older_file_does_not_hold_takes_its_default(kind: type[ModelConf
         (PerceiverARConfig, 5, "^PerceiverARConfig is 5; it must hold max_len, stack, "),
     ],
 )
-def test_a_mistake_is_told_by_its_field(kind: type[ModelConfig], values: Any, message: str) -> None:
+def test_a_mistake_is_reported_by_its_field(kind: type[ModelConfig], values: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         kind.from_dict(values)

@@ -16,8 +16,8 @@ def test_a_step_learns_from_the_latents_of_a_place_that_evaluation_comes_by() ->
     model = PerceiverAR(CONFIG)
     places = {(span.first, span.end) for span in model.spans(64)[1:]}
     torch.manual_seed(0)
-    drawn = [model.training_nll(torch.zeros(1, 64, dtype=torch.int64))[1] for _ in range(200)]
-    assert {(span.start, span.stop) for span in drawn} == places
+    sampled = [model.training_nll(torch.zeros(1, 64, dtype=torch.int64))[1] for _ in range(200)]
+    assert {(span.start, span.stop) for span in sampled} == places
     assert all(end - first == CONFIG.latents for first, end in places)
 
 

@@ -1,4 +1,4 @@
-"""Every architecture goes through the same commands: trained, resumed, scored, and drawn from."""
+"""Every architecture goes through the same commands: trained, resumed, scored, and sampled from."""
 
 import pytest
 import torch
@@ -37,7 +37,7 @@ def fit_net(fit, small):
 
 
 @pytest.mark.parametrize("name", NETS)
-def test_it_is_trained_scored_and_drawn_from(name, fit_net, root, texts, tmp_path, capsys):
+def test_it_is_trained_scored_and_sampled_from(name, fit_net, root, texts, tmp_path, capsys):
     assert fit_net(name, "--samples.count=1", "--samples.length=5", "--trainer.max_steps=4") == 0
     checkpoint = str(root / "best.ckpt")
     assert load_model(checkpoint).config.name == (name if name in ("transformer", "perceiver_ar") else "megabyte")

@@ -77,9 +77,9 @@ def test_without_a_compiler_fit_ends_before_it_begins(fit, root, monkeypatch, ca
 
 def test_graphs_are_refused_where_gradients_are_added_up_over_batches(fit, capsys):
     assert fit("--model.compile_mode=reduce-overhead", "--trainer.accumulate_grad_batches=2") == 2
-    told = capsys.readouterr().err
-    assert "model.compile_mode reduce-overhead records CUDA graphs" in told
-    assert "accumulate_grad_batches 2" in told
+    output = capsys.readouterr().err
+    assert "model.compile_mode reduce-overhead records CUDA graphs" in output
+    assert "accumulate_grad_batches 2" in output
 
 
 def test_an_unknown_mode_is_refused_by_name(fit, capsys):

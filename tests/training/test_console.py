@@ -27,14 +27,14 @@ def test_lines_go_where_stderr_is_now_and_noise_goes_nowhere(capsys):
 
 
 @pytest.mark.parametrize(
-    ("limits", "told", "step"),
+    ("limits", "description", "step"),
     [({"max_steps": 9}, "Epoch 3", "0/9"), ({"max_epochs": 5}, "Epoch 3/4", "0"), ({"max_epochs": -1}, "Epoch 3", "0")],
 )
-def test_the_bar_names_the_epoch_and_the_step(limits, told, step):
+def test_the_bar_names_the_epoch_and_the_step(limits, description, step):
     trainer, bar = quiet(**limits), StepProgressBar()
     trainer.fit_loop.max_epochs = limits.get("max_epochs", -1)
     bar._trainer = trainer
-    assert bar._get_train_description(3).strip() == told
+    assert bar._get_train_description(3).strip() == description
     assert format_step(trainer) == step
 
 
@@ -47,7 +47,7 @@ def test_ctrl_c_before_training_ends_with_130(fit, root, monkeypatch):
     assert not list(root.glob("*.ckpt"))
 
 
-def test_resuming_is_told_in_one_line(fit, root, capfd):
+def test_resuming_is_reported_in_one_line(fit, root, capfd):
     assert fit() == 0
     capfd.readouterr()
     assert fit("--ckpt_path=last", "--trainer.max_steps=9") == 0

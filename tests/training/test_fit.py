@@ -117,10 +117,10 @@ DIFFERENT = {
 def test_resuming_another_model_or_other_data_is_refused_by_field(fit, root, capfd):
     assert fit() == 0
     before = files(root)
-    for argument, told in DIFFERENT.items():
+    for argument, message in DIFFERENT.items():
         assert fit("--ckpt_path=last", argument) == 2
         (line,) = [line for line in capfd.readouterr().err.splitlines() if "error" in line]
-        assert told in line
+        assert message in line
     assert {name: files(root)[name] for name in ("best.ckpt", "last.ckpt")} == {
         name: before[name] for name in ("best.ckpt", "last.ckpt")
     }

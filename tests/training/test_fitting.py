@@ -81,7 +81,7 @@ def test_an_interrupt_ends_the_run_after_the_step_and_leaves_what_was_learned(tr
     assert not (folder / "best.ckpt").exists()  # that of the run before is no part of this one
 
 
-def test_a_folder_that_cannot_be_made_is_told_before_any_work(train, tmp_path):
+def test_a_folder_that_cannot_be_made_is_reported_before_any_work(train, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match="cannot be written to"):
         train(tmp_path / "file" / "run", steps=1)

@@ -52,14 +52,14 @@ model:
     return path
 
 
-def refuse(capsys, arguments, told):
+def refuse(capsys, arguments, message):
     capsys.readouterr()
     assert main(arguments) == 2
     [line] = capsys.readouterr().err.splitlines()
-    assert told in line
+    assert message in line
 
 
-def test_one_model_learns_shows_measures_and_draws_three_modalities(config, media, tmp_path, capsys):
+def test_one_model_learns_shows_measures_and_generates_three_modalities(config, media, tmp_path, capsys):
     assert main(["fit", "--config", str(config)]) == 0
     log = tmp_path / "run/logs/version_0"
     rows = list(csv.DictReader((log / "metrics.csv").read_text(encoding="utf-8").splitlines()))

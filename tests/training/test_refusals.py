@@ -65,7 +65,7 @@ def test_a_misspelled_flag_is_named(refused):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (("--model.net.patch_size", 3), "global_stack.dim 16 is not a multiple of patch_size 3"),
         (("--model.net.global_stack.heads", 3), "dim 16 is not a multiple of heads 3"),
@@ -92,8 +92,8 @@ def test_a_misspelled_flag_is_named(refused):
         (("--model.method", "strided", "--model.net.patch_size", 1), "model.method strided: "),
     ],
 )
-def test_sizes_that_do_not_fit_are_told_with_both_values_before_any_work(refused, arguments, told):
-    assert told in refused(*arguments)
+def test_sizes_that_do_not_fit_are_reported_with_both_values_before_any_work(refused, arguments, message):
+    assert message in refused(*arguments)
 
 
 @pytest.mark.parametrize("command", ["fit", "validate", "test"])
@@ -101,25 +101,25 @@ def test_sizes_that_do_not_fit_are_told_with_both_values_before_any_work(refused
 def test_a_checkpoint_of_another_modality_is_refused_before_any_work(refused, save_checkpoint, command, adapter):
     path = save_checkpoint(adapter, window=32)
     line = refused("--ckpt_path", path, command=command)
-    told = f"data.adapter.name is 'text', but {adapter.name!r} in the checkpoint"
-    assert line.startswith(f"{path}: does not fit the settings of this run: {told}; model.net.")
+    message = f"data.adapter.name is 'text', but {adapter.name!r} in the checkpoint"
+    assert line.startswith(f"{path}: does not fit the settings of this run: {message}; model.net.")
 
 
 def test_a_checkpoint_of_other_settings_is_refused_with_both_values(refused, save_checkpoint):
     path = save_checkpoint(AudioAdapter(encoding="mulaw"), window=32)
     arguments = ("--data.adapter", "data_adapters.AudioAdapter", "--data.window", 64, "--ckpt_path", path)
-    told = (
+    message = (
         "data.adapter.encoding is 'pcm16', but 'mulaw' in the checkpoint; data.window is 64, but 32 in the checkpoint"
     )
-    assert refused(*arguments).startswith(f"{path}: does not fit the settings of this run: {told}")
+    assert refused(*arguments).startswith(f"{path}: does not fit the settings of this run: {message}")
 
 
 def test_a_folder_of_shards_is_compared_before_any_work_too(refused, save_checkpoint):
     found = torch.load(save_checkpoint(TextAdapter(), window=64), weights_only=True)
     write_tensors(found, Path("shards.ckpt"))
     write_meta(found, Path("shards.ckpt"))
-    told = "shards.ckpt: does not fit the settings of this run: data.window is 32, but 64 in the checkpoint"
-    assert refused("--ckpt_path", "shards.ckpt").startswith(told)
+    message = "shards.ckpt: does not fit the settings of this run: data.window is 32, but 64 in the checkpoint"
+    assert refused("--ckpt_path", "shards.ckpt").startswith(message)
     write_meta({}, Path("shards.ckpt"))
     assert refused("--ckpt_path", "shards.ckpt") == "shards.ckpt: not a checkpoint of megabyte-mm"
 
@@ -156,10 +156,10 @@ def test_what_is_no_checkpoint_of_this_program_is_refused_by_name(refused, conte
 
 def test_prefixes_of_another_modality_and_pictures_beyond_the_window_are_refused(save_checkpoint, tmp_path, capsys):
     Image.new("L", (16, 16)).save("large.png")
-    for adapter, name, told in (
+    for adapter, name, message in (
         (TextAdapter(), "text.ckpt", "large.png: is of modality image; this model reads text"),
         (ImageAdapter("L", patch=2), "image.ckpt", "large: 256 bytes exceed the model's window of 64"),
     ):
         path = save_checkpoint(adapter, window=64, name=name)
         assert main(["generate", str(path), "--out", "out", "--prefix", "large.png", "--device", "cpu"]) == 2
-        assert told in capsys.readouterr().err
+        assert message in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Continuations drawn at each validation, as files of every modality and in TensorBoard."""
+"""Continuations generated at each validation, as files of every modality and in TensorBoard."""
 
 import numpy as np
 import pytest

@@ -137,8 +137,8 @@ def train(folder: Path, jobs: dict[str, list[str]], processes: int) -> None:
         )
         for rank in ranks
     ]
-    told = [process.communicate(timeout=240)[0] for process in started]
-    assert [process.returncode for process in started] == [0] * processes, "\n".join(told)
+    outputs = [process.communicate(timeout=240)[0] for process in started]
+    assert [process.returncode for process in started] == [0] * processes, "\n".join(outputs)
 
 
 @pytest.fixture
@@ -186,7 +186,7 @@ def test_accumulated_batches_train_as_one_large_batch(runs):
 
 
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp2"])
-def test_samples_are_drawn_where_several_processes_train(runs, strategy):
+def test_samples_are_generated_where_several_processes_train(runs, strategy):
     assert len(list((runs / strategy / "logs/version_0/samples/step-0000004").iterdir())) == 2
 
 

@@ -1,4 +1,4 @@
-"""What cannot be written is told in a line, leaves what was there as it was, and stops nothing before its end."""
+"""What cannot be written is reported in a line, leaves what was there as it was, and stops nothing before its end."""
 
 import csv
 import os
@@ -57,12 +57,12 @@ def leftovers(root: Path) -> list[Path]:
 def test_training_goes_on_without_a_checkpoint_and_tries_again(fit, root, full_disk, capfd):
     full_disk(lambda name, step: name == "last.ckpt" and step in (3, 4))
     assert fit("--checkpoint_minutes=0", "--trainer.val_check_interval=8") == 0
-    told = [line for line in capfd.readouterr().err.splitlines() if "cannot be written" in line]
+    output = [line for line in capfd.readouterr().err.splitlines() if "cannot be written" in line]
     line = (
         "run/last.ckpt: cannot be written: file too large (it takes about 0.1 MB); the previous one is unchanged; "
         "training continues, next attempt after the next interval"
     )
-    assert told == [line, line]
+    assert output == [line, line]
     assert step_in(root / "last.ckpt") == 8
     assert not leftovers(root)
 
@@ -93,9 +93,11 @@ def test_ctrl_c_on_a_full_disk_is_an_error_and_the_run_goes_on_from_before(fit, 
 
     full_disk(once_full)
     assert fit("--checkpoint_minutes=0") == 2
-    told = capfd.readouterr().err
-    assert told.splitlines()[-1].startswith("megabyte-mm fit: error: run/last.ckpt: cannot be written: file too large")
-    assert "Traceback" not in told
+    output = capfd.readouterr().err
+    assert output.splitlines()[-1].startswith(
+        "megabyte-mm fit: error: run/last.ckpt: cannot be written: file too large"
+    )
+    assert "Traceback" not in output
     assert step_in(root / "last.ckpt") == 3
     full_disk(lambda name, step: False)
     assert fit("--ckpt_path=last") == 0
@@ -156,11 +158,11 @@ def test_figures_that_cannot_be_written_wait_and_rows_stay_whole(tmp_path, caplo
 def test_training_outlives_logs_that_cannot_be_written(fit, root, capfd):
     with files_of_at_most(8_000):
         assert fit("--trainer.enable_checkpointing=false", "--trainer.max_steps=60") == 2
-    *told, last = capfd.readouterr().err.splitlines()
-    assert "Traceback" not in "".join(told)
-    (line,) = [line for line in told if "TensorBoard" in line]
+    *output, last = capfd.readouterr().err.splitlines()
+    assert "Traceback" not in "".join(output)
+    (line,) = [line for line in output if "TensorBoard" in line]
     assert line == "the TensorBoard log in run/logs/version_0 ends here: file too large"
-    assert any(line.startswith("step 60/60") for line in told)
+    assert any(line.startswith("step 60/60") for line in output)
     assert last == "megabyte-mm fit: error: run/logs/version_0/metrics.csv: cannot be written: file too large"
     assert (root / "logs/version_0/metrics.csv").read_text().endswith("\n")
 
@@ -169,8 +171,8 @@ def test_training_outlives_samples_that_cannot_be_written(fit, root, capfd):
     root.mkdir()
     (root / "samples").write_text("a file where a folder should be")
     assert fit("--trainer.logger=false", "--samples.count=1", "--samples.length=4") == 0
-    told = [line for line in capfd.readouterr().err.splitlines() if "no samples" in line]
-    assert [line.partition(":")[0] for line in told] == ["run/samples/step-0000004", "run/samples/step-0000008"]
+    output = [line for line in capfd.readouterr().err.splitlines() if "no samples" in line]
+    assert [line.partition(":")[0] for line in output] == ["run/samples/step-0000004", "run/samples/step-0000008"]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows names these errors otherwise")

@@ -75,9 +75,9 @@ def test_ctrl_c_ends_between_two_steps_and_the_run_goes_on_exactly(fit, root, ev
     assert not events.at
     done = place[1] + (place[0] == "train")
     assert torch.load(root / "last.ckpt", weights_only=True)["global_step"] == done
-    told = capfd.readouterr().err
-    assert f"SIGINT: the same command with --ckpt_path last resumes from step {done}, saved in run/last.ckpt" in told
-    assert "Traceback" not in told
+    output = capfd.readouterr().err
+    assert f"SIGINT: the same command with --ckpt_path last resumes from step {done}, saved in run/last.ckpt" in output
+    assert "Traceback" not in output
     assert fit(*LONG, "--ckpt_path=last") == 0
     assert events.of("train") == [event for event in seen if event[0] == "train"]
     assert set(events.of("validated")) == {event for event in seen if event[0] == "validated"}

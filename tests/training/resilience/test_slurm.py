@@ -45,17 +45,17 @@ def test_the_signal_before_the_time_limit_requeues_and_the_job_goes_on_exactly(
         assert fit(*LONG) == 128 + signal.SIGUSR1
         monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
     assert slurm.read_text() == 2 * "requeue 77\n"
-    told = capfd.readouterr().err
-    assert "SIGUSR1: the same command with --ckpt_path last resumes from step 3, saved in run/last.ckpt" in told
-    assert "SLURM will run job 77 again" in told
-    assert "Traceback" not in told
+    output = capfd.readouterr().err
+    assert "SIGUSR1: the same command with --ckpt_path last resumes from step 3, saved in run/last.ckpt" in output
+    assert "SLURM will run job 77 again" in output
+    assert "Traceback" not in output
     assert fit(*LONG) == 0
     assert events.of("train") == [event for event in seen if event[0] == "train"]
     assert same(weights(root / "last.ckpt"), final)
     assert not list(root.glob("hpc_ckpt*"))
 
 
-def test_a_requeue_that_fails_is_told_and_an_array_is_requeued_by_its_task(
+def test_a_requeue_that_fails_is_reported_and_an_array_is_requeued_by_its_task(
     fit, root, events, slurm, capfd, monkeypatch, tmp_path
 ):
     monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "70")

@@ -1,4 +1,4 @@
-"""Signals outside training steps: while files are encoded, models measured, samples drawn, checkpoints written."""
+"""Signals outside training steps: while files are encoded, models measured, samples generated, checkpoints written."""
 
 import os
 import signal
@@ -69,7 +69,7 @@ def test_a_measurement_ends_at_once(fit, root, events, capfd, command, monkeypat
 
 
 @pytest.mark.parametrize("number", STOPS)
-def test_while_samples_are_drawn_the_run_ends_exactly_there(fit, root, monkeypatch, capfd, number):
+def test_while_samples_are_generated_the_run_ends_exactly_there(fit, root, monkeypatch, capfd, number):
     samples = ("--samples.count=2", "--samples.length=8")
     assert fit(*samples) == 0
     final = weights(root / "last.ckpt")
@@ -117,9 +117,9 @@ def signals_in_writing(monkeypatch):
 def test_ctrl_c_twice_while_a_checkpoint_is_written_leaves_the_former(fit, root, signals_in_writing, capfd):
     signals_in_writing("last.ckpt", 3, [signal.SIGINT, signal.SIGINT])
     assert fit("--checkpoint_minutes=0") == 130
-    told = capfd.readouterr().err
-    assert "resumes from step 2" in told
-    assert "Traceback" not in told
+    output = capfd.readouterr().err
+    assert "resumes from step 2" in output
+    assert "Traceback" not in output
     assert torch.load(root / "last.ckpt", weights_only=True)["global_step"] == 2
     assert {path.name for path in root.iterdir()} == {"last.ckpt", "logs"}
 
@@ -141,7 +141,7 @@ def test_sigterm_that_a_launcher_passes_on_once_more_still_ends_between_two_step
     assert torch.load(root / "last.ckpt", weights_only=True)["global_step"] == 3
 
 
-def test_what_the_end_of_another_process_looks_like_is_told_from_other_errors():
+def test_what_the_end_of_another_process_looks_like_differs_from_other_errors():
     assert is_peer_failure(RuntimeError("[gloo/transport/tcp/pair.cc:553] Connection closed by peer [::1]:4711"))
     assert is_peer_failure(torch.distributed.DistNetworkError("lost"))
     assert not is_peer_failure(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
