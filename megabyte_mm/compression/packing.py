@@ -136,7 +136,7 @@ def _filler_masks(bundle: Bundle, entry: Entry) -> tuple[list[Mask | None], int]
 def _packed(source: SourceFile, split: SplitFile, coded: Sequence[Coded]) -> PackedFile:
     blocks = [_shortest(data, window) for data, window in zip(split.windows, coded, strict=True)]
     kind, whole = pack_block(split.content)
-    if split.is_whole_file and len(whole) < sum(len(block) for _, block in blocks) + len(split.extra):
+    if is_whole_file(split.recipe) and len(whole) < sum(len(block) for _, block in blocks) + len(split.extra):
         # The file itself is shorter, such as a picture that its PNG compresses better.
         data = [np.frombuffer(split.content, np.uint8)] if split.content else []
         split = SplitFile({"kind": "bytes"}, data, content=split.content)

@@ -151,7 +151,7 @@ def costs_of(model: ByteModel, batch_size: int = 1, activation_budget: float = S
         architecture=model.config.name,
         window=model.max_len,
         patch_size=model.patch_size,
-        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        parameters=model.num_parameters,
         flops=model.flops_per_byte(),
         training_flops=model.training_flops_per_byte(),
         parts=tuple(parts(model)),

@@ -57,7 +57,7 @@ class Kept:
 
 def state_bytes(model: ByteModel) -> int:
     """Weights, gradients and AdamW's two moments, all in float32."""
-    return 4 * FULL * sum(parameter.numel() for parameter in model.parameters())
+    return 4 * FULL * model.num_parameters
 
 
 def activation_bytes(

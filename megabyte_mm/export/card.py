@@ -65,11 +65,6 @@ class Card:
         """By modality, the only one named ""."""
         return {name: modality.adapter for name, modality in self.bundle.modalities.items()}
 
-    @property
-    def parameters(self) -> int:
-        """The number of weights."""
-        return sum(parameter.numel() for parameter in self.bundle.model.parameters())
-
 
 def model_card(card: Card, samples: Mapping[str, SampleFiles]) -> str:
     """Return the text of README.md: front matter, samples, model, data, bits per byte, usage.
@@ -96,8 +91,8 @@ def _opening(card: Card) -> str:
     what = _listed([_kind(adapter) for adapter in card.adapters.values()])
     return (
         f"# {_plain(card.name)}\n\n"
-        f"{what[0].upper()}{what[1:]}, byte by byte: a model of {LIBRARY} ({of}, {card.parameters / 1e6:.2f} M "
-        "parameters) that predicts the next byte of a file: it continues files, generates new ones, and measures how "
+        f"{what[0].upper()}{what[1:]}, byte by byte: a model of {LIBRARY} ({of}, "
+        f"{card.bundle.model.num_parameters / 1e6:.2f} M parameters) that predicts the next byte of a file: it continues files, generates new ones, and measures how "
         "many bits each byte costs."
     )
 
@@ -127,7 +122,7 @@ def _shown(name: str, samples: SampleFiles) -> Iterator[str]:
 def _model(card: Card) -> str:
     rows = {
         "architecture": card.bundle.config.name,
-        "parameters": f"{card.parameters:,}",
+        "parameters": f"{card.bundle.model.num_parameters:,}",
         "window": f"{card.bundle.window:,} bytes",
     }
     if card.bundle.model.patch_size > 1:

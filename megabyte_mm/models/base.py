@@ -206,6 +206,11 @@ class ByteModel(nn.Module, ABC):
             if isinstance(module, Stack):
                 module.always_recompute = True
 
+    @property
+    def num_parameters(self) -> int:
+        """Number of trained values; those of tied tables count once."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
     @cached_property
     def forward_flops(self) -> FlopsByModule:
         """Operations of a forward pass over a full window of one row, by module."""

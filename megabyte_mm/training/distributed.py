@@ -54,17 +54,12 @@ def shard_model(model: ByteModel, mesh: DeviceMesh) -> None:
         register_fsdp_forward_method(model, method)
 
 
-def is_sharded_model(model: ByteModel) -> bool:
-    """Return whether the weights are sharded over devices."""
-    return isinstance(model, FSDPModule)
-
-
 def gather_model(model: ByteModel, is_first: bool, device: torch.device) -> ByteModel | None:
     """The model with all weights in the first process, a copy where they are sharded; None in the others.
 
     A collective call. is_first: this is the first process.
     """
-    if not is_sharded_model(model):
+    if not isinstance(model, FSDPModule):
         return model if is_first else None
     weights = get_model_state_dict(model, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
     if not is_first:

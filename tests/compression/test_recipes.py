@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from data_adapters import AudioAdapter, FileAdapter, ImageAdapter, TextAdapter
-from megabyte_mm.compression.recipes import filler_masks, rebuild_file, split_file
+from megabyte_mm.compression.recipes import filler_masks, is_whole_file, rebuild_file, split_file
 from megabyte_mm.compression.recipes.tiles import Tiling
 
 
@@ -28,7 +28,7 @@ def split(tmp_path, adapter, content, name, window=64, content_only=False):
     recipe = json.loads(json.dumps(parts.recipe))
     assert all(len(data) <= window for data in parts.windows)
     assert len(filler_masks(adapter, recipe, len(parts.windows))[0]) == len(parts.windows)
-    if parts.is_whole_file:
+    if is_whole_file(parts.recipe):
         assert rebuild_file(adapter, recipe, parts.windows, parts.extra) == content
     return parts
 
@@ -154,7 +154,7 @@ def test_a_png_that_nobody_can_write_again_is_kept_whole_unless_its_pixels_are_e
     adapter = ImageAdapter(size=(8, 8))
     assert split(tmp_path, adapter, content, "a.png", 192).recipe["kind"] == "bytes"
     parts = split(tmp_path, adapter, content, "a.png", 192, content_only=True)
-    assert not parts.is_whole_file
+    assert not is_whole_file(parts.recipe)
     made = rebuild_file(adapter, parts.recipe, parts.windows, parts.extra)
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(made))), pixels(8, 8))
 

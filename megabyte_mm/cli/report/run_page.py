@@ -29,7 +29,7 @@ def key_facts(run: Run, metrics: Metrics, bundle: Bundle | None, data_path: str)
         facts["bytes trained on"] = f"{trained[-1][1]:,.0f}"
     if bundle is not None:
         facts["model"] = bundle.config.name
-        facts["parameters"] = f"{sum(weight.numel() for weight in bundle.model.parameters()):,}"
+        facts["parameters"] = f"{bundle.model.num_parameters:,}"
         facts["window"] = f"{bundle.window:,} bytes"
     if len(run.versions) > 1:
         facts["started"] = f"{len(run.versions)} times"

@@ -46,11 +46,6 @@ class SplitFile:
     content: bytes = b""
 
     @property
-    def is_whole_file(self) -> bool:
-        """True if the file itself can be rebuilt, and not only its pixels or samples."""
-        return is_whole_file(self.recipe)
-
-    @property
     def stream(self) -> bytes:
         """The bytes that the model reads, of all windows."""
         return b"".join(window.tobytes() for window in self.windows)
@@ -67,7 +62,7 @@ def split_file(adapter: Adapter, path: str | os.PathLike[str], window: int, cont
     if not adapter.suffixes or Path(path).suffix.lower() in adapter.suffixes:
         with suppress(MediaError):  # a damaged file, or of another kind than its suffix: bytes like any others
             split = _split_content(adapter, path, content, window, content_only)
-    if split and not split.is_whole_file:
+    if split and not is_whole_file(split.recipe):
         return replace(split, content=split.stream)
     if split and rebuild_file(adapter, split.recipe, split.windows, split.extra) == content:
         return replace(split, content=content)
