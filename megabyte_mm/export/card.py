@@ -92,8 +92,8 @@ def _opening(card: Card) -> str:
     return (
         f"# {_plain(card.name)}\n\n"
         f"{what[0].upper()}{what[1:]}, byte by byte: a model of {LIBRARY} ({of}, "
-        f"{card.bundle.model.num_parameters / 1e6:.2f} M parameters) that predicts the next byte of a file: it continues files, generates new ones, and measures how "
-        "many bits each byte costs."
+        f"{card.bundle.model.num_parameters / 1e6:.2f} M parameters) that predicts the next byte of a file: it "
+        "continues files, generates new ones, and measures how many bits each byte costs."
     )
 
 
