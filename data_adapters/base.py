@@ -13,6 +13,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from data_adapters.neighbourhood import Neighbourhood
+
 Bytes = NDArray[np.uint8]
 Format = Mapping[str, int | str]
 
@@ -121,6 +123,11 @@ class Adapter(ABC):
     def patch_size(self) -> int | None:
         """Patch size in bytes that the layout requires, or None where any multiple of `unit` will do."""
         return None
+
+    @property
+    def neighbourhood(self) -> Neighbourhood:
+        """Which earlier bytes lie near each byte, for models that use it; by default the last ones, as for text."""
+        return Neighbourhood()
 
     def check_modality(self, stream: ByteStream) -> None:
         """Raise ValueError for a stream of another adapter."""

@@ -13,8 +13,10 @@ import soxr
 from data_adapters.audio.containers import empty_flac
 from data_adapters.audio.decoding import MAX_SAMPLES_PER_BYTE, MIN_SAMPLE_LIMIT, Sound, open_sound
 from data_adapters.audio.encoding import BYTES_PER_SAMPLE, Encoding, Samples, Steps, decode, encode, to_int16
+from data_adapters.audio.neighbourhood import one_byte, two_bytes
 from data_adapters.base import Adapter, ByteStream, Format, MediaError, check_int
 from data_adapters.io import write_bytes
+from data_adapters.neighbourhood import Neighbourhood
 
 Container = Literal["wav", "flac"]
 
@@ -22,7 +24,8 @@ Container = Literal["wav", "flac"]
 class AudioAdapter(Adapter):
     """Sound as its interleaved samples: frame by frame, in each frame channel by channel.
 
-    16-bit files survive "pcm16" and 8-bit files "pcm8" bit for bit, unless they must be resampled or mixed. Finer
+    16-bit files survive "pcm16" and "pcm16be", and 8-bit files "pcm8", bit for bit, unless they must be resampled or
+    mixed. Finer
     samples are rounded to the nearest 16-bit step (ties to even), those beyond the range are clipped; the stream's
     notes report rounding, clipping, mixing and resampling. The model's patch size should be a multiple of a frame.
 
@@ -31,7 +34,8 @@ class AudioAdapter(Adapter):
             own.
         channels: Channels that every sound is converted to: mixed down to 1 by their mean, or 1 copied to all. By
             default each file keeps its own.
-        encoding: "pcm16" takes two bytes a sample (exact), "pcm8" one (linear), "mulaw" one (finer for soft sounds).
+        encoding: "pcm16" takes two bytes a sample (exact, little-endian), "pcm16be" too (big-endian), "pcm8" one
+            (linear), "mulaw" one (finer for soft sounds).
         container: Format of written files: "wav" or "flac".
     """
 
@@ -118,6 +122,14 @@ class AudioAdapter(Adapter):
     def unit_in(self, format: Format) -> int:
         """A frame of the format's channels."""
         return BYTES_PER_SAMPLE[str(format["encoding"])] * int(format["channels"])
+
+    @property
+    def neighbourhood(self) -> Neighbourhood:
+        """The samples before on the same channel, and those of other channels; of one channel, if each has its own."""
+        channels = self.channels or 1
+        if BYTES_PER_SAMPLE[self.encoding] == 1:
+            return one_byte(channels)
+        return two_bytes(channels, high_first=self.encoding == "pcm16be")
 
     def _format(self, rate: int, channels: int) -> Format:
         return {"modality": self.name, "rate": rate, "channels": channels, "encoding": self.encoding}

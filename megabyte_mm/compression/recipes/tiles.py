@@ -15,7 +15,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from data_adapters.base import Bytes
+from data_adapters.base import Bytes, ByteStream
 from data_adapters.image import ImageAdapter
 
 Mask = NDArray[np.bool_]
@@ -42,7 +42,7 @@ class Tiling:
         for (top, left), mask in zip(self._corners(), self.filler_masks, strict=True):
             tile_hwC = pixels_HWC[top : top + height, left : left + width]
             missing = ((0, height - tile_hwC.shape[0]), (0, width - tile_hwC.shape[1]), (0, 0))
-            tiles.append(self._filled(self.adapter.scan_pixels(np.pad(tile_hwC, missing)), mask))
+            tiles.append(self._filled(self.adapter.pixel_bytes(np.pad(tile_hwC, missing)), mask))
         return tiles
 
     def join(self, tiles: Sequence[Bytes]) -> Bytes:
@@ -52,7 +52,8 @@ class Tiling:
         pixels_HWC = np.empty((self.height, self.width, self.adapter.unit), np.uint8)
         for (top, left), tile in zip(self._corners(), tiles, strict=True):
             visible_hwC = pixels_HWC[top : top + height, left : left + width]
-            visible_hwC[:] = self.adapter.unscan(tile, format)[: visible_hwC.shape[0], : visible_hwC.shape[1]]
+            pixels_hwC = self.adapter.pixels(ByteStream(tile, format))
+            visible_hwC[:] = pixels_hwC[: visible_hwC.shape[0], : visible_hwC.shape[1]]
         return pixels_HWC
 
     @cached_property

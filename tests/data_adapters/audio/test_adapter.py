@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from data_adapters import AudioAdapter, ByteStream, MediaError
 
-ENCODINGS = ["pcm16", "pcm8", "mulaw"]
+ENCODINGS = ["pcm16", "pcm16be", "pcm8", "mulaw"]
 CONTAINERS = ["wav", "flac"]
 
 

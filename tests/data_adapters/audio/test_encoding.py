@@ -14,6 +14,11 @@ def test_every_code_is_the_code_of_its_decoded_sample(encoding):
     np.testing.assert_array_equal(encode(decode(ALL_CODES, encoding), encoding), ALL_CODES)
 
 
+def test_pcm16be_is_exact_and_big_endian():
+    np.testing.assert_array_equal(decode(encode(ALL_SAMPLES, "pcm16be"), "pcm16be"), ALL_SAMPLES)
+    assert encode(np.array([1, -2, 0x1234], np.int16), "pcm16be").tobytes() == bytes([0, 1, 0xFF, 0xFE, 0x12, 0x34])
+
+
 def test_pcm16_is_exact_and_little_endian():
     np.testing.assert_array_equal(decode(encode(ALL_SAMPLES, "pcm16"), "pcm16"), ALL_SAMPLES)
     assert encode(np.array([1, -2, 0x1234], np.int16), "pcm16").tobytes() == bytes([1, 0, 0xFE, 0xFF, 0x34, 0x12])
@@ -57,7 +62,7 @@ def test_samples_outside_the_range_are_clipped_and_counted():
 
 
 @settings(deadline=None, max_examples=40)
-@given(st.lists(st.integers(-32768, 32767), max_size=20), st.sampled_from(["pcm16", "pcm8", "mulaw"]))
+@given(st.lists(st.integers(-32768, 32767), max_size=20), st.sampled_from(["pcm16", "pcm16be", "pcm8", "mulaw"]))
 def test_encoding_again_changes_nothing(samples, encoding):
     data = encode(np.array(samples, np.int16), encoding)
     np.testing.assert_array_equal(encode(decode(data, encoding), encoding), data)

@@ -36,13 +36,14 @@ LOSSLESS = {"L": ("1", "L"), "RGB": ("1", "L", "P", "RGB")}
     st.sampled_from(["L", "RGB", "P", "1", "LA", "RGBA", "CMYK"]),
     st.sampled_from(["patch", "raster"]),
     st.integers(1, 5),
+    st.sampled_from(["none", "subtract_green"]),
     st.integers(0, 2**32 - 1),
 )
-def test_images_of_any_size_and_mode_round_trip(folder, width, height, mode, file_mode, scan, patch, seed):
+def test_images_of_any_size_and_mode_round_trip(folder, width, height, mode, file_mode, scan, patch, transform, seed):
     image = noise(width, height, file_mode, seed)
     name = "in.tif" if file_mode == "CMYK" else "in.png"
     image.save(folder / name)
-    adapter = ImageAdapter(mode, scan=scan, patch=patch)
+    adapter = ImageAdapter(mode, scan=scan, patch=patch, transform=transform if mode == "RGB" else "none")
     stream = adapter.read(folder / name)
     assert len(stream.data) == width * height * MODES[mode]
     adapter.write(stream, folder / "out.png")
@@ -82,15 +83,25 @@ def test_a_stream_is_written_in_its_own_format(tmp_path):
         assert image.tobytes() == noise(6, 4, "L").tobytes()
 
 
-@pytest.mark.parametrize("scan", ["patch", "raster"])
+def test_green_is_subtracted_from_red_and_blue(tmp_path):
+    Image.fromarray(np.array([[[200, 100, 0], [7, 7, 7]]], np.uint8)).save(tmp_path / "a.png")
+    stream = ImageAdapter(transform="subtract_green", patch=1).read(tmp_path / "a.png")
+    assert stream.data.tolist() == [100, 228, 28, 7, 128, 128]
+    assert stream.format["transform"] == "subtract_green"
+    ImageAdapter().write(stream, tmp_path / "b.png")  # in the stream's own format
+    with Image.open(tmp_path / "b.png") as image:
+        assert image.tobytes() == bytes([200, 100, 0, 7, 7, 7])
+
+
+@pytest.mark.parametrize(("scan", "transform"), [("patch", "none"), ("raster", "none"), ("patch", "subtract_green")])
 @pytest.mark.parametrize("length", [0, 1, 2, 3, 20, 35, 36])
-def test_pixels_after_a_prefix_are_black_or_filled(tmp_path, length, scan):
+def test_pixels_after_a_prefix_are_black_or_filled(tmp_path, length, scan, transform):
     noise(4, 3).save(tmp_path / "a.png")
-    adapter = ImageAdapter(scan=scan, patch=2)
+    adapter = ImageAdapter(scan=scan, patch=2, transform=transform)
     whole = adapter.read(tmp_path / "a.png")
     prefix = ByteStream(whole.data[:length], whole.format)
-    known = ByteStream(np.repeat(np.arange(12) < length // 3, 3).astype(np.uint8), whole.format)
-    expected = np.where(adapter.pixels(known) == 1, adapter.pixels(whole), 128)
+    known = adapter.unscan(np.repeat(np.arange(12) < length // 3, 3), whole.format)
+    expected = np.where(known, adapter.pixels(whole), 128)
     np.testing.assert_array_equal(adapter.pixels(prefix, fill=128), expected)
     adapter.write(prefix, tmp_path / "b.png")
     with Image.open(tmp_path / "b.png") as image:
@@ -152,6 +163,8 @@ def test_unit_length_and_patch_size_follow_from_the_settings(scan):
         ({"mode": "RGBA"}, "mode must be one of L, RGB, not 'RGBA'"),
         ({"fit": "pad"}, "fit must be one of crop, resize, exact"),
         ({"scan": "hilbert"}, "scan must be one of patch, raster"),
+        ({"transform": "ycocg"}, "transform must be one of none, subtract_green, not 'ycocg'"),
+        ({"mode": "L", "transform": "subtract_green"}, "transform subtract_green needs mode RGB, not 'L'"),
         ({"patch": 0}, "patch must be at least 1"),
         ({"size": (0, 4)}, "size must be a width and a height of at least 1"),
         ({"size": (4, 4, 3)}, "size must be a width and a height"),
