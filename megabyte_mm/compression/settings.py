@@ -17,7 +17,7 @@ from megabyte_mm.compression.container import CodingSettings
 from megabyte_mm.compression.recipes import library_versions
 from megabyte_mm.models import Execution
 from megabyte_mm.models.base import ByteModel, evaluating
-from megabyte_mm.models.config import RENAMED_FIELDS
+from megabyte_mm.models.config import LATER_FIELDS, RENAMED_FIELDS
 
 STEPS = 96
 """Symbols that two machines are compared by: past several patches, and computed in a moment."""
@@ -72,7 +72,10 @@ def model_fingerprint(model: ByteModel, metadata: Mapping[str, Any]) -> str:
     spec = model.spec()
     # By their former names, which containers of older versions were made with.
     former = {present: old for old, present in RENAMED_FIELDS.items()}
-    spec["config"] = {former.get(name, name): value for name, value in spec["config"].items()}
+    config = {former.get(name, name): value for name, value in spec["config"].items()}
+    spec["config"] = {
+        name: value for name, value in config.items() if name not in LATER_FIELDS or value != LATER_FIELDS[name]
+    }
     digest = hashlib.sha256(json.dumps([spec, metadata], sort_keys=True).encode())
     for name, weight in sorted(model.state_dict().items()):
         digest.update(name.encode())

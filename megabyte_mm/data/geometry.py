@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from data_adapters.base import Adapter
+from data_adapters import Adapter, Neighbourhood
 from megabyte_mm.errors import FieldError
+from megabyte_mm.models.config import from_plain
+from megabyte_mm.models.neighbourhood import Layout
 
 if TYPE_CHECKING:
     from megabyte_mm.models.config import ModelConfig
@@ -24,7 +26,8 @@ class Geometry:
 
     window: bytes in a window, a multiple of unit. unit: bytes that stay together in every file (a pixel, a frame of
     sound, one byte). patch_size: the one that the layouts require, or None. conditions: names of the conditions, "none"
-    first. fixed_length: every stream fills its window, so that no END ever occurs.
+    first. fixed_length: every stream fills its window, so that no END ever occurs. neighbourhoods: one for all
+    conditions, or one for each.
     """
 
     window: int
@@ -32,6 +35,7 @@ class Geometry:
     patch_size: int | None = None
     conditions: tuple[str, ...] = ("none",)
     fixed_length: bool = False
+    neighbourhoods: tuple[Neighbourhood, ...] = (Neighbourhood(),)
 
     @classmethod
     def of(
@@ -51,14 +55,23 @@ class Geometry:
             raise FieldError("data.window", "is missing, and there is no data.adapter that fixes it")
         conditions = ("none", *(name for name in adapters if name))
         fixed_length = all(adapter is not None and adapter.length == window for adapter in adapters.values())
-        return cls(window, math.lcm(*units), _common_patch_size(known), conditions, fixed_length)
+        neighbourhoods = _neighbourhoods(adapters)
+        return cls(window, math.lcm(*units), _common_patch_size(known), conditions, fixed_length, neighbourhoods)
 
     def resolve(self, net: Net, conditions: int | None = None) -> Net:
         """The model config with what it leaves to the data. conditions: their number, where no data have been read.
 
         Raises ValueError, naming fields of the config, where it contradicts the data.
         """
-        return net.resolve(self.patch_size, self.window, conditions or len(self.conditions), self.unit)
+        resolved = net.resolve(self.patch_size, self.window, conditions or len(self.conditions), self.unit)
+        layouts = [from_plain(Layout, asdict(neighbourhood)) for neighbourhood in self.neighbourhoods]
+        return resolved.with_layouts(layouts)
+
+
+def _neighbourhoods(adapters: Mapping[str, Adapter | None]) -> tuple[Neighbourhood, ...]:
+    """That of an only source, or of a mix's conditions: "none" and unknown files have that of any bytes."""
+    each = [Neighbourhood() if adapter is None else adapter.neighbourhood for adapter in adapters.values()]
+    return (each[0],) if "" in adapters else (Neighbourhood(), *each)
 
 
 def _resolve_window(adapters: Sequence[Adapter], window: int | None, units: Sequence[int]) -> int:

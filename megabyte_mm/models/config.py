@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, Field, dataclass, fields, is_dataclass, replace
 from types import UnionType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar, get_args, get_origin, get_type_hints
 
 from megabyte_mm.errors import FieldError
+from megabyte_mm.models.neighbourhood.config import Layout, NeighbourhoodConfig
 
 if TYPE_CHECKING:
     from megabyte_mm.models.base import ByteModel
@@ -17,6 +18,9 @@ Config = TypeVar("Config")
 
 RENAMED_FIELDS = {"byte_scale": "embedding_scale"}
 """Fields of model configs that older checkpoints and config files have under another name: old name -> present name."""
+
+LATER_FIELDS: dict[str, Any] = {"neighbourhood": None}
+"""Fields that model configs did not always have, and the value of those without them."""
 
 KINDS = {int: "a whole number", float: "a number", bool: "true or false"}
 
@@ -54,6 +58,18 @@ class ModelConfig(ABC):
     @abstractmethod
     def build(self) -> ByteModel:
         """The untrained model. Raises ValueError if a field that it needs is None."""
+
+    def with_layouts(self, layouts: Sequence[Layout]) -> Self:
+        """This config with the data's layouts, if it has neighbourhood features and leaves their layouts open.
+
+        layouts: one for all conditions, or one for each. Raises FieldError where the config has others.
+        """
+        neighbourhood: NeighbourhoodConfig | None = getattr(self, "neighbourhood", None)
+        if neighbourhood is None:
+            return self
+        if neighbourhood.layouts not in (None, tuple(layouts)):
+            raise FieldError("neighbourhood.layouts", "are not those of the data: leave them out")
+        return replace(self, neighbourhood=replace(neighbourhood, layouts=tuple(layouts)))  # type: ignore[type-var]
 
     def check_common_fields(self, *counts: str) -> None:
         """Raise FieldError if one of these counts, or a field of every architecture, is outside its range."""
@@ -161,9 +177,20 @@ def _parse(name: str, value: Any, hint: Any) -> Any:
     [kind] = [kind for kind in kinds if kind is not type(None)]
     if is_dataclass(kind):
         return _parse_nested(name, value, kind)  # type: ignore[arg-type] # never an instance
+    if get_origin(kind) is tuple:
+        return _parse_tuple(name, value, get_args(kind))
     if get_origin(kind) is not Literal and not is_of(value, kind):
         raise FieldError(name, f"is {value!r}; it must be {KINDS[kind]}{_yaml_hint(value, kind)}")
     return value
+
+
+def _parse_tuple(name: str, value: Any, hints: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The values of a tuple of any length, `hints` (X, ...), or of as many as there are hints."""
+    if not isinstance(value, list | tuple) or (hints[-1] is not ... and len(value) != len(hints)):
+        size = "any number of" if hints[-1] is ... else len(hints)
+        raise FieldError(name, f"is {value!r}; it must be a list of {size} values")
+    each = [hints[0]] * len(value) if hints[-1] is ... else hints
+    return tuple(_parse(f"{name}[{i}]", item, hint) for i, (item, hint) in enumerate(zip(value, each, strict=True)))
 
 
 def _parse_nested(name: str, value: Any, kind: type) -> Any:

@@ -55,7 +55,9 @@ def test_a_mix_takes_its_sources_out_of_one_folder(media):
     data = opened(media)
     assert [len(records) for records in data.records("train")] == [8, 3, 2]
     assert [len(records) for records in data.records("val")] == [2, 1, 1]
-    assert data.geometry == Geometry(WINDOW, 6, 12, ("none", "image", "audio", "text"))
+    conditions = ("none", "image", "audio", "text")
+    assert data.geometry == Geometry(WINDOW, 6, 12, conditions, neighbourhoods=data.geometry.neighbourhoods)
+    assert [neighbourhood.unit for neighbourhood in data.geometry.neighbourhoods] == [1, 3, 2, 1]
     assert {name: its["fixed_length"] for name, its in data.spec()["sources"].items()} == {
         "image": True,
         "audio": False,

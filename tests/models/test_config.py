@@ -15,6 +15,7 @@ from megabyte_mm.models import (
     StackConfig,
     TransformerConfig,
 )
+from tests.models.layouts import EACH
 
 KINDS = (MegabyteConfig, TransformerConfig, PerceiverARConfig)
 MODERN = BlockConfig(norm="rms", activation="swiglu", positions="rotary", qk_norm=True, bias=False)
@@ -28,6 +29,7 @@ SMALL = StackConfig(dim=64, layers=2, heads=2, feedforward=3)
         MegabyteConfig(8, 64, SMALL, None, conv_encoder=True, block=MODERN, conditions=3, dropout=0.5),
         TransformerConfig(64, SMALL, context=7, embedding_scale=5.0, block=MODERN, init_std=0.1),
         PerceiverARConfig(64, SMALL, latents=8, context=16, block=MODERN),
+        TransformerConfig(64, SMALL, neighbourhood=EACH),
     ],
 )
 def test_a_config_comes_back_from_what_it_was_made_plain_to(config: ModelConfig) -> None:

@@ -23,6 +23,7 @@ from megabyte_mm.models import (
     TransformerConfig,
     build,
 )
+from tests.models.layouts import EACH, ONE
 
 WINDOW = 18
 LARGE, SMALL = StackConfig(dim=16, layers=2, heads=2), StackConfig(dim=8, layers=2, heads=2)
@@ -42,7 +43,8 @@ OTHERS = (
 
 def described(changes: dict[str, Any]) -> str:
     block = changes.get("block", PAPER)
-    names = [f"{k}={v}" for k, v in changes.items() if k != "block"]
+    names = [f"{k}={v}" for k, v in changes.items() if k not in ("block", "neighbourhood")]
+    names += [f"neighbourhood={len(changes[k].layouts)}" for k in changes if k == "neighbourhood"]
     names += [
         str(getattr(block, f)) for f in ("norm", "activation", "positions") if getattr(block, f) != getattr(PAPER, f)
     ]
@@ -67,6 +69,8 @@ def grid() -> dict[str, ModelConfig]:
         {"local_stack": None, "conv_encoder": True, "block": PAPER},
         {"patch_size": 1},
         {"patch_size": 1, "cross_patch": 1, "local_start": "byte"},
+        {"neighbourhood": ONE, "local_start": "byte", "embedding_scale": 5.0},
+        {"neighbourhood": EACH, "cross_patch": 2},
     ]
     models: dict[str, ModelConfig] = {f"megabyte-{described(change)}": replace(BASE, **change) for change in changes}
     for block, context in ((PAPER, None), (ROTARY, 5), (MODERN, 16), (PAPER, 5)):
@@ -75,6 +79,9 @@ def grid() -> dict[str, ModelConfig]:
     for block, latents, context in ((PAPER, 4, None), (ROTARY, 8, 11), (MODERN, 8, None), (PAPER, 2 * WINDOW, None)):
         name = f"perceiver_ar-latents={latents}-context={context}-{described({'block': block})}"
         models[name] = replace(PERCEIVER, block=block, latents=latents, context=context)
+    models["transformer-neighbourhood=1"] = replace(TRANSFORMER, neighbourhood=ONE)
+    models["transformer-context=5-neighbourhood=3"] = replace(TRANSFORMER, context=5, neighbourhood=EACH)
+    models["perceiver_ar-latents=4-neighbourhood=3"] = replace(PERCEIVER, latents=4, neighbourhood=EACH)
     return models
 
 

@@ -30,6 +30,7 @@ from megabyte_mm.models import (
 )
 from megabyte_mm.models.decoding.native import NativeError, library
 from megabyte_mm.models.decoding.steps import Projection, projection
+from tests.models.layouts import EACH
 from tests.models.test_contracts import GRID, WINDOW, make, symbols
 
 try:
@@ -51,6 +52,8 @@ KINDS: dict[str, ModelConfig] = {
     "megabyte-global-only": replace(WIDE, local_stack=None),
     "transformer": TransformerConfig(64, STACK, conditions=3, init_std=0.1),
     "transformer-blocks": TransformerConfig(64, STACK, conditions=3, init_std=0.1, context=24),
+    "megabyte-neighbourhood": replace(WIDE, neighbourhood=EACH),
+    "transformer-neighbourhood": TransformerConfig(64, STACK, conditions=3, init_std=0.1, neighbourhood=EACH),
     "perceiver_ar": PerceiverARConfig(64, STACK, conditions=3, init_std=0.1, latents=16),
 }
 every_kind = pytest.mark.parametrize(

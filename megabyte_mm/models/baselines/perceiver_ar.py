@@ -5,6 +5,7 @@ Legend: B rows, T symbols, S positions read so far, M latents, D model width, H 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -36,6 +37,7 @@ class PerceiverARConfig(SequenceConfig):
         embedding_scale: Factor on a byte's embedding where it is read, but not where the same table makes logits.
             With small initial weights, about 5 makes the input bytes matter from the first step (Vaswani et al. 2017
             use the square root of the width).
+        neighbourhood: Features of the bytes near each position, added to the input there; None for none.
         block: The variant of the Transformer blocks.
         conditions: Number of learned start vectors: one, or one more than there are classes.
         dropout: Share of attention weights and of sublayer outputs dropped in training.
@@ -193,7 +195,8 @@ class PerceiverARDecoder(Decoder):
         if execution.backend in ("native", "compile") or execution.precision:
             raise ValueError("PerceiverAR has only eager steps, with unrounded weights")
         self.capacity = capacity
-        self.alignment = model.stride if model.stride < capacity else 1  # a single span may begin anywhere
+        # A single span may begin at any whole unit.
+        self.alignment = math.lcm(model.unit, model.stride if model.stride < capacity else 1)
         self._model, self.conditions = model, condition_B
         self._rows = [_Row(model, capacity) for _ in condition_B]
 
@@ -233,14 +236,17 @@ class _Row:
         self._read = LayerCache.empty(1, stack.heads, capacity, stack.dim // stack.heads, like)
         self._caches = model.stack.caches(1, model.config.latents)
         self._length = 0
+        self._ids_1T: Tensor
+        self._condition_1: Tensor
         self._recent_BSD: Tensor
         """Embeddings of the last positions, as many as the next latents may begin with."""
 
     def prefill(self, ids_BT: Tensor, condition_B: Tensor) -> Tensor:
         """Reset the row and read a prefix: (1, T), (1,) -> (1, V)."""
         length = self._length = ids_BT.shape[1]
+        self._ids_1T, self._condition_1 = ids_BT, condition_B
         self._read.clear()
-        input_BSD = self._model.embedder(ids_BT, condition_B)
+        input_BSD = self._model.inputs(ids_BT, condition_B)
         self._read.append(*self._model.reader.keys_and_values(input_BSD, 0))
         first = max(length // self._model.stride - 1, 0) * self._model.stride
         self._recent_BSD = input_BSD[:, -self._model.stride :]
@@ -249,7 +255,8 @@ class _Row:
     def step(self, ids_B: Tensor) -> Tensor:
         """Read one more symbol: (1,) -> (1, V)."""
         self._length = length = self._length + 1
-        input_B1D = self._model.embedder.after(ids_B[:, None], length)
+        self._ids_1T = torch.cat([self._ids_1T, ids_B[:, None]], dim=1)
+        input_B1D = self._model.inputs(self._ids_1T, self._condition_1, length)
         self._read.append(*self._model.reader.keys_and_values(input_B1D, length))
         before_BSD = self._recent_BSD
         self._recent_BSD = torch.cat([before_BSD, input_B1D], dim=1)[:, -self._model.stride :]

@@ -18,6 +18,7 @@ from megabyte_mm.models.base import DEFAULT_STEP, ByteModel, StepOptions, condit
 from megabyte_mm.models.config import BlockConfig, ModelConfig, StackConfig
 from megabyte_mm.models.layers import trunc_normal_parameter
 from megabyte_mm.models.loss import chunked_cross_entropy
+from megabyte_mm.models.neighbourhood import NeighbourhoodConfig, neighbourhood_embedder
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class SequenceConfig(ModelConfig):
         stack: The Transformer.
         context: How far back a symbol sees; None for the whole window.
         embedding_scale: Factor on a byte's embedding where it is read, but not where the same table makes logits.
+        neighbourhood: Features of the bytes near each position, added to the input there; None for none.
         block: The variant of the Transformer blocks.
         conditions: Number of learned start vectors: one, or one more than there are classes.
         dropout: Share of attention weights and of sublayer outputs dropped in training.
@@ -39,6 +41,7 @@ class SequenceConfig(ModelConfig):
     stack: StackConfig = field(default_factory=lambda: StackConfig(dim=512, layers=6, heads=8))
     context: int | None = None
     embedding_scale: float = 1.0
+    neighbourhood: NeighbourhoodConfig | None = None
     block: BlockConfig = field(default_factory=BlockConfig)
     conditions: int | None = None
     dropout: float = 0.0
@@ -66,10 +69,16 @@ class SequenceModel(ByteModel):
         self.config = replace(config, conditions=conditions)
         learned = self.max_len if config.block.positions == "learned" else 0
         self.embedder = SequenceEmbedder(config.stack.dim, learned, conditions, config.init_std, config.embedding_scale)
+        self.neighbourhood = neighbourhood_embedder(config.neighbourhood, config.stack.dim, config.embedding_scale)
 
     @property
     def tied_embeddings(self) -> tuple[str, ...]:
         return ("embedder.symbols.weight",)
+
+    @property
+    def unit(self) -> int:
+        """Symbols that stay together: a sequence may begin only at multiples of them."""
+        return 1 if self.neighbourhood is None else self.neighbourhood.unit
 
     @property
     def max_positions(self) -> int | None:
@@ -83,8 +92,14 @@ class SequenceModel(ByteModel):
         """
         batch, length = ids_BT.shape
         self.check_length(length)
-        input_BTD: Tensor = self.embedder(ids_BT[:, :-1], condition_ids(condition_B, batch, ids_BT.device))
-        return input_BTD
+        return self.inputs(ids_BT[:, :-1], condition_ids(condition_B, batch, ids_BT.device))
+
+    def inputs(self, ids_BT: Tensor, condition_B: Tensor, begin: int = 0) -> Tensor:
+        """The inputs of the positions from `begin` to T, which symbols before them decide: (B, T) -> (B, T + 1, D)."""
+        input_BtD: Tensor = self.embedder(ids_BT, condition_B, begin)
+        if self.neighbourhood is not None:
+            input_BtD = input_BtD + self.neighbourhood(ids_BT, condition_B, begin, ids_BT.shape[1] + 1)
+        return input_BtD
 
     @abstractmethod
     def hidden(self, ids_BT: Tensor, condition_B: Tensor | None = None) -> Tensor:
@@ -117,8 +132,10 @@ class SequenceEmbedder(nn.Module):
         self.positions = nn.Embedding(positions, width) if positions else None
         self.start_CE = trunc_normal_parameter(conditions, width, std=std)
 
-    def forward(self, ids_BT: Tensor, condition_B: Tensor) -> Tensor:
-        """Positions 0 to T: (B, T) int64, (B,) int64 -> (B, T + 1, D)."""
+    def forward(self, ids_BT: Tensor, condition_B: Tensor, begin: int = 0) -> Tensor:
+        """The positions from `begin` to T: (B, T) int64, (B,) int64 -> (B, T + 1 - begin, D)."""
+        if begin:
+            return self.after(ids_BT[:, begin - 1 :], begin)
         start_B1D = self._add_positions(F.embedding(condition_B, self.start_CE).unsqueeze(1), 0)
         return torch.cat([start_B1D, self.after(ids_BT, 1)], dim=1)
 

@@ -5,6 +5,7 @@ Legend: B rows, T symbols, C symbols in a block, N = B * blocks, D model width.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -17,6 +18,7 @@ from megabyte_mm.alphabet import END
 from megabyte_mm.models.base import Decoder, prefill_unique
 from megabyte_mm.models.baselines.sequence import SequenceConfig, SequenceModel
 from megabyte_mm.models.decoding.execution import Execution
+from megabyte_mm.models.decoding.neighbours import NeighbourhoodSteps
 from megabyte_mm.models.decoding.steps import stack_steps
 from megabyte_mm.models.layers import Stack, init_weights
 
@@ -33,6 +35,7 @@ class TransformerConfig(SequenceConfig):
         embedding_scale: Factor on a byte's embedding where it is read, but not where the same table makes logits.
             With small initial weights, about 5 makes the input bytes matter from the first step (Vaswani et al. 2017
             use the square root of the width).
+        neighbourhood: Features of the bytes near each position, added to the input there; None for none.
         block: The variant of the Transformer blocks.
         conditions: Number of learned start vectors: one, or one more than there are classes.
         dropout: Share of attention weights and of sublayer outputs dropped in training.
@@ -79,23 +82,33 @@ class TransformerDecoder(Decoder):
         self._model = model
         self.capacity = capacity
         self._size = model.block_size(capacity)
-        self.alignment = self._size if self._size < capacity else 1  # a single block may begin anywhere
+        # A single block may begin at any whole unit.
+        self.alignment = math.lcm(model.unit, self._size if self._size < capacity else 1)
         self.conditions = condition_B
         self._caches = model.stack.caches(len(condition_B), self._size)
         self._step = stack_steps(model.stack, self._caches, execution, head_VD=model.embedder.symbols.weight)
         self._start_B = torch.zeros_like(condition_B)
+        self._neighbourhood: NeighbourhoodSteps | None = None
+        if model.neighbourhood is not None:
+            self._neighbourhood = NeighbourhoodSteps(model.neighbourhood, len(condition_B), capacity, execution)
 
     @torch.no_grad()
     def prefill_rows(self, prefixes: Sequence[Tensor], condition_B: Tensor | None = None) -> Tensor:
         self._reset_lengths(prefixes, condition_B)
         self._read_rows(dict(enumerate(prefixes)))
+        if self._neighbourhood is not None:
+            self._neighbourhood.restart(dict(enumerate(prefixes)))
         return self._next(torch.stack([ids_T[-1] if len(ids_T) else ids_T.new_tensor(END) for ids_T in prefixes]))
 
     @torch.no_grad()
     def step(self, ids_B: Tensor, new_contexts: Mapping[int, Tensor] | None = None) -> Tensor:
         new_contexts = new_contexts or {}
-        self._advance_lengths(ids_B, new_contexts)
+        lengths = self._advance_lengths(ids_B, new_contexts)
         self._read_rows(new_contexts)
+        if self._neighbourhood is not None:
+            position_B = torch.tensor([max(length - 1, 0) for length in lengths], device=ids_B.device)
+            self._neighbourhood.read(ids_B, position_B)
+            self._neighbourhood.restart(new_contexts)
         return self._next(ids_B)
 
     def _read_rows(self, prefixes: Mapping[int, Tensor]) -> None:
@@ -115,6 +128,8 @@ class TransformerDecoder(Decoder):
         rows, slots = len(ids_B), [length % self._size for length in self.lengths]
         position_B, slot_B = torch.tensor([self.lengths, slots], device=ids_B.device)
         input_BD = self._model.embedder.one(ids_B, position_B, self.conditions[:rows])
+        if self._neighbourhood is not None:
+            input_BD = self._neighbourhood.add(input_BD, position_B, self.conditions[:rows])
         return self._step(input_BD, self._start_B[:rows], slot_B, max(slots) + 1)
 
     def _read(self, row: int, ids_T: Tensor) -> None:
@@ -122,5 +137,4 @@ class TransformerDecoder(Decoder):
         length = len(ids_T)
         caches = [cache.row(row) for cache in self._caches]
         begin = length - length % self._size
-        input_BTD = self._model.embedder(ids_T[None], self.conditions[row : row + 1])
-        self._model.stack(input_BTD[:, begin:], caches)
+        self._model.stack(self._model.inputs(ids_T[None], self.conditions[row : row + 1], begin), caches)

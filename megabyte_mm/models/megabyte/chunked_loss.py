@@ -93,10 +93,9 @@ def _chunk_nll(model: Megabyte, global_BkG: Tensor | None, ids_BT: Tensor, condi
         logits_BkX = model.heads(global_BkG)
         nats_N = F.cross_entropy(logits_BkX.view(-1, SYMBOLS).float(), target_BC.flatten(), reduction="none")
         return nats_N.view_as(target_BC)
-    begin = chunk.inputs.start * model.patch_size
-    before_B1 = ids_BT[:, begin - 1 : begin] if begin else None
-    hidden_BCL = model.local_output(global_BkG, ids_BT[:, begin : chunk.outputs.stop], condition_B, before_B1)
-    hidden_BCL = hidden_BCL[:, chunk.outputs.start - begin :]
+    first = chunk.inputs.start
+    hidden_BCL = model.local_output(global_BkG, ids_BT[:, : chunk.outputs.stop], condition_B, first)
+    hidden_BCL = hidden_BCL[:, chunk.outputs.start - first * model.patch_size :]
     nats_N = chunked_cross_entropy(hidden_BCL.flatten(0, 1), model.local_symbols.weight, target_BC.flatten())
     return nats_N.view_as(target_BC)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from megabyte_mm.errors import FieldError
 from megabyte_mm.models.config import BlockConfig, ModelConfig, StackConfig
+from megabyte_mm.models.neighbourhood.config import NeighbourhoodConfig
 
 if TYPE_CHECKING:
     from megabyte_mm.models.megabyte.model import Megabyte
@@ -32,6 +33,8 @@ class MegabyteConfig(ModelConfig):
         embedding_scale: Factor on a byte's embedding where the local model reads it, but not where the same table makes
             logits. With small initial weights, about 5 makes the input bytes matter from the first step (Vaswani et
             al. 2017 use the square root of the width).
+        neighbourhood: Features of the bytes near each position, added to the local model's input; None for the paper's
+            model.
         block: The variant of the Transformer blocks of both stacks.
         conditions: Number of learned start patches: one, or one more than there are classes.
         dropout: Share of attention weights and of sublayer outputs dropped in training (0.1 in the paper).
@@ -48,6 +51,7 @@ class MegabyteConfig(ModelConfig):
     cross_patch: int = 0
     local_start: Literal["learned", "byte"] = "learned"
     embedding_scale: float = 1.0
+    neighbourhood: NeighbourhoodConfig | None = None
     block: BlockConfig = field(default_factory=BlockConfig)
     conditions: int | None = None
     dropout: float = 0.0
@@ -62,7 +66,7 @@ class MegabyteConfig(ModelConfig):
         if self.cross_patch < 0:
             raise FieldError("cross_patch", f"is {self.cross_patch}; it must be at least 0")
         self._check_unused("global_stack", "conv_encoder")
-        self._check_unused("local_stack", "cross_patch", "local_start", "embedding_scale")
+        self._check_unused("local_stack", "cross_patch", "local_start", "embedding_scale", "neighbourhood")
         if self.patch_size is not None:
             self._check_patch_size(self.patch_size)
 

@@ -19,6 +19,7 @@ from megabyte_mm.models.attention import CrossPatchAttention
 from megabyte_mm.models.base import Decoder, prefill_unique
 from megabyte_mm.models.decoding.caches import LayerCache
 from megabyte_mm.models.decoding.execution import Execution
+from megabyte_mm.models.decoding.neighbours import NeighbourhoodSteps
 from megabyte_mm.models.decoding.steps import projection, stack_steps
 from megabyte_mm.models.megabyte.chunked_loss import receptive_field
 
@@ -51,6 +52,11 @@ class MegabyteDecoder(Decoder):
             self._local_caches = model.local_stack.caches(batch, self._cross_patch + model.patch_size)
             table_VL = model.local_symbols.weight
             self._local_step = stack_steps(model.local_stack, self._local_caches, execution, head_VD=table_VL)
+        self._neighbourhood: NeighbourhoodSteps | None = None
+        if model.neighbourhood is not None:
+            # A row that has filled its window goes on to the end of a patch.
+            symbols = (self._max_patches + 1) * model.patch_size
+            self._neighbourhood = NeighbourhoodSteps(model.neighbourhood, batch, symbols, execution)
         width = SYMBOLS if model.config.local_stack is None else model.config.local_stack.dim
         self._patch_context_BPX = like.new_empty(batch, model.patch_size, width)
         """The local model's context in the open patch, or without a local model the logits."""
@@ -75,6 +81,8 @@ class MegabyteDecoder(Decoder):
         whole = [prefix[:length] for prefix, length in zip(prefixes, self.lengths, strict=True)]
         self._read_rows(dict(enumerate(whole)))
         self._position_in_patch = 0
+        if self._neighbourhood is not None:
+            self._neighbourhood.restart(dict(enumerate(whole)))
         return self._next_logits(None, len(prefixes))
 
     @torch.no_grad()
@@ -83,6 +91,8 @@ class MegabyteDecoder(Decoder):
         self._advance_lengths(ids_B, new_contexts)
         rows, size = len(ids_B), self._model.patch_size
         self._patch_BP[:rows, self._position_in_patch] = ids_B
+        if self._neighbourhood is not None:
+            self._neighbourhood.read(ids_B, self._positions(rows, self._position_in_patch))
         self._position_in_patch += 1
         full = self._position_in_patch == size
         if full and len(new_contexts) < rows:
@@ -103,6 +113,8 @@ class MegabyteDecoder(Decoder):
             self._patches[row] = len(ids_T) // self._model.patch_size
         size = self._model.patch_size
         self._read_rows({row: ids_T[: self._patches[row] * size] for row, ids_T in contexts.items()})
+        if self._neighbourhood is not None:
+            self._neighbourhood.restart(contexts)
 
     def _read_rows(self, prefixes: Mapping[int, Tensor]) -> None:
         if prefixes:
@@ -117,10 +129,18 @@ class MegabyteDecoder(Decoder):
         if model.local_stack is None:
             return self._patch_context_BPX[:rows, position].clone()
         input_BL = self._starts(rows) if ids_B is None else model.local_bytes(ids_B)
+        input_BL = input_BL + self._patch_context_BPX[:rows, position]
+        if self._neighbourhood is not None:
+            input_BL = self._neighbourhood.add(input_BL, self._positions(rows, position), self.conditions[:rows])
         slot = self._cross_patch + position
         start_B = self._local_start_B[:rows]
         slot_B = torch.full_like(start_B, slot)
-        return self._local_step(input_BL + self._patch_context_BPX[:rows, position], start_B, slot_B, slot + 1)
+        return self._local_step(input_BL, start_B, slot_B, slot + 1)
+
+    def _positions(self, rows: int, position: int) -> Tensor:
+        """Where a position of the open patch is in each row: (B,) int64."""
+        size = self._model.patch_size
+        return torch.tensor([n * size + position for n in self._patches[:rows]], device=self._patch_BP.device)
 
     def _starts(self, rows: int) -> Tensor:
         """The first input of the local model in a patch: (B, L)."""
@@ -204,9 +224,8 @@ class MegabyteDecoder(Decoder):
         if not ids_BT.shape[1]:
             return
         caches = [cache.row(row) for cache in self._local_caches]
-        begin = max(ids_BT.shape[1] - receptive_field(self._model) * self._model.patch_size, 0)
-        before_B1 = ids_BT[:, begin - 1 : begin] if begin else None
-        self._model.local_output(global_BKG, ids_BT[:, begin:], condition_B, before_B1, caches)
+        first = max(ids_BT.shape[1] // self._model.patch_size - receptive_field(self._model), 0)
+        self._model.local_output(global_BKG, ids_BT, condition_B, first, caches)
 
     def _copy(self, source: int, to: int) -> None:
         for cache in self._global_caches:

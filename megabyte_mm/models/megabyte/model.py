@@ -23,6 +23,7 @@ from megabyte_mm.models.megabyte.chunked_loss import chunked_nll
 from megabyte_mm.models.megabyte.config import MegabyteConfig
 from megabyte_mm.models.megabyte.decoder import MegabyteDecoder
 from megabyte_mm.models.megabyte.embedders import PatchEmbedder
+from megabyte_mm.models.neighbourhood import NeighbourhoodEmbedder, neighbourhood_embedder
 
 
 class Megabyte(ByteModel):
@@ -39,6 +40,7 @@ class Megabyte(ByteModel):
         self.max_patches = -(self.max_len // -self.patch_size)
         self.global_stack: Stack | None = None
         self.local_stack: Stack | None = None
+        self.neighbourhood: NeighbourhoodEmbedder | None = None
         if config.global_stack is not None:
             self._add_global(config, config.global_stack)
         if config.local_stack is not None:
@@ -59,6 +61,7 @@ class Megabyte(ByteModel):
         self.local_symbols = nn.Embedding(SYMBOLS, stack.dim)
         self.local_positions = nn.Embedding(self.patch_size, stack.dim)
         self.local_stack = Stack(stack, config.block, config.dropout, previous=config.cross_patch)
+        self.neighbourhood = neighbourhood_embedder(config.neighbourhood, stack.dim, config.embedding_scale)
 
     def _add_starts(self, config: MegabyteConfig) -> None:
         """Add the inputs before the first patch, one for each condition, and before the first byte of a patch."""
@@ -128,23 +131,30 @@ class Megabyte(ByteModel):
         global_BKG: Tensor | None,
         ids_BT: Tensor,
         condition_B: Tensor,
-        before_B1: Tensor | None = None,
+        first: int = 0,
         caches: Sequence[LayerCache] | None = None,
     ) -> Tensor:
-        """Project the global output, add the bytes shifted by one, and read both with the local model -> (B, T, L).
+        """Project the global output, add the bytes shifted by one, and read both with the local model -> (B, t, L).
 
-        global: (B, K, G), None without a global model; ids: (B, T) int64, these K patches; before: (B, 1) int64, the
-        symbol in front of them, None where rows begin; caches: receive the keys that the patch behind them sees.
+        The t symbols are those of the K patches from number `first` on. global: (B, K, G), None without a global model;
+        ids: (B, T) int64, all symbols up to the last of these patches; caches: receive the keys that the patch behind
+        them sees.
         """
         assert self.local_stack is not None
-        patches = ids_BT.shape[1] // self.patch_size
+        begin = first * self.patch_size
+        read_Bt = ids_BT[:, begin:]
+        patches = read_Bt.shape[1] // self.patch_size
         context_NPL = self.local_context(global_BKG, condition_B, patches)
         # In this order: the gradients of one table are summed in the order of its uses, which decides the last bits.
-        starts_NL = self.local_starts(ids_BT, before_B1)
-        previous_NQL = self.local_bytes(ids_BT.reshape(-1, self.patch_size)[:, :-1])
-        shifted_NPL = torch.cat([starts_NL.unsqueeze(1), previous_NQL], dim=1)
-        hidden_NPL: Tensor = self.local_stack(shifted_NPL + context_NPL, caches, patches=patches)
-        return hidden_NPL.view(*ids_BT.shape, -1)
+        starts_NL = self.local_starts(read_Bt, ids_BT[:, begin - 1 : begin] if begin else None)
+        previous_NQL = self.local_bytes(read_Bt.reshape(-1, self.patch_size)[:, :-1])
+        input_NPL = torch.cat([starts_NL.unsqueeze(1), previous_NQL], dim=1) + context_NPL
+        if self.neighbourhood is not None:
+            input_NPL = input_NPL + self.neighbourhood(ids_BT, condition_B, begin, ids_BT.shape[1]).view(
+                input_NPL.shape
+            )
+        hidden_NPL: Tensor = self.local_stack(input_NPL, caches, patches=patches)
+        return hidden_NPL.view(*read_Bt.shape, -1)
 
     def local_context(self, global_BKG: Tensor | None, condition_B: Tensor, patches: int) -> Tensor:
         """The input of each position of a patch that does not depend on its bytes: (B, K, G) -> (N, P, L).

@@ -64,6 +64,18 @@ class NativeStack(ctypes.Structure):
     )
 
 
+class NativeRules(ctypes.Structure):
+    """The tables and rules of neighbourhood features."""
+
+    _fields_ = (
+        *((name, address) for name in ("values", "groups", "period", "first", "unit", "offset", "weight")),
+        *((name, address) for name in ("divisor", "bias", "byte", "wrap", "modulo", "column", "multiplier", "shift")),
+        *((name, count) for name in ("neighbours", "predictors", "group_count", "members", "table", "dim")),
+        ("byte_multiplier", count),
+        ("scale", ctypes.c_float),
+    )
+
+
 def load() -> ctypes.CDLL:
     """The library. Raises NativeError where it cannot be built or loaded."""
     library = _library_or_reason()
@@ -96,6 +108,9 @@ def _load() -> ctypes.CDLL:
     library.scratch.argtypes = [ctypes.POINTER(NativeStack), count]
     library.stack_step.argtypes = [ctypes.POINTER(NativeStack), address, count, *[address] * 4, ctypes.c_int]
     library.linear_step.argtypes = [ctypes.POINTER(NativeLinear), address, count, address, ctypes.c_int]
+    library.neighbourhood_step.argtypes = [
+        *(ctypes.POINTER(NativeRules), address, count, address, address, count, address, address)
+    ]
     return library
 
 

@@ -51,6 +51,18 @@ struct Stack {
     int32_t norm_kind, activation, gated;
 };
 
+// Rules for L layouts of J neighbours, F predictors and G groups of up to M members, as in NeighbourhoodEmbedder.
+struct Neighbourhood {
+    const float *values, *groups;           // (L * (J + F) * VALUES, D); (L * G * table, D)
+    const int64_t *period, *first, *unit;   // (L)
+    const int64_t *offset;                  // (all periods, J)
+    const int64_t *weight;                  // (L, J, F)
+    const int64_t *divisor, *bias, *byte, *wrap, *modulo;  // (L, F)
+    const int64_t *column, *multiplier, *shift;  // (L, G, M)
+    int64_t neighbours, predictors, group_count, members, table, dim, byte_multiplier;
+    float scale;
+};
+
 }  // extern "C"
 
 namespace {
@@ -299,6 +311,43 @@ void step(const Stack &stack, const Buffers &at, int64_t rows, const int64_t *fi
 // The most numbers of a row between two linear layers: queries, keys and values, or gates and values.
 int64_t widest(const Stack &stack) { return std::max(3 * stack.dim, (stack.gated ? 2 : 1) * stack.hidden); }
 
+constexpr int64_t BYTES = 256, UNKNOWN = 257, VALUES = 258;
+
+int64_t floor_divide(int64_t value, int64_t divisor) {
+    const int64_t quotient = value / divisor;
+    return quotient - (value % divisor < 0);
+}
+
+int64_t predict(const Neighbourhood &rules, int64_t layout, int64_t predictor, const int64_t *columns, int64_t byte) {
+    const int64_t at = layout * rules.predictors + predictor, wrap = rules.wrap[at], divisor = rules.divisor[at];
+    if (rules.byte[at] >= 0 && rules.byte[at] != byte) return UNKNOWN;
+    const int64_t *weight = rules.weight + layout * rules.neighbours * rules.predictors + predictor;
+    int64_t sum = 0;
+    for (int64_t j = 0; j < rules.neighbours; j++) {
+        const int64_t factor = weight[j * rules.predictors];
+        if (factor && columns[j] >= BYTES) return UNKNOWN;
+        sum += factor * columns[j];
+    }
+    if (wrap) sum += wrap / 2, sum -= floor_divide(sum, wrap) * wrap + wrap / 2;
+    const int64_t guess = floor_divide(sum + rules.bias[at], divisor);
+    return rules.modulo[at] ? guess & (BYTES - 1) : std::min(std::max<int64_t>(guess, 0), BYTES - 1);
+}
+
+int64_t hashed_row(const Neighbourhood &rules, int64_t layout, int64_t group, const int64_t *columns, int64_t byte) {
+    const int64_t at = layout * rules.group_count + group;
+    uint64_t mixed = byte * rules.byte_multiplier;
+    for (int64_t i = at * rules.members; i < (at + 1) * rules.members; i++)
+        mixed += ((columns[rules.column[i]] >> rules.shift[i]) + 1) * rules.multiplier[i];
+    const uint64_t hash = (mixed & 0xFFFFFFFFu) * 2654435761u & 0xFFFFFFFFu;
+    return static_cast<int64_t>(hash * rules.table >> 32) + at * rules.table;
+}
+
+void add_row(const float *table, int64_t row, int64_t dim, float *sums) {
+    const float *from = table + row * dim;
+#pragma omp simd
+    for (int64_t d = 0; d < dim; d++) sums[d] += from[d];
+}
+
 template <typename Body>
 void in_parallel(int threads, const Body &body) {
 #ifdef _OPENMP
@@ -333,6 +382,25 @@ void stack_step(const Stack *stack, const float *x, int64_t rows, const int64_t 
     at.hidden = at.qkv + rows * widest(*stack);
     std::memcpy(at.x, x, rows * dim * sizeof(float));
     in_parallel(threads, [&](int thread, int count) { step(*stack, at, rows, first, slot, y, thread, count); });
+}
+
+// x += the features of one position of each row. ids: (M, capacity); position, layout: (M); memory: D floats; x: (M, D).
+void neighbourhood_step(const Neighbourhood *rules, const int64_t *ids, int64_t capacity, const int64_t *position, const int64_t *layout, int64_t rows, float *memory, float *x) {
+    const int64_t dim = rules->dim, all = rules->neighbours + rules->predictors;
+    int64_t columns[256];  // the most that a layout has
+    for (int64_t row = 0; row < rows; row++) {
+        const int64_t at = position[row], rule = layout[row], byte = at % rules->unit[rule];
+        const int64_t *back = rules->offset + (rules->first[rule] + at % rules->period[rule]) * rules->neighbours;
+        for (int64_t j = 0; j < rules->neighbours; j++)
+            columns[j] = back[j] > 0 && at >= back[j] ? ids[row * capacity + at - back[j]] : UNKNOWN;
+        for (int64_t f = 0; f < rules->predictors; f++)
+            columns[rules->neighbours + f] = predict(*rules, rule, f, columns, byte);
+        std::fill(memory, memory + dim, 0.0f);
+        for (int64_t j = 0; j < all; j++) add_row(rules->values, (rule * all + j) * VALUES + columns[j], dim, memory);
+        for (int64_t g = 0; g < rules->group_count; g++)
+            add_row(rules->groups, hashed_row(*rules, rule, g, columns, byte), dim, memory);
+        for (int64_t d = 0; d < dim; d++) x[row * dim + d] += memory[d] * rules->scale;
+    }
 }
 
 // y = x W + b: (M, K) -> (M, N).

@@ -1,0 +1,157 @@
+"""Neighbourhood features in a model's config: their sizes, and the layout of the data in plain numbers.
+
+`data_adapters.Neighbourhood` explains the fields of a layout.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from megabyte_mm.errors import FieldError
+
+MAX_PERIOD = 2**22
+MAX_COLUMNS = 256
+MAX_OFFSETS = 2**26
+"""Limits of a layout, so that a hostile config cannot ask for any amount of memory."""
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A guess of a byte from neighbours.
+
+    Args:
+        weights: Of the first neighbours.
+        divisor: Of the weighted sum; the quotient is rounded down.
+        bias: Added to the sum before it is divided.
+        byte: The byte of a point that it is for; None for all.
+        wrap: Modulus of the sum; 0 for none.
+        modulo: The guess counts modulo 256, in place of being limited to a byte.
+    """
+
+    weights: tuple[int, ...]
+    divisor: int = 1
+    bias: int = 0
+    byte: int | None = None
+    wrap: int = 0
+    modulo: bool = False
+
+
+@dataclass(frozen=True)
+class Group:
+    """Neighbours that are looked up together.
+
+    Args:
+        members: Numbers of neighbours, or behind them of predictors.
+        shift: Low bits that are dropped.
+    """
+
+    members: tuple[int, ...]
+    shift: int = 0
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The neighbours of each byte of a stream, guesses made of them, and groups that are looked up together.
+
+    Args:
+        unit: Bytes of a point.
+        width: Points in a row; 0 for one endless row.
+        tile: Side of the squares that are scanned one by one.
+        neighbours: Steps in rows, in points and in bytes of a point.
+        predictors: Guesses of a byte.
+        groups: Neighbours and predictors that are looked up together.
+    """
+
+    unit: int = 1
+    width: int = 0
+    tile: int = 1
+    neighbours: tuple[tuple[int, int, int], ...] = ()
+    predictors: tuple[Predictor, ...] = ()
+    groups: tuple[Group, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.unit < 1 or self.tile < 1 or self.width < 0 or self.width % self.tile or self.period > MAX_PERIOD:
+            raise FieldError("layout", f"of {self.unit}, {self.width} and {self.tile} is not one of a stream")
+        columns = len(self.neighbours) + len(self.predictors)
+        if columns + len(self.groups) > MAX_COLUMNS or self.period * len(self.neighbours) > MAX_OFFSETS:
+            raise FieldError("layout", f"has {columns} neighbours and {len(self.groups)} groups, which are too many")
+        if any(len(predictor.weights) > len(self.neighbours) for predictor in self.predictors):
+            raise FieldError("predictors", "have more weights than there are neighbours")
+        if any(predictor.divisor < 1 or predictor.wrap < 0 for predictor in self.predictors):
+            raise FieldError("predictors", "must have a divisor of at least 1, and no negative wrap")
+        if any(not 0 <= member < columns for group in self.groups for member in group.members):
+            raise FieldError("groups", f"must have members from 0 to {columns - 1}")
+        if any(not group.members or not 0 <= group.shift < 8 for group in self.groups):
+            raise FieldError("groups", "must have members, and a shift of 0 to 7")
+        for predictor in self.predictors:
+            if any(
+                abs(number) >= 2**26
+                for number in (*predictor.weights, predictor.divisor, predictor.bias, predictor.wrap)
+            ):
+                raise FieldError("predictors", "must have weights, divisor, bias and wrap below 2^26")
+
+    @property
+    def period(self) -> int:
+        """The offsets of neighbours repeat after this many bytes: a band of squares, or a point of an endless row."""
+        return self.unit * self.tile * self.width or self.unit
+
+    def offsets(self) -> NDArray[np.int64]:
+        """How many bytes back each neighbour lies, for each position of a period: (period, J), 0 where unknown."""
+        offsets = [self._offset(*step) for step in self.neighbours]
+        return np.stack(offsets, axis=1) if offsets else np.zeros((self.period, 0), np.int64)
+
+    def _offset(self, rows: int, points: int, step: int) -> NDArray[np.int64]:
+        """The offsets of one neighbour: (period,)."""
+        row, column, byte = self._lattice(np.arange(self.period))
+        to_row, to_column = row + rows, column + points
+        to_byte = (byte + step) % self.unit if rows or points else byte + step
+        inside = (to_byte >= 0) & (to_byte < self.unit)
+        if self.width:
+            inside &= (to_column >= 0) & (to_column < self.width)
+        else:
+            inside &= rows == 0
+        back = np.arange(self.period) - self._position(to_row, to_column, to_byte)
+        return np.where(inside & (back > 0), back, 0)
+
+    def _lattice(self, position: NDArray[np.int64]) -> tuple[NDArray[np.int64], ...]:
+        """Row, column and byte of positions of a period."""
+        point, byte = position // self.unit, position % self.unit
+        if not self.width:
+            return np.zeros_like(point), point, byte
+        square, inside = point // self.tile**2, point % self.tile**2
+        return inside // self.tile, square * self.tile + inside % self.tile, byte
+
+    def _position(
+        self, row: NDArray[np.int64], column: NDArray[np.int64], byte: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
+        """The inverse, also for rows of other bands."""
+        if not self.width:
+            return column * self.unit + byte
+        band, row = row // self.tile, row % self.tile
+        square, column = column // self.tile, column % self.tile
+        point = band * self.tile * self.width + (square * self.tile + row) * self.tile + column
+        return point * self.unit + byte
+
+
+@dataclass(frozen=True)
+class NeighbourhoodConfig:
+    """Features of the bytes around a position, added to a model's input there.
+
+    Args:
+        rows: Rows in the table of each hashed group: more for more data.
+        dropout: Share of positions at which the groups' vectors are left out in training.
+        layouts: Of the data: one for all conditions, or one for each; null takes them from the data.
+    """
+
+    rows: int = 4096
+    dropout: float = 0.0
+    layouts: tuple[Layout, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.rows < 1:
+            raise FieldError("rows", f"is {self.rows}; it must be at least 1")
+        if not 0.0 <= self.dropout < 1.0:
+            raise FieldError("dropout", f"is {self.dropout}; it must be at least 0 and below 1")

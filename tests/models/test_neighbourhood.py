@@ -1,0 +1,186 @@
+"""Neighbourhood features: which symbols they are looked up by, and that these lie before the position."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from itertools import product
+
+import numpy as np
+import pytest
+import torch
+
+from data_adapters import AudioAdapter, ImageAdapter, Neighbourhood
+from data_adapters.audio.encoding import encode
+from megabyte_mm.data.geometry import Geometry
+from megabyte_mm.errors import FieldError
+from megabyte_mm.models import MegabyteConfig, StackConfig, TransformerConfig
+from megabyte_mm.models.config import from_plain
+from megabyte_mm.models.neighbourhood import UNKNOWN, Layout, NeighbourhoodConfig, NeighbourhoodEmbedder
+from tests.models.layouts import EACH, LAST_BYTES, PIXELS, SAMPLES
+
+HEIGHT, WIDTH = 8, 12
+FIRST = torch.zeros(1, dtype=torch.long)
+
+
+def embedder(layout: Layout, **options: float) -> NeighbourhoodEmbedder:
+    torch.manual_seed(0)
+    return NeighbourhoodEmbedder(NeighbourhoodConfig(layouts=(layout,), **options), width=4)  # type: ignore[arg-type]
+
+
+def layout_of(neighbourhood: Neighbourhood) -> Layout:
+    return from_plain(Layout, asdict(neighbourhood))
+
+
+def columns(layout: Layout, data: np.ndarray) -> np.ndarray:
+    """(T, J + F): the neighbours and guesses of each byte of a stream."""
+    ids = torch.from_numpy(data.astype(np.int64))[None]
+    found = embedder(layout)
+    values, _ = found.indices(ids, torch.arange(len(data))[None], FIRST)
+    return values[0].numpy() - np.arange(values.shape[-1]) * (UNKNOWN + 1)
+
+
+@pytest.mark.parametrize(("scan", "patch", "mode"), [("patch", 4, "RGB"), ("patch", 2, "L"), ("raster", 4, "RGB")])
+def test_neighbours_of_pixels_are_where_the_scan_puts_them(scan: str, patch: int, mode: str) -> None:
+    adapter = ImageAdapter(mode=mode, size=(WIDTH, HEIGHT), scan=scan, patch=patch)  # type: ignore[arg-type]
+    layout, channels = layout_of(adapter.neighbourhood), adapter.unit
+    grid = np.arange(HEIGHT * WIDTH * channels).reshape(HEIGHT, WIDTH, channels)
+    order = adapter.scan_pixels(grid)  # type: ignore[arg-type] # numbers of any type
+    position = np.empty_like(grid)
+    position.reshape(-1)[order] = np.arange(grid.size)
+    data = np.random.default_rng(0).integers(0, 256, grid.size)
+    found = columns(layout, data)
+    for (y, x, c), t in np.ndenumerate(position):
+        for j, (rows, points, step) in enumerate(layout.neighbours):
+            to_y, to_x, to_c = y + rows, x + points, c + step
+            to_c = to_c % channels if rows or points else to_c
+            inside = 0 <= to_y < HEIGHT and 0 <= to_x < WIDTH and 0 <= to_c < channels
+            source = position[to_y, to_x, to_c] if inside else t
+            assert found[t, j] == (data[source] if source < t else UNKNOWN)
+
+
+@pytest.mark.parametrize("transform", ["none", "subtract_green"])
+def test_pixels_of_a_plane_are_guessed_by_its_gradient(transform: str) -> None:
+    y, x, c = np.meshgrid(np.arange(HEIGHT), np.arange(WIDTH), np.arange(3), indexing="ij")
+    adapter = ImageAdapter(size=(WIDTH, HEIGHT), transform=transform)  # type: ignore[arg-type]
+    data = adapter.pixel_bytes((3 * x + 5 * y + 20 * c + 60).astype(np.uint8))
+    layout = layout_of(adapter.neighbourhood)
+    guesses = columns(layout, data)[:, len(layout.neighbours)]
+    known = guesses != UNKNOWN
+    assert known.mean() > 0.75
+    assert (guesses[known] == data[known]).all()
+
+
+@pytest.mark.parametrize(("encoding", "channels"), [*product(("pcm16", "pcm16be"), (1, 2))])
+def test_samples_on_a_line_are_guessed_whole(encoding: str, channels: int) -> None:
+    samples = np.stack([np.arange(-900, 900, 37), np.arange(1200, -1200, -49)[:49]], axis=1)[:, :channels]
+    data = encode(samples.astype(np.int16), encoding)  # type: ignore[arg-type]
+    layout = layout_of(AudioAdapter(8000, channels, encoding).neighbourhood)  # type: ignore[arg-type]
+    guesses = columns(layout, data)[:, len(layout.neighbours) :]
+    for predictor, guess in zip(layout.predictors, guesses.T, strict=True):
+        assert predictor.byte is not None
+        begin = 8 * channels + predictor.byte  # behind the samples that the longest looks back to
+        if predictor.weights[1] and predictor.divisor in (1, 256):  # a line needs two samples
+            assert (guess[begin::2] == data[begin::2]).all()
+
+
+def test_guesses_and_hashes_are_those_of_the_rule() -> None:
+    data = np.random.default_rng(1).integers(0, 257, 48)
+    for layout in (PIXELS, SAMPLES):
+        found, neighbours = columns(layout, data), len(layout.neighbours)
+        for t, row in enumerate(found):
+            for f, rule in enumerate(layout.predictors):
+                used = [(weight, row[j]) for j, weight in enumerate(rule.weights) if weight]
+                if any(value > 255 for _, value in used) or rule.byte not in (None, t % layout.unit):
+                    assert row[neighbours + f] == UNKNOWN
+                    continue
+                total = sum(int(weight) * int(value) for weight, value in used)
+                if rule.wrap:
+                    total = (total + rule.wrap // 2) % rule.wrap - rule.wrap // 2
+                guess = (total + rule.bias) // rule.divisor
+                assert row[neighbours + f] == (guess % 256 if rule.modulo else min(max(guess, 0), 255))
+
+
+def test_a_group_is_looked_up_by_its_members_without_their_low_bits() -> None:
+    found = embedder(LAST_BYTES, rows=2**20)
+    ids = torch.tensor([[8, 40, 200, 0], [9, 40, 200, 0], [11, 43, 203, 0], [8, 40, 203, 0], [8, 44, 200, 0]])
+    _, rows = found.indices(ids, torch.full((5, 1), 3), FIRST)
+    pairs, triples = rows[:, 0].unbind(-1)
+    assert pairs.tolist()[0] == pairs.tolist()[1]  # the third symbol back is no member
+    assert len(set(pairs.tolist())) == 4
+    assert len(set(triples.tolist()[:4])) == 1
+    assert triples.tolist()[4] != triples.tolist()[0]
+
+
+@pytest.mark.parametrize("layout", [LAST_BYTES, PIXELS, SAMPLES])
+def test_features_depend_on_symbols_before_the_position_only(layout: Layout) -> None:
+    found = embedder(layout)
+    ids = torch.randint(0, 257, (1, 40))
+    full = found(ids, FIRST, 0, 40)
+    for t in (0, 1, 7, 23, 39):
+        changed = ids.clone()
+        changed[:, t:] = (changed[:, t:] + 1) % 257
+        assert torch.equal(found(changed, FIRST, 0, 40)[:, : t + 1], full[:, : t + 1])
+        assert torch.equal(found(ids[:, :t], FIRST, t, t + 1)[:, 0], full[:, t])
+
+
+def test_each_row_has_the_layout_of_its_condition() -> None:
+    each, ids = NeighbourhoodEmbedder(EACH, width=4).eval(), torch.randint(0, 256, (3, 24))
+    alone = [each(ids[i : i + 1], torch.tensor([i]), 0, 24) for i in range(3)]
+    torch.testing.assert_close(each(ids, torch.arange(3), 0, 24), torch.cat(alone))
+    values, _ = each.indices(ids, torch.arange(24)[None], torch.arange(3))
+    for i, layout in enumerate((LAST_BYTES, PIXELS, SAMPLES)):
+        own, _ = embedder(layout).indices(ids[i : i + 1], torch.arange(24)[None], FIRST)
+        found = (values[i] % (UNKNOWN + 1))[:, : len(layout.neighbours)]
+        assert torch.equal(found, (own[0] % (UNKNOWN + 1))[:, : len(layout.neighbours)])
+
+
+def test_dropout_leaves_out_groups_at_some_positions_of_training() -> None:
+    found = embedder(LAST_BYTES, dropout=0.5)
+    ids = torch.randint(0, 256, (1, 400))
+    trained, evaluated = found(ids, FIRST, 0, 400), found.eval()(ids, FIRST, 0, 400)
+    same = (trained == evaluated).all(-1)
+    assert 0.4 < same.float().mean() < 0.6
+    assert found.groups is not None
+    torch.nn.init.zeros_(found.groups.weight)
+    torch.testing.assert_close(trained[~same], found(ids, FIRST, 0, 400)[~same])
+
+
+def test_layouts_come_from_the_data() -> None:
+    net = TransformerConfig(stack=StackConfig(8, 1, 1), neighbourhood=NeighbourhoodConfig())
+    with pytest.raises(ValueError, match="needs layouts, which come from the data"):
+        replace(net, max_len=8).build()
+    adapters = {"picture": ImageAdapter(size=(8, 8)), "sound": AudioAdapter(8000, 1), "other": None}
+    resolved = Geometry.of(adapters, 192, [3, 2, 1]).resolve(net)
+    assert resolved.neighbourhood is not None
+    assert resolved.neighbourhood.layouts is not None
+    assert [layout.unit for layout in resolved.neighbourhood.layouts] == [1, 3, 2, 1]
+    with pytest.raises(FieldError, match="neighbourhood.layouts are not those of the data: leave them out"):
+        Geometry.of({"": ImageAdapter(size=(8, 8))}).resolve(replace(resolved, max_len=None, conditions=None))
+
+
+def test_features_need_a_local_model() -> None:
+    with pytest.raises(FieldError, match="there is no local_stack to use it"):
+        MegabyteConfig(local_stack=None, neighbourhood=NeighbourhoodConfig())
+
+
+@pytest.mark.parametrize(
+    ("field", "values"),
+    [
+        ("layout", {"unit": 2**40}),
+        ("layout", {"width": 10, "tile": 4}),
+        ("layout", {"neighbours": [[0, -1, 0]] * 300}),
+        ("layout", {"width": 2**20, "neighbours": [[0, -1, 0]] * 100}),
+        ("predictors", {"predictors": [{"weights": [1]}]}),
+        ("predictors", {"neighbours": [[0, -1, 0]], "predictors": [{"weights": [1], "divisor": 0}]}),
+        ("predictors", {"neighbours": [[0, -1, 0]], "predictors": [{"weights": [2**40]}]}),
+        ("groups", {"groups": [{"members": [0]}]}),
+        ("groups", {"neighbours": [[0, -1, 0]], "groups": [{"members": [0], "shift": 70}]}),
+        ("neighbours[0]", {"neighbours": [[0, -1]]}),
+        ("neighbours[0][1]", {"neighbours": [[0, "x", 0]]}),
+        ("neighbours", {"neighbours": 3}),
+    ],
+)
+def test_a_wrong_layout_is_refused_by_its_field(field: str, values: dict[str, object]) -> None:
+    with pytest.raises(FieldError) as caught:
+        from_plain(NeighbourhoodConfig, {"layouts": [values]})
+    assert caught.value.field.endswith(field)
