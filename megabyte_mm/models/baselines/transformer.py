@@ -97,18 +97,17 @@ class TransformerDecoder(Decoder):
         self._reset_lengths(prefixes, condition_B)
         self._read_rows(dict(enumerate(prefixes)))
         if self._neighbourhood is not None:
-            self._neighbourhood.restart(dict(enumerate(prefixes)))
+            self._neighbourhood.restart(dict(enumerate(prefixes)), self.conditions)
         return self._next(torch.stack([ids_T[-1] if len(ids_T) else ids_T.new_tensor(END) for ids_T in prefixes]))
 
     @torch.no_grad()
     def step(self, ids_B: Tensor, new_contexts: Mapping[int, Tensor] | None = None) -> Tensor:
         new_contexts = new_contexts or {}
-        lengths = self._advance_lengths(ids_B, new_contexts)
+        self._advance_lengths(ids_B, new_contexts)
         self._read_rows(new_contexts)
         if self._neighbourhood is not None:
-            position_B = torch.tensor([max(length - 1, 0) for length in lengths], device=ids_B.device)
-            self._neighbourhood.read(ids_B, position_B)
-            self._neighbourhood.restart(new_contexts)
+            self._neighbourhood.read(ids_B)
+            self._neighbourhood.restart(new_contexts, self.conditions)
         return self._next(ids_B)
 
     def _read_rows(self, prefixes: Mapping[int, Tensor]) -> None:
@@ -129,7 +128,7 @@ class TransformerDecoder(Decoder):
         position_B, slot_B = torch.tensor([self.lengths, slots], device=ids_B.device)
         input_BD = self._model.embedder.one(ids_B, position_B, self.conditions[:rows])
         if self._neighbourhood is not None:
-            input_BD = self._neighbourhood.add(input_BD, position_B, self.conditions[:rows])
+            input_BD = self._neighbourhood.add(input_BD)
         return self._step(input_BD, self._start_B[:rows], slot_B, max(slots) + 1)
 
     def _read(self, row: int, ids_T: Tensor) -> None:

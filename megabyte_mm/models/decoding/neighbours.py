@@ -18,26 +18,44 @@ from megabyte_mm.models.neighbourhood import NeighbourhoodEmbedder
 
 
 class NeighbourhoodSteps:
-    """Holds each row's symbols, at most `capacity`, and adds the features of a position to a model's input there."""
+    """Holds each row's symbols, at most `capacity`, and adds features to a model's input at the position behind them.
+
+    A row that is full takes no more symbols: it has ended.
+    """
 
     def __init__(self, embedder: NeighbourhoodEmbedder, batch: int, capacity: int, execution: Execution) -> None:
         table_ND = embedder.values.weight
         self._embedder = embedder
         self._ids_BC = torch.full((batch, capacity), END, device=table_ND.device)
-        self._native = NativeNeighbourhood(embedder, self._ids_BC) if is_native(execution, table_ND) else None
+        self._length_B = torch.zeros(batch, dtype=torch.long, device=table_ND.device)
+        self._condition_B = torch.zeros_like(self._length_B)
+        self._native: NativeNeighbourhood | None = None
+        if is_native(execution, table_ND):
+            self._native = NativeNeighbourhood(embedder, self._ids_BC, self._length_B, self._condition_B)
 
-    def restart(self, contexts: Mapping[int, Tensor]) -> None:
-        """Let these rows begin with other symbols: by row, (T,) int64."""
+    def restart(self, contexts: Mapping[int, Tensor], condition_B: Tensor) -> None:
+        """Let rows begin with other symbols: by row, (T,) int64; condition: (B,), of all rows."""
+        self._condition_B[: len(condition_B)] = condition_B
         for row, ids_T in contexts.items():
             self._ids_BC[row, : len(ids_T)] = ids_T
+            self._length_B[row] = len(ids_T)
 
-    def read(self, ids_B: Tensor, position_B: Tensor) -> None:
-        """Put one symbol into each row, at its position."""
-        self._ids_BC[: len(ids_B)].scatter_(1, position_B[:, None], ids_B[:, None])
-
-    def add(self, input_BD: Tensor, position_B: Tensor, condition_B: Tensor) -> Tensor:
-        """The input of a position of each row with its features, which the symbols before it decide -> (B, D)."""
+    def read(self, ids_B: Tensor) -> None:
+        """Append one symbol to each row."""
         if self._native is not None:
-            return self._native.add(input_BD, position_B, condition_B)
-        evaluated = self._embedder.at(self._ids_BC[: len(input_BD)], position_B[:, None], condition_B)
-        return input_BD + evaluated[:, 0]
+            self._native.read(ids_B)
+            return
+        rows, last = len(ids_B), self._ids_BC.shape[1] - 1
+        self._ids_BC[:rows].scatter_(1, self._length_B[:rows, None].clamp_max(last), ids_B[:, None])
+        self._length_B[:rows] = (self._length_B[:rows] + 1).clamp_max(last)
+
+    def add(self, input_BD: Tensor, back: int = 0) -> Tensor:
+        """The input of the position `back` before the end of each row, with its features: (B, D) -> (B, D).
+
+        The input's memory may be used for the result.
+        """
+        if self._native is not None:
+            return self._native.add(input_BD, back)
+        rows = len(input_BD)
+        position_B1 = (self._length_B[:rows, None] - back).clamp_min(0)
+        return input_BD + self._embedder.at(self._ids_BC[:rows], position_B1, self._condition_B[:rows])[:, 0]

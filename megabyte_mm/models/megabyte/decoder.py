@@ -54,9 +54,7 @@ class MegabyteDecoder(Decoder):
             self._local_step = stack_steps(model.local_stack, self._local_caches, execution, head_VD=table_VL)
         self._neighbourhood: NeighbourhoodSteps | None = None
         if model.neighbourhood is not None:
-            # A row that has filled its window goes on to the end of a patch.
-            symbols = (self._max_patches + 1) * model.patch_size
-            self._neighbourhood = NeighbourhoodSteps(model.neighbourhood, batch, symbols, execution)
+            self._neighbourhood = NeighbourhoodSteps(model.neighbourhood, batch, capacity, execution)
         width = SYMBOLS if model.config.local_stack is None else model.config.local_stack.dim
         self._patch_context_BPX = like.new_empty(batch, model.patch_size, width)
         """The local model's context in the open patch, or without a local model the logits."""
@@ -82,7 +80,7 @@ class MegabyteDecoder(Decoder):
         self._read_rows(dict(enumerate(whole)))
         self._position_in_patch = 0
         if self._neighbourhood is not None:
-            self._neighbourhood.restart(dict(enumerate(whole)))
+            self._neighbourhood.restart(dict(enumerate(whole)), self.conditions)
         return self._next_logits(None, len(prefixes))
 
     @torch.no_grad()
@@ -92,7 +90,7 @@ class MegabyteDecoder(Decoder):
         rows, size = len(ids_B), self._model.patch_size
         self._patch_BP[:rows, self._position_in_patch] = ids_B
         if self._neighbourhood is not None:
-            self._neighbourhood.read(ids_B, self._positions(rows, self._position_in_patch))
+            self._neighbourhood.read(ids_B)
         self._position_in_patch += 1
         full = self._position_in_patch == size
         if full and len(new_contexts) < rows:
@@ -114,7 +112,7 @@ class MegabyteDecoder(Decoder):
         size = self._model.patch_size
         self._read_rows({row: ids_T[: self._patches[row] * size] for row, ids_T in contexts.items()})
         if self._neighbourhood is not None:
-            self._neighbourhood.restart(contexts)
+            self._neighbourhood.restart(contexts, self.conditions)
 
     def _read_rows(self, prefixes: Mapping[int, Tensor]) -> None:
         if prefixes:
@@ -131,16 +129,11 @@ class MegabyteDecoder(Decoder):
         input_BL = self._starts(rows) if ids_B is None else model.local_bytes(ids_B)
         input_BL = input_BL + self._patch_context_BPX[:rows, position]
         if self._neighbourhood is not None:
-            input_BL = self._neighbourhood.add(input_BL, self._positions(rows, position), self.conditions[:rows])
+            input_BL = self._neighbourhood.add(input_BL, back=self._position_in_patch - position)
         slot = self._cross_patch + position
         start_B = self._local_start_B[:rows]
         slot_B = torch.full_like(start_B, slot)
         return self._local_step(input_BL, start_B, slot_B, slot + 1)
-
-    def _positions(self, rows: int, position: int) -> Tensor:
-        """Where a position of the open patch is in each row: (B,) int64."""
-        size = self._model.patch_size
-        return torch.tensor([n * size + position for n in self._patches[:rows]], device=self._patch_BP.device)
 
     def _starts(self, rows: int) -> Tensor:
         """The first input of the local model in a patch: (B, L)."""

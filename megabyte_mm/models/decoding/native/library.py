@@ -70,7 +70,7 @@ class NativeRules(ctypes.Structure):
     _fields_ = (
         *((name, address) for name in ("values", "groups", "period", "first", "unit", "offset", "weight")),
         *((name, address) for name in ("divisor", "bias", "byte", "wrap", "modulo", "column", "multiplier", "shift")),
-        *((name, count) for name in ("neighbours", "predictors", "group_count", "members", "table", "dim")),
+        *((name, count) for name in ("layouts", "neighbours", "predictors", "group_count", "members", "table", "dim")),
         ("byte_multiplier", count),
         ("scale", ctypes.c_float),
     )
@@ -108,8 +108,9 @@ def _load() -> ctypes.CDLL:
     library.scratch.argtypes = [ctypes.POINTER(NativeStack), count]
     library.stack_step.argtypes = [ctypes.POINTER(NativeStack), address, count, *[address] * 4, ctypes.c_int]
     library.linear_step.argtypes = [ctypes.POINTER(NativeLinear), address, count, address, ctypes.c_int]
+    library.neighbourhood_read.argtypes = [address, count, address, address, count]
     library.neighbourhood_step.argtypes = [
-        *(ctypes.POINTER(NativeRules), address, count, address, address, count, address, address)
+        *(ctypes.POINTER(NativeRules), address, count, address, address, count, count, address, address)
     ]
     return library
 

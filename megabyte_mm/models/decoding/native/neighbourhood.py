@@ -15,19 +15,22 @@ from megabyte_mm.models.neighbourhood import NeighbourhoodEmbedder
 class NativeNeighbourhood:
     """The features of one position of each row, in one call of native code; see `NeighbourhoodEmbedder.at`.
 
-    ids: the symbols of all rows, (B, C) int64, which the caller goes on to fill.
+    ids, length, condition: the symbols of all rows, (B, C) int64, how many there are of each and its condition, (B,)
+    int64. The caller fills them too.
     """
 
-    def __init__(self, embedder: NeighbourhoodEmbedder, ids_BC: Tensor) -> None:
+    def __init__(self, embedder: NeighbourhoodEmbedder, ids_BC: Tensor, length_B: Tensor, condition_B: Tensor) -> None:
         self._library = library.load()
-        self._embedder, self._ids_BC = embedder, ids_BC
+        self._state = ids_BC, length_B, condition_B
+        self._capacity = ids_BC.shape[1]
+        self._ids, self._length, self._condition = (tensor.data_ptr() for tensor in self._state)
         # Copies, since the model may be trained or cast meanwhile.
-        groups = None if embedder.groups is None else embedder.groups.weight.detach().float().clone()
-        self._memory: dict[str, Tensor] = {"values": embedder.values.weight.detach().float().clone()}
-        self._memory |= {} if groups is None else {"groups": groups}
+        tables = {"values": embedder.values, **({} if embedder.groups is None else {"groups": embedder.groups})}
+        self._memory = {name: table.weight.detach().float().clone() for name, table in tables.items()}
         self._memory |= {name.rpartition("_")[0]: rule.contiguous() for name, rule in embedder.named_buffers()}
         self._rules = library.NativeRules(
             **{name: tensor.data_ptr() for name, tensor in self._memory.items()},
+            layouts=len(embedder.period_R),
             neighbours=embedder.neighbours,
             predictors=embedder.predictors,
             group_count=embedder.num_groups,
@@ -38,15 +41,18 @@ class NativeNeighbourhood:
             scale=embedder.scale,
         )
         self._sums_D = torch.empty(embedder.values.embedding_dim)
+        self._sums = self._sums_D.data_ptr()
 
-    def add(self, input_BD: Tensor, position_B: Tensor, condition_B: Tensor) -> Tensor:
-        """The inputs with the features of their positions added: (B, D), (B,) int64, (B,) int64 -> (B, D)."""
-        rows, capacity = len(input_BD), self._ids_BC.shape[1]
-        # The native code does not check its arguments.
-        assert position_B.shape == condition_B.shape == (rows,)
-        assert rows <= len(self._ids_BC)
-        output_BD = input_BD.float().clone(memory_format=torch.contiguous_format)
-        layout_B = self._embedder.layout_of(condition_B).expand(rows).contiguous()
-        pointers = (position_B.data_ptr(), layout_B.data_ptr(), rows, self._sums_D.data_ptr(), output_BD.data_ptr())
-        self._library.neighbourhood_step(self._rules, self._ids_BC.data_ptr(), capacity, *pointers)
+    def read(self, ids_B: Tensor) -> None:
+        """Append one symbol to each row, unless it is full: (B,) int64."""
+        assert len(ids_B) <= len(self._state[0])  # the native code does not check its arguments
+        ids_B = ids_B.long().contiguous()
+        self._library.neighbourhood_read(self._ids, self._capacity, self._length, ids_B.data_ptr(), len(ids_B))
+
+    def add(self, input_BD: Tensor, back: int) -> Tensor:
+        """The input of the position `back` before the end of each row, which may be changed, and its features."""
+        assert len(input_BD) <= len(self._state[0])
+        output_BD = input_BD.float().contiguous()
+        pointers = self._length, self._condition, back, len(input_BD), self._sums, output_BD.data_ptr()
+        self._library.neighbourhood_step(self._rules, self._ids, self._capacity, *pointers)
         return output_BD

@@ -59,7 +59,7 @@ struct Neighbourhood {
     const int64_t *weight;                  // (L, J, F)
     const int64_t *divisor, *bias, *byte, *wrap, *modulo;  // (L, F)
     const int64_t *column, *multiplier, *shift;  // (L, G, M)
-    int64_t neighbours, predictors, group_count, members, table, dim, byte_multiplier;
+    int64_t layouts, neighbours, predictors, group_count, members, table, dim, byte_multiplier;
     float scale;
 };
 
@@ -384,15 +384,23 @@ void stack_step(const Stack *stack, const float *x, int64_t rows, const int64_t 
     in_parallel(threads, [&](int thread, int count) { step(*stack, at, rows, first, slot, y, thread, count); });
 }
 
-// x += the features of one position of each row. ids: (M, capacity); position, layout: (M); memory: D floats; x: (M, D).
-void neighbourhood_step(const Neighbourhood *rules, const int64_t *ids, int64_t capacity, const int64_t *position, const int64_t *layout, int64_t rows, float *memory, float *x) {
+// Append a symbol to each row, unless it is full. ids: (M, capacity); lengths, symbols: (M).
+void neighbourhood_read(int64_t *ids, int64_t capacity, int64_t *lengths, const int64_t *symbols, int64_t rows) {
+    for (int64_t row = 0; row < rows; row++) {
+        ids[row * capacity + std::min(lengths[row], capacity - 1)] = symbols[row];
+        lengths[row] = std::min(lengths[row] + 1, capacity - 1);
+    }
+}
+
+// x += the features of the position `back` before the end of each row. condition: (M); memory: D floats; x: (M, D).
+void neighbourhood_step(const Neighbourhood *rules, const int64_t *ids, int64_t capacity, const int64_t *lengths, const int64_t *condition, int64_t back, int64_t rows, float *memory, float *x) {
     const int64_t dim = rules->dim, all = rules->neighbours + rules->predictors;
     int64_t columns[256];  // the most that a layout has
     for (int64_t row = 0; row < rows; row++) {
-        const int64_t at = position[row], rule = layout[row], byte = at % rules->unit[rule];
-        const int64_t *back = rules->offset + (rules->first[rule] + at % rules->period[rule]) * rules->neighbours;
+        const int64_t at = std::max<int64_t>(lengths[row] - back, 0), rule = rules->layouts > 1 ? condition[row] : 0, byte = at % rules->unit[rule];
+        const int64_t *offset = rules->offset + (rules->first[rule] + at % rules->period[rule]) * rules->neighbours;
         for (int64_t j = 0; j < rules->neighbours; j++)
-            columns[j] = back[j] > 0 && at >= back[j] ? ids[row * capacity + at - back[j]] : UNKNOWN;
+            columns[j] = offset[j] > 0 && at >= offset[j] ? ids[row * capacity + at - offset[j]] : UNKNOWN;
         for (int64_t f = 0; f < rules->predictors; f++)
             columns[rules->neighbours + f] = predict(*rules, rule, f, columns, byte);
         std::fill(memory, memory + dim, 0.0f);
