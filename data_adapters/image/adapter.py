@@ -42,7 +42,7 @@ class ImageAdapter(Adapter):
             both scans, so that they can be compared. Images whose own size it does not divide have smaller squares at
             the right and lower edges; from the first of these on, the model's patches no longer match the squares.
         transform: "subtract_green" stores a pixel of mode RGB as green, red - green and blue - green, which a model
-            learns sooner; exactly inverted. "none" keeps red, green and blue.
+            learns sooner; exactly inverted. "none" keeps red, green and blue. Grey pixels are the same with both.
     """
 
     name = "image"
@@ -68,11 +68,10 @@ class ImageAdapter(Adapter):
         check_int(patch=patch)
         if patch < 1:
             raise ValueError(f"patch must be at least 1, not {patch}")
-        if transform == "subtract_green" and mode != "RGB":
-            raise ValueError(f"transform subtract_green needs mode RGB, not {mode!r}")
         if size is not None:
             _check_size(size, patch if scan == "patch" else 1)
-        self.mode, self.fit, self.scan, self.patch, self.transform = mode, fit, scan, patch, transform
+        self.mode, self.fit, self.scan, self.patch = mode, fit, scan, patch
+        self.transform: Transform = transform if mode == "RGB" else "none"
         self.size = None if size is None else (size[0], size[1])
 
     def settings(self) -> dict[str, Any]:
