@@ -70,7 +70,7 @@ def grid() -> dict[str, ModelConfig]:
         {"patch_size": 1},
         {"patch_size": 1, "cross_patch": 1, "local_start": "byte"},
         {"neighbourhood": ONE, "local_start": "byte", "embedding_scale": 5.0},
-        {"neighbourhood": EACH, "cross_patch": 2},
+        {"neighbourhood": EACH, "cross_patch": 2, "patch_scale": 10.0},
     ]
     models: dict[str, ModelConfig] = {f"megabyte-{described(change)}": replace(BASE, **change) for change in changes}
     for block, context in ((PAPER, None), (ROTARY, 5), (MODERN, 16), (PAPER, 5)):

@@ -33,6 +33,8 @@ class MegabyteConfig(ModelConfig):
         embedding_scale: Factor on a byte's embedding where the local model reads it, but not where the same table makes
             logits. With small initial weights, about 5 makes the input bytes matter from the first step (Vaswani et
             al. 2017 use the square root of the width).
+        patch_scale: Factor on the patches that the global model reads. With small initial weights, about 10 keeps what
+            the first blocks add from hiding them.
         neighbourhood: Features of the bytes near each position, added to the local model's input; None for the paper's
             model.
         block: The variant of the Transformer blocks of both stacks.
@@ -51,6 +53,7 @@ class MegabyteConfig(ModelConfig):
     cross_patch: int = 0
     local_start: Literal["learned", "byte"] = "learned"
     embedding_scale: float = 1.0
+    patch_scale: float = 1.0
     neighbourhood: NeighbourhoodConfig | None = None
     block: BlockConfig = field(default_factory=BlockConfig)
     conditions: int | None = None
@@ -65,7 +68,9 @@ class MegabyteConfig(ModelConfig):
             raise FieldError("global_stack", "and local_stack are both None; one of them is needed")
         if self.cross_patch < 0:
             raise FieldError("cross_patch", f"is {self.cross_patch}; it must be at least 0")
-        self._check_unused("global_stack", "conv_encoder")
+        if self.patch_scale <= 0:
+            raise FieldError("patch_scale", f"is {self.patch_scale}; it must be above 0")
+        self._check_unused("global_stack", "conv_encoder", "patch_scale")
         self._check_unused("local_stack", "cross_patch", "local_start", "embedding_scale", "neighbourhood")
         if self.patch_size is not None:
             self._check_patch_size(self.patch_size)

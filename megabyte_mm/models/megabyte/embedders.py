@@ -17,12 +17,12 @@ class PatchEmbedder(nn.Module):
     """Embeds symbols and positions, and concatenates the P vectors of a patch, unprojected (paper, section 2.2).
 
     positions: how many have a learned vector; 0 for a global model with rotary positions. convolve: apply causal
-    convolutions to the embedded symbols, before positions are added.
+    convolutions to the embedded symbols, before positions are added. scale: factor on the result.
     """
 
-    def __init__(self, patch_size: int, width: int, positions: int, convolve: bool = False) -> None:
+    def __init__(self, patch_size: int, width: int, positions: int, convolve: bool = False, scale: float = 1.0) -> None:
         super().__init__()
-        self.patch_size = patch_size
+        self.patch_size, self.scale = patch_size, scale
         self.symbols = nn.Embedding(SYMBOLS, width // patch_size)
         self.convolutions = CausalConvolutions(width // patch_size) if convolve else None
         self.positions = nn.Embedding(positions, width // patch_size) if positions else None
@@ -43,14 +43,15 @@ class PatchEmbedder(nn.Module):
         if self.positions is not None:
             start = first_patch * self.patch_size
             embedded_BTE = embedded_BTE + self.positions.weight[start : start + ids_BT.shape[1]]
-        return embedded_BTE.reshape(ids_BT.shape[0], -1, self.patch_size * embedded_BTE.shape[-1])
+        embedded_BKG = embedded_BTE.reshape(ids_BT.shape[0], -1, self.patch_size * embedded_BTE.shape[-1])
+        return embedded_BKG * self.scale
 
     def one_patch(self, ids_BP: Tensor, patch_B: Tensor) -> Tensor:
         """One patch of each row, number `patch_B[b]` in row b, without convolutions: (B, P) -> (B, G)."""
         embedded_BPE: Tensor = self.symbols(ids_BP)
         if self.positions is not None:
             embedded_BPE = embedded_BPE + self.positions.weight.view(-1, *embedded_BPE.shape[1:])[patch_B]
-        return embedded_BPE.flatten(1)
+        return embedded_BPE.flatten(1) * self.scale
 
 
 class CausalConvolutions(nn.Module):

@@ -50,7 +50,7 @@ class Megabyte(ByteModel):
 
     def _add_global(self, config: MegabyteConfig, stack: StackConfig) -> None:
         learned = self.max_patches * self.patch_size if config.block.positions == "learned" else 0
-        self.embedder = PatchEmbedder(self.patch_size, stack.dim, learned, config.conv_encoder)
+        self.embedder = PatchEmbedder(self.patch_size, stack.dim, learned, config.conv_encoder, config.patch_scale)
         self.global_stack = Stack(stack, config.block, config.dropout)
         if config.local_stack is None:
             self.heads = nn.Linear(stack.dim, self.patch_size * SYMBOLS, bias=config.block.bias)
