@@ -32,7 +32,7 @@ def test_a_packaged_config_is_found_by_its_name(capsys):
     assert out.startswith("megabyte, window of 3,072 bytes: 64 patches of 48\n\npart ")
     assert "memory of a training step on 2 windows" in out  # data.batch_size of the config
     assert "attention: 49.3 scores per byte and layer, of a Transformer 3,072: 62.3 times as many" in out
-    assert "generation: 3.06 layers one after the other per byte" in out
+    assert "generation: 2.06 layers one after the other per byte" in out
 
 
 def test_a_model_of_billions_is_laid_out_in_a_moment(capsys):
