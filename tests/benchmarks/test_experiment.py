@@ -34,6 +34,7 @@ def test_a_shipped_config_is_extended_by_changes():
         "mode": "RGB",
         "fit": "crop",
         "scan": "patch",
+        "transform": "subtract_green",
         "patch": 4,
         "size": [64, 64],
     }
