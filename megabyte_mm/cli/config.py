@@ -75,10 +75,11 @@ def _add_sections(parser: LightningArgumentParser) -> None:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """The model and data settings of a config file, as `fit` has them before it opens the data."""
+    """The settings of a config file but those of the trainer, as `fit` has them before it opens the data."""
 
     model: ByteLM
     data: ByteData
+    samples: SampleWriter
 
     def build_empty(self) -> ByteModel:
         """The model without memory for its weights, for data without classes.
@@ -91,7 +92,7 @@ class RunConfig:
 
 
 def read_config(path: str, data_path: str | None = None) -> RunConfig:
-    """Read the model and data settings of a config file.
+    """Read the model, data and sample settings of a config file.
 
     data_path: replaces the paths of the config's data, those of its sources too. Raises ValueError, in one line that
     names the file and the field, for a file that is not a config or holds settings that cannot be used.
@@ -119,7 +120,7 @@ def read_config(path: str, data_path: str | None = None) -> RunConfig:
     except (TypeError, ValueError, ImportError) as error:
         reason = one_line(str(error))
         raise ValueError(reason if reason.startswith(path) else f"{path}: {reason}") from error
-    return RunConfig(sections.model, sections.data)
+    return RunConfig(sections.model, sections.data, sections.samples)
 
 
 def check_config_file(path: str) -> None:

@@ -6,6 +6,7 @@ curves.py    mean bits by position in the patch and in the window
 files.py     files to scores, from Python
 table.py     the scores of many files as a table and as JSON
 heatmaps.py  bits over pixels, samples and characters
+completion/  how good completed files are against their originals
 codecs.py    PNG, WebP, JPEG XL, FLAC, xz, zstd and brotli on the same bytes
 costs.py     parameters, operations, attention and generation of a model, from its config
 memory.py    memory of a training step

@@ -66,12 +66,21 @@ class FileComparison:
 
 
 @dataclass(frozen=True)
+class SampleGroup:
+    """The samples of one source at one validation. summary: how close they are to the originals, "" where unknown."""
+
+    source: str
+    figures: Sequence[FileFigure]
+    summary: str = ""
+
+
+@dataclass(frozen=True)
 class ValidationSamples:
     """The samples of one validation. caption: its figures. groups: samples by source."""
 
     step: int
     caption: str
-    groups: Sequence[tuple[str, Sequence[FileFigure]]]
+    groups: Sequence[SampleGroup]
 
 
 @dataclass(frozen=True)
@@ -166,18 +175,22 @@ def _samples(page: Page) -> str:
     if not page.samples:
         return ""
     notes = html.escape(" ".join(page.sample_notes))
-    kinds = {figure.kind for samples in page.samples for _, figures in samples.groups for figure in figures}
+    kinds = {figure.kind for samples in page.samples for group in samples.groups for figure in group.figures}
     steps = "".join(map(_step, page.samples))
     return f"""<section id="samples"><h2>Samples over time</h2><p class="soft">{notes}</p>
 <div class="{"beside" if kinds == {"sheet"} else "below"}">{steps}</div></section>"""
 
 
 def _step(samples: ValidationSamples) -> str:
-    groups = "".join(
-        (f"<h4>{html.escape(source)}</h4>" if source else "") + _figures(figures) for source, figures in samples.groups
-    )
+    groups = "".join(map(_group, samples.groups))
     caption = f'<span class="soft">{html.escape(samples.caption)}</span>' if samples.caption else ""
     return f'<article class="step"><h3>update {samples.step:,} {caption}</h3>{groups}</article>'
+
+
+def _group(group: SampleGroup) -> str:
+    heading = f"<h4>{html.escape(group.source)}</h4>" if group.source else ""
+    summary = f'<p class="soft">{html.escape(group.summary)}</p>' if group.summary else ""
+    return heading + summary + _figures(group.figures)
 
 
 def _figures(figures: Sequence[FileFigure]) -> str:

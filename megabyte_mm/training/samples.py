@@ -75,7 +75,9 @@ class SampleWriter(Callback):
     def _write(self, folder: Path, trainer: Trainer, model: ByteModel) -> None:
         data = trainer.datamodule  # type: ignore[attr-defined] # set by a connector
         for source, records in zip(data.sources, data.records("val"), strict=True):
-            continuations = self._continuations(source, records, data.geometry.window, model)
+            requests = self.requests(source, records, data.geometry.window)
+            sampling = SamplingParams(self.temperature, self.top_k, self.top_p)
+            continuations = generate_continuations(model, source.adapter, requests, sampling)
             write_continuations(folder / source.name, source.adapter, continuations)
             for logger in trainer.loggers:
                 if isinstance(logger, TensorBoardLogger):
@@ -83,9 +85,8 @@ class SampleWriter(Callback):
                         tag = f"{source.name}/{item.stem}".strip("/")
                         _show(logger.experiment, tag, source.adapter, item, trainer.global_step)
 
-    def _continuations(
-        self, source: OpenSource, records: Records, window: int, model: ByteModel
-    ) -> list[Continuations]:
+    def requests(self, source: OpenSource, records: Records, window: int) -> list[FileRequest]:
+        """Return the validation windows that are continued, the same at every validation."""
         adapter, unit = source.adapter, source.unit
         requests = []
         # Evenly spaced, since the files may be sorted by class.
@@ -103,8 +104,7 @@ class SampleWriter(Callback):
                 original=stream.data,
             )
             requests.append(request)
-        sampling = SamplingParams(self.temperature, self.top_k, self.top_p)
-        return generate_continuations(model, adapter, requests, sampling)
+        return requests
 
 
 def _show(board: Any, tag: str, adapter: Adapter, item: Continuations, step: int) -> None:

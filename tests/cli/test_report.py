@@ -15,7 +15,7 @@ import torch
 import yaml
 from PIL import Image
 
-from data_adapters import ImageAdapter, TextAdapter
+from data_adapters import ByteStream, ImageAdapter, TextAdapter
 from megabyte_mm.cli.main import main
 from megabyte_mm.cli.report import command
 
@@ -125,6 +125,50 @@ def test_figures_are_those_of_score_and_of_the_log(run, pictures, capsys):
     assert "<dt>best val/bpb</dt><dd>6.2500</dd>" in page.text
     assert '<h3>update 10 <span class="soft">val/bpb 6.5000</span></h3>' in page.text
     assert "All 4 validation files: 128 bytes." in page.text
+
+
+def summaries(page: Path) -> list[str]:
+    """The figures of completions of each update."""
+    return re.findall(r'</h3><p class="soft">(.*?)</p>', page.read_text(encoding="utf-8"))
+
+
+def test_samples_are_compared_with_the_files_that_they_continue(run, pictures):
+    adapter = ImageAdapter(mode="L", size=(8, 4))
+    for step in (10, 20):
+        folder = run / f"logs/version_0/samples/step-{step:07d}"
+        for number, file in enumerate(sorted((pictures / "val").iterdir())):
+            stream = adapter.read(file)
+            data = stream.data.copy()
+            if step == 10:
+                data[24:] = 255  # the last quarter: half of what was generated
+            adapter.write(ByteStream(data, stream.format), folder / f"val-{number:02d}-000.png")
+    assert main(["report", str(run)]) == 0
+    half, all_right = summaries(run / "report.html")
+    assert half.startswith("pixels right 0.50, shape IoU 0.")
+    assert all_right == "pixels right 1.00, shape IoU 1.00"
+    assert "Figures compare the generated parts with the originals." in Parsed(run / "report.html").text
+
+
+def test_samples_of_other_data_are_not_compared(run):
+    for step in (10, 20):
+        folder = run / f"logs/version_0/samples/step-{step:07d}"
+        Image.fromarray(np.full((4, 8), 200, np.uint8)).save(folder / "val-00-000.png")
+        (folder / "val-01-000.png").write_bytes(b"damaged")
+    assert main(["report", str(run)]) == 0
+    assert summaries(run / "report.html") == []
+
+
+def test_words_of_a_text_are_compared_with_those_of_the_training_text(tmp_path, save_checkpoint):
+    for split, text in (("train", "one two three four"), ("val", "zero one two six. ")):
+        (tmp_path / "texts" / split).mkdir(parents=True)
+        (tmp_path / f"texts/{split}/a.txt").write_text(text)
+    adapter = TextAdapter()
+    run = leave(tmp_path / "run", save_checkpoint(adapter, 18), tmp_path / "texts", adapter, window=18)
+    folder = run / "logs/version_0/samples/step-0000010"
+    folder.mkdir(parents=True)
+    (folder / "val-00-000.txt").write_text("zero one four wxyz two ten ")  # continues after "zero one "
+    assert main(["report", str(run)]) == 0
+    assert summaries(run / "report.html") == ["known words 0.50, in the originals 0.50"]
 
 
 def test_the_model_reads_each_file_with_its_class(tmp_path, save_checkpoint, capsys):

@@ -21,6 +21,7 @@ from megabyte_mm.training.run_folder import Run, open_run, read_metrics
 if TYPE_CHECKING:  # Lightning takes seconds to import
     from megabyte_mm.cli.config import RunConfig
     from megabyte_mm.cli.report.comparison import MeasurementSettings
+    from megabyte_mm.cli.report.completions import Originals
     from megabyte_mm.data.module import ByteData
 
 PAGE_BYTES, FILE_BYTES = 20 * 10**6, 3 * 10**6
@@ -67,7 +68,8 @@ def report(
     bundle = _load_model(opened_run, checkpoint, config, pick_device(device), notes)
     open_data = _open_data(config, data, notes) if bundle and config else None
     comparisons = _compare(bundle, open_data, settings, budget, notes) if bundle and open_data else []
-    samples, sample_notes = sample_sections(opened_run, metrics, budget)
+    originals = _originals(config, open_data) if config and open_data else {}
+    samples, sample_notes = sample_sections(opened_run, metrics, budget, originals)
     if not metrics:
         notes.append("The run left no metrics.")
     if not samples:
@@ -167,3 +169,10 @@ def _compare(
         notes.warn(f"No files were measured: {error}")
         return []
     return [compare_files(files, each, bundle.window, budget) for files, each in zip(chosen, scores, strict=True)]
+
+
+def _originals(config: RunConfig, data: ByteData) -> dict[str, Originals]:
+    """Return the validation files that the run's samples continue, by source."""
+    from megabyte_mm.cli.report.completions import sample_originals
+
+    return sample_originals(config.samples, data)

@@ -5,12 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from megabyte_mm.checkpoint import Bundle
 from megabyte_mm.generation import SHEET
 from megabyte_mm.plots.html_elements import Budget, element, media_kind
-from megabyte_mm.plots.report_page import FileFigure, Plot, ValidationSamples
+from megabyte_mm.plots.report_page import FileFigure, Plot, SampleGroup, ValidationSamples
 from megabyte_mm.training.run_folder import Metrics, Run, best_point, common_prefix_length, evenly_spaced
+
+if TYPE_CHECKING:  # Lightning takes seconds to import
+    from megabyte_mm.cli.report.completions import Originals
 
 STEPS, PER_STEP = 6, 8
 """Validations whose samples are shown at most, and samples of each source at one validation."""
@@ -68,8 +72,13 @@ def training_plots(metrics: Metrics) -> list[Plot]:
     return plots
 
 
-def sample_sections(run: Run, metrics: Metrics, budget: Budget) -> tuple[list[ValidationSamples], list[str]]:
-    """Return the samples of evenly spaced validations, and notes for the reader."""
+def sample_sections(
+    run: Run, metrics: Metrics, budget: Budget, originals: Mapping[str, Originals]
+) -> tuple[list[ValidationSamples], list[str]]:
+    """Return the samples of evenly spaced validations, and notes for the reader.
+
+    originals: the files that they continue, by source, as far as they are known.
+    """
     steps = list(run.samples)
     chosen = [steps[index] for index in evenly_spaced(len(steps), STEPS)]
     if not chosen:
@@ -80,7 +89,14 @@ def sample_sections(run: Run, metrics: Metrics, budget: Budget) -> tuple[list[Va
     sections = []
     for step in chosen:
         caption = f"val/bpb {val[step]:.4f}" if step in val else ""
-        groups = [(source, _figures(group, prefix_lengths, budget)) for source, group in files[step].items()]
+        groups = [
+            SampleGroup(
+                source,
+                _figures(group, prefix_lengths, budget),
+                originals[source].compare(run.samples[step] / source) if source in originals else "",
+            )
+            for source, group in files[step].items()
+        ]
         sections.append(ValidationSamples(step, caption, groups))
     return sections, list(_notes(len(steps), sections, prefix_lengths))
 
@@ -89,10 +105,13 @@ def _notes(num_steps: int, sections: Sequence[ValidationSamples], prefix_lengths
     yield "Continuations of validation files, as the run wrote them at its validations."
     if num_steps > len(sections):
         yield f"{len(sections)} of its {num_steps} validations are shown, evenly spaced."
-    if any(figure.kind == "sheet" for section in sections for _, group in section.groups for figure in group):
+    groups = [group for section in sections for group in section.groups]
+    if any(figure.kind == "sheet" for group in groups for figure in group.figures):
         yield "A row of a sheet shows the prefix of a picture, its continuation, and the original."
     if any(prefix_lengths.values()):
         yield "The grey part of a text is the same at all of these validations: it is the prefix."
+    if any(group.summary for group in groups):
+        yield "Figures compare the generated parts with the originals."
 
 
 def _files_by_source(folder: Path) -> Iterator[tuple[str, list[Path]]]:
