@@ -10,7 +10,7 @@ import torch
 
 from data_adapters import TextAdapter
 from megabyte_mm.cli.fit import is_peer_failure
-from megabyte_mm.training.samples import SampleWriter
+from megabyte_mm.training import samples as samples_module
 from tests.training.conftest import same, weights
 from tests.training.resilience.test_interrupting import Events
 
@@ -22,8 +22,8 @@ def events(monkeypatch):
     return Events(monkeypatch)
 
 
-def signalling(monkeypatch, owner: type, name: str, *numbers: signal.Signals) -> None:
-    """Send this process signals at the first call of a method."""
+def signalling(monkeypatch, owner: object, name: str, *numbers: signal.Signals) -> None:
+    """Send this process signals at the first call of a method or function."""
     original, left = getattr(owner, name), list(numbers)
 
     def method(*arguments):
@@ -75,7 +75,7 @@ def test_while_samples_are_generated_the_run_ends_exactly_there(fit, root, monke
     final = weights(root / "last.ckpt")
     best = torch.load(root / "best.ckpt", weights_only=True)
     root.rename(root.with_name("whole"))
-    signalling(monkeypatch, SampleWriter, "_continuations", number)
+    signalling(monkeypatch, samples_module, "generate_continuations", number)
     assert fit(*samples) == 128 + number
     assert "resumes from step 4, saved in run/last.ckpt" in capfd.readouterr().err
     assert fit(*samples, "--ckpt_path=last") == 0
