@@ -25,9 +25,9 @@ class AudioAdapter(Adapter):
     """Sound as its interleaved samples: frame by frame, in each frame channel by channel.
 
     16-bit files survive "pcm16" and "pcm16be", and 8-bit files "pcm8", bit for bit, unless they must be resampled or
-    mixed. Finer
-    samples are rounded to the nearest 16-bit step (ties to even), those beyond the range are clipped; the stream's
-    notes report rounding, clipping, mixing and resampling. The model's patch size should be a multiple of a frame.
+    mixed. Finer samples are rounded to the nearest 16-bit step (ties to even), those beyond the range are clipped; the
+    stream's notes report rounding, clipping, mixing and resampling. The model's patch size should be a multiple of a
+    frame.
 
     Args:
         rate: Frames a second that every sound is resampled to (soxr, very high quality). By default each file keeps its

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from data_adapters.neighbourhood import Neighbourhood, Predictor
 
+Step = tuple[int, int, int]
 Polynomial = tuple[tuple[int, ...], int]
 POLYNOMIALS: tuple[Polynomial, ...] = (((1,), 1), ((3, -1), 2), ((2, -1), 1), ((3, -3, 1), 1), ((4, -6, 4, -1), 1))
 """Weights of the samples before, latest first, and their divisor."""
@@ -17,22 +18,29 @@ BYTE = 256
 
 def one_byte(channels: int) -> Neighbourhood:
     """The neighbourhood of samples of one byte, whose codes rise with the sample."""
-    steps = tuple((0, -back * channels, 0) for back in range(1, SAMPLES + 1))
-    between = tuple((0, -back, 0) for back in range(1, channels))
+    steps = _same_channel(channels) + _other_channels(channels)
     predictors = tuple(Predictor(weights, divisor) for weights, divisor in POLYNOMIALS)
-    return Neighbourhood(1, 0, 1, steps + between, predictors, ())
+    return Neighbourhood(1, 0, 1, steps, predictors, ())
 
 
 def two_bytes(channels: int, high_first: bool) -> Neighbourhood:
     """The neighbourhood of 16-bit samples in two's complement, with the high or the low byte first."""
-    same = tuple((0, -back * channels, 0) for back in range(1, SAMPLES + 1))
-    other = tuple((0, -back * channels, 1) for back in range(1, SAMPLES + 1))
-    within: tuple[tuple[int, int, int], ...] = ((0, 0, -1),)
-    between = tuple((0, -back, 0) for back in range(1, channels))
+    first_byte: Step = (0, 0, -1)
+    steps = (*_same_channel(channels), *_same_channel(channels, byte=1), first_byte, *_other_channels(channels))
     predictors = tuple(
         predictor for polynomial in POLYNOMIALS for predictor in _predictors_of_halves(*polynomial, high_first)
     )
-    return Neighbourhood(2, 0, 1, same + other + within + between, predictors, ())
+    return Neighbourhood(2, 0, 1, steps, predictors, ())
+
+
+def _same_channel(channels: int, byte: int = 0) -> tuple[Step, ...]:
+    """Steps to the same byte, or with `byte` 1 to the other one, of the samples before on the same channel."""
+    return tuple((0, -back * channels, byte) for back in range(1, SAMPLES + 1))
+
+
+def _other_channels(channels: int) -> tuple[Step, ...]:
+    """Steps to the same byte of the last sample on each other channel."""
+    return tuple((0, -back, 0) for back in range(1, channels))
 
 
 def _predictors_of_halves(weights: tuple[int, ...], divisor: int, high_first: bool) -> tuple[Predictor, ...]:

@@ -75,10 +75,10 @@ class ImageAdapter(Adapter):
         self.size = None if size is None else (size[0], size[1])
 
     def settings(self) -> dict[str, Any]:
-        """All arguments, the size as a list; without the transform if there is none, as before there was a choice."""
+        """All arguments, the size as a list; without the transform if it is "none"."""
         size = None if self.size is None else list(self.size)
         settings = {"mode": self.mode, "size": size, "fit": self.fit, "scan": self.scan, "patch": self.patch}
-        return settings if self.transform == "none" else {**settings, "transform": self.transform}
+        return {**settings, **self._stored_transform}
 
     def read(self, path: str | os.PathLike[str]) -> ByteStream:
         """Return the image's pixels, (H * W * C,) uint8 in the order of the scan.
@@ -173,9 +173,13 @@ class ImageAdapter(Adapter):
         return self.patch * self.patch * self.unit
 
     def _format(self, width: int, height: int) -> Format:
-        format: dict[str, int | str] = {"modality": self.name, "mode": self.mode, "width": width, "height": height}
-        order = {"scan": self.scan, "patch": self.patch}
-        return {**format, **order, **({} if self.transform == "none" else {"transform": self.transform})}
+        format: Format = {"modality": self.name, "mode": self.mode, "width": width, "height": height}
+        return {**format, "scan": self.scan, "patch": self.patch, **self._stored_transform}
+
+    @property
+    def _stored_transform(self) -> dict[str, str]:
+        """The transform in settings and formats: left out if there is none, as before there was a choice."""
+        return {} if self.transform == "none" else {"transform": self.transform}
 
     @property
     def neighbourhood(self) -> Neighbourhood:

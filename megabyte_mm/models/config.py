@@ -39,6 +39,8 @@ class ModelConfig(ABC):
     dropout: float
     init_std: float
     embedding_scale: float
+    neighbourhood: NeighbourhoodConfig | None = None
+    """None for models without such features, and for architectures without the field."""
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
@@ -64,12 +66,11 @@ class ModelConfig(ABC):
 
         layouts: one for all conditions, or one for each. Raises FieldError where the config has others.
         """
-        neighbourhood: NeighbourhoodConfig | None = getattr(self, "neighbourhood", None)
-        if neighbourhood is None:
+        if self.neighbourhood is None:
             return self
-        if neighbourhood.layouts not in (None, tuple(layouts)):
+        if self.neighbourhood.layouts not in (None, tuple(layouts)):
             raise FieldError("neighbourhood.layouts", "are not those of the data: leave them out")
-        return replace(self, neighbourhood=replace(neighbourhood, layouts=tuple(layouts)))  # type: ignore[type-var]
+        return replace(self, neighbourhood=replace(self.neighbourhood, layouts=tuple(layouts)))  # type: ignore[type-var]
 
     def check_common_fields(self, *counts: str) -> None:
         """Raise FieldError if one of these counts, or a field of every architecture, is outside its range."""
@@ -79,7 +80,11 @@ class ModelConfig(ABC):
                 raise FieldError(name, f"is {value}; it must be at least 1")
         if not 0.0 <= self.dropout < 1.0:
             raise FieldError("dropout", f"is {self.dropout}; it must be at least 0 and below 1")
-        for name in ("init_std", "embedding_scale"):
+        self.check_above_0("init_std", "embedding_scale")
+
+    def check_above_0(self, *names: str) -> None:
+        """Raise FieldError if one of these numbers is 0 or less."""
+        for name in names:
             if getattr(self, name) <= 0.0:
                 raise FieldError(name, f"is {getattr(self, name)}; it must be above 0")
 

@@ -90,14 +90,14 @@ class TransformerDecoder(Decoder):
         self._start_B = torch.zeros_like(condition_B)
         self._neighbourhood: NeighbourhoodSteps | None = None
         if model.neighbourhood is not None:
-            self._neighbourhood = NeighbourhoodSteps(model.neighbourhood, len(condition_B), capacity, execution)
+            self._neighbourhood = NeighbourhoodSteps(model.neighbourhood, condition_B, capacity, execution)
 
     @torch.no_grad()
     def prefill_rows(self, prefixes: Sequence[Tensor], condition_B: Tensor | None = None) -> Tensor:
         self._reset_lengths(prefixes, condition_B)
         self._read_rows(dict(enumerate(prefixes)))
         if self._neighbourhood is not None:
-            self._neighbourhood.restart(dict(enumerate(prefixes)), self.conditions)
+            self._neighbourhood.restart(dict(enumerate(prefixes)))
         return self._next(torch.stack([ids_T[-1] if len(ids_T) else ids_T.new_tensor(END) for ids_T in prefixes]))
 
     @torch.no_grad()
@@ -107,7 +107,7 @@ class TransformerDecoder(Decoder):
         self._read_rows(new_contexts)
         if self._neighbourhood is not None:
             self._neighbourhood.read(ids_B)
-            self._neighbourhood.restart(new_contexts, self.conditions)
+            self._neighbourhood.restart(new_contexts)
         return self._next(ids_B)
 
     def _read_rows(self, prefixes: Mapping[int, Tensor]) -> None:

@@ -20,22 +20,23 @@ from megabyte_mm.models.neighbourhood import NeighbourhoodEmbedder
 class NeighbourhoodSteps:
     """Holds each row's symbols, at most `capacity`, and adds features to a model's input at the position behind them.
 
-    A row that is full takes no more symbols: it has ended.
+    A row that is full takes no more symbols: it has ended. condition: (B,) int64, which the decoder may change in
+    place.
     """
 
-    def __init__(self, embedder: NeighbourhoodEmbedder, batch: int, capacity: int, execution: Execution) -> None:
+    def __init__(
+        self, embedder: NeighbourhoodEmbedder, condition_B: Tensor, capacity: int, execution: Execution
+    ) -> None:
         table_ND = embedder.values.weight
-        self._embedder = embedder
-        self._ids_BC = torch.full((batch, capacity), END, device=table_ND.device)
-        self._length_B = torch.zeros(batch, dtype=torch.long, device=table_ND.device)
-        self._condition_B = torch.zeros_like(self._length_B)
+        self._embedder, self._condition_B = embedder, condition_B
+        self._ids_BC = torch.full((len(condition_B), capacity), END, device=table_ND.device)
+        self._length_B = torch.zeros_like(condition_B)
         self._native: NativeNeighbourhood | None = None
         if is_native(execution, table_ND):
             self._native = NativeNeighbourhood(embedder, self._ids_BC, self._length_B, self._condition_B)
 
-    def restart(self, contexts: Mapping[int, Tensor], condition_B: Tensor) -> None:
-        """Let rows begin with other symbols: by row, (T,) int64; condition: (B,), of all rows."""
-        self._condition_B[: len(condition_B)] = condition_B
+    def restart(self, contexts: Mapping[int, Tensor]) -> None:
+        """Replace the symbols of rows: by row, (T,) int64."""
         for row, ids_T in contexts.items():
             self._ids_BC[row, : len(ids_T)] = ids_T
             self._length_B[row] = len(ids_T)

@@ -68,8 +68,7 @@ class MegabyteConfig(ModelConfig):
             raise FieldError("global_stack", "and local_stack are both None; one of them is needed")
         if self.cross_patch < 0:
             raise FieldError("cross_patch", f"is {self.cross_patch}; it must be at least 0")
-        if self.patch_scale <= 0:
-            raise FieldError("patch_scale", f"is {self.patch_scale}; it must be above 0")
+        self.check_above_0("patch_scale")
         self._check_unused("global_stack", "conv_encoder", "patch_scale")
         self._check_unused("local_stack", "cross_patch", "local_start", "embedding_scale", "neighbourhood")
         if self.patch_size is not None:

@@ -54,7 +54,7 @@ class MegabyteDecoder(Decoder):
             self._local_step = stack_steps(model.local_stack, self._local_caches, execution, head_VD=table_VL)
         self._neighbourhood: NeighbourhoodSteps | None = None
         if model.neighbourhood is not None:
-            self._neighbourhood = NeighbourhoodSteps(model.neighbourhood, batch, capacity, execution)
+            self._neighbourhood = NeighbourhoodSteps(model.neighbourhood, condition_B, capacity, execution)
         width = SYMBOLS if model.config.local_stack is None else model.config.local_stack.dim
         self._patch_context_BPX = like.new_empty(batch, model.patch_size, width)
         """The local model's context in the open patch, or without a local model the logits."""
@@ -80,7 +80,7 @@ class MegabyteDecoder(Decoder):
         self._read_rows(dict(enumerate(whole)))
         self._position_in_patch = 0
         if self._neighbourhood is not None:
-            self._neighbourhood.restart(dict(enumerate(whole)), self.conditions)
+            self._neighbourhood.restart(dict(enumerate(whole)))
         return self._next_logits(None, len(prefixes))
 
     @torch.no_grad()
@@ -112,7 +112,7 @@ class MegabyteDecoder(Decoder):
         size = self._model.patch_size
         self._read_rows({row: ids_T[: self._patches[row] * size] for row, ids_T in contexts.items()})
         if self._neighbourhood is not None:
-            self._neighbourhood.restart(contexts, self.conditions)
+            self._neighbourhood.restart(contexts)
 
     def _read_rows(self, prefixes: Mapping[int, Tensor]) -> None:
         if prefixes:

@@ -21,7 +21,7 @@ from megabyte_mm.alphabet import BYTES, SYMBOLS
 from megabyte_mm.models.neighbourhood.config import Layout, NeighbourhoodConfig
 
 UNKNOWN = SYMBOLS
-"""What stands for a neighbour that there is not, beside the 257 symbols."""
+"""The value of a neighbour or guess that is not known, beside the 257 symbols."""
 VALUES = SYMBOLS + 1
 MULTIPLIER = 2_654_435_761
 """Knuth's multiplicative hash: the upper bits of the product, 32 in all, choose the row."""
@@ -29,7 +29,7 @@ MASK = 2**32 - 1
 
 
 class NeighbourhoodEmbedder(nn.Module):
-    """Adds up what a position's neighbours are looked up by. All rules are numbers in buffers, built from the config.
+    """Sums the embeddings of a position's neighbours, guesses and groups. The rules are buffers, built from the config.
 
     scale: factor on the sum.
     """
@@ -100,15 +100,9 @@ class NeighbourhoodEmbedder(nn.Module):
             for g, group in enumerate(layout.groups):
                 size = len(group.members)
                 # Predictors are counted on behind the neighbours of their own layout.
-                shifted = [
-                    m if m < len(layout.neighbours) else m - len(layout.neighbours) + self.neighbours
-                    for m in group.members
-                ]
-                columns[r, g, :size], multipliers[r, g, :size], shifts[r, g, :size] = (
-                    shifted,
-                    factors[:size],
-                    group.shift,
-                )
+                missing = self.neighbours - len(layout.neighbours)
+                columns[r, g, :size] = [m + missing * (m >= len(layout.neighbours)) for m in group.members]
+                multipliers[r, g, :size], shifts[r, g, :size] = factors[:size], group.shift
         self._buffer("column_RGM", columns)
         self._buffer("multiplier_RGM", multipliers)
         self._buffer("shift_RGM", shifts)
@@ -155,12 +149,12 @@ class NeighbourhoodEmbedder(nn.Module):
         phase_BC = self.first_R[layout_B, None] + position_BC % self.period_R[layout_B, None]
         back_BCJ = self.offset_QJ[phase_BC]
         index_BCJ = position_BC[..., None] - back_BCJ
-        known_BCJ = (back_BCJ > 0) & (index_BCJ >= 0)
-        index_BX = index_BCJ.clamp(0, max(ids_BS.shape[1] - 1, 0)).flatten(1)
         if not ids_BS.shape[1]:
             return torch.full_like(index_BCJ.expand(len(ids_BS), -1, -1), UNKNOWN)
-        found_BX = ids_BS.gather(1, index_BX.expand(len(ids_BS), -1))
-        return found_BX.view(len(ids_BS), *index_BCJ.shape[1:]).masked_fill(~known_BCJ, UNKNOWN)
+        index_BX = index_BCJ.clamp(0, ids_BS.shape[1] - 1).flatten(1)
+        symbols_BX = ids_BS.gather(1, index_BX.expand(len(ids_BS), -1))
+        unknown_BCJ = (back_BCJ == 0) | (index_BCJ < 0)
+        return symbols_BX.view(len(ids_BS), *index_BCJ.shape[1:]).masked_fill(unknown_BCJ, UNKNOWN)
 
     def _predictions(self, known_BCJ: Tensor, byte_BC: Tensor, layout_B: Tensor) -> Tensor:
         """The guesses of each predictor, or UNKNOWN: (B, C, F)."""
@@ -178,7 +172,7 @@ class NeighbourhoodEmbedder(nn.Module):
         return guess_BCF.masked_fill(unknown_BCF, UNKNOWN)
 
     def _hashes(self, columns_BCX: Tensor, byte_BC: Tensor, layout_B: Tensor) -> Tensor:
-        """The row of each group in its table: (B, C, G)."""
+        """The row of each group in the table: (B, C, G)."""
         if not self.num_groups:
             return columns_BCX[..., :0]
         rows = []
@@ -202,7 +196,7 @@ def _bag(rows_BCX: Tensor, table_ND: Tensor) -> Tensor:
 def neighbourhood_embedder(
     config: NeighbourhoodConfig | None, width: int, scale: float = 1.0
 ) -> NeighbourhoodEmbedder | None:
-    """The embedder of a model's config, None without one. Raises ValueError if its layouts are still open."""
+    """The embedder of a model's config, None without one. Raises ValueError if the layouts are still open."""
     if config is None:
         return None
     if not config.layouts:

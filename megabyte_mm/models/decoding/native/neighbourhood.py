@@ -15,8 +15,8 @@ from megabyte_mm.models.neighbourhood import NeighbourhoodEmbedder
 class NativeNeighbourhood:
     """The features of one position of each row, in one call of native code; see `NeighbourhoodEmbedder.at`.
 
-    ids, length, condition: the symbols of all rows, (B, C) int64, how many there are of each and its condition, (B,)
-    int64. The caller fills them too.
+    ids, length, condition: the symbols of all rows, (B, C) int64, the number in each row and the condition of each,
+    (B,) int64. The caller fills them too.
     """
 
     def __init__(self, embedder: NeighbourhoodEmbedder, ids_BC: Tensor, length_B: Tensor, condition_B: Tensor) -> None:
