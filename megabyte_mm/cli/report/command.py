@@ -68,7 +68,7 @@ def report(
     bundle = _load_model(opened_run, checkpoint, config, pick_device(device), notes)
     open_data = _open_data(config, data, notes) if bundle and config else None
     comparisons = _compare(bundle, open_data, settings, budget, notes) if bundle and open_data else []
-    originals = _originals(config, open_data) if config and open_data else {}
+    originals = _originals(config, open_data) if config and open_data and opened_run.samples else {}
     samples, sample_notes = sample_sections(opened_run, metrics, budget, originals)
     if not metrics:
         notes.append("The run left no metrics.")

@@ -14,7 +14,7 @@ from megabyte_mm.generation import FileRequest, file_names
 from megabyte_mm.training.samples import SampleWriter
 
 MAX_WORD_BYTES = 20 * 10**6
-"""Bytes of the training text, from its start, whose words count as known."""
+"""Bytes from the start of the training text whose words count as known."""
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,9 @@ class Originals:
     known_words: Collection[str]
 
     def compare(self, folder: Path) -> str:
-        """Return the figures of the samples in a folder in a line; "" where none continues its file.
+        """Return the figures of the samples in a folder in a line; "" where none continues a known file.
 
-        A sample that does not begin with its prefix is of other data or settings, and left out.
+        A sample that does not begin with the prefix is of other data or settings, and left out.
         """
         figures = []
         for request in self.requests:
@@ -52,7 +52,7 @@ class Originals:
 
 
 def sample_originals(samples: SampleWriter, data: ByteData) -> dict[str, Originals]:
-    """Return the files that a run with such settings continues at its validations, by source."""
+    """Return the files that a run with such settings continues at validations, by source."""
     found = {}
     for source, val, train in zip(data.sources, data.records("val"), data.records("train"), strict=True):
         requests = samples.requests(source, val, data.geometry.window)

@@ -1,4 +1,4 @@
-"""Figures of a completed stream, by what its adapter reads, and those of several in a line."""
+"""Figures of a completed stream, by the kind of adapter, and those of several in a line."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def completion_figures(
     prefix_length: int,
     known_words: Collection[str] = (),
 ) -> CompletionFigures | None:
-    """Compare a completed stream with its original after their common prefix; None for other kinds of files.
+    """Compare a completed stream with its original after the common prefix; None for other kinds of files.
 
     format: of both streams. original, completed: (n,) uint8, the prefix included. known_words: of the training text.
     """

@@ -1,4 +1,4 @@
-"""How close a completed picture is to its original: pixels, and the outline of a shape on an even background."""
+"""How close a completed picture is to the original: pixels, and the outline of a shape on an even background."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PIXEL_TOLERANCE = 24
 SHAPE_DISTANCE = 48
 """A pixel belongs to the shape if a channel differs from the background by so many levels, or more."""
 EVEN_SHARE = 2 / 3
-"""Share of the border that must be background; below it the picture has none that can be told apart."""
+"""Share of the border that must be background; below it the picture counts as one without an even background."""
 FIT_ROUNDS = 20
 
 
@@ -25,7 +25,7 @@ FIT_ROUNDS = 20
 class PictureFigures:
     """The generated part of a picture against the original.
 
-    pixels_right: share of its pixels, nan without any. shape_iou: intersection over union of its shapes; nan where the
+    pixels_right: share of the pixels, nan without any. shape_iou: intersection over union of the shapes; nan where the
     original has no shape there that stands out from an even background.
     """
 
@@ -34,7 +34,7 @@ class PictureFigures:
 
 
 def picture_figures(original_HWC: Bytes, completed_HWC: Bytes, generated_HW: Mask) -> PictureFigures:
-    """Compare a completed picture with its original, both (H, W, C) uint8, where `generated` (H, W) is true.
+    """Compare a completed picture with the original, both (H, W, C) uint8, where `generated` (H, W) is true.
 
     The background is the original's, for both: what differs from it is shape, in any colour.
     """

@@ -1,4 +1,4 @@
-"""How close a continued sound is to its original: loudness and pitch after the cut."""
+"""How close a continued sound is to the original: loudness and pitch after the cut."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class SoundFigures:
 
 
 def sound_figures(original_TC: Samples, continued_TC: Samples, cut: int, rate: int) -> SoundFigures:
-    """Compare a continued sound with its original, both (T, C) int16, from frame `cut` to the end of the shorter one.
+    """Compare a continued sound with the original, both (T, C) int16, from frame `cut` to the end of the shorter one.
 
     rate: frames a second.
     """
