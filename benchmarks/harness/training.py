@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from megabyte_mm.metrics import mean_nats
 from megabyte_mm.models import DEFAULT_STEP, ByteModel, StepOptions
-from megabyte_mm.training.optim import OptimizerConfig, adamw
+from megabyte_mm.training.optim import OptimizerConfig, build_optimizer
 from megabyte_mm.training.trainer import best_precision
 
 PRECISIONS = ("float32", "bfloat16")
@@ -33,7 +33,7 @@ def training_step(
     """
     device = ids_BT.device
     loss = loss or fit_loss(model)
-    optimizer = optimizer or adamw(model, OptimizerConfig(lr=LEARNING_RATE), fused=True)
+    optimizer = optimizer or build_optimizer(model, OptimizerConfig(lr=LEARNING_RATE), fused=True)
     model.train()
 
     def step() -> None:

@@ -22,6 +22,7 @@ from megabyte_mm.data.sources import adapter_at
 from megabyte_mm.errors import FieldError
 from megabyte_mm.evaluation import Method, check_method
 from megabyte_mm.models import ByteModel, ModelConfig, config_of
+from megabyte_mm.training.optim import MOMENTS, MUON_MOMENTS
 
 MAY_CHANGE = ("model.net.dropout", "model.net.init_std")
 """Fields that a resumed run may change."""
@@ -130,10 +131,6 @@ def _differences(names: Mapping[str, Any], run: Mapping[str, Any], stored: Mappi
     return differences
 
 
-MOMENTS = ("step", "exp_avg", "exp_avg_sq")
-"""The state of AdamW for each parameter."""
-
-
 def check_resumable(
     checkpoint: Mapping[str, Any], trainer: Trainer, groups: list[list[Tensor]], weights: Mapping[str, Tensor] | None
 ) -> None:
@@ -185,11 +182,14 @@ def _check_progress(checkpoint: Mapping[str, Any], trainer: Trainer) -> None:
 
 
 def _check_groups(checkpoint: Mapping[str, Any], groups: list[list[Tensor]]) -> None:
-    """Raise ValueError unless the optimizer has groups of as many parameters."""
+    """Raise ValueError unless the optimizer has groups of as many parameters, FieldError where it is another one."""
     (optimizer,) = _single(checkpoint, OPTIMIZER_STATES)
     stored = optimizer.get("param_groups") if isinstance(optimizer, Mapping) else None
     if not isinstance(stored, list) or not all(isinstance(group, Mapping) and "params" in group for group in stored):
         raise ValueError(f"it lacks {OPTIMIZER_STATES}.0.param_groups")
+    uses_muon, used_muon = len(groups) > 2, any(group.get("muon") for group in stored)
+    if uses_muon != used_muon:
+        raise FieldError("model.optimizer.muon", f"is {uses_muon}, but the checkpoint was trained with {used_muon}")
     sizes, expected = [len(group["params"]) for group in stored], [len(group) for group in groups]
     if sizes != expected:
         raise ValueError(f"its optimizer has groups of {sizes} parameters, and the model {expected}")
@@ -205,10 +205,14 @@ def _check_moments(checkpoint: Mapping[str, Any], groups: list[list[Tensor]]) ->
     # In float16 the first updates are counted, but skipped until the scale of the loss is right.
     if state == {} and (checkpoint.get("global_step") == 0 or MixedPrecision.__qualname__ in checkpoint):
         return
-    numbers = chain.from_iterable(group["params"] for group in optimizer["param_groups"])
-    for number, parameter in zip(numbers, chain.from_iterable(groups), strict=True):
+    numbered = [
+        (number, MUON_MOMENTS if group.get("muon") else MOMENTS)
+        for group in optimizer["param_groups"]
+        for number in group["params"]
+    ]
+    for (number, names), parameter in zip(numbered, chain.from_iterable(groups), strict=True):
         stored = state.get(number) if isinstance(state, Mapping) else None
-        for name in MOMENTS:
+        for name in names:
             value = stored.get(name) if isinstance(stored, Mapping) else None
             shape = torch.Size() if name == "step" else parameter.shape
             if _shape(value) != shape:

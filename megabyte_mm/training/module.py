@@ -29,9 +29,9 @@ from megabyte_mm.training.distributed import FSDP2Strategy, check_strategy, shar
 from megabyte_mm.training.loss import AccumulatedLoss
 from megabyte_mm.training.optim import (
     OptimizerConfig,
-    adamw,
     apply_current_lr,
     apply_current_settings,
+    build_optimizer,
     lr_factor,
     parameter_groups,
 )
@@ -181,9 +181,11 @@ class ByteLM(LightningModule):
         )
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """AdamW, with the learning rate set at every update."""
+        """AdamW or Muon, with the learning rate set at every update."""
         # Lightning cannot clip gradients that a fused optimizer unscales itself.
-        optimizer = adamw(self.model, self.optimizer, fused=self.trainer.precision != "16-mixed")
+        fused = self.trainer.precision != "16-mixed"
+        product_dtype = torch.bfloat16 if self.trainer.precision == "bf16-mixed" else torch.float32
+        optimizer = build_optimizer(self.model, self.optimizer, fused, product_dtype)
         factor = lr_factor(self.optimizer, self.trainer.estimated_stepping_batches, lambda: self._time_used)
         schedule = LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
@@ -215,6 +217,8 @@ class ByteLM(LightningModule):
         check_spec(self.trainer.ckpt_path, checkpoint, make_spec(self.model, self._data().spec()))
         try:
             self._check_checkpoint(checkpoint)
+        except FieldError:
+            raise
         except ValueError as error:
             raise ValueError(f"{self.trainer.ckpt_path}: a damaged checkpoint: {error}") from error
         apply_current_settings(checkpoint, self.optimizer)
@@ -224,7 +228,7 @@ class ByteLM(LightningModule):
         from_folder = isinstance(strategy, FSDP2Strategy) and strategy.loaded_from_folder
         weights = None if from_folder else self.state_dict()
         if self.trainer.state.fn == TrainerFn.FITTING:
-            check_resumable(checkpoint, self.trainer, parameter_groups(self.model), weights)
+            check_resumable(checkpoint, self.trainer, parameter_groups(self.model, self.optimizer), weights)
         elif weights is not None:
             check_weights(checkpoint.get(STATE_DICT), weights)
 

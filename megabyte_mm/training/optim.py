@@ -1,4 +1,4 @@
-"""AdamW with decay groups, and its learning rate with warm-up and decay."""
+"""AdamW with decay groups, Muon for the matrices of blocks, and the learning rate with warm-up and decay."""
 
 from __future__ import annotations
 
@@ -8,15 +8,18 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim.lr_scheduler import LambdaLR
+
+from megabyte_mm.models.layers import Block
 
 Decay = Literal["linear", "cosine", "constant"]
 
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """AdamW and its learning rate over the course of a run.
+    """AdamW or Muon, and the learning rate over the course of a run.
 
     Args:
         lr: Peak learning rate.
@@ -27,6 +30,8 @@ class OptimizerConfig:
         decay: Its fall from there to `final_lr` of the peak by the end of the run: trainer.max_steps, max_epochs
             or max_time, whichever is nearer.
         final_lr: The learning rate at the end of the decay, as a share of the peak.
+        muon: Update the matrices of Transformer blocks by Muon, and only the rest by AdamW. Fewer steps are needed,
+            but each takes longer; worthwhile where a batch costs more than the matrices' own products.
     """
 
     lr: float = 1e-3
@@ -36,6 +41,7 @@ class OptimizerConfig:
     warmup_steps: int = 100
     decay: Decay = "linear"
     final_lr: float = 0.0
+    muon: bool = False
 
     def __post_init__(self) -> None:
         if not 0.0 < self.lr < math.inf:
@@ -50,20 +56,111 @@ class OptimizerConfig:
             raise ValueError(f"decay is {self.decay!r}; known: {', '.join(get_args(Decay))}")
 
 
-def adamw(model: nn.Module, config: OptimizerConfig, fused: bool) -> torch.optim.AdamW:
-    """AdamW over two groups: weights that decay, and the others."""
-    decayed, undecayed = parameter_groups(model)
+class MuonAdamW(torch.optim.AdamW):
+    """AdamW, with groups of matrices that are updated by Muon (Jordan et al., 2024): those with `muon` set.
+
+    Muon replaces the mean of a matrix's gradients by the nearest orthogonal matrix, so that all directions move alike.
+    Scaled as in Moonlight (Liu et al., 2025), its updates are as large as Adam's, and one learning rate suits both.
+
+    Args:
+        groups: Groups of parameters, each with a bool `muon`.
+        product_dtype: Type of the products that approximate the orthogonal matrix.
+        options: Those of AdamW.
+    """
+
+    def __init__(self, groups: list[dict[str, Any]], product_dtype: torch.dtype, **options: Any) -> None:
+        super().__init__(groups, **options)
+        self._product_dtype = product_dtype
+
+    def step(self, closure: Any = None) -> Any:
+        """Update all parameters that have a gradient."""
+        groups = self.param_groups
+        self.param_groups = [group for group in groups if not group["muon"]]
+        try:
+            loss = super().step(closure)
+        finally:
+            self.param_groups = groups
+        for group in groups:
+            if group["muon"]:
+                self._update_matrices(group)
+        return loss
+
+    @torch.no_grad()
+    def _update_matrices(self, group: dict[str, Any]) -> None:
+        for weight in group["params"]:
+            if weight.grad is None:
+                continue
+            state = self.state[weight]
+            if not state:
+                state.update(step=torch.tensor(0.0), exp_avg=torch.zeros_like(weight))  # AdamW expects a step
+            state["step"] += 1
+            mean = state["exp_avg"].lerp_(weight.grad, 1.0 - MOMENTUM)
+            update = _orthogonal(weight.grad.lerp(mean, MOMENTUM), self._product_dtype)
+            weight.mul_(1.0 - group["lr"] * group["weight_decay"])
+            weight.add_(update, alpha=-group["lr"] * 0.2 * math.sqrt(max(weight.shape)))
+
+
+MOMENTUM = 0.95
+"""Of Muon's mean of the gradients."""
+MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+"""The state of AdamW for each parameter."""
+MUON_MOMENTS = ("step", "exp_avg")
+"""That of Muon."""
+
+
+def _orthogonal(matrix: Tensor, dtype: torch.dtype) -> Tensor:
+    """Nearly the nearest orthogonal matrix, by five Newton-Schulz steps: singular values become 0.7 to 1.2.
+
+    Of a sharded matrix every device computes all, and keeps its shard.
+    """
+    if isinstance(matrix, DTensor):
+        whole = _orthogonal(matrix.full_tensor(), dtype)
+        return distribute_tensor(whole, matrix.device_mesh, matrix.placements, src_data_rank=None)
+    is_tall = matrix.shape[0] > matrix.shape[1]
+    x = (matrix.T if is_tall else matrix).to(dtype)
+    x = x / x.norm().clamp(min=1e-7)
+    for _ in range(5):
+        square = x @ x.T
+        polynomial = torch.addmm(square, square, square, beta=-4.7750, alpha=2.0315)
+        x = torch.addmm(x, polynomial, x, beta=3.4445)
+    return (x.T if is_tall else x).to(matrix.dtype)
+
+
+def build_optimizer(
+    model: nn.Module, config: OptimizerConfig, fused: bool, product_dtype: torch.dtype = torch.float32
+) -> torch.optim.AdamW:
+    """The optimizer over the groups of `parameter_groups`. product_dtype: of Muon's products."""
     groups: list[dict[str, Any]] = [
-        {"params": decayed, "weight_decay": config.weight_decay},
-        {"params": undecayed, "weight_decay": 0.0},
+        {"params": parameters, "weight_decay": weight_decay}
+        for parameters, weight_decay in zip(parameter_groups(model, config), _weight_decays(config), strict=True)
     ]
-    return torch.optim.AdamW(groups, lr=config.lr, betas=(config.beta1, config.beta2), fused=fused)
+    options: dict[str, Any] = {"lr": config.lr, "betas": (config.beta1, config.beta2), "fused": fused}
+    if not config.muon:
+        return torch.optim.AdamW(groups, **options)
+    for number, group in enumerate(groups):
+        group["muon"] = number == 2
+    return MuonAdamW(groups, product_dtype, **options)
 
 
-def parameter_groups(model: nn.Module) -> list[list[torch.Tensor]]:
-    """The parameters of two and more dimensions, which decay, and the others."""
-    parameters: list[torch.Tensor] = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    return [[p for p in parameters if p.ndim >= 2], [p for p in parameters if p.ndim < 2]]
+def parameter_groups(model: nn.Module, config: OptimizerConfig) -> list[list[Tensor]]:
+    """The parameters of two and more dimensions, which decay; the others; and those that Muon updates, if any."""
+    matrices = _block_matrices(model) if config.muon else []
+    chosen = {id(matrix) for matrix in matrices}
+    others: list[Tensor] = [p for p in model.parameters() if p.requires_grad and id(p) not in chosen]
+    groups = [[p for p in others if p.ndim >= 2], [p for p in others if p.ndim < 2]]
+    return [*groups, matrices] if config.muon else groups
+
+
+def _weight_decays(config: OptimizerConfig) -> list[float]:
+    """Those of `parameter_groups`."""
+    return [config.weight_decay, 0.0, *([config.weight_decay] if config.muon else [])]
+
+
+def _block_matrices(model: nn.Module) -> list[Tensor]:
+    """The weights of the linear layers in all Transformer blocks."""
+    blocks = (module for module in model.modules() if isinstance(module, Block))
+    linears = (layer for block in blocks for layer in block.modules() if isinstance(layer, nn.Linear))
+    return [layer.weight for layer in linears if layer.weight.requires_grad]
 
 
 def lr_factor(
@@ -89,10 +186,12 @@ def lr_factor(
 
 
 def apply_current_settings(checkpoint: dict[str, Any], config: OptimizerConfig) -> None:
-    """Replace the optimizer settings in a checkpoint by those of this run; moments and counts stay."""
+    """Replace the optimizer settings in a checkpoint by those of this run; moments and counts stay.
+
+    The groups may be those of another optimizer where the checkpoint is only scored.
+    """
     for optimizer in checkpoint.get("optimizer_states", []):
-        decayed, undecayed = optimizer["param_groups"]
-        for group, weight_decay in ((decayed, config.weight_decay), (undecayed, 0.0)):
+        for group, weight_decay in zip(optimizer["param_groups"], _weight_decays(config), strict=False):
             group.update(initial_lr=config.lr, betas=(config.beta1, config.beta2), weight_decay=weight_decay)
     for scheduler in checkpoint.get("lr_schedulers", []):
         scheduler["base_lrs"] = [config.lr for _ in scheduler["base_lrs"]]

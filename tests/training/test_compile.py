@@ -50,9 +50,16 @@ def media(tmp_path: Path, texts: Path) -> dict[str, list[str]]:
             "--data.window=null",
             "--model.net.patch_size=null",
             "--model.net.global_stack.dim=24",
+            "--model.net.neighbourhood={}",
         ],
         "audio": [f"--data.path={tmp_path / 'sounds'}", "--data.adapter=AudioAdapter"],
-        "text": [f"--data.path={text}", "--data.val_share=0.2", "--model.net.cross_patch=2", "--model.net.dropout=0.1"],
+        "text": [
+            f"--data.path={text}",
+            "--data.val_share=0.2",
+            "--model.net.cross_patch=2",
+            "--model.net.dropout=0.1",
+            "--model.net.neighbourhood={rows: 64}",
+        ],
     }
 
 

@@ -41,8 +41,10 @@ NETS = {
         "--model.net=PerceiverARConfig",
         "--model.net.stack={dim: 32, layers: 2, heads: 2}",
         "--model.net.latents=16",
+        "--model.net.neighbourhood={rows: 64}",
     ],
 }
+NETS["muon"] = [*NETS["megabyte"], "--model.net.neighbourhood={rows: 64}", "--model.optimizer.muon=true"]
 
 CONFIG = """
 trainer: {max_steps: 8, val_check_interval: 4, log_every_n_steps: 1, accelerator: cpu, devices: 1, precision: 32-true}
@@ -86,6 +88,8 @@ TOGETHER = {
     ],
     "transformer-2": [*TWO, "--trainer.strategy=fsdp2", *CHECKPOINTED, *NETS["transformer"]],
     "perceiver_ar-2": [*TWO, "--trainer.strategy=ddp", *NETS["perceiver_ar"]],
+    "muon-2": [*TWO, "--trainer.strategy=fsdp2_sharded", *HALF, *NETS["muon"]],
+    "muon-resumed": [*TWO, "--trainer.strategy=fsdp2_sharded", "--ckpt_path=muon-2/last.ckpt", *NETS["muon"]],
     "stuck": [*TWO, "--trainer.strategy=fsdp2_sharded", "--trainer.max_steps=1", *NETS["megabyte"]],
 }
 ENDS = {"stuck": 2}
@@ -169,11 +173,12 @@ def assert_same(two: dict[str, list[float]], one: dict[str, list[float]], first:
         ("chunks", "long"),
         ("transformer-2", "transformer"),
         ("perceiver_ar-2", "perceiver_ar"),
+        ("muon-2", "muon"),
     ],
 )
 def test_two_processes_train_and_measure_as_one(runs, two, one):
     """With windows that end early, clipped gradients, and shares of the validation windows that differ."""
-    steps = {"long": 2}.get(one, 8 if two != "fsdp2" else 4)
+    steps = {"long": 2}.get(one, 4 if two in ("fsdp2", "muon-2") else 8)
     assert len(logged(runs / two, "train/loss")) == steps
     assert_same(figures(runs / two), figures(runs / one))
     read = logged(runs / two, "train/bytes")
@@ -195,10 +200,15 @@ def test_a_run_goes_on_with_more_processes(runs):
     assert (runs / "resumed/last.ckpt").is_file()
 
 
-def test_a_run_of_two_processes_with_sharded_checkpoints_goes_on_in_one(runs, resume):
-    assert (runs / "fsdp2/last.ckpt").is_dir()
-    assert resume("alone", *ONE, "--ckpt_path=fsdp2/last.ckpt") == 0
-    assert_same(figures(runs / "alone"), figures(runs / "megabyte"), first=4)
+def test_momentum_of_matrices_goes_on_in_shards(runs):
+    assert_same(figures(runs / "muon-resumed"), figures(runs / "muon"), first=4)
+
+
+@pytest.mark.parametrize(("sharded", "net"), [("fsdp2", "megabyte"), ("muon-2", "muon")])
+def test_a_run_of_two_processes_with_sharded_checkpoints_goes_on_in_one(runs, resume, sharded, net):
+    assert (runs / sharded / "last.ckpt").is_dir()
+    assert resume(f"{net}-alone", *ONE, *NETS[net], f"--ckpt_path={sharded}/last.ckpt") == 0
+    assert_same(figures(runs / f"{net}-alone"), figures(runs / net), first=4)
 
 
 def test_a_run_goes_on_with_other_devices_only_where_its_updates_stay_the_same(resume, capfd):

@@ -100,6 +100,20 @@ def test_what_a_run_cannot_resume_from_exactly_is_refused_by_name(fit, root, cap
     assert "error: foreign.ckpt: not a checkpoint of a run" in capsys.readouterr().err
 
 
+def test_a_run_goes_on_with_its_own_optimizer(fit, root, capsys):
+    assert fit("--model.optimizer.muon=true", "--trainer.max_steps=4") == 0
+    assert fit("--ckpt_path=last") == 2
+    assert "model.optimizer.muon is False, but the checkpoint was trained with True" in capsys.readouterr().err
+    assert fit("--ckpt_path=last", "--model.optimizer.muon=true") == 0
+    assert fit("--ckpt_path=best", command="validate") == 0
+    checkpoint = torch.load(root / "last.ckpt", weights_only=True)
+    numbers = checkpoint["optimizer_states"][0]["param_groups"][2]["params"]
+    del checkpoint["optimizer_states"][0]["state"][numbers[0]]["exp_avg"]
+    torch.save(checkpoint, "tampered.ckpt")
+    assert fit("--ckpt_path=tampered.ckpt", "--model.optimizer.muon=true", "--trainer.default_root_dir=other") == 2
+    assert f"damaged checkpoint: its exp_avg of parameter {numbers[0]} is missing" in capsys.readouterr().err
+
+
 def test_a_measurement_needs_the_weights_alone(fit, root, capsys):
     assert fit("--trainer.max_steps=1") == 0
     checkpoint = torch.load(root / "last.ckpt", weights_only=True)
