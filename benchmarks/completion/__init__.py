@@ -1,0 +1,1 @@
+"""How good the continuations of a trained model are, beside the originals."""

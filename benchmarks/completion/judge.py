@@ -1,0 +1,79 @@
+"""A small classifier, trained on the real training pictures in seconds, that judges completed ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from benchmarks.completion.cases import Cases
+from data_adapters import Bytes, ImageAdapter
+
+EPOCHS, BATCH, LR = 4, 64, 2e-3
+
+
+@dataclass(frozen=True)
+class Judge:
+    """A trained classifier of pictures of one size."""
+
+    network: nn.Module
+    classes: Sequence[str]
+
+    @torch.no_grad()
+    def labels(self, pictures: Sequence[Bytes]) -> list[str]:
+        """The class of each picture: (H, W, C) uint8."""
+        chosen = [self.network(batch).argmax(dim=1) for batch in torch.split(_to_tensor(pictures), 256)]
+        return [self.classes[int(number)] for number in torch.cat(chosen)]
+
+
+def train_judge(adapter: ImageAdapter, cases: Cases, seed: int) -> Judge:
+    """Train a convolutional network on the training pictures with a class: 20 s for 6,000 MNIST digits on one core.
+
+    Raises ValueError for pictures of several sizes.
+    """
+    labelled = [(record, label) for record, label in enumerate(cases.labels) if label]
+    pictures = [adapter.pixels(cases.train.stream(record)) for record, _ in labelled]
+    if len({picture.shape for picture in pictures}) > 1:
+        raise ValueError("pictures of several sizes cannot be judged: name a folder without classes")
+    inputs_NCHW = _to_tensor(pictures)
+    targets_N = torch.tensor([cases.classes.index(label) for _, label in labelled])
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = _network(inputs_NCHW.shape, len(cases.classes))
+        optimizer = torch.optim.Adam(network.parameters(), LR)
+        total = EPOCHS * -(-len(targets_N) // BATCH)
+        schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.02, total)
+        for _ in range(EPOCHS):
+            for chosen_B in torch.split(torch.randperm(len(targets_N)), BATCH):
+                optimizer.zero_grad()
+                loss = F.cross_entropy(network(inputs_NCHW[chosen_B]), targets_N[chosen_B])
+                loss.backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
+                schedule.step()
+    return Judge(network.eval(), cases.classes)
+
+
+def _network(shape: torch.Size, classes: int) -> nn.Sequential:
+    _, channels, height, width = shape
+    features = 64 * (height // 4) * (width // 4)
+    return nn.Sequential(
+        nn.Conv2d(channels, 32, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(32, 64, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Dropout(0.3),
+        nn.Linear(features, classes),
+    )
+
+
+def _to_tensor(pictures: Sequence[Bytes]) -> Tensor:
+    """(H, W, C) uint8 each -> (N, C, H, W) float32, -1 to 1."""
+    pixels_NHWC = torch.from_numpy(np.stack(pictures))
+    return pixels_NHWC.permute(0, 3, 1, 2).float() / 127.5 - 1.0
