@@ -14,6 +14,7 @@ from data_adapters import AudioAdapter, FileAdapter, ImageAdapter, TextAdapter
 from megabyte_mm import load_model
 
 SIDE = 8
+ADAPTER = ImageAdapter(mode="L", size=(SIDE, SIDE), patch=2)
 
 
 @pytest.fixture
@@ -47,14 +48,13 @@ def pictures(tmp_path):
 
 @pytest.fixture
 def image_checkpoint(save_checkpoint):
-    return save_checkpoint(ImageAdapter(mode="L", size=(SIDE, SIDE), patch=2), SIDE * SIDE)
+    return save_checkpoint(ADAPTER, SIDE * SIDE)
 
 
 def test_a_judge_learns_the_real_pictures(image_checkpoint, pictures):
-    bundle = load_model(image_checkpoint)
-    cases = open_cases(bundle, str(pictures), 100, 0.5, None)
-    judge = train_judge(bundle.adapter, cases, seed=0)
-    originals = [bundle.adapter.pixels(case.original) for case in cases.val]
+    cases = open_cases(load_model(image_checkpoint), str(pictures), 100, 0.5, None)
+    judge = train_judge(ADAPTER, cases, seed=0)
+    originals = [ADAPTER.pixels(case.original) for case in cases.val]
     assert judge.labels(originals) == [case.label for case in cases.val]
 
 
