@@ -167,6 +167,28 @@ def _train_and_sample(root: Path, modality: Modality, minutes: float) -> Section
     return _measure(root, modality, section, seconds)
 
 
+def _compare(root: Path, modality: Modality, continuations: Sequence[Continuation]) -> str:
+    """How close the continuations are to the originals, in a line."""
+    # These import torch, as below.
+    from megabyte_mm.cli.config import read_config
+    from megabyte_mm.evaluation.completion import completion_figures, summary, words
+    from megabyte_mm.generation import cut_prefix
+
+    adapter = read_config(str(Path(__file__).with_name(f"{modality.name}.yaml"))).data.source_settings[""].adapter
+    assert adapter is not None
+    train = (root / "media" / modality.media).with_name("train")
+    texts = train.rglob("*.py") if modality.name == "text" else ()
+    known = words(path.read_text(encoding="utf-8", errors="replace") for path in texts)
+    figures = []
+    for each in continuations:
+        original = adapter.read(each.original)
+        prefix_length = len(cut_prefix(adapter, original, KEEP))
+        for path in each.samples:
+            completed = adapter.read(path).data
+            figures.append(completion_figures(adapter, original.format, original.data, completed, prefix_length, known))
+    return summary([figure for figure in figures if figure is not None])
+
+
 def _measure(root: Path, modality: Modality, section: Section, seconds: float) -> Section:
     """Add the curve, the facts and the bits per byte of model and codecs to a section."""
     metrics = read_metrics(open_run(root / modality.run))
@@ -179,6 +201,7 @@ def _measure(root: Path, modality: Modality, section: Section, seconds: float) -
     if trained := metrics.get("train/bytes"):
         facts.append(("bytes trained on", f"{trained[-1][1]:,.0f}"))
     facts.append(("validation files", f"{len(files):,}"))
+    facts.append(("continuations", _compare(root, modality, section.continuations)))
     train, val = metrics.get("train/bpb", ()), metrics["val/bpb"]
     return replace(section, train=train, val=val, scores=scores, facts=tuple(facts))
 

@@ -216,7 +216,7 @@ def test_a_line_names_what_can_be_told():
     pictures = [PictureFigures(0.9, math.nan), PictureFigures(0.96, 0.81)]
     assert summary(pictures) == "pixels right 0.93, shape IoU 0.81"
     assert summary(pictures[:1]) == "pixels right 0.90"
-    sounds = [SoundFigures(-2.2, -1, off, 1.0) for off in (0.0, 0.2, 1.0, math.inf, math.nan)]
-    assert summary(sounds) == "pitch within a semitone: 3 of 4, energy −1.2 dB"
+    sounds = [SoundFigures(-2.2, -1, off, 0.75) for off in (0.0, 0.2, 1.0, math.inf, math.nan)]
+    assert summary(sounds) == "pitch within a semitone: 3 of 4, frames in tune 0.75, energy −1.2 dB"
     assert summary([TextFigures(0.5, 0.75)]) == "known words 0.50, in the originals 0.75"
     assert summary([PictureFigures(math.nan, math.nan)]) == summary([]) == ""

@@ -57,6 +57,7 @@ def summary(figures: Sequence[CompletionFigures]) -> str:
         _part("pixels right {:.2f}", (each.pixels_right for each in pictures)),
         _part("shape IoU {:.2f}", (each.shape_iou for each in pictures)),
         in_tune if pitched else "",
+        _part("frames in tune {:.2f}", (each.frames_in_tune for each in sounds)),
         _part("energy {:+.1f} dB", (each.energy_error for each in sounds)).replace("-", "−"),
         _part("known words {:.2f}", (each.known_words for each in texts)),
         _part("in the originals {:.2f}", (each.original_known_words for each in texts)),
