@@ -31,7 +31,7 @@ samples.json records how the folder was made.
 """
 
 
-def make_demo_data(folder: Path, seed: int = 0, pictures: int = 640, melodies: int = 64) -> dict[str, int]:
+def make_demo_data(folder: Path, seed: int = 0, pictures: int = 640, melodies: int = 256) -> dict[str, int]:
     """Generate a folder of small pictures, melodies and texts. Returns the number of files of each "modality/split".
 
     pictures, melodies: number to train on; an eighth as many, rounded up, are for validation. The same arguments

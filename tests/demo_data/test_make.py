@@ -30,8 +30,8 @@ def test_default_counts(media):
     assert {split: counts[split] for split in ("images/train", "images/val", "audio/train", "audio/val")} == {
         "images/train": 640,
         "images/val": 80,
-        "audio/train": 64,
-        "audio/val": 8,
+        "audio/train": 256,
+        "audio/val": 32,
     }
     assert counts["text/train"] > 50
     assert counts["text/val"] >= 5
