@@ -38,7 +38,7 @@ def test_a_shipped_config_is_extended_by_changes():
         "patch": 4,
         "size": [64, 64],
     }
-    assert image.optimizer.lr == 2e-3
+    assert (image.optimizer.warmup_steps, image.optimizer.muon) == (30, True)
 
 
 def test_another_class_does_not_inherit_arguments(experiment):
