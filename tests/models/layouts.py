@@ -22,4 +22,4 @@ SAMPLES = Layout(
     ),
 )
 ONE = NeighbourhoodConfig(rows=16, layouts=(LAST_BYTES,))
-EACH = NeighbourhoodConfig(rows=16, dropout=0.5, layouts=(LAST_BYTES, PIXELS, SAMPLES))
+EACH = NeighbourhoodConfig(rows=16, dropout=0.5, max_group=2, layouts=(LAST_BYTES, PIXELS, SAMPLES))

@@ -145,6 +145,17 @@ def test_dropout_leaves_out_groups_at_some_positions_of_training() -> None:
     torch.testing.assert_close(trained[~same], found(ids, FIRST, 0, 400)[~same])
 
 
+@pytest.mark.parametrize(("max_group", "groups"), [(None, 2), (3, 2), (2, 1), (1, 0)])
+def test_larger_groups_are_left_out(max_group: int | None, groups: int) -> None:
+    config = NeighbourhoodConfig(rows=16, max_group=max_group, layouts=(LAST_BYTES,))
+    found = NeighbourhoodEmbedder(config, width=4)
+    assert found.num_groups == groups
+    assert sum(table.numel() for table in found.parameters()) == (3 * (UNKNOWN + 1) + groups * 16) * 4
+    assert found.config.layouts == (LAST_BYTES,)  # of the data, as a resumed run finds them again
+    with pytest.raises(FieldError, match="max_group is 0; it must be at least 1"):
+        NeighbourhoodConfig(max_group=0)
+
+
 def test_layouts_come_from_the_data() -> None:
     net = TransformerConfig(stack=StackConfig(8, 1, 1), neighbourhood=NeighbourhoodConfig())
     with pytest.raises(ValueError, match="needs layouts, which come from the data"):

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -143,11 +143,14 @@ class NeighbourhoodConfig:
     Args:
         rows: Rows in the table of each hashed group: more for more data.
         dropout: Share of positions at which the groups' vectors are left out in training.
+        max_group: Members of the largest groups that are looked up; null looks up all. Longer n-grams need more text:
+            a small collection is learned by heart through them.
         layouts: Of the data: one for all conditions, or one for each; null takes them from the data.
     """
 
     rows: int = 4096
     dropout: float = 0.0
+    max_group: int | None = None
     layouts: tuple[Layout, ...] | None = None
 
     def __post_init__(self) -> None:
@@ -155,3 +158,17 @@ class NeighbourhoodConfig:
             raise FieldError("rows", f"is {self.rows}; it must be at least 1")
         if not 0.0 <= self.dropout < 1.0:
             raise FieldError("dropout", f"is {self.dropout}; it must be at least 0 and below 1")
+        if self.max_group is not None and self.max_group < 1:
+            raise FieldError("max_group", f"is {self.max_group}; it must be at least 1")
+
+    @property
+    def used_layouts(self) -> tuple[Layout, ...]:
+        """The layouts, without the groups that are too large. Only for a config whose layouts are known."""
+        assert self.layouts
+        if self.max_group is None:
+            return self.layouts
+        most = self.max_group
+        return tuple(
+            replace(layout, groups=tuple(group for group in layout.groups if len(group.members) <= most))
+            for layout in self.layouts
+        )

@@ -36,7 +36,6 @@ class NeighbourhoodEmbedder(nn.Module):
 
     def __init__(self, config: NeighbourhoodConfig, width: int, scale: float = 1.0) -> None:
         super().__init__()
-        assert config.layouts
         self.config, self.scale = config, scale
         self.period_R: Tensor
         self.first_R: Tensor
@@ -54,7 +53,7 @@ class NeighbourhoodEmbedder(nn.Module):
         self.multiplier_RGM: Tensor
         """0 for what fills up a smaller group."""
         self.shift_RGM: Tensor
-        layouts = config.layouts
+        layouts = config.used_layouts
         self.unit = math.lcm(*(layout.unit for layout in layouts))
         self._add_offsets(layouts)
         self.neighbours = max(len(layout.neighbours) for layout in layouts)
