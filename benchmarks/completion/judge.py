@@ -14,6 +14,8 @@ from benchmarks.completion.cases import Cases
 from data_adapters import Bytes, ImageAdapter
 
 EPOCHS, BATCH, LR = 4, 64, 2e-3
+MIN_UPDATES = 400
+"""Of a small collection, which is then read more often."""
 
 
 @dataclass(frozen=True)
@@ -45,9 +47,10 @@ def train_judge(adapter: ImageAdapter, cases: Cases, seed: int) -> Judge:
         torch.manual_seed(seed)
         network = _network(inputs_NCHW.shape, len(cases.classes))
         optimizer = torch.optim.Adam(network.parameters(), LR)
-        total = EPOCHS * -(-len(targets_N) // BATCH)
-        schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.02, total)
-        for _ in range(EPOCHS):
+        per_epoch = -(-len(targets_N) // BATCH)
+        epochs = max(EPOCHS, -(-MIN_UPDATES // per_epoch))
+        schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.02, epochs * per_epoch)
+        for _ in range(epochs):
             for chosen_B in torch.split(torch.randperm(len(targets_N)), BATCH):
                 optimizer.zero_grad()
                 loss = F.cross_entropy(network(inputs_NCHW[chosen_B]), targets_N[chosen_B])
