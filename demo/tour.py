@@ -26,8 +26,8 @@ KEEP = 0.5  # share of a file that is the prefix
 class Modality:
     """The settings of one modality.
 
-    share: of the training time; they sum to 3, and text needs the least. temperature: of continuations, rather low
-    after two minutes of training. sample_temperature: of samples without a prefix. media: folder of validation files
+    share: of the training time; they sum to 3, and text needs the least. temperature: of continuations, low
+    after a few minutes of training. sample_temperature: of samples without a prefix. media: folder of validation files
     below media/. codecs: names in `evaluation.CODECS`. prefixes: number of validation files to continue, each
     `continuations` times. excerpt: samples or bytes of such a file to use, None for all. length: bytes to generate,
     None where the format fixes it.
@@ -70,7 +70,7 @@ MODALITIES = (
         ("PNG", "WebP"),
         prefixes=10,
         continuations=2,
-        share=1.2,
+        share=1.35,
         temperature=0.1,
         sample_temperature=1.0,
     ),
@@ -83,7 +83,7 @@ MODALITIES = (
         ("FLAC",),
         prefixes=4,
         continuations=1,
-        share=1.3,
+        share=1.2,
         temperature=0.2,
         sample_temperature=0.5,
         excerpt=17280,
@@ -98,7 +98,7 @@ MODALITIES = (
         ("xz",),
         prefixes=3,
         continuations=1,
-        share=0.5,
+        share=0.45,
         temperature=0.6,
         sample_temperature=0.6,
         excerpt=1024,
