@@ -67,7 +67,7 @@ def test_the_page_shows_all_modalities_and_a_second_run_replaces_the_first(root,
     assert page.count("<audio ") == 8 + 1 * 2
     assert page.count("<dd>1,234</dd>") == 3
     assert page.count("<td>2.500</td>") == 3
-    assert "megabyte-mm fit --config demo/text.yaml --trainer.max_time 00:00:00:02" in page
+    assert "megabyte-mm fit --config demo/text.yaml --trainer.max_time 00:00:00:01" in page
     assert "gallery/index.html is ready" in capsys.readouterr().out
 
 
