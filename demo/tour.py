@@ -72,7 +72,7 @@ MODALITIES = (
         continuations=2,
         share=1.35,
         temperature=0.1,
-        sample_temperature=1.0,
+        sample_temperature=0.8,
     ),
     Modality(
         "audio",
