@@ -30,7 +30,7 @@ def write(path: Path, **sections: object) -> str:
 def test_a_packaged_config_is_found_by_its_name(capsys):
     out = run_info(capsys, "image")
     assert out.startswith("megabyte, window of 3,072 bytes: 64 patches of 48\n\npart ")
-    assert "memory of a training step on 2 windows" in out  # data.batch_size of the config
+    assert "memory of a training step on 4 windows" in out  # data.batch_size of the config
     assert "attention: 49.3 scores per byte and layer, of a Transformer 3,072: 62.3 times as many" in out
     assert "generation: 2.06 layers one after the other per byte" in out
 
