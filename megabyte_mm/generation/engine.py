@@ -128,7 +128,9 @@ def generate_rows(
     rows sample already. NO_SYMBOL marks a row that is forced or finished. A row whose window is full starts a new
     context with the last half of it.
     """
-    contexts = [ids_T[num_truncated(len(ids_T), decoder) :] for ids_T in prefixes]
+    if condition_B is not None:
+        decoder.conditions[: len(prefixes)] = condition_B
+    contexts = [ids_T[num_truncated(len(ids_T), decoder, row) :] for row, ids_T in enumerate(prefixes)]
     logits_BV = _check_finite(decoder.prefill_rows(contexts, condition_B))
     state = BatchState(decoder, contexts, lengths)
     for uniform_B in _uniforms(seeds, state.num_forced, logits_BV.device):
@@ -220,16 +222,16 @@ class BatchState:
 
     def new_contexts(self) -> dict[int, Tensor]:
         """Return, for each row whose window is full, the symbols that it starts again with, the newest last."""
-        lengths, capacity = self._decoder.lengths, self._decoder.capacity
+        lengths = self._decoder.lengths
         assert lengths is not None
-        full = [row for row in self._active if lengths[row] + 1 >= capacity]
+        full = [row for row in self._active if lengths[row] + 1 >= self._decoder.capacity_of(row)]
         if not full:
             return {}
         read_BT = torch.stack(self._columns, dim=1)
         self._contexts = [torch.cat([ids_T, new_T]) for ids_T, new_T in zip(self._contexts, read_BT, strict=True)]
         self._columns = []
         for row in full:
-            self._contexts[row] = self._contexts[row][num_truncated(len(self._contexts[row]), self._decoder) :]
+            self._contexts[row] = self._contexts[row][num_truncated(len(self._contexts[row]), self._decoder, row) :]
         return {row: self._contexts[row] for row in full}
 
 
@@ -238,15 +240,16 @@ def sync_interval(device: torch.device) -> int:
     return 1 if device.type == "cpu" else SYNC_INTERVAL
 
 
-def num_truncated(length: int, decoder: Decoder) -> int:
-    """Return how many of `length` symbols a decoder drops from the front: none, or all but about half its window.
+def num_truncated(length: int, decoder: Decoder, row: int = 0) -> int:
+    """Return how many of a row's `length` symbols a decoder drops from the front: none, or all but about half of them.
 
-    A multiple of the decoder's alignment, so that each symbol keeps its position in the patch.
+    A multiple of the row's alignment, so that each symbol keeps its position in the patch.
     """
-    if length < decoder.capacity:
+    capacity, alignment = decoder.capacity_of(row), decoder.alignment_of(row)
+    if length < capacity:
         return 0
-    excess = length - decoder.capacity // 2
-    return min(length, -(-excess // decoder.alignment) * decoder.alignment)
+    excess = length - capacity // 2
+    return min(length, -(-excess // alignment) * alignment)
 
 
 def _uniforms(seeds: Sequence[int], num_forced: Sequence[int], device: torch.device) -> Iterator[Tensor]:

@@ -86,6 +86,14 @@ class Decoder(ABC):
             logits_BV = self.step(ids_BT[:, t])
         return logits_BV
 
+    def capacity_of(self, row: int) -> int:
+        """Symbols that a row holds at most: less than `capacity` where rows of its condition are shorter."""
+        return self.capacity
+
+    def alignment_of(self, row: int) -> int:
+        """The `alignment` of a row, where rows of its condition have another."""
+        return self.alignment
+
     def finish_row(self, row: int) -> None:
         """Stop counting a row that has ended: its symbols and its logits may be anything from now on."""
         self._finished.add(row)
@@ -94,10 +102,10 @@ class Decoder(ABC):
         """Record the prefixes' lengths and conditions. Raises ValueError if one fills its row, or for too many rows."""
         if not 1 <= len(prefixes) <= len(self.conditions):
             raise ValueError(f"{len(prefixes)} rows; this decoder takes 1 to {len(self.conditions)}")
-        for prefix in prefixes:
-            self._check_room(len(prefix))
         if condition_B is not None:
             self.conditions[: len(prefixes)] = condition_B
+        for row, prefix in enumerate(prefixes):
+            self._check_room(row, len(prefix))
         self.lengths = [len(prefix) for prefix in prefixes]
         self._finished: set[int] = set()
 
@@ -111,13 +119,13 @@ class Decoder(ABC):
         for row, length in enumerate(lengths):
             if row not in self._finished:
                 lengths[row] = len(new_contexts[row]) if row in new_contexts else length + 1
-                self._check_room(lengths[row])
+                self._check_room(row, lengths[row])
         self.lengths = lengths
         return lengths
 
-    def _check_room(self, length: int) -> None:
-        if length >= self.capacity:
-            raise ValueError(f"{length} symbols leave no room for another in a window of {self.capacity}")
+    def _check_room(self, row: int, length: int) -> None:
+        if length >= self.capacity_of(row):
+            raise ValueError(f"{length} symbols leave no room for another in a window of {self.capacity_of(row)}")
 
 
 class ByteModel(nn.Module, ABC):

@@ -41,6 +41,11 @@ class NeighbourhoodSteps:
             self._ids_BC[row, : len(ids_T)] = ids_T
             self._length_B[row] = len(ids_T)
 
+    def features(self, row: int, begin: int, end: int) -> Tensor:
+        """The features of a row's positions from `begin` to `end` - 1, in front of its end: (1, end - begin, D)."""
+        features_1CD: Tensor = self._embedder(self._ids_BC[row : row + 1], self._condition_B[row : row + 1], begin, end)
+        return features_1CD
+
     def read(self, ids_B: Tensor) -> None:
         """Append one symbol to each row."""
         if self._native is not None:

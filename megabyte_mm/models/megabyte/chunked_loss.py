@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 MIN_CHUNK_RATIO = 4
 """A chunk has at least this many times the patches that cross-patch attention makes it read again in front of it."""
-NOT_LOCAL = ("embedder.", "global_stack.", "start_CG")
+NOT_LOCAL = ("embedder.", "global_stack.", "start_CG", "part_PG")
 """Names of the parameters that the global output is computed with, and chunks are not."""
 
 
@@ -41,13 +41,22 @@ class Chunk:
 
 
 def chunked_nll(
-    model: Megabyte, global_BKG: Tensor | None, ids_BT: Tensor, condition_B: Tensor, activation_budget: float
+    model: Megabyte,
+    global_BKG: Tensor | None,
+    ids_BT: Tensor,
+    condition_B: Tensor,
+    activation_budget: float,
+    size: int | None = None,
 ) -> Tensor:
-    """The nats of whole patches of symbols, given the global model's output: (B, T) int64 -> (B, T)."""
-    chunks = list(plan_chunks(model, len(ids_BT), ids_BT.shape[1], activation_budget))
+    """The nats of whole patches of symbols, given the global model's output: (B, T) int64 -> (B, T).
+
+    size: symbols in a patch, by default the model's.
+    """
+    patch_size = size or model.patch_size
+    chunks = list(plan_chunks(model, len(ids_BT), ids_BT.shape[1], activation_budget, patch_size))
 
     def nll(chunk: Chunk, global_BkG: Tensor | None) -> Tensor:
-        return _chunk_nll(model, global_BkG, ids_BT, condition_B, chunk)
+        return _chunk_nll(model, global_BkG, ids_BT, condition_B, chunk, patch_size)
 
     if len(chunks) == 1:
         return nll(chunks[0], global_BKG)
@@ -56,21 +65,22 @@ def chunked_nll(
     return torch.cat([nll(chunk, None if global_BKG is None else global_BKG[:, chunk.inputs]) for chunk in chunks], 1)
 
 
-def plan_chunks(model: Megabyte, batch: int, length: int, activation_budget: float) -> Iterator[Chunk]:
+def plan_chunks(model: Megabyte, batch: int, length: int, activation_budget: float, size: int) -> Iterator[Chunk]:
     """Ranges of patches that are read together, each with the patches before it in its receptive field."""
-    size, patches = model.patch_size, length // model.patch_size
-    step = patches_at_once(model, batch, activation_budget)
+    patches = length // size
+    step = patches_at_once(model, batch, activation_budget, size)
     for first in range(0, patches, step):
         last = min(first + step, patches)
         yield Chunk(slice(max(first - receptive_field(model), 0), last), slice(first * size, last * size))
 
 
-def patches_at_once(model: Megabyte, batch: int, activation_budget: float) -> int:
-    """The number of patches of each row whose local activations are held together."""
+def patches_at_once(model: Megabyte, batch: int, activation_budget: float, size: int | None = None) -> int:
+    """The number of patches of each row whose local activations are held together; size: symbols of each."""
+    size = size or model.patch_size
     stack = model.config.local_stack
-    visible = model.patch_size + model.config.cross_patch
+    visible = size + model.config.cross_patch
     per_symbol = 3 * 4 * SYMBOLS if stack is None else stack_activations(stack, visible)
-    fitting = min(activation_budget / (per_symbol * batch * model.patch_size), model.max_patches)
+    fitting = min(activation_budget / (per_symbol * batch * size), model.max_patches)
     return max(int(fitting), MIN_CHUNK_RATIO * receptive_field(model), 1)
 
 
@@ -83,10 +93,17 @@ def receptive_field(model: Megabyte) -> int:
 def local_weights(model: Megabyte) -> list[Tensor]:
     """The trainable parameters that a chunk is computed with."""
     named = model.named_parameters()
-    return [weight for name, weight in named if weight.requires_grad and not name.startswith(NOT_LOCAL)]
+    return [weight for name, weight in named if weight.requires_grad and not _below_sizes(name).startswith(NOT_LOCAL)]
 
 
-def _chunk_nll(model: Megabyte, global_BkG: Tensor | None, ids_BT: Tensor, condition_B: Tensor, chunk: Chunk) -> Tensor:
+def _below_sizes(name: str) -> str:
+    """The name of a weight inside the layers of its patch size."""
+    return name.split(".", 2)[2] if name.startswith("more_sizes.") else name
+
+
+def _chunk_nll(
+    model: Megabyte, global_BkG: Tensor | None, ids_BT: Tensor, condition_B: Tensor, chunk: Chunk, size: int
+) -> Tensor:
     """The nats of a chunk's outputs, given the global model's output for its inputs."""
     target_BC = ids_BT[:, chunk.outputs]
     if model.local_stack is None:
@@ -94,8 +111,8 @@ def _chunk_nll(model: Megabyte, global_BkG: Tensor | None, ids_BT: Tensor, condi
         nats_N = F.cross_entropy(logits_BkX.view(-1, SYMBOLS).float(), target_BC.flatten(), reduction="none")
         return nats_N.view_as(target_BC)
     first = chunk.inputs.start
-    hidden_BCL = model.local_output(global_BkG, ids_BT[:, : chunk.outputs.stop], condition_B, first)
-    hidden_BCL = hidden_BCL[:, chunk.outputs.start - first * model.patch_size :]
+    hidden_BCL = model.local_output(global_BkG, ids_BT[:, : chunk.outputs.stop], condition_B, first, size=size)
+    hidden_BCL = hidden_BCL[:, chunk.outputs.start - first * size :]
     nats_N = chunked_cross_entropy(hidden_BCL.flatten(0, 1), model.local_symbols.weight, target_BC.flatten())
     return nats_N.view_as(target_BC)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -11,6 +12,30 @@ from megabyte_mm.models.neighbourhood.config import NeighbourhoodConfig
 
 if TYPE_CHECKING:
     from megabyte_mm.models.megabyte.model import Megabyte
+
+
+@dataclass(frozen=True)
+class PartConfig:
+    """One kind of part that the rows of a model have: the text of a caption, a picture, a sound.
+
+    Args:
+        patch_size: Symbols in a patch.
+        max_len: Longest part in symbols; a multiple of patch_size.
+    """
+
+    patch_size: int
+    max_len: int
+
+    def __post_init__(self) -> None:
+        if self.patch_size < 1:
+            raise FieldError("patch_size", f"is {self.patch_size}; it must be at least 1")
+        if self.max_len < 1 or self.max_len % self.patch_size:
+            raise FieldError("max_len", f"is {self.max_len}; it must be a multiple of patch_size {self.patch_size}")
+
+    @property
+    def patches(self) -> int:
+        """Patches of the longest part."""
+        return self.max_len // self.patch_size
 
 
 @dataclass(frozen=True)
@@ -39,6 +64,9 @@ class MegabyteConfig(ModelConfig):
             model.
         block: The variant of the Transformer blocks of both stacks.
         conditions: Number of learned start patches: one, or one more than there are classes.
+        parts: The kinds of parts of rows, where sources have patch sizes of their own or records several parts; null
+            takes them from the data.
+        orders: For each condition, the numbers of the parts of its rows in their order; null takes them from the data.
         dropout: Share of attention weights and of sublayer outputs dropped in training (0.1 in the paper).
         init_std: Standard deviation of the initial weights, truncated at two of them (0.006 in the paper).
     """
@@ -57,6 +85,8 @@ class MegabyteConfig(ModelConfig):
     neighbourhood: NeighbourhoodConfig | None = None
     block: BlockConfig = field(default_factory=BlockConfig)
     conditions: int | None = None
+    parts: tuple[PartConfig, ...] | None = None
+    orders: tuple[tuple[int, ...], ...] | None = None
     dropout: float = 0.0
     init_std: float = 0.006
 
@@ -73,6 +103,41 @@ class MegabyteConfig(ModelConfig):
         self._check_unused("local_stack", "cross_patch", "local_start", "embedding_scale", "neighbourhood")
         if self.patch_size is not None:
             self._check_patch_size(self.patch_size)
+        if self.parts is not None or self.orders is not None:
+            self._check_parts()
+
+    @property
+    def patch_sizes(self) -> tuple[int, ...]:
+        """The patch sizes of all parts, the first part's first; that of the model where rows have one part."""
+        if self.parts is None:
+            return () if self.patch_size is None else (self.patch_size,)
+        return tuple(dict.fromkeys(part.patch_size for part in self.parts))
+
+    def order(self, condition: int) -> tuple[PartConfig, ...]:
+        """The parts of a row with that condition. Only for a config with parts."""
+        assert self.parts is not None
+        assert self.orders is not None
+        return tuple(self.parts[number] for number in self.orders[condition])
+
+    def _check_parts(self) -> None:
+        if not self.parts or not self.orders:
+            raise FieldError("parts", "and orders come together, and neither may be empty")
+        if any(not order or not all(0 <= number < len(self.parts) for number in order) for order in self.orders):
+            raise FieldError("orders", f"must hold numbers of parts, 0 to {len(self.parts) - 1}")
+        if self.conditions not in (None, len(self.orders)):
+            raise FieldError("orders", f"are {len(self.orders)}, but there are {self.conditions} conditions")
+        longest = max(sum(part.max_len for part in self.order(number)) for number in range(len(self.orders)))
+        expected = {"patch_size": self.parts[0].patch_size, "max_len": longest}
+        for name, value in expected.items():
+            if getattr(self, name) not in (None, value):
+                raise FieldError(name, f"is {getattr(self, name)}, but the parts make it {value}: leave it out")
+        for name in ("global_stack", "local_stack"):
+            if getattr(self, name) is None:
+                raise FieldError(name, "is None; a model whose rows have parts needs it")
+        if self.cross_patch:
+            raise FieldError("cross_patch", f"is {self.cross_patch}; a model whose rows have parts has none: set 0")
+        for size in self.patch_sizes:
+            self._check_patch_size(size)
 
     def _check_unused(self, stack: str, *names: str) -> None:
         """Raise FieldError if one of these fields is set, but the stack that uses it is left out."""
@@ -95,6 +160,13 @@ class MegabyteConfig(ModelConfig):
             raise FieldError(
                 "cross_patch", f"is {self.cross_patch}; a patch has only patch_size {patch_size} positions"
             )
+
+    def with_parts(self, parts: Sequence[PartConfig], orders: Sequence[Sequence[int]]) -> MegabyteConfig:
+        of_data = {"parts": tuple(parts), "orders": tuple(tuple(order) for order in orders)}
+        for name, value in of_data.items():
+            if getattr(self, name) not in (None, value):
+                raise FieldError(name, "are not those of the data: leave them out")
+        return replace(self, **of_data)  # type: ignore[arg-type] # it does not look at the names
 
     def resolve(self, patch_size: int | None, max_len: int, conditions: int, unit: int = 1) -> MegabyteConfig:
         resolved = self.resolve_fields(patch_size=patch_size, max_len=max_len, conditions=conditions)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from megabyte_mm.alphabet import END, SYMBOLS
-from megabyte_mm.models.base import DEFAULT_STEP, ByteModel, StepOptions, condition_ids
+from megabyte_mm.models.base import DEFAULT_STEP, ByteModel, Decoder, StepOptions, condition_ids
 from megabyte_mm.models.config import StackConfig
 from megabyte_mm.models.decoding.caches import LayerCache
 from megabyte_mm.models.decoding.execution import Execution
@@ -22,7 +22,9 @@ from megabyte_mm.models.layers import Stack, init_weights, stack_activations, tr
 from megabyte_mm.models.megabyte.chunked_loss import chunked_nll
 from megabyte_mm.models.megabyte.config import MegabyteConfig
 from megabyte_mm.models.megabyte.decoder import MegabyteDecoder
-from megabyte_mm.models.megabyte.embedders import PatchEmbedder
+from megabyte_mm.models.megabyte.interface import PatchInterface, PatchLayers, most_patches, patch_embedder
+from megabyte_mm.models.megabyte.parts import parts_logits, parts_nll
+from megabyte_mm.models.megabyte.parts_decoder import PartsDecoder
 from megabyte_mm.models.neighbourhood import NeighbourhoodEmbedder, neighbourhood_embedder
 
 
@@ -37,7 +39,7 @@ class Megabyte(ByteModel):
             raise ValueError("Megabyte needs a config with patch_size and max_len")
         self.patch_size, self.max_len = config.patch_size, config.max_len
         self.config = config = replace(config, conditions=config.conditions or 1)
-        self.max_patches = -(self.max_len // -self.patch_size)
+        self.max_patches = most_patches(config)
         self.global_stack: Stack | None = None
         self.local_stack: Stack | None = None
         self.neighbourhood: NeighbourhoodEmbedder | None = None
@@ -45,12 +47,13 @@ class Megabyte(ByteModel):
             self._add_global(config, config.global_stack)
         if config.local_stack is not None:
             self._add_local(config, config.local_stack)
+        self.more_sizes = nn.ModuleDict({str(size): PatchInterface(config, size) for size in config.patch_sizes[1:]})
+        """The interfaces of all patch sizes but the first, whose layers are this module's own."""
         init_weights(self, config.init_std)
         self._add_starts(config)
 
     def _add_global(self, config: MegabyteConfig, stack: StackConfig) -> None:
-        learned = self.max_patches * self.patch_size if config.block.positions == "learned" else 0
-        self.embedder = PatchEmbedder(self.patch_size, stack.dim, learned, config.conv_encoder, config.patch_scale)
+        self.embedder = patch_embedder(config, self.patch_size)
         self.global_stack = Stack(stack, config.block, config.dropout)
         if config.local_stack is None:
             self.heads = nn.Linear(stack.dim, self.patch_size * SYMBOLS, bias=config.block.bias)
@@ -68,6 +71,8 @@ class Megabyte(ByteModel):
         conditions, std = config.conditions or 1, config.init_std
         if config.global_stack is not None:
             self.start_CG = trunc_normal_parameter(conditions, config.global_stack.dim, std=std)
+            if config.parts is not None:
+                self.part_PG = trunc_normal_parameter(len(config.parts), config.global_stack.dim, std=std)
         if config.local_stack is not None:
             self.local_start_L = trunc_normal_parameter(config.local_stack.dim, std=std)
             if config.global_stack is None:
@@ -77,14 +82,22 @@ class Megabyte(ByteModel):
     def max_positions(self) -> int | None:
         """Longest sequence that the model has positions for; None with rotary positions."""
         rotary = self.global_stack is None or self.config.block.positions == "rotary"
-        return None if rotary else self.max_len
+        return None if rotary and self.config.parts is None else self.max_len
 
     @property
     def tied_embeddings(self) -> tuple[str, ...]:
         return () if self.local_stack is None else ("local_symbols.weight",)
 
+    def layers_of(self, size: int | None = None) -> PatchLayers:
+        """The layers of a patch size, by default that of the first part."""
+        size = self.patch_size if size is None else size
+        holder = self if size == self.patch_size else self.more_sizes[str(size)]
+        return PatchLayers(size, holder.embedder, holder.to_local, holder.local_positions)  # type: ignore[arg-type]
+
     def forward(self, ids_BT: Tensor, condition_B: Tensor | None = None) -> Tensor:
         batch, length = ids_BT.shape
+        if self.config.parts is not None:
+            return parts_logits(self, ids_BT, self.checked(ids_BT, condition_B))
         padded_BT, condition_B = self.padded(ids_BT, condition_B)
         recompute = self.recomputes_global(batch, DEFAULT_STEP.activation_budget)
         global_BKG = self.global_output(padded_BT, condition_B, recompute)
@@ -100,6 +113,8 @@ class Megabyte(ByteModel):
         Patches go through the local model in chunks, as many at a time as the activation budget allows; if there are
         several, and gradients are needed, each chunk is recomputed in the backward pass.
         """
+        if self.config.parts is not None:
+            return parts_nll(self, ids_BT, self.checked(ids_BT, condition_B), options)
         padded_BT, condition_B = self.padded(ids_BT, condition_B)
         recompute = self.recomputes_global(len(ids_BT), options.activation_budget)
         global_BKG = self.global_output(padded_BT, condition_B, recompute)
@@ -108,11 +123,14 @@ class Megabyte(ByteModel):
 
     def padded(self, ids_BT: Tensor, condition_B: Tensor | None) -> tuple[Tensor, Tensor]:
         """The symbols padded to whole patches, and a condition for each row. Raises ValueError if they are too many."""
-        batch, length = ids_BT.shape
-        self.check_length(length)
+        condition_B = self.checked(ids_BT, condition_B)
         # Causality keeps the padding of the last patch from reaching any position that is returned.
-        padded_BT = F.pad(ids_BT, (0, -length % self.patch_size), value=END)
-        return padded_BT, condition_ids(condition_B, batch, ids_BT.device)
+        return F.pad(ids_BT, (0, -ids_BT.shape[1] % self.patch_size), value=END), condition_B
+
+    def checked(self, ids_BT: Tensor, condition_B: Tensor | None) -> Tensor:
+        """A condition for each row. Raises ValueError for too many symbols or conditions."""
+        self.check_length(ids_BT.shape[1])
+        return condition_ids(condition_B, len(ids_BT), ids_BT.device)
 
     def global_output(self, ids_BT: Tensor, condition_B: Tensor, recompute: bool = False) -> Tensor | None:
         """Embed patches, shift them by one and read them with the global model: (B, T) int64 -> (B, K, G).
@@ -133,21 +151,24 @@ class Megabyte(ByteModel):
         condition_B: Tensor,
         first: int = 0,
         caches: Sequence[LayerCache] | None = None,
+        size: int | None = None,
     ) -> Tensor:
         """Project the global output, add the bytes shifted by one, and read both with the local model -> (B, t, L).
 
         The t symbols are those of the K patches from number `first` on. global: (B, K, G), None without a global model;
         ids: (B, T) int64, all symbols up to the last of these patches; caches: receive the keys that the patch behind
-        them sees.
+        them sees. size: symbols in a patch, by default those of the first part; rows of several parts are read part by
+        part, as rows of their own, with the number of the part as the condition.
         """
         assert self.local_stack is not None
-        begin = first * self.patch_size
+        size = size or self.patch_size
+        begin = first * size
         read_Bt = ids_BT[:, begin:]
-        patches = read_Bt.shape[1] // self.patch_size
-        context_NPL = self.local_context(global_BKG, condition_B, patches)
+        patches = read_Bt.shape[1] // size
+        context_NPL = self.local_context(global_BKG, condition_B, patches, size)
         # In this order: the gradients of one table are summed in the order of its uses, which decides the last bits.
-        starts_NL = self.local_starts(read_Bt, ids_BT[:, begin - 1 : begin] if begin else None)
-        previous_NQL = self.local_bytes(read_Bt.reshape(-1, self.patch_size)[:, :-1])
+        starts_NL = self.local_starts(read_Bt, ids_BT[:, begin - 1 : begin] if begin else None, size)
+        previous_NQL = self.local_bytes(read_Bt.reshape(-1, size)[:, :-1])
         input_NPL = torch.cat([starts_NL.unsqueeze(1), previous_NQL], dim=1) + context_NPL
         if self.neighbourhood is not None:
             input_NPL = input_NPL + self.neighbourhood(ids_BT, condition_B, begin, ids_BT.shape[1]).view(
@@ -156,7 +177,9 @@ class Megabyte(ByteModel):
         hidden_NPL: Tensor = self.local_stack(input_NPL, caches, patches=patches)
         return hidden_NPL.view(*read_Bt.shape, -1)
 
-    def local_context(self, global_BKG: Tensor | None, condition_B: Tensor, patches: int) -> Tensor:
+    def local_context(
+        self, global_BKG: Tensor | None, condition_B: Tensor, patches: int, size: int | None = None
+    ) -> Tensor:
         """The input of each position of a patch that does not depend on its bytes: (B, K, G) -> (N, P, L).
 
         It is the position's share of the global output, projected, or the condition without a global model; plus the
@@ -166,21 +189,25 @@ class Megabyte(ByteModel):
         if global_BKG is None:
             condition_BL = F.embedding(condition_B, self.condition_CL)
             context_NQL = condition_BL.repeat_interleave(patches, 0).unsqueeze(1)
+            positions_PL = self.local_positions.weight
         else:
-            shares_NPE = global_BKG.reshape(-1, self.patch_size, global_BKG.shape[-1] // self.patch_size)
-            context_NQL = self.to_local(shares_NPE)
-        context_NPL: Tensor = context_NQL + self.local_positions.weight
+            layers = self.layers_of(size)
+            shares_NPE = global_BKG.reshape(-1, layers.patch_size, global_BKG.shape[-1] // layers.patch_size)
+            context_NQL = layers.to_local(shares_NPE)
+            positions_PL = layers.local_positions.weight
+        context_NPL: Tensor = context_NQL + positions_PL
         return context_NPL
 
-    def local_starts(self, ids_BT: Tensor, before_B1: Tensor | None = None) -> Tensor:
+    def local_starts(self, ids_BT: Tensor, before_B1: Tensor | None = None, size: int | None = None) -> Tensor:
         """The first input of the local model in each patch: (B, T) int64, T a multiple of P -> (N, L).
 
         before: the symbol in front of the first patch; None where the sequence begins.
         """
-        batch, patches = ids_BT.shape[0], ids_BT.shape[1] // self.patch_size
+        size = size or self.patch_size
+        batch, patches = ids_BT.shape[0], ids_BT.shape[1] // size
         if self.config.local_start == "learned":
             return self.local_start_L.expand(batch * patches, -1)
-        last_BK = ids_BT[:, self.patch_size - 1 :: self.patch_size]
+        last_BK = ids_BT[:, size - 1 :: size]
         if before_B1 is not None:
             return self.local_bytes(torch.cat([before_B1, last_BK[:, :-1]], dim=1)).flatten(0, 1)
         bytes_BKL = self.local_bytes(last_BK[:, :-1])
@@ -198,5 +225,6 @@ class Megabyte(ByteModel):
         activations = stack_activations(self.config.global_stack, self.max_patches) * self.max_patches * batch
         return activations > activation_budget
 
-    def new_decoder(self, condition_B: Tensor, capacity: int, execution: Execution) -> MegabyteDecoder:
-        return MegabyteDecoder(self, condition_B, capacity, execution)
+    def new_decoder(self, condition_B: Tensor, capacity: int, execution: Execution) -> Decoder:
+        decoder = MegabyteDecoder if self.config.parts is None else PartsDecoder
+        return decoder(self, condition_B, capacity, execution)

@@ -1,0 +1,299 @@
+"""Rows of several parts symbol by symbol: each row is at its own position in a patch of its own size.
+
+Legend: B rows, T symbols, K patches, P symbols of the largest patch, p symbols of one, n rows of some kind, C recent
+symbols, G global width, L local width, V the 257 symbols.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from megabyte_mm.alphabet import END
+from megabyte_mm.models.base import Decoder, prefill_unique
+from megabyte_mm.models.decoding.execution import Execution
+from megabyte_mm.models.decoding.neighbours import NeighbourhoodSteps
+from megabyte_mm.models.decoding.steps import projection, stack_steps
+from megabyte_mm.models.megabyte.config import PartConfig
+
+if TYPE_CHECKING:
+    from megabyte_mm.models.megabyte.model import Megabyte
+
+PATCHES_AT_ONCE = 512
+"""Patches of a prefix that are read at a time, so that memory grows with it only by the caches."""
+
+
+@dataclass
+class Cursor:
+    """The position of a row: the open patch, and how much of it was read.
+
+    numbers: of the row's parts in the config, in their order. index: of the open patch's part among them. patch: of the
+    open patch in its part. position: symbols of the open patch that were read. steps: patches of the row before it.
+    """
+
+    parts: Sequence[PartConfig]
+    numbers: Sequence[int]
+    index: int = 0
+    patch: int = 0
+    position: int = 0
+    steps: int = 0
+
+    @property
+    def part(self) -> PartConfig:
+        """The part of the open patch."""
+        return self.parts[self.index]
+
+    @property
+    def number(self) -> int:
+        """The number of that part in the config."""
+        return self.numbers[self.index]
+
+    @property
+    def size(self) -> int:
+        """Symbols of the open patch."""
+        return self.part.patch_size
+
+    def close(self) -> bool:
+        """Open the next patch. True where a part begins with it; the last part has no end."""
+        self.patch, self.position, self.steps = self.patch + 1, 0, self.steps + 1
+        if self.patch < self.part.patches or self.index + 1 == len(self.parts):
+            return False
+        self.index, self.patch = self.index + 1, 0
+        return True
+
+
+class PartsDecoder(Decoder):
+    """Caches the keys and values of all patches for the global model, and those of the open patch for the local one."""
+
+    def __init__(self, model: Megabyte, condition_B: Tensor, capacity: int, execution: Execution) -> None:
+        assert model.global_stack is not None
+        assert model.local_stack is not None
+        self._model, self.capacity = model, capacity
+        self.conditions = condition_B
+        self.alignment = math.lcm(*model.config.patch_sizes)
+        self._layers = {size: model.layers_of(size) for size in model.config.patch_sizes}
+        batch, like, largest = len(condition_B), next(model.parameters()), max(self._layers)
+        self._global_caches = model.global_stack.caches(batch, model.max_patches)
+        self._local_caches = model.local_stack.caches(batch, largest)
+        self._global_step = stack_steps(model.global_stack, self._global_caches, execution)
+        self._local_step = stack_steps(
+            model.local_stack, self._local_caches, execution, head_VD=model.local_symbols.weight
+        )
+        self._projections = {
+            size: projection(layers.to_local.weight, None, execution) for size, layers in self._layers.items()
+        }
+        self._part_B = torch.zeros_like(condition_B)
+        """The number of the part of each row's open patch."""
+        self._neighbourhood: NeighbourhoodSteps | None = None
+        if model.neighbourhood is not None:
+            self._neighbourhood = NeighbourhoodSteps(model.neighbourhood, self._part_B, capacity, execution)
+        self._context_BPL = like.new_zeros(batch, largest, model.local_stack.config.dim)
+        """The local model's context in the open patches."""
+        self._patch_BP = torch.full((batch, largest), END, device=like.device)
+        recent = max(1, *(layers.embedder.receptive_field for layers in self._layers.values()))
+        self._recent_ids_BC = torch.full((batch, recent), END, device=like.device)
+        """Symbols in front of the open patch, of the same part; a row with fewer fills the last columns."""
+        self._cursors: list[Cursor] = []
+
+    def capacity_of(self, row: int) -> int:
+        order = self._model.config.order(int(self.conditions[row]))
+        return min(self.capacity, sum(part.max_len for part in order))
+
+    def alignment_of(self, row: int) -> int:
+        return math.lcm(*(part.patch_size for part in self._model.config.order(int(self.conditions[row]))))
+
+    @torch.no_grad()
+    def prefill_rows(self, prefixes: Sequence[Tensor], condition_B: Tensor | None = None) -> Tensor:
+        self._reset_lengths(prefixes, condition_B)
+        conditions = self.conditions.tolist()[: len(prefixes)]
+        self._cursors = [Cursor((), ()) for _ in prefixes]
+        return self._next_logits(self._restart(dict(enumerate(prefixes)), conditions))
+
+    @torch.no_grad()
+    def step(self, ids_B: Tensor, new_contexts: Mapping[int, Tensor] | None = None) -> Tensor:
+        new_contexts = new_contexts or {}
+        self._advance_lengths(ids_B, new_contexts)
+        rows = len(ids_B)
+        self._patch_BP[:rows].scatter_(1, self._positions(rows)[:, None], ids_B[:, None])
+        if self._neighbourhood is not None:
+            self._neighbourhood.read(ids_B)
+        closing = []
+        for row, cursor in enumerate(self._cursors):
+            if row in self._finished or row in new_contexts:
+                continue
+            cursor.position += 1
+            if cursor.position == cursor.size:
+                closing.append(row)
+        if closing:
+            self._close_patches(closing, rows)
+        if new_contexts:
+            self._restart(new_contexts, self.conditions.tolist())
+        return self._next_logits(ids_B)
+
+    def _cursor(self, condition: int, length: int) -> Cursor:
+        """The position behind the first `length` symbols of a row."""
+        config = self._model.config
+        assert config.orders is not None
+        cursor = Cursor(config.order(condition), config.orders[condition])
+        while length >= cursor.size:
+            length -= cursor.size
+            cursor.close()
+        cursor.position = length
+        return cursor
+
+    def _positions(self, rows: int) -> Tensor:
+        return torch.tensor([cursor.position for cursor in self._cursors[:rows]], device=self._patch_BP.device)
+
+    def _next_logits(self, ids_B: Tensor) -> Tensor:
+        """Logits of the present positions, given the symbol in front of each; where a patch begins it has no effect."""
+        model, rows = self._model, len(ids_B)
+        assert model.local_stack is not None
+        slots = [cursor.position for cursor in self._cursors]
+        slot_B = torch.tensor(slots, device=ids_B.device)
+        input_BL = model.local_bytes(ids_B)
+        if not all(slots):
+            input_BL = torch.where((slot_B == 0)[:, None], self._starts(range(rows)), input_BL)
+        index_B1L = slot_B[:, None, None].expand(-1, 1, input_BL.shape[1])
+        input_BL = input_BL + self._context_BPL[:rows].gather(1, index_B1L)[:, 0]
+        if self._neighbourhood is not None:
+            input_BL = self._neighbourhood.add(input_BL)
+        return self._local_step(input_BL, torch.zeros_like(slot_B), slot_B, max(slots) + 1)
+
+    def _starts(self, rows: Sequence[int]) -> Tensor:
+        """The first input of the local model in the open patches of some rows: (n, L)."""
+        start_nL = self._model.local_start_L.expand(len(rows), -1)
+        if self._model.config.local_start == "learned":
+            return start_nL
+        follows_n1 = torch.tensor([[self._cursors[row].patch > 0] for row in rows], device=start_nL.device)
+        return torch.where(follows_n1, self._model.local_bytes(self._recent_ids_BC[list(rows), -1]), start_nL)
+
+    def _close_patches(self, closing: Sequence[int], rows: int) -> None:
+        """Read the full patches of these rows with the global model, and give the next ones their contexts."""
+        embedded_BG = self._embedded(closing, rows)
+        new_parts = []
+        for row in closing:
+            cursor = self._cursors[row]
+            size, recent = cursor.size, self._recent_ids_BC.shape[1]
+            joined_C = torch.cat([self._recent_ids_BC[row], self._patch_BP[row, :size]])
+            self._recent_ids_BC[row] = joined_C[len(joined_C) - recent :]
+            if cursor.close():
+                new_parts.append(row)
+        self._set_parts(closing)
+        # A row in the middle of its patch writes to the slot of its next one, which is not read until then.
+        ahead = set(range(rows)) - set(closing)
+        last = self._model.max_patches - 1
+        slots = [min(cursor.steps + (row in ahead), last) for row, cursor in enumerate(self._cursors)]
+        slot_B = torch.tensor(slots, device=embedded_BG.device)
+        input_BG = embedded_BG + self._model.part_PG[self._part_B[:rows]]
+        global_BG = self._global_step(input_BG, torch.zeros_like(slot_B), slot_B, max(slots) + 1)
+        self._set_contexts(closing, global_BG)
+        if self._neighbourhood is not None and new_parts:
+            self._neighbourhood.restart({row: self._patch_BP[row, :0] for row in new_parts})
+
+    def _embedded(self, closing: Sequence[int], rows: int) -> Tensor:
+        """The embeddings of the full patches of these rows, 0 in the others: (B, G)."""
+        start_CG = self._model.start_CG
+        embedded_BG = start_CG.new_zeros(rows, start_CG.shape[1])
+        for size, chosen in self._by_size(closing).items():
+            embedder, row_n = self._layers[size].embedder, torch.tensor(chosen, device=start_CG.device)
+            if not embedder.receptive_field:
+                number_n = torch.tensor([self._cursors[row].patch for row in chosen], device=start_CG.device)
+                embedded_BG[row_n] = embedder.one_patch(self._patch_BP[row_n, :size], number_n)
+                continue
+            # Row by row: the order in which convolutions sum depends on the number of rows.
+            for row in chosen:
+                number = self._cursors[row].patch
+                known = min(number * size, embedder.receptive_field)
+                before_1C = self._recent_ids_BC[row : row + 1, self._recent_ids_BC.shape[1] - known :]
+                embedded_BG[row] = embedder(self._patch_BP[row : row + 1, :size], number, before_1C)[0, 0]
+        return embedded_BG
+
+    def _set_parts(self, rows: Sequence[int]) -> None:
+        for row in rows:
+            self._part_B[row] = self._cursors[row].number
+
+    def _set_contexts(self, rows: Sequence[int], global_BG: Tensor) -> None:
+        """Project the global output for the patches that these rows are about to open: (B, G), a row for each row."""
+        for size, chosen in self._by_size(rows).items():
+            row_n = torch.tensor(chosen, device=global_BG.device)
+            context_nL = self._projections[size](global_BG[row_n].reshape(len(chosen) * size, -1))
+            positions_pL = self._layers[size].local_positions.weight
+            self._context_BPL[row_n, :size] = context_nL.view(len(chosen), size, -1) + positions_pL
+
+    def _by_size(self, rows: Iterable[int]) -> dict[int, list[int]]:
+        """The rows by the size of their open patches."""
+        grouped: dict[int, list[int]] = {}
+        for row in rows:
+            grouped.setdefault(self._cursors[row].size, []).append(row)
+        return grouped
+
+    def _restart(self, contexts: Mapping[int, Tensor], conditions: Sequence[int]) -> Tensor:
+        """Let these rows read their contexts, and return the last symbol of the open patch of every row: (B,)."""
+        for row, ids_T in contexts.items():
+            cursor = self._cursors[row] = self._cursor(conditions[row], len(ids_T))
+            self._patch_BP[row, : cursor.position] = ids_T[len(ids_T) - cursor.position :]
+        if self._neighbourhood is not None:
+            self._neighbourhood.restart({row: self._of_open_part(row, ids_T) for row, ids_T in contexts.items()})
+        prefill_unique(self._model, contexts, conditions, self._read, self._copy)
+        last_B = [max(cursor.position - 1, 0) for cursor in self._cursors]
+        return self._patch_BP[range(len(last_B)), last_B]
+
+    def _of_open_part(self, row: int, ids_T: Tensor) -> Tensor:
+        """The last symbols of a row, which belong to the part of its open patch."""
+        cursor = self._cursors[row]
+        return ids_T[len(ids_T) - cursor.patch * cursor.size - cursor.position :]
+
+    def _read(self, row: int, ids_T: Tensor) -> None:
+        """Read the symbols in front of a row's present position with both models."""
+        cursor = self._cursors[row]
+        self._read_globally(row, ids_T[: len(ids_T) - cursor.position])
+        if cursor.position:
+            self._read_open_patch(row)
+
+    def _read_open_patch(self, row: int) -> None:
+        """Fill a row's local caches at the positions of its open patch that were read."""
+        cursor, model = self._cursors[row], self._model
+        assert model.local_stack is not None
+        ids_1Q = self._patch_BP[row : row + 1, : cursor.position]
+        start_1L = self._starts([row])
+        input_1QL = torch.cat([start_1L[:, None], model.local_bytes(ids_1Q[:, :-1])], dim=1)
+        input_1QL = input_1QL + self._context_BPL[row : row + 1, : cursor.position]
+        if self._neighbourhood is not None:
+            begin = cursor.patch * cursor.size
+            input_1QL = input_1QL + self._neighbourhood.features(row, begin, begin + cursor.position)
+        model.local_stack(input_1QL, [cache.row(row) for cache in self._local_caches])
+
+    def _read_globally(self, row: int, ids_T: Tensor) -> None:
+        """Fill a row's global caches from these symbols, whole patches, and give its open patch a context."""
+        model, cursor = self._model, self._cursors[row]
+        assert model.global_stack is not None
+        embedded, numbers, begin = [model.start_CG[self.conditions[row]][None, None]], [], 0
+        for part, number in zip(cursor.parts, cursor.numbers, strict=True):
+            part_1t = ids_T[None, begin : begin + part.max_len]
+            embedded.append(self._layers[part.patch_size].embedder(part_1t))
+            numbers += [number] * (part_1t.shape[1] // part.patch_size)
+            begin += part.max_len
+        self._set_parts([row])
+        part_K = torch.tensor([*numbers, cursor.number], device=ids_T.device)
+        input_1KG = torch.cat(embedded, dim=1) + model.part_PG[part_K]
+        caches = [cache.row(row) for cache in self._global_caches]
+        for begin in range(0, input_1KG.shape[1], PATCHES_AT_ONCE):
+            global_1kG = model.global_stack(input_1KG[:, begin : begin + PATCHES_AT_ONCE], caches)
+        rows_BG = global_1kG.new_zeros(len(self._cursors), global_1kG.shape[-1])
+        rows_BG[row] = global_1kG[0, -1]
+        self._set_contexts([row], rows_BG)
+        recent = min(cursor.patch * cursor.size, self._recent_ids_BC.shape[1])
+        self._recent_ids_BC[row, self._recent_ids_BC.shape[1] - recent :] = ids_T[len(ids_T) - recent :]
+
+    def _copy(self, source: int, to: int) -> None:
+        for cache in self._global_caches:
+            cache.copy_row(source, to, self._cursors[source].steps + 1)
+        for cache in self._local_caches:
+            cache.copy_row(source, to, self._cursors[source].position)
+        for state_B in (self._recent_ids_BC, self._context_BPL, self._part_B):
+            state_B[to] = state_B[source]
