@@ -31,6 +31,10 @@ class TextAdapter(Adapter):
         data = np.frombuffer(read_bytes(path), np.uint8)
         return ByteStream(data, {**self.default_format(), "suffix": Path(path).suffix})
 
+    def stream_of(self, text: str) -> ByteStream:
+        """Return a text that is no file as a stream."""
+        return ByteStream(np.frombuffer(text.encode("utf-8", "surrogateescape"), np.uint8), self.default_format())
+
     def write(self, stream: ByteStream, path: str | os.PathLike[str]) -> None:
         """Write the bytes unchanged; a prefix may end inside a character."""
         self.check_modality(stream)

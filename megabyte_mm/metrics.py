@@ -15,12 +15,13 @@ from megabyte_mm.alphabet import END, scored
 ALL = slice(None)
 
 
-def mean_nats(nats_Bt: Tensor, ids_BT: Tensor, span: slice = ALL) -> Tensor:
+def mean_nats(nats_Bt: Tensor, ids_BT: Tensor, span: slice = ALL, scored_BT: Tensor | None = None) -> Tensor:
     """The training loss: the mean over the scored symbols, in nats per symbol.
 
-    nats: (B, t) of the symbols `ids[:, span]`, as of `ByteModel.training_nll`; ids: (B, T) int64 -> scalar.
+    nats: (B, t) of the symbols `ids[:, span]`, as of `ByteModel.training_nll`; ids: (B, T) int64; scored: (B, T) bool,
+    by default all bytes and the first END of each row -> scalar.
     """
-    sums = totals(nats_Bt, ids_BT, span)
+    sums = totals(nats_Bt, ids_BT, span, scored_BT)
     return sums.nats / sums.symbols.clamp(min=1)
 
 
@@ -32,9 +33,10 @@ class Totals(NamedTuple):
     bytes: Tensor
 
 
-def totals(nats_Bt: Tensor, ids_BT: Tensor, span: slice = ALL) -> Totals:
+def totals(nats_Bt: Tensor, ids_BT: Tensor, span: slice = ALL, scored_BT: Tensor | None = None) -> Totals:
     """The totals of one batch; arguments as of `mean_nats`."""
-    return _totals(nats_Bt, ids_BT[:, span], scored(ids_BT)[:, span])
+    scored_BT = scored(ids_BT) if scored_BT is None else scored_BT
+    return _totals(nats_Bt, ids_BT[:, span], scored_BT[:, span])
 
 
 def _totals(nats_Bt: Tensor, ids_Bt: Tensor, scored_Bt: Tensor) -> Totals:
@@ -55,15 +57,12 @@ class BitsPerByte(Metric):
         self.add_state("nats", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("bytes", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 
-    def update(self, nats_BT: Tensor, ids_BT: Tensor, num_context_B: Tensor | None = None) -> None:
+    def update(self, nats_BT: Tensor, ids_BT: Tensor, scored_BT: Tensor | None = None) -> None:
         """Count a batch: nats (B, T) float as of `ByteModel.nll`, ids (B, T) int64, 0..256.
 
-        num_context: (B,) int64, the first symbols of each row that are context, scored in another window; default 0.
+        scored: (B, T) bool, the symbols that count; by default all bytes and the first END of each row.
         """
-        scored_BT = scored(ids_BT)
-        if num_context_B is not None:
-            scored_BT &= torch.arange(ids_BT.shape[1], device=ids_BT.device) >= num_context_B[:, None]
-        sums = _totals(nats_BT.to(self.nats.dtype), ids_BT, scored_BT)
+        sums = totals(nats_BT.to(self.nats.dtype), ids_BT, scored_BT=scored_BT)
         self.nats += sums.nats
         self.bytes += sums.bytes
 

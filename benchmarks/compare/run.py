@@ -122,10 +122,10 @@ class Run:
         metric = BitsPerByte().to(self._machine.device)
         data.use_sliding_windows(is_sliding(method))
         for batch in data.val_dataloader():
-            ids_BT, condition_B, seen_B = self._to_device(batch)
+            ids_BT, condition_B, scored_BT = self._to_device(batch)
             with self._machine.autocast():
                 nats_BT = method_nll(method, self.model, ids_BT, condition_B, data.geometry.unit)
-            metric.update(nats_BT, ids_BT, seen_B)
+            metric.update(nats_BT, ids_BT, scored_BT)
         return float(metric.compute())
 
     def _step(self) -> None:
@@ -144,7 +144,7 @@ class Run:
         self._optimizer.zero_grad()
         with self._machine.autocast():
             nats_Bt, span = self.model.training_nll(batch.ids, batch.condition)
-            loss = mean_nats(nats_Bt, batch.ids, span)
+            loss = mean_nats(nats_Bt, batch.ids, span, batch.scored)
         loss.backward()  # type: ignore[no-untyped-call]
 
     def _to_device(self, batch: Batch) -> Batch:
@@ -155,7 +155,7 @@ class Run:
         device = self._machine.device
         ids_BT = torch.zeros(self.entry.batch_size, window, dtype=torch.int64, device=device)
         with torch.random.fork_rng(_cuda(device)):
-            self._backward(Batch(ids_BT, condition=ids_BT[:, 0], num_context=ids_BT[:, 0]))
+            self._backward(Batch(ids_BT, condition=ids_BT[:, 0], scored=ids_BT == 0))
         self._optimizer.zero_grad()
 
     @contextmanager

@@ -10,7 +10,7 @@ from typing import Any
 from data_adapters import Adapter, registry
 from megabyte_mm.checkpoint.provenance import Provenance
 from megabyte_mm.errors import ArgumentValueError
-from megabyte_mm.models import ByteModel
+from megabyte_mm.models import ByteModel, Megabyte, OneOrder
 
 SPEC_KEY = "megabyte_mm"
 """Key of this project's own entry in a Lightning checkpoint."""
@@ -20,10 +20,17 @@ SPEC_VERSION = 2
 
 @dataclass(frozen=True)
 class Modality:
-    """The adapter of one kind of file. fixed_length: true if every stream fills the window, so that none ever ends."""
+    """The adapter of one kind of file.
+
+    fixed_length: true if every stream fills the window, so that none ever ends. window: the most bytes that the model
+    sees, if it has a window for each modality. files: of a part of records, how its files are found, as of
+    `data.Source`: suffix, column and folder.
+    """
 
     adapter: Adapter
     fixed_length: bool
+    window: int | None = None
+    files: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -65,10 +72,29 @@ class Bundle:
         """The same model for one of its modalities. Raises ValueError for an unknown name."""
         if name not in self.modalities:
             raise ValueError(f"this model has no modality {name!r}; it has {', '.join(self.modalities)}")
-        return replace(self, modalities={name: self.modalities[name]})
+        modality = self.modalities[name]
+        selected = replace(self, modalities={name: modality})
+        if modality.window is None or not isinstance(self.model, Megabyte):
+            return selected
+        if name not in self.conditions:
+            known = ", ".join(self.conditions[1:])
+            raise ValueError(f"this model was not trained on {name} alone: it knows {known}")
+        return replace(selected, model=OneOrder(self.model, self.conditions.index(name)), window=modality.window)
 
     of = for_modality
     """The former name, which the cards of exported models use."""
+
+    @property
+    def orders(self) -> tuple[tuple[str, ...], ...]:
+        """The modalities of the parts of a row, for each condition; empty where the model reads one patch size."""
+        orders = self.model.config.orders if isinstance(self.model, Megabyte) else None
+        names = tuple(self.modalities)
+        return tuple(tuple(names[part] for part in order) for order in orders or ())
+
+    @property
+    def reads_records(self) -> bool:
+        """True if rows have several parts, such as a text and its picture."""
+        return any(len(order) > 1 for order in self.orders)
 
     def condition_number(self, name: str | None) -> int:
         """The number of the class `name`; of the modality that `for_modality` chose; 0 for a model without conditions.
@@ -102,6 +128,8 @@ class Bundle:
         """The checkpoint's entry: plain values, enough to load the weights and use them on files."""
         modalities = {
             name: {"adapter": registry.spec(modality.adapter), "fixed_length": modality.fixed_length}
+            | ({} if modality.window is None else {"window": modality.window})
+            | ({"files": dict(modality.files)} if modality.files else {})
             for name, modality in self.modalities.items()
         }
         data: dict[str, Any] = modalities.get("", {"sources": modalities})

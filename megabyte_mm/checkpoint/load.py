@@ -22,7 +22,7 @@ from megabyte_mm.checkpoint.safety import (
     DAMAGE,
     check_data,
     check_format,
-    check_modality,
+    check_modalities,
     check_weights_match_config,
     is_plain_archive,
 )
@@ -53,8 +53,7 @@ def load_model(
         check_data(data, config)
         check_weights_match_config(config, weights)
         modalities = {name: _modality(source, adapter) for name, source in sources.items()}
-        for modality in modalities.values():
-            check_modality(modality, data["window"])
+        check_modalities(modalities, data["window"], config)
         model = config.build()
         model.load_state_dict(weights)
         model = model.to(device).eval()
@@ -148,15 +147,24 @@ def _sources(data: dict[str, Any], custom_adapter: type[Adapter] | None) -> dict
 
 def _modality(source: Mapping[str, Any], custom_adapter: type[Adapter] | None) -> Modality:
     name, settings = source["adapter"]["name"], source["adapter"]["settings"]
+    window = source.get("window") if "conditions" not in source else None  # that of an only source is all data's
     if custom_adapter is not None and custom_adapter.name == name:
         try:
-            return Modality(custom_adapter(**settings), source["fixed_length"])
+            return Modality(custom_adapter(**settings), source["fixed_length"], window, _files(source))
         except TypeError as error:
             raise ValueError(f"the adapter {custom_adapter.name!r} cannot be built with {settings}: {error}") from error
     if name not in registry.ADAPTERS:
         raise ValueError(f"trained with the custom adapter {name!r}: pass its import path with --adapter")
-    return Modality(registry.build(name, settings), source["fixed_length"])
+    return Modality(registry.build(name, settings), source["fixed_length"], window, _files(source))
 
 
 def _provenance(checkpoint: Mapping[str, Any]) -> Provenance:
     return from_values(checkpoint[TRAINING]) if TRAINING in checkpoint else from_run(checkpoint)
+
+
+def _files(source: Mapping[str, Any]) -> dict[str, Any]:
+    """How the files of a part are found. Raises ValueError for anything but plain values."""
+    files = source.get("files", {})
+    if not isinstance(files, dict) or any(not isinstance(value, str | bool) for value in files.values()):
+        raise ValueError(f"the files of a source are {files!r}")
+    return files

@@ -125,15 +125,32 @@ def check_data(data: Mapping[str, Any], config: ModelConfig) -> None:
     are_names = isinstance(conditions, list) and all(isinstance(name, str) for name in conditions)
     if not are_names or len(conditions) != (config.conditions or 1):
         raise ValueError(f"its conditions {conditions!r} are not the {config.conditions} names that its model knows")
-    if "sources" in data and [*data["sources"]] != conditions[1:]:
-        raise ValueError(f"its sources {[*data['sources']]} are not its conditions {conditions}")
+    if "sources" in data:
+        names = [*data["sources"]]
+        parts = getattr(config, "orders", None) or [(), *((number,) for number in range(len(names)))]
+        if any(part >= len(names) for order in parts for part in order):
+            raise ValueError(f"its model reads more parts than its sources {names}")
+        if ["+".join(names[part] for part in order) for order in parts[1:]] != conditions[1:]:
+            raise ValueError(f"its sources {names} are not its conditions {conditions}")
 
 
-def check_modality(modality: Modality, window: int) -> None:
-    """Raise ValueError unless the adapter's streams have the length that the spec claims."""
-    length, fixed = modality.adapter.length, modality.fixed_length
-    if fixed is not (length == window) or (length or 0) > window:
-        raise ValueError(f"its window of {window} and fixed_length {fixed!r} are not those of its adapter's streams")
+def check_modalities(modalities: Mapping[str, Modality], window: int, config: ModelConfig) -> None:
+    """Raise ValueError unless the adapters' streams have the lengths that the spec claims, and the model their parts.
+
+    window: of all modalities that have none of their own.
+    """
+    parts = getattr(config, "parts", None)
+    if parts is not None and len(parts) != len(modalities):
+        raise ValueError(f"its model reads {len(parts)} kinds of parts, and there are {len(modalities)} sources")
+    for number, modality in enumerate(modalities.values()):
+        own = modality.window
+        if (own is None) is not (parts is None) or not isinstance(own, int | None) or isinstance(own, bool):
+            raise ValueError(f"the window {own!r} of a source is not one of its model")
+        if parts is not None and own is not None and not 0 <= parts[number].max_len - own < parts[number].patch_size:
+            raise ValueError(f"the window {own!r} of a source is not one of its model")
+        length, fixed, room = modality.adapter.length, modality.fixed_length, window if own is None else own
+        if fixed is not (length == room) or (length or 0) > room:
+            raise ValueError(f"its window of {room} and fixed_length {fixed!r} are not those of its adapter's streams")
 
 
 def check_weights_match_config(config: ModelConfig, weights: Mapping[str, Tensor]) -> None:

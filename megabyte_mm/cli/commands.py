@@ -46,10 +46,12 @@ OWN_COMMANDS = {
     "generate": Command(
         "generate files from nothing, or continue files",
         "megabyte-mm generate runs/image/best.ckpt --out out/ --num_samples 16\n"
-        "  megabyte-mm generate runs/image/best.ckpt --out out/ --prefix a.png b.png --keep 0.5",
+        "  megabyte-mm generate runs/image/best.ckpt --out out/ --prefix a.png b.png --keep 0.5\n"
+        "  megabyte-mm generate runs/pairs/best.ckpt --out out/ --text 'a red heart' --guidance 2",
         {
             "checkpoint": {},
             "--prefix": {"nargs": "+", "default": [], "metavar": "FILE"},
+            "--text": {"nargs": "+", "default": [], "metavar": "TEXT"},
             "--overwrite": {"action": "store_true"},
         },
     ),

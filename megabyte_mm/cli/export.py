@@ -54,10 +54,10 @@ def _score(bundle: Bundle, data: str) -> dict[str, CardScore]:
     """Bits per byte of the files, by modality. Raises ValueError where there is none to read."""
     scored: dict[str, CardScore] = {}
     for selected, paths in group_by_modality(bundle, [data], None):
-        files, _ = read_files(selected, paths, bundle.window)
+        files, _ = read_files(selected, paths, selected.window)
         streams = [(file.stream.data, file.condition) for file in files]
         unit = selected.adapter.common_unit(file.stream.format for file in files)
-        total, window = sum(len(stream) for stream, _ in streams), max(bundle.window // unit, 1) * unit
+        total, window = sum(len(stream) for stream, _ in streams), max(selected.window // unit, 1) * unit
         if not total:
             raise ValueError(f"--data {data}: no byte in it could be read")
         with byte_progress(total, "scored") as on_bytes:

@@ -12,6 +12,7 @@ from data_adapters import TextAdapter
 from megabyte_mm.checkpoint import Bundle, load_model
 from megabyte_mm.cli.arguments import pick_device
 from megabyte_mm.cli.files import check_suffix, make_folder, select_modality, unique_stems
+from megabyte_mm.cli.generate_records import first_parts, generate_records
 from megabyte_mm.cli.live_text import LiveText
 from megabyte_mm.errors import check_positive
 from megabyte_mm.generation import (
@@ -35,6 +36,7 @@ def generate(
     checkpoint: str,
     out: str,
     prefix: Sequence[str] = (),
+    text: Sequence[str] = (),
     keep: float | None = None,
     length: int | None = None,
     num_samples: int = 4,
@@ -49,6 +51,7 @@ def generate(
     backend: Backend = "auto",
     precision: Literal["float32", "bfloat16", "int8"] = "float32",
     adapter: str | None = None,
+    guidance: float = 1.0,
     overwrite: bool = False,
 ) -> None:
     """Generate files without a prefix, or continue files.
@@ -58,14 +61,18 @@ def generate(
     Args:
         checkpoint: A checkpoint of a training run, such as runs/image/best.ckpt, an exported folder, or a hub id.
         out: The folder for the files, and for pictures a contact sheet, which replaces that of an earlier run.
-        prefix: Files to continue; the continuations are named after them.
+        prefix: Files to continue; the continuations are named after them. For a model of records of several parts,
+            their first parts, whatever follows is generated: captions make pictures. Files of two parts, as in
+            --prefix a.txt half.png, are parts of one record.
+        text: Texts to continue, or first parts of records, that are no files.
         keep: The share of each prefix file that is kept, cut at a pixel, frame or character: by default half of a
             picture, and all of anything else.
         length: Bytes generated after each prefix, rounded up to whole pixels or frames; by default the rest of a
             picture, and one window of anything else.
         num_samples: Continuations of each prefix, or files without a prefix.
         condition: The class to generate, for a model that was trained with classes; the modality, for one that was
-            trained on several, unless the prefix files imply it.
+            trained on several, unless the prefix files imply it; the part or order of parts to generate, for one that
+            was trained on records of several parts.
         temperature: Below 1 safer, above 1 wilder, 0 always the likeliest byte.
         top_k: Sample among the k likeliest bytes only.
         top_p: Sample among the likeliest bytes that together have this probability.
@@ -77,10 +84,25 @@ def generate(
             operations, compile by torch.compile; auto is native where available, else eager.
         precision: Round weights to bfloat16 or int8, which are read faster than float32.
         adapter: Import path of your own adapter class, for a model that was trained with one.
+        guidance: Above 1, what follows the first part of a record follows it more closely. The model must have been
+            trained with data.drop_part.
         overwrite: Replace files of the same names in `out`.
     """
     check_positive(num_samples=num_samples, batch_size=batch_size, length=length, window=window)
     bundle = load_model(checkpoint, pick_device(device), adapter)
+    execution = Execution(backend, None if precision == "float32" else precision)
+    if bundle.reads_records:
+        if unused := [name for name, value in {"length": length, "window": window}.items() if value is not None]:
+            raise ValueError(f"--{unused[0]}: parts of records have lengths of their own: leave it out")
+        sampling = SamplingParams(temperature, top_k, top_p)
+        options = {"seed": seed, "batch_size": batch_size, "guidance": guidance, "execution": execution}
+        firsts = first_parts(bundle, prefix, text)
+        generate_records(bundle, Path(out), firsts, condition, keep, num_samples, overwrite, sampling, **options)
+        return
+    if text:
+        raise ValueError("--text: this model continues files; write the text to a file for --prefix")
+    if guidance != 1.0:
+        raise ValueError(f"--guidance {guidance}: is for models of records of several parts")
     bundle = select_modality(bundle, prefix, condition)
     number, window = bundle.condition_number(condition), _check_window(bundle, window)
     if prefix:
@@ -92,7 +114,6 @@ def generate(
         name for request in requests for name in file_names(request.stem, request.count, bundle.adapter, request.format)
     ]
     make_folder("out", Path(out), [Path(out, name) for name in names], overwrite)
-    execution = Execution(backend, None if precision == "float32" else precision)
     live = LiveText(sys.stdout) if isinstance(bundle.adapter, TextAdapter) else None
     total = sum(request.length * request.count for request in requests)
     try:

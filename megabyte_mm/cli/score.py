@@ -20,6 +20,7 @@ from megabyte_mm.cli.files import (
     read_files,
     unique_stems,
 )
+from megabyte_mm.cli.score_records import score_folder
 from megabyte_mm.errors import DIVERGED, check_positive
 from megabyte_mm.evaluation import (
     METHODS,
@@ -77,19 +78,24 @@ def score(
     methods = _methods(method)
     _check_outputs(json, curves, heatmap)
     bundle = load_model(checkpoint, pick_device(device), adapter)
-    window = window or bundle.window
+    if bundle.reads_records:
+        if methods != ("plain",) or curves or heatmap or window:
+            raise ValueError("records of several parts are scored plain, without --curves, --heatmap and --window")
+        score_folder(bundle, path, condition, batch_size, json)
+        return
     groups = group_by_modality(bundle, path, condition)
+    windows = [window or selected.window for selected, _ in groups]
     stems = _heatmap_stems(Path(heatmap), groups, overwrite) if heatmap else {}
-    sums: dict[str, Curves] = {name: Curves(bundle.model.patch_size, window) for name in methods} if curves else {}
+    sums = _curves(groups, windows, methods) if curves else {}
     results: dict[str, list[FileResult]] = {}
     skipped: Skipped = []
-    for selected, paths in groups:
+    for (selected, paths), size in zip(groups, windows, strict=True):
         for name in methods:
             check_method(name, selected.model, selected.adapter.unit)
-        files, unread = read_files(selected, paths, window, condition)
+        files, unread = read_files(selected, paths, size, condition)
         skipped += unread
         nats: dict[Path, dict[str, float]] = {file.path: {} for file in files}
-        for name, file, file_score in _scores(selected, files, methods, window, batch_size):
+        for name, file, file_score in _scores(selected, files, methods, size, batch_size):
             nats[file.path][name] = file_score.total_nats
             if name in sums:
                 sums[name].add(file_score)
@@ -104,7 +110,7 @@ def score(
     if all_results:
         print("\n".join(format_table(all_results, methods, modalities or {})))
     if json:
-        header = {"checkpoint": checkpoint, "window": window, "skipped": skipped}
+        header = {"checkpoint": checkpoint, "window": max(windows), "skipped": skipped}
         figures = header | to_json(all_results, methods, sums or None, modalities)
         text = json_text.dumps(figures, indent=1, allow_nan=False) + "\n"
         write_bytes(json, text.encode())
@@ -130,6 +136,16 @@ def _check_outputs(json: str | None, curves: str | None, heatmap: str | None) ->
         raise ValueError(f"--curves {curves}: the name must end in {', '.join(FIGURES)}")
     if heatmap is not None and Path(heatmap).exists() and not Path(heatmap).is_dir():
         raise ValueError(f"--heatmap {heatmap}: is a file; name a folder")
+
+
+def _curves(
+    groups: Sequence[tuple[Bundle, Mapping[Path, Path]]], windows: Sequence[int], methods: Sequence[Method]
+) -> dict[str, Curves]:
+    """Empty sums by method. Raises ValueError for modalities whose patches or windows differ."""
+    shapes = {(bundle.model.patch_size, window) for (bundle, _), window in zip(groups, windows, strict=True)}
+    if len(shapes) > 1:
+        raise ValueError("--curves: patches and windows of these modalities differ; select one with --condition")
+    return {name: Curves(*shapes.copy().pop()) for name in methods}
 
 
 def _heatmap_stems(

@@ -167,13 +167,13 @@ def _step_through(
     with evaluating(model), repeatable(execution):
         logits_BV = start_empty(decoder, len(windows), conditions_B)
         for t in range(windows[0].length):
-            while windows[running - 1].length <= t:
-                running -= 1
-                decoder.finish_row(running)
             symbols = code(t, probabilities(logits_BV[:running]))
             on_bytes(running)
             if t + 1 < windows[0].length:
                 symbols += [0] * (len(windows) - running)
+                while windows[running - 1].length == t + 1:
+                    running -= 1
+                    decoder.finish_row(running)
                 logits_BV = decoder.step(torch.tensor(symbols, device=device))
 
 

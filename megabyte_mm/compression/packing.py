@@ -66,14 +66,14 @@ def pack_files(
     on_bytes: Callable[[int], None] = lambda count: None,
 ) -> list[PackedFile]:
     """Compress files, their windows in common batches. Raises MediaError for a file that cannot be read."""
+    selected = [bundle.for_modality(source.modality) for source in sources]
     splits = [
-        split_file(bundle.for_modality(source.modality).adapter, source.path, bundle.window, content_only)
-        for source in sources
+        split_file(one.adapter, source.path, one.window, content_only)
+        for one, source in zip(selected, sources, strict=True)
     ]
     windows: list[tuple[Window, Bytes]] = []
-    for source, split in zip(sources, splits, strict=True):
-        adapter = bundle.for_modality(source.modality).adapter
-        masks, unit = filler_masks(adapter, split.recipe, len(split.windows))
+    for one, source, split in zip(selected, sources, splits, strict=True):
+        masks, unit = filler_masks(one.adapter, split.recipe, len(split.windows))
         windows += [
             (Window(len(data), source.condition, mask, unit), data)
             for data, mask in zip(split.windows, masks, strict=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -15,20 +15,21 @@ from torch.utils.data import Dataset
 from megabyte_mm.alphabet import END
 from megabyte_mm.data.order import WindowRequest
 from megabyte_mm.data.records import Records
+from megabyte_mm.data.storage.shards import ShardReader
 from megabyte_mm.data.windows import WindowGrid
 from megabyte_mm.windows import Ints
 
 
 class Batch(NamedTuple):
-    """ids: (B, T) int64, 0..256: bytes, and END to the end of the window after a record's last byte.
+    """ids: (B, T) int64, 0..256: bytes, and END to the end of the row after a record's last byte.
 
-    condition: (B,) int64, 0 for none. num_context: (B,) int64, the number of a row's first symbols that are context,
-    scored in another row; above 0 in sliding windows alone.
+    condition: (B,) int64, 0 for none. scored: (B, T) bool, the symbols that count: bytes and the first END behind them,
+    but neither the fill nor context that another row scores.
     """
 
     ids: Tensor
     condition: Tensor
-    num_context: Tensor
+    scored: Tensor
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,11 @@ class Windows:
         """The positions of all windows."""
         return WindowGrid(self.records.lengths, self.window, self.unit, self.sliding)
 
+    @property
+    def reader(self) -> ShardReader:
+        """The shards that hold the records."""
+        return self.records.reader
+
     def __len__(self) -> int:
         return min(len(self.grid), self.limit) if self.limit is not None else len(self.grid)
 
@@ -67,32 +73,58 @@ class Windows:
             items = items * len(self.grid) // len(self)
         return self.grid.locate(items)
 
-    def fill(self, ids: Ints, rows: Ints, records: Ints, starts: Ints) -> None:
-        """Set rows of ids (B, window) to the bytes of a record from a start on, and to END after its last."""
+    def fill(self, batch: Batch, rows: Ints, items: Ints, epochs: Ints) -> None:
+        """Set rows of a batch to items of the given epochs: a record's bytes from a start on, END after its last."""
         # The same as `alphabet.fill_window` row by row, in a quarter of its time: each symbol is written once.
+        records, starts, context = self.locate(items, epochs)
+        ids, condition, scored = (field.numpy() for field in batch)
+        condition[rows] = self.records.conditions[records]
         read, window = self.records.read, self.window
-        for row, record, start in zip(rows.tolist(), records.tolist(), starts.tolist(), strict=True):
+        where = zip(*(each.tolist() for each in (rows, records, starts, context)), strict=True)
+        for row, record, start, num_context in where:
             data = read(record, start, start + window)
             ids[row, : len(data)] = data
             ids[row, len(data) :] = END
+            # A window that is full has no END, nor has the rest of a longer row.
+            scored[row, num_context : len(data) + (len(data) < window)] = True
+
+
+class RowSource(Protocol):
+    """What a dataset takes rows from: windows of one source, or records of several parts."""
+
+    @property
+    def window(self) -> int:
+        """Symbols of a row, at most."""
+
+    @property
+    def reader(self) -> ShardReader:
+        """Whose shards are read in the order of training."""
+
+    def __len__(self) -> int: ...
+
+    def per_shard(self) -> tuple[Ints, Ints]:
+        """The reader's shards that hold rows, in their order, and the number of rows in each."""
+
+    def fill(self, batch: Batch, rows: Ints, items: Ints, epochs: Ints) -> None:
+        """Set rows of a batch to items of the given epochs."""
 
 
 class WindowDataset(Dataset[Batch]):
-    """The windows of one or several sources as batches: `dataset[request]`, all of the same length."""
+    """The windows of one or several sources as batches: `dataset[request]`, all rows as long as the longest window."""
 
-    def __init__(self, sources: Sequence[Windows]) -> None:
+    def __init__(self, sources: Sequence[RowSource]) -> None:
         self.sources = sources
+        self.length = max(source.window for source in sources)
 
     def __len__(self) -> int:
         return sum(map(len, self.sources))
 
     def __getitem__(self, request: WindowRequest) -> Batch:
-        ids = np.empty((len(request.items), self.sources[0].window), dtype=np.int64)
-        condition, num_context = np.empty_like(request.items), np.empty_like(request.items)
+        shape = len(request.items), self.length
+        ids, scored = torch.empty(shape, dtype=torch.int64), torch.zeros(shape, dtype=torch.bool)
+        batch = Batch(ids, torch.empty(shape[0], dtype=torch.int64), scored)
         for number, windows in enumerate(self.sources):
             rows = np.flatnonzero(request.sources == number)
             if len(rows):
-                records, starts, num_context[rows] = windows.locate(request.items[rows], request.epochs[rows])
-                condition[rows] = windows.records.conditions[records]
-                windows.fill(ids, rows, records, starts)
-        return Batch(torch.from_numpy(ids), torch.from_numpy(condition), torch.from_numpy(num_context))
+                windows.fill(batch, rows, request.items[rows], request.epochs[rows])
+        return batch

@@ -19,7 +19,7 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-from data_adapters import printable, registry
+from data_adapters import TextAdapter, printable, registry
 from data_adapters.base import Adapter, ByteStream, MediaError
 from data_adapters.io import UnavailableError, is_transient, refuse_special
 from megabyte_mm.data.digests import Digest
@@ -68,7 +68,8 @@ def finish_index(writer: ShardWriter, files: Files, key: str) -> bytes:
 
     Raises FieldError, with the first reasons, where none could be read.
     """
-    index = writer.finish(adapter=registry.spec(files.adapter), unused=files.unused, source=key)
+    keys = {} if files.keys is None else {"keys": dict(files.keys)}
+    index = writer.finish(adapter=registry.spec(files.adapter), unused=files.unused, source=key, **keys)
     if not any(manifest.names for manifest in writer.manifests):
         skipped = [entry for manifest in writer.manifests for entry in manifest.skipped]
         raise FieldError("path", f"{files.root}: none of the files can be read: {first_reasons(skipped)}")
@@ -79,6 +80,8 @@ def key_of(files: Files, contents: Sequence[str]) -> str:
     """A hash of the files' names, their contents, and the adapter that encodes them."""
     content = [VERSION, registry.spec(files.adapter), list(zip(files.names, contents, strict=True))]
     content += _own_code(files.adapter)
+    if files.keys is not None:
+        content.append(dict(files.keys))
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
 
 
@@ -99,6 +102,10 @@ def _own_code(adapter: Adapter) -> list[str]:
 
 
 def _outcomes(files: Files, names: Sequence[str], digests: Sequence[Digest], workers: int) -> Generator[Outcome]:
+    if files.texts is not None:
+        assert isinstance(files.adapter, TextAdapter)
+        yield from (Outcome(files.adapter.stream_of(files.texts[name]), unchanged=True) for name in names)
+        return
     paths = [files.root / name for name in names]
     if workers < 2 or len(paths) < 2:
         yield from map(_read, [files.adapter] * len(paths), paths, digests)

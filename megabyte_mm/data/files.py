@@ -7,7 +7,7 @@ import hashlib
 import itertools
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -29,6 +29,10 @@ class Files:
     adapter: Adapter
     unused: int = 0
     """Number of media files beside `train`, `val` and `test`, which belong to no split."""
+    keys: Mapping[str, str] | None = None
+    """By name, what all parts of one record share; None where records have one part."""
+    texts: Mapping[str, str] | None = None
+    """By name, texts that are no files, such as a column of a table; None for files."""
 
 
 def find_files(path: str, adapter: Adapter | None = None) -> Files:

@@ -10,7 +10,7 @@ from threading import Thread
 
 import numpy as np
 
-from megabyte_mm.data.dataset import Windows
+from megabyte_mm.data.dataset import RowSource
 from megabyte_mm.data.order import Order, SourceOrder, TrainingOrder, WindowRequest
 from megabyte_mm.data.storage.remote import RemoteStorage
 from megabyte_mm.data.storage.shards import ShardReader
@@ -35,7 +35,7 @@ class ShardPrefetcher:
     the cache has no room for two groups of each.
     """
 
-    def __init__(self, sources: Sequence[Windows], order: Order) -> None:
+    def __init__(self, sources: Sequence[RowSource], order: Order) -> None:
         self.sources = _remote_sources(sources, order) if isinstance(order, TrainingOrder) else []
         self._groups: dict[int, tuple[int, int]] = {}
         self._queue: SimpleQueue[tuple[ShardReader, int] | None] = SimpleQueue()
@@ -69,10 +69,10 @@ class ShardPrefetcher:
                 reader.fetch(shard)
 
 
-def _remote_sources(sources: Sequence[Windows], order: TrainingOrder) -> list[RemoteSource]:
+def _remote_sources(sources: Sequence[RowSource], order: TrainingOrder) -> list[RemoteSource]:
     remote, needed, limit = [], 0, 0
     for number, (windows, epochs) in enumerate(zip(sources, order.sources, strict=True)):
-        reader = windows.records.reader
+        reader = windows.reader
         if isinstance(reader.storage, RemoteStorage):
             remote.append(RemoteSource(number, epochs, reader, windows.per_shard()[0]))
             needed += 2 * reader.group_bytes

@@ -96,7 +96,7 @@ def split_records(
     Raises FieldError where nothing is left of a split, or where one record is all that trains and cannot be split.
     """
     usable, skipped = _usable(reader, adapter, window)
-    names = [reader.names[row] for row in usable]
+    names = [reader.keys[row] for row in usable]
     if len(names) == 1 and classes:
         raise FieldError("classes", f"is set, but {names[0]} is the only file that can be used")
     rows = split_rows(names, val_share)

@@ -10,6 +10,7 @@ from data_adapters import registry
 from data_adapters.base import Adapter
 from megabyte_mm.data.encode import first_reasons
 from megabyte_mm.data.files import find_files, is_url, local_path
+from megabyte_mm.data.part_files import PartRule, find_parts
 from megabyte_mm.data.records import Splits, split_records
 from megabyte_mm.data.storage.base import LocalStorage
 from megabyte_mm.data.storage.encoded_cache import CacheConfig, load_or_encode
@@ -28,11 +29,35 @@ class Source:
             name in it that was prepared.
         adapter: Reads the files; chosen by their suffixes if left out.
         weight: Share of the training windows, in proportion to the other sources' weights.
+        patch_size: Bytes in a patch of this source. Once one source sets it, or its window, each has its own: that of
+            its layout for pictures, else by default 16 samples of sound, or 16 bytes.
+        window: Bytes in a training example of this source; by default the length of the adapter's streams, or else
+            data.window. Of a part of a record, its longest length; by default that of the longest file.
+        suffix: Of a part: the end of its files' names, such as .input.png, where the adapter's suffixes do not tell the
+            parts apart.
+        column: Of a part: the column of metadata.csv or metadata.jsonl with its text or the names of its files.
+        folder: Of a text part: it is the name of the class folder.
     """
 
     path: str = ""
     adapter: Adapter | None = None
     weight: float = 1.0
+    patch_size: int | None = None
+    window: int | None = None
+    suffix: str | None = None
+    column: str | None = None
+    folder: bool = False
+
+    @property
+    def files(self) -> dict[str, str | bool]:
+        """How its files are found where it is a part, without what is left to the defaults."""
+        fields = {"suffix": self.suffix, "column": self.column, "folder": self.folder}
+        return {name: value for name, value in fields.items() if value}
+
+    @property
+    def rule(self) -> PartRule:
+        """How its files are found where it is a part."""
+        return PartRule(self.adapter, self.suffix, self.column, self.folder)
 
 
 @dataclass(frozen=True)
@@ -85,6 +110,10 @@ def check_sources(sources: Mapping[str, Source] | None, adapter: Adapter | None,
             raise FieldError("data.sources", f": {name!r} cannot name a source: take a word such as image, not none")
         if not 0 < source.weight < math.inf:
             raise FieldError(f"data.sources.{name}.weight", f"{source.weight} must be a number above 0")
+        for field in ("patch_size", "window"):
+            value = getattr(source, field)
+            if value is not None and value < 1:
+                raise FieldError(f"data.sources.{name}.{field}", f"{value} must be 1 or more")
 
 
 def open_sources(sources: Mapping[str, Source], path: str, cache: CacheConfig) -> tuple[OpenSource, ...]:
@@ -97,6 +126,23 @@ def open_sources(sources: Mapping[str, Source], path: str, cache: CacheConfig) -
     opened = tuple(_open_source(name, source, cache) for name, source in sources.items())
     check_cache_size([source.reader for source in opened], cache.limit)
     return opened
+
+
+def open_parts(sources: Mapping[str, Source], path: str, cache: CacheConfig) -> tuple[OpenSource, ...]:
+    """Open the parts of records in a folder, or of prepared records, encoding into the cache what is not there.
+
+    Raises as `open_sources`, and FieldError as `part_files.find_parts`.
+    """
+    if any(source.path for source in sources.values()):
+        raise FieldError("data.sources", ": the parts of records lie in one folder: set data.path alone")
+    if is_url(path) or is_prepared(open_storage(f"{path.rstrip('/')}/{next(iter(sources))}", cache.shards)):
+        return open_sources(sources, path, cache)
+    opened = []
+    for name, files in find_parts(path, {name: source.rule for name, source in sources.items()}).items():
+        registry.check_name(type(files.adapter))
+        reader = load_or_encode(files, str(cache.folder))
+        opened.append(OpenSource(name, path, files.adapter, reader, _unit(reader, files.adapter), 1.0))
+    return tuple(opened)
 
 
 def adapter_at(path: str) -> Adapter | None:
@@ -117,6 +163,11 @@ def _section(name: str) -> str:
 def _open_source(name: str, source: Source, cache: CacheConfig) -> OpenSource:
     with errors_inside(_section(name)):
         reader, adapter = _open_reader(source.path, source.adapter, cache)
+    return OpenSource(name, source.path, adapter, reader, _unit(reader, adapter), source.weight)
+
+
+def _unit(reader: ShardReader, adapter: Adapter) -> int:
+    """Bytes that stay together in all records. Raises DamagedShardsError for formats that the adapter cannot read."""
     try:
         unit = adapter.common_unit(reader.formats())
     except (LookupError, TypeError, ValueError, ArithmeticError) as error:
@@ -125,7 +176,7 @@ def _open_source(name: str, source: Source, cache: CacheConfig) -> OpenSource:
         ) from error
     if unit < 1:
         raise DamagedShardsError(f"{reader.storage}: {INDEX} holds formats of no bytes")
-    return OpenSource(name, source.path, adapter, reader, unit, source.weight)
+    return unit
 
 
 def _with_path(name: str, source: Source, path: str, cache: CacheConfig) -> Source:

@@ -17,7 +17,7 @@ from megabyte_mm.models.baselines import PerceiverAR, PerceiverARConfig, Transfo
 from megabyte_mm.models.config import BlockConfig, ModelConfig, StackConfig
 from megabyte_mm.models.decoding.execution import DEFAULT_EXECUTION, Backend, Execution, Precision, with_rounded_weights
 from megabyte_mm.models.flops import Flops
-from megabyte_mm.models.megabyte import Megabyte, MegabyteConfig
+from megabyte_mm.models.megabyte import Megabyte, MegabyteConfig, OneOrder, PartConfig
 from megabyte_mm.models.registry import CONFIGS, build, check_registered, config_of, register
 
 __all__ = [
@@ -34,6 +34,8 @@ __all__ = [
     "Megabyte",
     "MegabyteConfig",
     "ModelConfig",
+    "OneOrder",
+    "PartConfig",
     "PerceiverAR",
     "PerceiverARConfig",
     "Precision",

@@ -61,6 +61,11 @@ class ModelConfig(ABC):
     def build(self) -> ByteModel:
         """The untrained model. Raises ValueError if a field that it needs is None."""
 
+    @property
+    def longest_row(self) -> Self:
+        """The config of a model whose rows are all of the longest kind: its operations are those of a full window."""
+        return self
+
     def with_layouts(self, layouts: Sequence[Layout]) -> Self:
         """This config with the data's layouts, if it has neighbourhood features and leaves their layouts open.
 
@@ -71,6 +76,13 @@ class ModelConfig(ABC):
         if self.neighbourhood.layouts not in (None, tuple(layouts)):
             raise FieldError("neighbourhood.layouts", "are not those of the data: leave them out")
         return replace(self, neighbourhood=replace(self.neighbourhood, layouts=tuple(layouts)))  # type: ignore[type-var]
+
+    def with_parts(self, parts: Sequence[Any], orders: Sequence[Sequence[int]]) -> Self:
+        """This config for rows of several parts, or of sources with patch sizes of their own.
+
+        parts, orders: as of `MegabyteConfig`. Raises FieldError for an architecture without patches.
+        """
+        raise FieldError("name", f"{self.name} reads no parts: data with a patch size for each source need megabyte")
 
     def check_common_fields(self, *counts: str) -> None:
         """Raise FieldError if one of these counts, or a field of every architecture, is outside its range."""

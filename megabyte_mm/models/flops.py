@@ -58,7 +58,7 @@ def count_flops(model: ByteModel) -> FlopsByModule:
     Operations that no module's `forward` claims are those of the tied embeddings, which make the logits.
     """
     with torch.device("meta"):
-        copy = model.config.build().eval()
+        copy = model.config.longest_row.build().eval()
         ids_1T = torch.zeros(1, model.max_len, dtype=torch.long)
     layers = _keep_first_blocks(copy)
     with FlopCounterMode(display=False) as counter, torch.no_grad():

@@ -21,6 +21,7 @@ from megabyte_mm.data.module import ByteData
 from megabyte_mm.data.sources import adapter_at
 from megabyte_mm.errors import FieldError
 from megabyte_mm.evaluation import Method, check_method
+from megabyte_mm.evaluation.methods import is_strided
 from megabyte_mm.models import ByteModel, ModelConfig, config_of
 from megabyte_mm.training.optim import MOMENTS, MUON_MOMENTS
 
@@ -39,13 +40,14 @@ def check_settings(net: ModelConfig, method: Method, data: ByteData, checkpoint:
     sources = {name: specs.get(name, {}) for name in adapters}
     spec: dict[str, Any] = {"data": sources.get("", {"sources": sources})}
     if len(known) == len(adapters):
-        geometry = Geometry.of(adapters, data.window_setting)
+        geometry = Geometry.of(adapters, data.window_setting, None, data.source_settings, data.order_names)
         with torch.device("meta"):  # without memory for the weights
             model = build_model(net, method, geometry, net.conditions)
-        if data.window_setting or any(adapter.length for adapter in known.values()):
+        if geometry.parts is None and (data.window_setting or any(adapter.length for adapter in known.values())):
             spec["data"] |= {"window": geometry.window}
         # The files may fix a larger unit, and with it another window, and classes.
-        config = {key: value for key, value in model.spec()["config"].items() if key not in ("max_len", "conditions")}
+        open_fields = ("max_len", "conditions", "parts")
+        config = {key: value for key, value in model.spec()["config"].items() if key not in open_fields}
         spec["model"] = {"name": model.config.name, "config": config}
     if checkpoint is not None:
         # Without the weights of a folder, since all processes read it.
@@ -67,6 +69,8 @@ def build_model(net: ModelConfig, method: Method, geometry: Geometry, conditions
         raise error.inside("model.net") from error
     except ValueError as error:  # of a model that checks more than its fields
         raise FieldError("model.net", f": {error}") from error
+    if geometry.parts is not None and is_strided(method):
+        raise FieldError("model.method", f"{method}: sources with patch sizes of their own are scored plain or sliding")
     try:
         check_method(method, model, geometry.unit)
     except ValueError as error:

@@ -22,20 +22,27 @@ class AccumulatedLoss:
         """batches: how many are accumulated in one update."""
         self._strategy, self._world_size, self._batches = strategy, world_size, batches
         self._sums: Totals | None = None
+        self._symbols: Tensor
+        """Symbols of the update, as often as they weigh."""
         self._divisor: Tensor
 
-    def add(self, local_totals: Totals) -> Tensor:
+    def add(self, local_totals: Totals, weighted: Totals | None = None) -> Tensor:
         """The loss of a batch on this device; its mean over devices is the nats of the batch divided by one number.
 
         This number counts the symbols of the first batch of the update on all devices: with one batch, the loss is
-        the mean over all symbols. `finish` corrects it for several.
+        the mean over all symbols. `finish` corrects it for several. weighted: the totals to take the loss of, where
+        symbols have weights; `local_totals` are what is logged.
         """
-        batch = self._reduce(Totals(local_totals.nats.detach(), local_totals.symbols, local_totals.bytes))
+        learned = local_totals if weighted is None else weighted
+        batch = self._reduce(_detached(local_totals))
+        symbols = batch.symbols if weighted is None else self._reduce(_detached(weighted)).symbols
         if self._sums is None:
-            self._sums, self._divisor = batch, batch.symbols.clamp(min=1)
+            self._sums, self._symbols = batch, symbols
+            self._divisor = symbols.where(symbols > 0, 1)
         else:
             self._sums = Totals(*(before + more for before, more in zip(self._sums, batch, strict=True)))
-        return local_totals.nats * self._world_size / self._divisor
+            self._symbols = self._symbols + symbols
+        return learned.nats * self._world_size / self._divisor
 
     @property
     def nats_per_symbol(self) -> Tensor:
@@ -55,13 +62,17 @@ class AccumulatedLoss:
         Lightning has divided each loss by the number of batches in an update.
         """
         assert self._sums is not None
-        sums, self._sums = self._sums, None
+        self._sums = None
         if self._batches == 1:
             return None
-        return self._batches * float(self._divisor) / max(float(sums.symbols), 1.0)
+        return self._batches * float(self._divisor) / (float(self._symbols) or 1.0)
 
     def _reduce(self, local_totals: Totals) -> Totals:
         if self._world_size == 1:
             return local_totals
         sums = self._strategy.reduce(torch.stack([value.double() for value in local_totals]), reduce_op="sum")
         return Totals(*sums.unbind())
+
+
+def _detached(sums: Totals) -> Totals:
+    return Totals(sums.nats.detach(), sums.symbols, sums.bytes)

@@ -22,7 +22,7 @@ from megabyte_mm.data.dataset import Batch
 from megabyte_mm.data.module import ByteData
 from megabyte_mm.errors import FieldError
 from megabyte_mm.evaluation import Method, is_sliding, method_nll
-from megabyte_mm.metrics import BitsPerByte, totals
+from megabyte_mm.metrics import BitsPerByte, Totals, totals
 from megabyte_mm.models import DEFAULT_STEP, ByteModel, CompileMode, MegabyteConfig, ModelConfig, StepOptions
 from megabyte_mm.training.compatibility import build_model, check_resumable, check_spec, check_weights
 from megabyte_mm.training.distributed import FSDP2Strategy, check_strategy, shard_model
@@ -82,7 +82,9 @@ class ByteLM(LightningModule):
         self._time_used = 0.0
         self.val_bpb = BitsPerByte()
         self.test_bpb = BitsPerByte()
-        self.bpb_of_source = ModuleDict()
+        self.bpb_of_part = ModuleDict()
+        self._parts: dict[str, tuple[int, slice]] = {}
+        self._part_weights: dict[str, float] | None = None
 
     @classmethod
     def load_from_checkpoint(cls, *_: Any, **__: Any) -> Self:
@@ -101,7 +103,8 @@ class ByteLM(LightningModule):
         if hasattr(self, "model"):
             return
         data = self._data()
-        self.bpb_of_source.update({_PREFIX + source.name: BitsPerByte() for source in data.sources if source.name})
+        self._parts, self._part_weights = data.measured_parts(), data.weights_of_parts()
+        self.bpb_of_part.update({_PREFIX + name: BitsPerByte() for name in self._parts})
         self.model = build_model(self.net, self.method, data.geometry)
         if isinstance(self.trainer.strategy, FSDP2Strategy):
             shard_model(self.model, self.trainer.strategy.device_mesh["data_parallel"])
@@ -140,10 +143,24 @@ class ByteLM(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The mean loss in nats per symbol of an update, over its batches on all devices."""
         nats_Bt, span = self.model.training_nll(batch.ids, batch.condition, self._step_options)
-        loss = self._accumulated_loss.add(totals(nats_Bt, batch.ids, span))
+        sums = totals(nats_Bt, batch.ids, span, batch.scored)
+        loss = self._accumulated_loss.add(sums, self._weighted(nats_Bt, batch, span))
         self.log("train/loss", self._accumulated_loss.nats_per_symbol)
         self.log("train/bpb", self._accumulated_loss.bits_per_byte, prog_bar=True)
         return loss
+
+    def _weighted(self, nats_Bt: Tensor, batch: Batch, span: slice) -> Totals | None:
+        """The totals that the gradient is of, where parts have weights: a weighted mean over the parts of each row."""
+        if self._part_weights is None:
+            return None
+        weight_BT = torch.zeros_like(batch.ids, dtype=torch.float32)
+        for name, (condition, symbols) in self._parts.items():
+            scored_Bt = batch.scored[:, symbols] & (batch.condition == condition)[:, None]
+            share_B1 = self._part_weights[name] / scored_Bt.sum(dim=1, keepdim=True).clamp(min=1)
+            weight_BT[:, symbols] += scored_Bt * share_B1
+        weight_Bt = weight_BT[:, span]
+        total = weight_Bt.sum()
+        return Totals((nats_Bt.where(weight_Bt > 0, 0.0) * weight_Bt).sum(), total, total)
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Weight accumulated batches by their symbols, whose number is known only now."""
@@ -158,7 +175,7 @@ class ByteLM(LightningModule):
         return int(self.trainer.strategy.reduce(torch.tensor(number, device=self.device), reduce_op="max"))
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Add a batch to val/bpb, and its windows of each source of a mix to the metric of that source."""
+        """Add a batch to val/bpb, and its symbols of each source of a mix or part of records to the metric of that."""
         self._update_metrics("val", self.val_bpb, batch, prog_bar=True)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
@@ -167,13 +184,14 @@ class ByteLM(LightningModule):
 
     def _update_metrics(self, split: str, metric: BitsPerByte, batch: Batch, prog_bar: bool = False) -> None:
         nats = self._nats(batch)
-        metric.update(nats, batch.ids, batch.num_context)
+        metric.update(nats, batch.ids, batch.scored)
         self.log(f"{split}/bpb", metric, prog_bar=prog_bar)
-        for number, (name, source_bpb) in enumerate(self.bpb_of_source.items(), start=1):
-            rows = batch.condition == number  # may be empty on a device, which must still log
-            assert isinstance(source_bpb, BitsPerByte)
-            source_bpb.update(nats[rows], batch.ids[rows], batch.num_context[rows])
-            self.log(f"{split}/bpb/{name.removeprefix(_PREFIX)}", source_bpb)
+        for name, (condition, symbols) in self._parts.items():
+            rows = batch.condition == condition  # may be empty on a device, which must still log
+            part_bpb = self.bpb_of_part[_PREFIX + name]
+            assert isinstance(part_bpb, BitsPerByte)
+            part_bpb.update(nats[rows, symbols], batch.ids[rows, symbols], batch.scored[rows, symbols])
+            self.log(f"{split}/bpb/{name}", part_bpb)
 
     def _nats(self, batch: Batch) -> Tensor:
         return method_nll(

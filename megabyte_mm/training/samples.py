@@ -13,16 +13,21 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from data_adapters import Adapter, AudioAdapter, ByteStream, ImageAdapter, MediaError, TextAdapter
+from megabyte_mm.data.module import ByteData
 from megabyte_mm.data.records import Records
 from megabyte_mm.data.sources import OpenSource
 from megabyte_mm.generation import (
     Continuations,
     FileRequest,
+    FirstParts,
     SamplingParams,
+    complete_records,
     cut_prefix,
     generate_continuations,
     picture_sheet,
+    record_request,
     write_continuations,
+    write_records,
 )
 from megabyte_mm.models import ByteModel
 from megabyte_mm.training.distributed import gather_model
@@ -74,8 +79,12 @@ class SampleWriter(Callback):
 
     def _write(self, folder: Path, trainer: Trainer, model: ByteModel) -> None:
         data = trainer.datamodule  # type: ignore[attr-defined] # set by a connector
-        for source, records in zip(data.sources, data.records("val"), strict=True):
-            requests = self.requests(source, records, data.geometry.window)
+        alone = {order.parts[0] for order in data.orders if len(order.parts) == 1}
+        self._write_records(folder, data, model)
+        for source, records, window in data.windowed("val"):
+            if source.name not in alone:
+                continue
+            requests = self.requests(source, records, window)
             sampling = SamplingParams(self.temperature, self.top_k, self.top_p)
             continuations = generate_continuations(model, source.adapter, requests, sampling)
             write_continuations(folder / source.name, source.adapter, continuations)
@@ -84,6 +93,23 @@ class SampleWriter(Callback):
                     for item in continuations:
                         tag = f"{source.name}/{item.stem}".strip("/")
                         _show(logger.experiment, tag, source.adapter, item, trainer.global_step)
+
+    def _write_records(self, folder: Path, data: ByteData, model: ByteModel) -> None:
+        """Continue validation records behind their first part."""
+        if not data.validation_records:
+            return
+        bundle = data.bundle(model)
+        sampling = SamplingParams(self.temperature, self.top_k, self.top_p)
+        for order, joined in data.validation_records.items():
+            is_picture = isinstance(bundle.modalities[order[-1]].adapter, ImageAdapter)
+            firsts, requests = [], []
+            for number, record in enumerate(joined.evenly_spaced(self.count)):
+                given, last = joined.stream(0, record), joined.stream(len(order) - 1, record)
+                firsts.append(FirstParts(f"val-{number:02d}", {order[0]: given}, last if is_picture else None))
+                requests.append(record_request(bundle, order, [given]))
+            completed = complete_records(bundle, requests, sampling)
+            for _ in write_records(folder / "+".join(order), bundle, firsts, requests, completed):
+                pass
 
     def requests(self, source: OpenSource, records: Records, window: int) -> list[FileRequest]:
         """Return the validation windows that are continued, the same at every validation."""

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from megabyte_mm.compression.coding import Window, decode, encode, probabilities
 from megabyte_mm.compression.settings import model_fingerprint, numbers_fingerprint
-from megabyte_mm.models import Execution, MegabyteConfig, PerceiverARConfig, StackConfig, TransformerConfig
+from megabyte_mm.models import Execution, MegabyteConfig, PartConfig, PerceiverARConfig, StackConfig, TransformerConfig
 from megabyte_mm.models.decoding.steps import native_reason
 
 WINDOW = 24
@@ -48,6 +48,9 @@ def perceiver_ar():
 MODELS = {
     "megabyte": megabyte(),
     "cross-patch": megabyte(cross_patch=2, conv_encoder=True),
+    "parts": megabyte(
+        parts=(PartConfig(4, 12), PartConfig(8, WINDOW), PartConfig(2, 12)), orders=((1,), (0, 2), (2, 0))
+    ),
     "transformer": transformer(),
     "perceiver_ar": perceiver_ar(),
 }

@@ -6,7 +6,9 @@ import pytest
 
 from data_adapters import AudioAdapter, FileAdapter, ImageAdapter, Neighbourhood, TextAdapter
 from megabyte_mm.data.geometry import Geometry
+from megabyte_mm.data.sources import Source
 from megabyte_mm.errors import FieldError
+from megabyte_mm.models import PartConfig, StackConfig, TransformerConfig
 
 PICTURES = ImageAdapter(size=(4, 4), patch=2)
 MIX = {"image": PICTURES, "audio": AudioAdapter(rate=8000, channels=1), "text": TextAdapter()}
@@ -67,3 +69,40 @@ def test_what_does_not_fit_together_names_the_field(adapters, window, message):
     with pytest.raises(FieldError) as caught:
         Geometry.of(adapters, window)
     assert message in str(caught.value)
+
+
+def own(**settings: dict[str, int]) -> dict[str, Source]:
+    return {name: Source(**settings.get(name, {})) for name in MIX}  # type: ignore[arg-type]
+
+
+def test_sources_with_patch_sizes_of_their_own_are_parts():
+    geometry = Geometry.of(MIX, settings=own(text={"patch_size": 8, "window": 64}))
+    assert geometry.parts == (PartConfig(12, 48), PartConfig(32, 2048), PartConfig(8, 64))
+    assert geometry.orders == ((0,), (0,), (1,), (2,))
+    assert geometry.windows == (48, 2048, 64)
+    assert (geometry.window, geometry.patch_size) == (2048, 12)
+    assert geometry.conditions == ("none", "image", "audio", "text")
+    assert geometry.neighbourhoods == tuple(adapter.neighbourhood for adapter in MIX.values())
+    stereo = Geometry.of(MIX, 1000, units=[3, 4, 1], settings=own(text={"patch_size": 8}))
+    assert stereo.parts == (PartConfig(12, 48), PartConfig(64, 960), PartConfig(8, 1000))
+    assert Geometry.of(MIX, settings=own()).parts is None
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"image": {"patch_size": 24}}, "data.sources.image.patch_size 24: the layout of the image adapter has"),
+        ({"image": {"window": 96}}, "data.sources.image.window 96: these files are streams of 48 bytes each"),
+        ({"audio": {"patch_size": 7}}, "data.sources.audio.patch_size 7 cuts through the 2 bytes that stay together"),
+        ({"text": {"patch_size": 8, "window": 60}}, "data.sources.text.window 60 must be a positive multiple of 8"),
+    ],
+)
+def test_a_patch_size_or_window_that_does_not_fit_its_source_is_refused(settings, message):
+    with pytest.raises(FieldError, match=message):
+        Geometry.of(MIX, settings=own(**settings))
+
+
+def test_an_architecture_without_patches_refuses_patch_sizes():
+    geometry = Geometry.of(MIX, settings=own(text={"patch_size": 8}))
+    with pytest.raises(FieldError, match="transformer reads no parts"):
+        geometry.resolve(TransformerConfig(stack=StackConfig(8, 1, 1)))

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_adapters.file import FileAdapter
-from megabyte_mm.alphabet import END, fill_window
+from megabyte_mm.alphabet import END, fill_window, scored
 from megabyte_mm.data.dataset import WindowDataset, Windows
 from megabyte_mm.data.files import find_files
 from megabyte_mm.data.loader import ResumableLoader, WindowSampler, _end_workers
@@ -80,17 +80,17 @@ def test_validation_scores_every_byte_once_and_ends_only_short_windows(records):
 def test_sliding_windows_hold_every_byte_once_beyond_what_was_seen(records):
     windows = Windows(records, 8, 1, sliding=True)
     batch = every(windows)
-    scored = [row[seen:] for row, seen in zip(batch.ids, batch.num_context.tolist(), strict=True)]
-    symbols = torch.cat(scored)
+    symbols = batch.ids[batch.scored]
     assert symbols[symbols != END].tolist() == [byte for i in range(len(LENGTHS)) for byte in records.read(i).tolist()]
-    assert batch.num_context.dtype == torch.int64
+    assert len(symbols) == sum(LENGTHS) + sum(length % 8 != 0 for length in LENGTHS)
     assert len(windows) > len(Windows(records, 8, 1))
-    assert set(batch.num_context.tolist()) == {0, 4}
+    assert set(batch.scored.int().argmax(dim=1).tolist()) == {0, 4}
 
 
-def test_nothing_is_seen_before_in_training_and_edge_to_edge(records):
+def test_bytes_and_the_first_end_are_scored_in_training_and_edge_to_edge(records):
     for training in (True, False):
-        assert not torch.cat([batch.num_context for batch in loader(records, training=training)]).any()
+        for batch in loader(records, training=training):
+            assert torch.equal(batch.scored, scored(batch.ids))
 
 
 def test_a_row_is_what_fill_window_makes(records):

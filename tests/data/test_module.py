@@ -13,7 +13,7 @@ from data_adapters.base import ByteStream, MediaError
 from data_adapters.file import FileAdapter
 from data_adapters.text import TextAdapter
 from megabyte_mm.alphabet import END, scored
-from megabyte_mm.data.dataset import WindowDataset
+from megabyte_mm.data.dataset import WindowDataset, Windows
 from megabyte_mm.data.geometry import Geometry
 from megabyte_mm.data.module import ByteData
 
@@ -221,6 +221,7 @@ def test_jittered_windows_of_stereo_start_between_frames(tmp_path):
     data = opened(sounds(tmp_path / "a", a=2, b=2), AudioAdapter(), window=64)
     dataset = data.train_dataloader().dataset
     assert isinstance(dataset, WindowDataset)
+    assert isinstance(dataset.sources[0], Windows)
     grid = dataset.sources[0].grid
     starts = np.concatenate([grid.jitter(np.arange(len(grid)), 0, epoch)[1] for epoch in range(3)])
     assert set(starts % 8) == {0, 4}

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lightning.pytorch import Trainer
 
-from megabyte_mm.alphabet import fill_window
+from megabyte_mm.alphabet import fill_window, scored
 from megabyte_mm.cli.score import score
 from megabyte_mm.data.module import ByteData
 from megabyte_mm.evaluation.methods import METHODS
@@ -75,13 +75,14 @@ def test_the_metric_and_the_scores_count_the_same_symbols(lengths, unit, sliding
 
 
 def batch_of(model, data, views):
-    """All windows of a stream as a loader gives them: (nats, ids, seen)."""
+    """All windows of a stream as a loader gives them: (nats, ids, scored)."""
     size = np.array([len(data)])
     numbers = np.arange(int(views.num_windows(size)[0]))
     starts, seen = views.locate(np.repeat(size, len(numbers)), numbers)
     rows = [fill_window(data[start : start + views.window], views.window) for start in starts.tolist()]
     ids = torch.from_numpy(np.stack(rows))
-    return model.nll(ids), ids, torch.from_numpy(seen)
+    is_context = torch.arange(views.window) < torch.from_numpy(seen)[:, None]
+    return model.nll(ids), ids, scored(ids) & ~is_context
 
 
 def test_fit_validates_by_the_method_and_trains_the_same(fit, root, uneven, tmp_path):

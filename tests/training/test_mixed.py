@@ -29,9 +29,10 @@ def media(tmp_path) -> Path:
     return tmp_path / "media"
 
 
-@pytest.fixture
-def config(tmp_path, media) -> Path:
+@pytest.fixture(params=["one patch size", "patch sizes of their own"])
+def config(request, tmp_path, media) -> Path:
     path = tmp_path / "mixed.yaml"
+    audio, text = ("", "") if request.param == "one patch size" else (", patch_size: 8", ", patch_size: 6, window: 24")
     net = SMALL_NET.replace("patch_size: 4", "patch_size: null").replace("dim: 16", "dim: 24")
     path.write_text(
         f"""
@@ -41,8 +42,9 @@ data:
   path: {media}
   sources:
     image: {{adapter: {{class_path: data_adapters.ImageAdapter, init_args: {{size: [4, 4], patch: 2}}}}}}
-    audio: {{adapter: {{class_path: data_adapters.AudioAdapter, init_args: {{rate: 8000, channels: 1}}}}, weight: 2}}
-    text: {{adapter: data_adapters.TextAdapter}}
+    audio: {{adapter: {{class_path: data_adapters.AudioAdapter, init_args: {{rate: 8000, channels: 1}}}},
+      weight: 2{audio}}}
+    text: {{adapter: data_adapters.TextAdapter{text}}}
   batch_size: 3
 samples: {{count: 1, length: 16}}
 model:

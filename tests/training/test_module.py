@@ -65,12 +65,17 @@ def test_the_loss_is_the_mean_over_scored_symbols():
 def test_the_sources_of_a_mix_may_have_any_name(monkeypatch):
     names = ("train", "type", "values", "items", "eval", "half", "of")
     sources = [SimpleNamespace(name=name) for name in names]
-    data = SimpleNamespace(sources=sources, geometry=Geometry(window=32, patch_size=4, conditions=("none", *names)))
+    data = SimpleNamespace(
+        sources=sources,
+        geometry=Geometry(window=32, patch_size=4, conditions=("none", *names)),
+        measured_parts=lambda: {name: (number, slice(0, 32)) for number, name in enumerate(names, start=1)},
+        weights_of_parts=lambda: None,
+    )
     lm = ByteLM()
     monkeypatch.setattr(lm, "_data", lambda: data)
     monkeypatch.setattr(lm, "_trainer", SimpleNamespace(strategy=None))
     lm.configure_model()
-    assert len(lm.bpb_of_source) == len(names)
+    assert len(lm.bpb_of_part) == len(names)
 
 
 def test_load_from_checkpoint_names_the_function_that_loads_models():

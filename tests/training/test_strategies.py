@@ -44,6 +44,14 @@ NETS = {
         "--model.net.neighbourhood={rows: 64}",
     ],
 }
+NETS["parts"] = [
+    *(argument for argument in NETS["megabyte"] if "patch" not in argument),
+    "--data.window=null",
+    (
+        "--data.sources={small: {adapter: data_adapters.TextAdapter, patch_size: 4, window: 32}, "
+        "large: {adapter: data_adapters.TextAdapter, patch_size: 8, window: 64, weight: 0.5}}"
+    ),
+]
 NETS["muon"] = [*NETS["megabyte"], "--model.net.neighbourhood={rows: 64}", "--model.optimizer.muon=true"]
 
 CONFIG = """
@@ -88,6 +96,8 @@ TOGETHER = {
     ],
     "transformer-2": [*TWO, "--trainer.strategy=fsdp2", *CHECKPOINTED, *NETS["transformer"]],
     "perceiver_ar-2": [*TWO, "--trainer.strategy=ddp", *NETS["perceiver_ar"]],
+    "parts-ddp": [*TWO, "--trainer.strategy=ddp", *SAMPLES, *NETS["parts"]],
+    "parts-fsdp2": [*TWO, "--trainer.strategy=fsdp2", *HALF, *NETS["parts"]],
     "muon-2": [*TWO, "--trainer.strategy=fsdp2_sharded", *HALF, *NETS["muon"]],
     "muon-resumed": [*TWO, "--trainer.strategy=fsdp2_sharded", "--ckpt_path=muon-2/last.ckpt", *NETS["muon"]],
     "stuck": [*TWO, "--trainer.strategy=fsdp2_sharded", "--trainer.max_steps=1", *NETS["megabyte"]],
@@ -174,11 +184,13 @@ def assert_same(two: dict[str, list[float]], one: dict[str, list[float]], first:
         ("transformer-2", "transformer"),
         ("perceiver_ar-2", "perceiver_ar"),
         ("muon-2", "muon"),
+        ("parts-ddp", "parts"),
+        ("parts-fsdp2", "parts"),
     ],
 )
 def test_two_processes_train_and_measure_as_one(runs, two, one):
     """With windows that end early, clipped gradients, and shares of the validation windows that differ."""
-    steps = {"long": 2}.get(one, 4 if two in ("fsdp2", "muon-2") else 8)
+    steps = {"long": 2}.get(one, 4 if two in ("fsdp2", "muon-2", "parts-fsdp2") else 8)
     assert len(logged(runs / two, "train/loss")) == steps
     assert_same(figures(runs / two), figures(runs / one))
     read = logged(runs / two, "train/bytes")

@@ -110,7 +110,8 @@ def _choose(
     if source.adapter.single_window and count:
         count = min(count, max(1, settings.bytes // int(records.lengths[records.lengths > 0].mean())))
     chosen = records.evenly_spaced(count)
-    max_bytes = max(settings.bytes // max(count, 1), bundle.window)
+    window = bundle.for_modality(source.name).window if source.name else bundle.window
+    max_bytes = max(settings.bytes // max(count, 1), window)
     whole = [records.stream(record) for record in chosen]
     streams = whole if source.adapter.single_window else [_first_part(source, stream, max_bytes) for stream in whole]
     classes = [conditions[int(records.conditions[record])] for record in chosen]
@@ -138,7 +139,7 @@ def score_validation_files(
     """Return the score of each file. Raises ValueError as `score_streams`, and for an output that is not finite."""
     selected = bundle.for_modality(files.name) if files.name else bundle
     streams = [(stream.data, number) for stream, number in zip(files.streams, files.conditions, strict=True)]
-    options = (bundle.window, files.unit, selected.fixed_length, settings.method, settings.batch_size, on_bytes)
+    options = (selected.window, files.unit, selected.fixed_length, settings.method, settings.batch_size, on_bytes)
     scores = list(score_streams(selected.model, streams, *options))
     check_finite(scores)
     return scores

@@ -54,8 +54,8 @@ class Originals:
 def sample_originals(samples: SampleWriter, data: ByteData) -> dict[str, Originals]:
     """Return the files that a run with such settings continues at validations, by source."""
     found = {}
-    for source, val, train in zip(data.sources, data.records("val"), data.records("train"), strict=True):
-        requests = samples.requests(source, val, data.geometry.window)
+    for (source, val, window), train in zip(data.windowed("val"), data.records("train"), strict=True):
+        requests = samples.requests(source, val, window)
         known = training_words(source.adapter, train, MAX_WORD_BYTES)
         found[source.name] = Originals(source.adapter, requests, known)
     return found

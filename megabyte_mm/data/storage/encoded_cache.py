@@ -82,7 +82,10 @@ def load_or_encode(files: Files, cache_dir: str | None = None) -> ShardReader:
 
 
 def digests_of(files: Files, home: Path) -> list[Digest]:
-    """The sha256 of each file, remembered in the cache folder `home`."""
+    """The sha256 of each file, remembered in the cache folder `home`, or of each text."""
+    if files.texts is not None:
+        texts = (files.texts[name].encode("utf-8", "surrogateescape") for name in files.names)
+        return [Digest(hashlib.sha256(text).hexdigest(), []) for text in texts]
     root = hashlib.sha256(os.fsencode(files.root.resolve())).hexdigest()
     return file_digests([files.root / name for name in files.names], home / "digests" / f"{root[:16]}.json")
 

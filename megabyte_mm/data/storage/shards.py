@@ -12,6 +12,7 @@ import json
 import re
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,7 @@ def _is_plain(metadata: Mapping[str, Any]) -> bool:
         and type(adapter["settings"]) is dict
         and type(metadata.get("unused", 0)) is int
         and type(metadata.get("source", "")) is str
+        and all(type(key) is str for key in metadata.get("keys", {}).values())
     )
 
 
@@ -148,6 +150,12 @@ class ShardReader:
         """The number of the shard that holds each record: (R,) -> (R,)."""
         shards: Ints = self._shard[rows]
         return shards
+
+    @cached_property
+    def keys(self) -> tuple[str, ...]:
+        """What each record shares with the other parts of its record; its name where records have one part."""
+        keys: Mapping[str, str] = self.metadata.get("keys", {})
+        return tuple(keys.get(name, name) for name in self.names)
 
     @property
     def notes(self) -> dict[str, int]:

@@ -119,6 +119,19 @@ class MegabyteConfig(ModelConfig):
         assert self.orders is not None
         return tuple(self.parts[number] for number in self.orders[condition])
 
+    @property
+    def longest_row(self) -> MegabyteConfig:
+        if self.orders is None:
+            return self
+        lengths = [sum(part.max_len for part in self.order(number)) for number in range(len(self.orders))]
+        return self.with_one_order(lengths.index(max(lengths)))
+
+    def with_one_order(self, condition: int) -> MegabyteConfig:
+        """The config of a model whose rows are those of one condition. Only for a config with parts."""
+        assert self.orders is not None
+        length = sum(part.max_len for part in self.order(condition))
+        return replace(self, max_len=length, conditions=1, orders=(self.orders[condition],))
+
     def _check_parts(self) -> None:
         if not self.parts or not self.orders:
             raise FieldError("parts", "and orders come together, and neither may be empty")

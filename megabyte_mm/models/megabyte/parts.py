@@ -114,7 +114,9 @@ def parts_logits(model: Megabyte, ids_BT: Tensor, condition_B: Tensor) -> Tensor
 
 def _prepared(model: Megabyte, ids_BT: Tensor, condition_B: Tensor) -> tuple[list[Pieces], Tensor]:
     """The pieces of a batch, and its symbols with END up to the last patch's end."""
-    pieces = pieces_of(model.config, condition_B.tolist(), ids_BT.shape[1])
+    # Without numbers, as where operations are counted, all rows have the first condition.
+    conditions = [0] * len(ids_BT) if condition_B.is_meta else condition_B.tolist()
+    pieces = pieces_of(model.config, conditions, ids_BT.shape[1])
     end = max(max(piece.starts) + piece.length for piece in pieces)
     return pieces, F.pad(ids_BT, (0, max(end - ids_BT.shape[1], 0)), value=END)
 

@@ -1,0 +1,122 @@
+"""`megabyte-mm generate` for a model of records of several parts: captions make pictures, sounds make text."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from data_adapters import ByteStream, ImageAdapter, MediaError, TextAdapter, printable
+from megabyte_mm.checkpoint import Bundle
+from megabyte_mm.cli.files import make_folder, modality_of_file, unique_stems
+from megabyte_mm.generation import (
+    FirstParts,
+    RecordRequest,
+    SamplingParams,
+    complete_records,
+    find_order,
+    record_files,
+    record_request,
+    write_records,
+)
+from megabyte_mm.progress import byte_progress
+
+LONGEST_STEM = 40
+
+
+def first_parts(bundle: Bundle, files: Sequence[str], texts: Sequence[str]) -> list[FirstParts]:
+    """The records that files and texts begin: file i of each part, and text i, belong together.
+
+    Raises ValueError for files that are no part of this model, and where parts differ in number.
+    """
+    by_part: dict[str, list[tuple[str, ByteStream]]] = {}
+    for text in texts:
+        name, adapter = _text_part(bundle)
+        by_part.setdefault(name, []).append((text, adapter.stream_of(text)))
+    for file in files:
+        if not Path(file).is_file():
+            raise ValueError(f"--prefix {file}: no such file")
+        name = modality_of_file(bundle, file)
+        stream = bundle.modalities[name].adapter.read(file)
+        for note in stream.notes:
+            print(f"{file}: {note}", file=sys.stderr)
+        by_part.setdefault(name, []).append((file, stream))
+    counts = {name: len(given) for name, given in by_part.items()}
+    if len(set(counts.values())) > 1:
+        found = ", ".join(f"{count} of {name}" for name, count in counts.items())
+        raise ValueError(f"--prefix: {found}; give as many files of each part")
+    if not by_part:
+        return [FirstParts("sample", {})]
+    names = [name for name, _ in next(iter(by_part.values()))]
+    stems = _text_stems(texts) if texts else unique_stems("--prefix", names)
+    originals = [None if texts else _original(bundle, Path(name)) for name in names]
+    return [
+        FirstParts(stem, {name: given[number][1] for name, given in by_part.items()}, original)
+        for number, (stem, original) in enumerate(zip(stems, originals, strict=True))
+    ]
+
+
+def generate_records(
+    bundle: Bundle,
+    out: Path,
+    firsts: Sequence[FirstParts],
+    to: str | None,
+    keep: float | None,
+    count: int,
+    overwrite: bool,
+    sampling: SamplingParams,
+    **options: Any,
+) -> None:
+    """Complete records, write the generated parts as files, and print their names, and the texts.
+
+    to: as of `find_order`. options: of `complete_records`.
+    """
+    requests = []
+    for first in firsts:
+        order = find_order(bundle, list(first.parts), to)
+        requests.append(record_request(bundle, order, list(first.parts.values()), keep, count))
+    pairs = list(zip(firsts, requests, strict=True))
+    names = [file for first, request in pairs for file in record_files(bundle, first.stem, request)]
+    make_folder("out", out, [out / name for name in names], overwrite)
+    total = sum(_bytes(bundle, request) * request.count for request in requests)
+    with byte_progress(total, "generated") as on_bytes:
+        completed = complete_records(bundle, requests, sampling, on_bytes=on_bytes, **options)
+    for file, name, stream in write_records(out, bundle, firsts, requests, completed):
+        adapter = bundle.modalities[name].adapter if name else None
+        is_text = stream is not None and isinstance(adapter, TextAdapter)
+        print(f"{file}: {printable(adapter.decode(stream.data))}" if is_text else file)  # type: ignore[union-attr]
+
+
+def _text_part(bundle: Bundle) -> tuple[str, TextAdapter]:
+    """The first part that is text."""
+    for name, modality in bundle.modalities.items():
+        if isinstance(modality.adapter, TextAdapter):
+            return name, modality.adapter
+    raise ValueError("--text: this model has no part that is text")
+
+
+def _text_stems(texts: Sequence[str]) -> list[str]:
+    """Names for files that follow texts: their letters and digits, numbered where two are the same."""
+    stems = ["_".join("".join(c if c.isalnum() else " " for c in text).split())[:LONGEST_STEM] for text in texts]
+    stems = [stem or "text" for stem in stems]
+    return stems if len(set(stems)) == len(stems) else [f"{stem}_{number}" for number, stem in enumerate(stems)]
+
+
+def _bytes(bundle: Bundle, request: RecordRequest) -> int:
+    """Bytes to generate, at most."""
+    rooms = sum(bundle.modalities[name].window or 0 for name in request.generated)
+    return rooms - (len(request.given[-1].data) if request.open else 0)
+
+
+def _original(bundle: Bundle, file: Path) -> ByteStream | None:
+    """The picture that lies beside a file under the same name, if that is another file."""
+    for modality in bundle.modalities.values():
+        for suffix in modality.adapter.suffixes if isinstance(modality.adapter, ImageAdapter) else ():
+            beside = file.with_suffix(suffix)
+            if beside != file and beside.is_file():
+                try:
+                    return modality.adapter.read(beside)
+                except MediaError:
+                    return None
+    return None

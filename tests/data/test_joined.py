@@ -1,0 +1,118 @@
+"""Joined records: complete ones only, in splits that part nothing, as rows with a room for each part."""
+
+import pytest
+import torch
+
+from data_adapters import ImageAdapter
+from megabyte_mm.alphabet import END
+from megabyte_mm.data import ByteData, Source
+from megabyte_mm.errors import FieldError
+from tests.data.test_part_files import touch
+
+PICTURE = Source(adapter=ImageAdapter(size=(2, 2), patch=2))
+
+
+def opened(folder, cache, **settings) -> ByteData:
+    settings = {"parts": ["text", "image"], "sources": {"text": Source(patch_size=4), "image": PICTURE}} | settings
+    data = ByteData(str(folder), batch_size=2, cache_dir=str(cache), **settings)
+    data.setup()
+    return data
+
+
+@pytest.fixture
+def folder(tmp_path):
+    names = [f"{split}/{i}" for split, count in (("train", 4), ("val", 3)) for i in range(count)]
+    touch(tmp_path / "pairs", *(f"{name}{suffix}" for name in names for suffix in (".png", ".txt")))
+    for number, name in enumerate(names):
+        (tmp_path / f"pairs/{name}.txt").write_text("w" * (1 + 3 * (number % 4)) if number else "")
+    (tmp_path / "pairs/train/3.png").unlink()
+    return tmp_path / "pairs"
+
+
+def test_rows_hold_each_part_in_its_room(folder, tmp_path):
+    with pytest.warns(UserWarning, match="skipped 2 files of .*train/0.txt: is empty; train/3: has no image"):
+        data = opened(folder, tmp_path / "cache")
+    assert data.geometry.rooms_of(1) == [12, 12]
+    [batch, _] = data.val_dataloader()
+    for row, name in enumerate(("val/0", "val/1")):
+        text, ids = (folder / f"{name}.txt").read_bytes(), batch.ids[row]
+        assert ids[: len(text)].tolist() == list(text)
+        assert ids[len(text) : 12].tolist() == [END] * (12 - len(text))
+        assert ids[12:].tolist() == [len("0.png")] * 12 or len(set(ids[12:].tolist())) == 1
+        # The end of the text counts once, its fill not at all; a picture has no end.
+        assert batch.scored[row].tolist() == [True] * (len(text) + 1) + [False] * (11 - len(text)) + [True] * 12
+    assert batch.condition.tolist() == [1, 1]
+
+
+def test_orders_read_the_same_records(folder, tmp_path):
+    with pytest.warns(UserWarning, match="skipped"):
+        data = opened(folder, tmp_path / "cache", parts=[["text", "image"], ["image", "text"]], drop_part=0.25)
+    assert data.geometry.conditions == ("none", "text+image", "image", "image+text", "text")
+    assert [order.weight for order in data.orders] == [0.75, 0.25, 0.75, 0.25]
+    rows: dict[int, list[torch.Tensor]] = {}
+    for batch in data.val_dataloader():
+        for ids, condition in zip(batch.ids, batch.condition.tolist(), strict=True):
+            rows.setdefault(condition, []).append(ids)
+    assert {condition: len(each) for condition, each in rows.items()} == {1: 3, 2: 3, 3: 3, 4: 3}
+    for one, two in zip(rows[1], rows[3], strict=True):
+        assert torch.equal(one[:12], two[12:])
+        assert torch.equal(one[12:], two[:12])
+
+
+def test_no_split_parts_what_belongs_together(tmp_path):
+    names = [f"{i}" for i in range(12)]
+    touch(tmp_path / "pairs", *(f"{name}{suffix}" for name in names for suffix in (".png", ".txt")))
+    data = opened(tmp_path / "pairs", tmp_path / "cache", val_share=0.3, drop_part=0.5)
+    [joined] = data.validation_records.values()
+    held_out = {joined.key(record) for record in range(len(joined))}
+    assert 0 < len(held_out) < 12
+    image = data.records("val")[data.geometry.conditions.index("image") - 1]
+    assert {image.name(record).removesuffix(".png") for record in range(len(image))} == held_out
+
+
+def test_parts_too_long_for_their_window_are_left_out(folder, tmp_path):
+    sources = {"text": Source(patch_size=4, window=4), "image": PICTURE}
+    with pytest.warns(UserWarning, match=r"its 7 bytes do not fit into data.sources.text.window 4"):
+        data = opened(folder, tmp_path / "cache", sources=sources)
+    assert len(data.train_dataloader().dataset) + len(data.val_dataloader().dataset) == 3
+
+
+def test_a_loader_of_records_resumes_exactly(folder, tmp_path):
+    with pytest.warns(UserWarning, match="skipped"):
+        whole, again = (opened(folder, tmp_path / "cache", drop_part=0.5) for _ in range(2))
+    loader = whole.train_dataloader()
+    batches = [batch for _ in range(3) for batch in loader]
+    resumed = again.train_dataloader()
+    first = next(iter(resumed))
+    state = resumed.state_dict()
+    fresh = again.train_dataloader()
+    fresh.load_state_dict(state)
+    rest = [batch for _ in range(3) for batch in fresh]
+    for one, two in zip(batches, [first, *rest], strict=False):
+        assert all(torch.equal(x, y) for x, y in zip(one, two, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"parts": ["text"]}, "data.parts: name two parts or more"),
+        ({"parts": ["text", "text"]}, "must be a list of different names"),
+        ({"parts": ["text", ["image"]]}, "must be a list of different names"),
+        ({"parts": ["text", "picture"]}, "data.sources.picture.adapter is missing, and no adapter is called 'picture'"),
+        ({"drop_part": 1.0}, "data.drop_part 1.0 must be at least 0 and below 1"),
+        ({"part_weights": [1.0]}, "data.part_weights \\[1.0\\] must be 2 numbers"),
+        ({"part_weights": [1.0, 0.0]}, "the last above 0"),
+        ({"parts": None, "drop_part": 0.5}, "there are no data.parts"),
+        ({"sources": {"sound": Source()}}, "data.sources.sound is not one of data.parts"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(folder, tmp_path, settings, message):
+    with pytest.raises(FieldError, match=message):
+        opened(folder, tmp_path / "cache", **({"sources": None} | settings))
+
+
+def test_records_of_nothing_complete_are_refused(tmp_path):
+    touch(tmp_path / "pairs", "a.png", "b.txt", "c.png", "d.txt")
+    sources = {"text": Source(patch_size=4, suffix=".txt"), "image": PICTURE}
+    with pytest.raises(FieldError, match="no record has all of image, text: a has no text; b has no image"):
+        opened(tmp_path / "pairs", tmp_path / "cache", sources=sources)

@@ -1,0 +1,152 @@
+"""Records of several parts, from a folder to what follows a caption or a picture."""
+
+import csv
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from megabyte_mm import load_model
+from megabyte_mm.cli.main import main
+from megabyte_mm.generation import convert
+from tests.training.conftest import same, weights
+
+WORDS = ("dark", "bright")
+
+
+@pytest.fixture
+def pairs(tmp_path) -> Path:
+    """Dark and bright pictures with their words."""
+    rng = np.random.default_rng(0)
+    for i in range(12):
+        folder = tmp_path / "pairs" / ("val" if i < 4 else "train")
+        folder.mkdir(parents=True, exist_ok=True)
+        low = 20 + 200 * (i % 2)
+        Image.fromarray(rng.integers(low, low + 12, (4, 4, 3), dtype=np.uint8)).save(folder / f"{i}.png")
+        (folder / f"{i}.txt").write_text(WORDS[i % 2])
+    return tmp_path / "pairs"
+
+
+@pytest.fixture
+def config(tmp_path, pairs) -> Path:
+    path = tmp_path / "pairs.yaml"
+    net = (
+        "{global_stack: {dim: 24, layers: 2, heads: 2}, local_stack: {dim: 16, layers: 1, heads: 2}, init_std: 0.1, "
+        "embedding_scale: 5.0, patch_scale: 10.0, block: {activation: relu2}}"
+    )
+    path.write_text(
+        f"""
+trainer: {{default_root_dir: {tmp_path / "run"}, max_steps: 240, val_check_interval: 240, accelerator: cpu, devices: 1,
+  precision: 32-true, check_val_every_n_epoch: null}}
+data:
+  path: {pairs}
+  parts: [[text, image], [image, text]]
+  drop_part: 0.2
+  part_weights: [0.5, 1]
+  sources:
+    text: {{patch_size: 4}}
+    image: {{adapter: {{class_path: data_adapters.ImageAdapter, init_args: {{size: [4, 4], patch: 2}}}}}}
+  batch_size: 8
+samples: {{count: 1}}
+model:
+  net: {net}
+  optimizer: {{lr: 0.01, warmup_steps: 10}}
+"""
+    )
+    return path
+
+
+def refuse(capsys, arguments, message):
+    capsys.readouterr()
+    assert main(arguments) == 2
+    assert message in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_words_make_pictures_and_pictures_make_words(config, pairs, tmp_path, capsys, monkeypatch):
+    assert main(["fit", "--config", str(config)]) == 0
+    log, checkpoint = tmp_path / "run/logs/version_0", str(tmp_path / "run/last.ckpt")
+    rows = list(csv.DictReader((log / "metrics.csv").read_text(encoding="utf-8").splitlines()))
+    measured = [{key: float(value) for key, value in row.items() if value} for row in rows if row["val/bpb"]][-1]
+    names = ["text+image/text", "text+image/image", "image", "image+text/image", "image+text/text", "text"]
+    assert {f"val/bpb/{name}" for name in names} <= set(measured)
+    # Both directions are learned: the word costs little behind its picture, and a guess in front of it.
+    assert measured["val/bpb/text+image/text"] > measured["val/bpb/image+text/text"] + 0.03
+    samples = log / "samples/step-0000240"
+    assert (samples / "text+image/val-00-000.png").is_file()
+    assert (samples / "image+text/val-00-000.txt").is_file()
+    assert (samples / "image/val-00-000.png").is_file()
+
+    out = ["--out", str(tmp_path / "out"), "--num_samples", "1"]
+    assert main(["generate", checkpoint, *out, "--text", *WORDS, "--guidance", "2", "--temperature", "0.5"]) == 0
+    for word, is_dark in zip(WORDS, (True, False), strict=True):
+        with Image.open(tmp_path / f"out/{word}-000.png") as picture:
+            assert bool(np.asarray(picture).mean() < 128) is is_dark
+    capsys.readouterr()
+    files = [str(pairs / f"val/{i}.png") for i in range(4)]
+    assert main(["generate", checkpoint, *out, "--prefix", *files, "--temperature", "0"]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert [line.rpartition(": ")[2] for line in printed] == [WORDS[i % 2] for i in range(4)]
+    # All of a word and half of a picture.
+    files = [str(pairs / "val/0.txt"), str(pairs / "val/0.png")]
+    assert main(["generate", checkpoint, *out, "--prefix", *files, "--overwrite", "--condition", "text+image"]) == 0
+    with Image.open(tmp_path / "out/0-000.png") as picture, Image.open(pairs / "val/0.png") as original:
+        assert np.array_equal(np.asarray(picture)[:2], np.asarray(original)[:2])
+    assert main(["generate", checkpoint, "--out", str(tmp_path / "both"), "--condition", "text+image"]) == 0
+    made = sorted(path.name for path in (tmp_path / "both").iterdir())
+    assert made == ["contact_sheet.png", *(f"sample-{i:03d}.{end}" for i in range(4) for end in ("png", "txt"))]
+
+    scores = tmp_path / "scores.json"
+    assert main(["score", checkpoint, str(pairs / "val"), "--json", str(scores)]) == 0
+    orders = json.loads(scores.read_text())["orders"]
+    for order, part in (("text+image", "image"), ("image+text", "text")):
+        costs = [record[part] for record in orders[order].values()]
+        bits = sum(cost["nats"] for cost in costs) / sum(cost["bytes"] for cost in costs) / math.log(2)
+        assert measured[f"val/bpb/{order}/{part}"] == pytest.approx(bits, rel=1e-4)
+
+    refuse(capsys, ["generate", checkpoint, *out], "several kinds of records; choose one of text+image, image")
+    refuse(capsys, ["generate", checkpoint, *out, "--text", "a", "--length", "3"], "--length: parts of records have")
+    refuse(capsys, ["generate", checkpoint, *out, "--text", "a" * 99], "the text has 99 bytes, and this model reads 8")
+    two = ["--prefix", str(pairs / "val/0.png"), str(pairs / "val/1.png"), str(pairs / "val/0.txt")]
+    refuse(capsys, ["generate", checkpoint, *out, *two], "2 of image, 1 of text; give as many files of each part")
+    refuse(capsys, ["score", checkpoint, *files], "give one folder that holds them")
+
+    bundle = load_model(checkpoint)
+    assert bundle.orders == (("text", "image"), ("text", "image"), ("image",), ("image", "text"), ("text",))
+    [record] = convert(bundle, {"image": pairs / "val/1.png"}, count=1, temperature=0.0)
+    assert (record.parts["text"].data.tobytes(), record.generated) == (b"bright", ("text",))
+
+
+def test_a_run_on_records_resumes_exactly(config, tmp_path):
+    root, run = tmp_path / "run", ["fit", "--config", str(config), "--samples.count=0"]
+    half = "--trainer.val_check_interval=3"
+    assert main([*run, half, "--trainer.max_steps=6"]) == 0
+    final = weights(root / "last.ckpt")
+    root.rename(tmp_path / "whole")
+    assert main([*run, half, "--trainer.max_steps=3"]) == 0
+    assert main([*run, half, "--trainer.max_steps=6", "--ckpt_path=last"]) == 0
+    assert same(weights(root / "last.ckpt"), final)
+
+
+def test_guidance_mixes_the_logits_with_and_without_the_first_part(config, tmp_path):
+    assert main(["fit", "--config", str(config), "--trainer.max_steps=2", "--trainer.val_check_interval=2"]) == 0
+    bundle = load_model(tmp_path / "run/last.ckpt")
+    from megabyte_mm.generation.guidance import GuidedDecoder
+
+    words, pixels = torch.full((2, 8), 256), torch.randint(0, 256, (2, 48))
+    words[:, :4] = torch.tensor([list(b"dark"), list(b"brig")])
+    with torch.no_grad():
+        given = bundle.model(torch.cat([words, pixels], dim=1), torch.tensor([1, 1]))[:, 8:]
+        alone = bundle.model(pixels, torch.tensor([2, 2]))
+    decoder = GuidedDecoder(bundle.model.decoder(4), 3.0, 8, 2)
+    logits = [decoder.prefill_rows([torch.cat([words[0], pixels[0, :5]]), words[1]], torch.tensor([1, 1]))]
+    expected = alone + 3.0 * (given - alone)
+    torch.testing.assert_close(logits[0], torch.stack([expected[0, 5], expected[1, 0]]), atol=1e-4, rtol=1e-4)
+    stepped = decoder.step(torch.stack([pixels[0, 5], pixels[1, 0]]))
+    torch.testing.assert_close(stepped, torch.stack([expected[0, 6], expected[1, 1]]), atol=1e-4, rtol=1e-4)
+    assert decoder.lengths == [14, 9]
+    with pytest.raises(ValueError, match="guidance needs the whole first part"):
+        decoder.prefill_rows([words[0, :3]])
