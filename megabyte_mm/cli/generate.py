@@ -96,7 +96,7 @@ def generate(
             raise ValueError(f"--{unused[0]}: parts of records have lengths of their own: leave it out")
         sampling = SamplingParams(temperature, top_k, top_p)
         options = {"seed": seed, "batch_size": batch_size, "guidance": guidance, "execution": execution}
-        firsts = first_parts(bundle, prefix, text)
+        firsts = first_parts(bundle, prefix, text, condition)
         generate_records(bundle, Path(out), firsts, condition, keep, num_samples, overwrite, sampling, **options)
         return
     if text:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from data_adapters import ByteStream, ImageAdapter, MediaError, TextAdapter, printable
-from megabyte_mm.checkpoint import Bundle
+from megabyte_mm.checkpoint import Bundle, Modality
 from megabyte_mm.cli.files import make_folder, modality_of_file, unique_stems
 from megabyte_mm.generation import (
     FirstParts,
@@ -25,10 +25,10 @@ from megabyte_mm.progress import byte_progress
 LONGEST_STEM = 40
 
 
-def first_parts(bundle: Bundle, files: Sequence[str], texts: Sequence[str]) -> list[FirstParts]:
+def first_parts(bundle: Bundle, files: Sequence[str], texts: Sequence[str], to: str | None = None) -> list[FirstParts]:
     """The records that files and texts begin: file i of each part, and text i, belong together.
 
-    Raises ValueError for files that are no part of this model, and where parts differ in number.
+    to: as of `find_order`. Raises ValueError for files that are no part of this model, and where parts differ in number.
     """
     by_part: dict[str, list[tuple[str, ByteStream]]] = {}
     for text in texts:
@@ -37,7 +37,7 @@ def first_parts(bundle: Bundle, files: Sequence[str], texts: Sequence[str]) -> l
     for file in files:
         if not Path(file).is_file():
             raise ValueError(f"--prefix {file}: no such file")
-        name = modality_of_file(bundle, file)
+        name = _part_of_file(bundle, file, to)
         stream = bundle.modalities[name].adapter.read(file)
         for note in stream.notes:
             print(f"{file}: {note}", file=sys.stderr)
@@ -86,6 +86,20 @@ def generate_records(
         adapter = bundle.modalities[name].adapter if name else None
         is_text = stream is not None and isinstance(adapter, TextAdapter)
         print(f"{file}: {printable(adapter.decode(stream.data))}" if is_text else file)  # type: ignore[union-attr]
+
+
+def _part_of_file(bundle: Bundle, file: str, to: str | None) -> str:
+    """The part that a file is, by its name; of several parts that read it, the one that begins an order."""
+    names = [name for name, modality in bundle.modalities.items() if _is_named(modality, file)]
+    if not names:
+        return modality_of_file(bundle, file)
+    firsts = [order[0] for order in bundle.orders[1:] if to in (None, order[-1], "+".join(order))]
+    chosen = [name for name in names if name in firsts] or names
+    return chosen[0] if len(set(chosen)) == 1 else modality_of_file(bundle, file)
+
+
+def _is_named(modality: Modality, file: str) -> bool:
+    return file.lower().endswith(tuple(modality.adapter.suffixes))
 
 
 def _text_part(bundle: Bundle) -> tuple[str, TextAdapter]:
