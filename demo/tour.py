@@ -175,7 +175,7 @@ def _compare(root: Path, modality: Modality, continuations: Sequence[Continuatio
     from megabyte_mm.evaluation.completion import completion_figures, summary, words
     from megabyte_mm.generation import cut_prefix
 
-    adapter = read_config(str(Path(__file__).with_name(f"{modality.name}.yaml"))).data.source_settings[""].adapter
+    adapter = read_config(str(Path(__file__).with_name(f"{modality.name}.yaml"))).data.settings.sources[""].adapter
     assert adapter is not None
     train = (root / "media" / modality.media).with_name("train")
     texts = train.rglob("*.py") if modality.name == "text" else ()
@@ -214,7 +214,7 @@ def _codec_scores(modality: Modality, files: Sequence[Path]) -> list[tuple[str, 
     from megabyte_mm.evaluation import CODECS, content_of
 
     config = read_config(str(Path(__file__).with_name(f"{modality.name}.yaml")))
-    adapter = config.data.source_settings[""].adapter
+    adapter = config.data.settings.sources[""].adapter
     assert adapter is not None
     contents = [content_of(adapter, adapter.read(path)) for path in files]
     return [(codec.name, codec.bits_per_byte(contents)) for codec in CODECS if codec.name in modality.codecs]

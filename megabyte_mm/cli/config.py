@@ -88,7 +88,7 @@ class RunConfig:
         """
         net = self.model.net
         with torch.device("meta"):
-            return build_model(net, self.model.method, self.data.expected_geometry(), net.conditions)
+            return build_model(net, self.model.method, self.data.settings.expected_geometry(), net.conditions)
 
 
 def read_config(path: str, data_path: str | None = None) -> RunConfig:

@@ -28,7 +28,8 @@ LONGEST_STEM = 40
 def first_parts(bundle: Bundle, files: Sequence[str], texts: Sequence[str], to: str | None = None) -> list[FirstParts]:
     """The records that files and texts begin: file i of each part, and text i, belong together.
 
-    to: as of `find_order`. Raises ValueError for files that are no part of this model, and where parts differ in number.
+    to: as of `find_order`. Raises ValueError for files that are no part of this model, and for parts that differ in
+    number.
     """
     by_part: dict[str, list[tuple[str, ByteStream]]] = {}
     for text in texts:

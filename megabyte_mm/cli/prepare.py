@@ -86,8 +86,9 @@ def find_sources(config: str | None, adapter: str | None) -> dict[str, Source]:
     if config:
         from megabyte_mm.cli.config import read_config  # it imports Lightning, which takes seconds
 
-        sources = read_config(find_config(config, "--config")).data.source_settings
-        return {"": replace(sources[""], path="")} if "" in sources else sources  # data.path is the argument here
+        sources = read_config(find_config(config, "--config")).data.settings.sources
+        # data.path is the argument here.
+        return {"": replace(sources[""], path="")} if "" in sources else dict(sources)
     return {"": Source(adapter=load_class(adapter)() if adapter else None)}
 
 

@@ -6,10 +6,13 @@ encode.py     files -> streams, in one process or several
 storage/      streams -> shards in the cache, or prepared for many machines at any URL
 sources.py    paths, prepared or not, of one source or a mix -> records and their adapters
 geometry.py   window, unit, patch size and conditions that a model must fit
+part_files.py files and texts that are parts of records; orders.py: the orders of their parts
 records.py    a reader of shards -> the records of each split
 windows.py    records -> windows, jittered by pure functions
 order.py      the order of an epoch: shuffled, in groups of shards, by weight
-dataset.py    windows -> batches of symbols
+joined.py     records of several parts, and their rows
+dataset.py    rows -> batches of symbols
+opened.py     all of it for one run
 loader.py     batches of a rank, resumable inside an epoch; prefetch.py fetches remote shards ahead of it
 module.py     ByteData, the LightningDataModule
 """

@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import warnings
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from typing import Any
 
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 
-from data_adapters import registry
 from data_adapters.base import Adapter
-from megabyte_mm.checkpoint import Bundle, Modality
-from megabyte_mm.data.dataset import RowSource, WindowDataset, Windows
+from megabyte_mm.data.dataset import RowSource, WindowDataset
 from megabyte_mm.data.geometry import Geometry
-from megabyte_mm.data.joined import Joined, JoinedWindows, PartRoom, join, split_joined
 from megabyte_mm.data.loader import BATCH_SIZE, ResumableLoader, WindowSampler
+from megabyte_mm.data.opened import DataSettings, OpenData
 from megabyte_mm.data.order import Order, SequentialOrder, SourceOrder, TrainingOrder, source_seed
-from megabyte_mm.data.orders import PartOrder, check_part_weights, part_orders, parts_as_sources
-from megabyte_mm.data.records import Records, Skipped, Split, Splits, warn_skipped
-from megabyte_mm.data.sources import OpenSource, Source, check_sources, open_parts, open_sources
+from megabyte_mm.data.orders import check_part_weights, part_orders, parts_as_sources
+from megabyte_mm.data.records import Records, Skipped, Split, warn_skipped
+from megabyte_mm.data.sources import OpenSource, Source, check_sources
 from megabyte_mm.data.storage.encoded_cache import CacheConfig
 from megabyte_mm.errors import FieldError
-from megabyte_mm.models import ByteModel
 
 
 class ByteData(LightningDataModule):
@@ -88,31 +83,33 @@ class ByteData(LightningDataModule):
             raise FieldError("data.num_workers", f"{num_workers} must be 0 or more")
         if not 0 < shard_cache < math.inf:
             raise FieldError("data.shard_cache", f"{shard_cache} must be a number above 0")
-        self.orders = part_orders(parts, drop_part, sources or {"": Source()})
+        orders = part_orders(parts, drop_part, sources or {"": Source()})
         if parts is not None:
-            sources = parts_as_sources(self.orders, sources or {})
+            sources = parts_as_sources(orders, sources or {})
         check_sources(sources, adapter, classes)
-        self.parts, self.part_weights = parts, part_weights
         if part_weights is not None:
             if parts is None:
                 raise FieldError("data.part_weights", f"is {part_weights}, and there are no data.parts")
-            check_part_weights(self.orders, part_weights)
+            check_part_weights(orders, part_weights)
         self.path = str(path)
         self.batch_size = batch_size
         self.val_batch_size = val_batch_size or batch_size
-        self.val_share = val_share
-        self.classes = classes
         self.num_workers = num_workers
         self.seed = seed
         self.cache_dir = cache_dir
         self.shard_cache = shard_cache
         self.max_val_windows = max_val_windows
-        self.source_settings, self.window_setting = sources or {"": Source(self.path, adapter)}, window
-        self._sources: tuple[OpenSource, ...] = ()
-        self._splits: tuple[Splits, ...] = ()
-        self._joined: dict[tuple[str, ...], dict[Split, Joined]] = {}
-        self._incomplete: Skipped = []
-        self._geometry: Geometry | None = None
+        self.part_weights = part_weights
+        self.settings = DataSettings(
+            self.path,
+            sources or {"": Source(self.path, adapter)},
+            orders,
+            parts is not None,
+            window,
+            val_share,
+            classes,
+        )
+        self._opened: OpenData | None = None
         self._reported = False
         self._sliding = False
 
@@ -153,84 +150,33 @@ class ByteData(LightningDataModule):
         return self._in_order("test", self.val_batch_size, self._sliding)
 
     @property
-    def geometry(self) -> Geometry:
-        """Window, unit, patch size and conditions: "none", then the classes, or the sources of a mix."""
-        self._check_open()
-        assert self._geometry is not None
-        return self._geometry
+    def opened(self) -> OpenData:
+        """The open data. Raises RuntimeError before `setup`."""
+        if self._opened is None:
+            raise RuntimeError("ByteData is not open: call setup() first")
+        return self._opened
 
-    def expected_geometry(self) -> Geometry:
-        """The geometry as far as the settings determine it, without any data. Raises FieldError as `Geometry.of`."""
-        adapters = {name: source.adapter for name, source in self.source_settings.items()}
-        return Geometry.of(adapters, self.window_setting, None, self.source_settings, self.order_names)
+    @property
+    def geometry(self) -> Geometry:
+        """Window, unit, patch size and conditions: "none", then the classes, the sources of a mix, or orders."""
+        return self.opened.geometry
 
     @property
     def sources(self) -> tuple[OpenSource, ...]:
         """The sources of a mix, or one without a name."""
-        self._check_open()
-        return self._sources
+        return self.opened.sources
 
     def records(self, split: Split) -> tuple[Records, ...]:
         """The records of "train", "val" or "test" of every source; test is val where there are no test files."""
-        self._check_open()
-        return tuple(getattr(splits, split) for splits in self._splits)
-
-    def windowed(self, split: Split) -> Iterator[tuple[OpenSource, Records, int]]:
-        """Each source with its records and the bytes of its windows."""
-        windows = map(self.geometry.window_of, range(len(self.sources)))
-        return zip(self.sources, self.records(split), windows, strict=True)
-
-    def measured_parts(self) -> dict[str, tuple[int, slice]]:
-        """By its name in logs, each part of each order: its condition, and its symbols in a row. Empty for one source.
-
-        The only part of an order is called as its source, others as in text+image/image.
-        """
-        found: dict[str, tuple[int, slice]] = {}
-        for order in self.orders:
-            if not order.name:
-                continue
-            condition, start = self.geometry.conditions.index(order.name), 0
-            rooms = self.geometry.rooms_of(condition)
-            for name, room in zip(order.parts, rooms, strict=True):
-                label = name if len(order.parts) == 1 else f"{order.name}/{name}"
-                found[label] = condition, slice(start, start + room)
-                start += room
-        return found
-
-    @property
-    def validation_records(self) -> dict[tuple[str, ...], Joined]:
-        """The validation records of each order of several parts; their parts are those of the order, in its order."""
-        found = {}
-        for order in (order.parts for order in self.orders if len(order.parts) > 1):
-            names = tuple(sorted(order))
-            joined, numbers = self._joined[names]["val"], [names.index(name) for name in order]
-            found[order] = Joined(
-                tuple(joined.readers[number] for number in numbers), tuple(joined.rows[number] for number in numbers)
-            )
-        return found
-
-    def bundle(self, model: ByteModel) -> Bundle:
-        """A model of these data with what is needed to use it on files."""
-        spec = self.spec()
-        streams = spec.get("sources", {"": {"fixed_length": spec.get("fixed_length")}})
-        modalities = {
-            source.name: Modality(
-                source.adapter,
-                streams[source.name]["fixed_length"],
-                streams[source.name].get("window"),
-                streams[source.name].get("files", {}),
-            )
-            for source in self.sources
-        }
-        return Bundle(model, modalities, self.geometry.conditions, self.geometry.window)
+        return self.opened.records(split)
 
     def weights_of_parts(self) -> dict[str, float] | None:
-        """The weight of each of `measured_parts` in the loss of its row; None where each symbol counts alike."""
+        """The weight of each of `OpenData.measured_parts` in the loss of its row; None where symbols count alike."""
         if self.part_weights is None:
             return None
         # The parts of an order without its first part are the last of the whole.
-        weights = [weight for order in self.orders for weight in self.part_weights[-len(order.parts) :]]
-        return dict(zip(self.measured_parts(), weights, strict=True))
+        weights = [weight for order in self.settings.orders for weight in self.part_weights[-len(order.parts) :]]
+        return dict(zip(self.opened.measured_parts(), weights, strict=True))
 
     @property
     def adapter(self) -> Adapter:
@@ -259,127 +205,38 @@ class ByteData(LightningDataModule):
     @property
     def skipped(self) -> Skipped:
         """The files that could not be used, as {"path", "reason"}."""
-        self._check_open()
-        entries = [*(entry for splits in self._splits for entry in splits.skipped), *self._incomplete]
-        return list({entry["path"]: entry for entry in entries}.values())
+        return self.opened.skipped
 
     @property
     def fingerprint(self) -> str:
         """Changes with any of the files, their encoding, the split, the classes, the window and the mix."""
-        parts = [f"{self.geometry.window}"]
-        parts += [f"{window}" for window in self.geometry.windows]
-        parts += [f"{order.name} {order.weight}" for order in self.orders if self.parts]
-        for source, splits in zip(self.sources, self._splits, strict=True):
-            parts += [source.name, str(source.weight), source.reader.key, str(source.unit), splits.train.digest().hex()]
-        return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:16]
+        return self.opened.fingerprint
 
     def spec(self) -> dict[str, Any]:
         """The data settings that generation needs, as plain values for a checkpoint."""
-        shared = {"window": self.geometry.window, "conditions": list(self.geometry.conditions)}
-        streams: dict[str, dict[str, Any]] = {
-            source.name: {
-                "adapter": registry.spec(source.adapter),
-                "fixed_length": source.adapter.length == self.geometry.window_of(number),
-                **({"window": self.geometry.windows[number]} if self.geometry.windows else {}),
-                **({"files": files} if (files := self.source_settings[source.name].files) else {}),
-            }
-            for number, source in enumerate(self.sources)
-        }
-        return streams.get("", {"sources": streams}) | shared
-
-    def _check_open(self) -> None:
-        if self._geometry is None:
-            raise RuntimeError("ByteData is not open: call setup() first")
+        return self.opened.spec()
 
     def _check_single(self) -> None:
         if len(self.sources) > 1:
             raise RuntimeError("ByteData holds a mix: use its `sources` and `records`")
 
     def _open(self) -> None:
-        if self._geometry is not None:
-            return
-        if all(source.adapter is not None for source in self.source_settings.values()):
-            self.expected_geometry()  # most mistakes show before files are encoded
-        cache = CacheConfig.at(self.cache_dir, self.shard_cache)
-        sources = (open_parts if self.parts else open_sources)(self.source_settings, self.path, cache)
-        adapters = {source.name: source.adapter for source in sources}
-        units, longest = [source.unit for source in sources], [int(source.reader.lengths.max()) for source in sources]
-        geometry = Geometry.of(adapters, self.window_setting, units, self.source_settings, self.order_names, longest)
-        for order in (order for order in self.orders if len(order.parts) > 1):
-            # The same records whatever the order of their parts.
-            names = tuple(sorted(order.parts))
-            if names not in self._joined:
-                sorted_sources = sorted(sources, key=lambda source: source.name)
-                rooms = {source.name: geometry.window_of(number) for number, source in enumerate(sources)}
-                joined, incomplete = join(
-                    {source.name: source.reader for source in sorted_sources if source.name in names}, rooms
-                )
-                self._joined[names] = split_joined(joined, self.val_share)
-                self._incomplete += incomplete
-        self._splits = tuple(
-            source.splits(
-                geometry.window_of(number),
-                self.val_share,
-                self.classes,
-                geometry.conditions.index(source.name) if source.name in geometry.conditions else 0,
-            )
-            for number, source in enumerate(sources)
-        )
-        if "" in adapters:
-            geometry = replace(geometry, conditions=self._splits[0].conditions)
-        self._sources, self._geometry = sources, geometry
-
-    @property
-    def order_names(self) -> list[tuple[str, ...]]:
-        """The parts of each order; empty where every source is by itself."""
-        return [order.parts for order in self.orders] if self.parts else []
+        if self._opened is None:
+            self._opened = self.settings.open(CacheConfig.at(self.cache_dir, self.shard_cache))
 
     def _shuffled(self, batch_size: int) -> ResumableLoader:
-        windows = self._rows("train", jitter=True)
-        seeds = [source_seed(self.seed, order.name) for order in self.orders]
+        windows = self.opened.rows("train", self.seed)
+        seeds = [source_seed(self.seed, order.name) for order in self.settings.orders]
         epochs = [SourceOrder(rows.per_shard()[1], seed) for rows, seed in zip(windows, seeds, strict=True)]
-        weights = [order.weight for order in self.orders]
+        weights = [order.weight for order in self.settings.orders]
         order = TrainingOrder(epochs, weights, batch_size * self._ranks()[1], self.seed)
         return self._loader(windows, order, batch_size, training=True)
 
     def _in_order(
         self, split: Split, batch_size: int, sliding: bool = False, limit: int | None = None
     ) -> ResumableLoader:
-        windows = self._rows(split, sliding=sliding, limit=limit)
+        windows = self.opened.rows(split, sliding=sliding, limit=limit)
         return self._loader(windows, SequentialOrder([len(source) for source in windows]), batch_size, training=False)
-
-    def _rows(
-        self, split: Split, jitter: bool = False, sliding: bool = False, limit: int | None = None
-    ) -> list[RowSource]:
-        """The rows of each order."""
-        by_name = {source.name: (source, records, window) for source, records, window in self.windowed(split)}
-        rows: list[RowSource] = []
-        for order in self.orders:
-            if len(order.parts) > 1:
-                rows.append(self._joined_rows(order, split, limit))
-                continue
-            source, records, window = by_name[order.parts[0]]
-            seed = source_seed(self.seed, order.name) if jitter else None
-            rows.append(Windows(records, window, source.unit, seed, sliding, limit))
-        return rows
-
-    def _joined_rows(self, order: PartOrder, split: Split, limit: int | None) -> JoinedWindows:
-        names = tuple(sorted(order.parts))
-        sources = [source.name for source in self.sources]
-        rooms = [self._room(sources.index(name)) for name in order.parts]
-        return JoinedWindows(
-            self._joined[names][split],
-            tuple(map(names.index, order.parts)),
-            tuple(rooms),
-            self.geometry.conditions.index(order.name),
-            limit,
-        )
-
-    def _room(self, number: int) -> PartRoom:
-        """The place of a source's files in rows of several parts."""
-        assert self.geometry.parts is not None
-        fixed_length = self.sources[number].adapter.length is not None
-        return PartRoom(self.geometry.parts[number].max_len, self.geometry.window_of(number), fixed_length)
 
     def _loader(self, windows: Sequence[RowSource], order: Order, batch_size: int, training: bool) -> ResumableLoader:
         sampler = WindowSampler(order, batch_size, training, *self._ranks())

@@ -34,16 +34,16 @@ def check_settings(net: ModelConfig, method: Method, data: ByteData, checkpoint:
 
     checkpoint: the one that the run starts from, if any. No code in it is run.
     """
-    adapters = {name: source.adapter or _adapter_at(source.path) for name, source in data.source_settings.items()}
+    adapters = {name: source.adapter or _adapter_at(source.path) for name, source in data.settings.sources.items()}
     known = {name: adapter for name, adapter in adapters.items() if adapter is not None}
     specs = {name: {"adapter": registry.spec(adapter)} for name, adapter in known.items()}
     sources = {name: specs.get(name, {}) for name in adapters}
     spec: dict[str, Any] = {"data": sources.get("", {"sources": sources})}
     if len(known) == len(adapters):
-        geometry = Geometry.of(adapters, data.window_setting, None, data.source_settings, data.order_names)
+        geometry = Geometry.of(adapters, data.settings.window, None, data.settings.sources, data.settings.order_names)
         with torch.device("meta"):  # without memory for the weights
             model = build_model(net, method, geometry, net.conditions)
-        if geometry.parts is None and (data.window_setting or any(adapter.length for adapter in known.values())):
+        if geometry.parts is None and (data.settings.window or any(adapter.length for adapter in known.values())):
             spec["data"] |= {"window": geometry.window}
         # The files may fix a larger unit, and with it another window, and classes.
         open_fields = ("max_len", "conditions", "parts")

@@ -103,7 +103,7 @@ class ByteLM(LightningModule):
         if hasattr(self, "model"):
             return
         data = self._data()
-        self._parts, self._part_weights = data.measured_parts(), data.weights_of_parts()
+        self._parts, self._part_weights = data.opened.measured_parts(), data.weights_of_parts()
         self.bpb_of_part.update({_PREFIX + name: BitsPerByte() for name in self._parts})
         self.model = build_model(self.net, self.method, data.geometry)
         if isinstance(self.trainer.strategy, FSDP2Strategy):

@@ -79,9 +79,9 @@ class SampleWriter(Callback):
 
     def _write(self, folder: Path, trainer: Trainer, model: ByteModel) -> None:
         data = trainer.datamodule  # type: ignore[attr-defined] # set by a connector
-        alone = {order.parts[0] for order in data.orders if len(order.parts) == 1}
+        alone = {order.parts[0] for order in data.settings.orders if len(order.parts) == 1}
         self._write_records(folder, data, model)
-        for source, records, window in data.windowed("val"):
+        for source, records, window in data.opened.windowed("val"):
             if source.name not in alone:
                 continue
             requests = self.requests(source, records, window)
@@ -96,11 +96,11 @@ class SampleWriter(Callback):
 
     def _write_records(self, folder: Path, data: ByteData, model: ByteModel) -> None:
         """Continue validation records behind their first part."""
-        if not data.validation_records:
+        if not data.opened.validation_records:
             return
-        bundle = data.bundle(model)
+        bundle = data.opened.bundle(model)
         sampling = SamplingParams(self.temperature, self.top_k, self.top_p)
-        for order, joined in data.validation_records.items():
+        for order, joined in data.opened.validation_records.items():
             is_picture = isinstance(bundle.modalities[order[-1]].adapter, ImageAdapter)
             firsts, requests = [], []
             for number, record in enumerate(joined.evenly_spaced(self.count)):

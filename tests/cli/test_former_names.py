@@ -113,6 +113,6 @@ def test_a_config_with_former_class_paths_and_fields_is_read(tmp_path):
     config = read_config(str(path))
     assert isinstance(config.model.net, PerceiverARConfig)
     assert config.model.net.embedding_scale == 3.0
-    adapter = config.data.source_settings[""].adapter
+    adapter = config.data.settings.sources[""].adapter
     assert isinstance(adapter, ImageAdapter)
     assert adapter.length == 48

@@ -48,7 +48,7 @@ def test_orders_read_the_same_records(folder, tmp_path):
     with pytest.warns(UserWarning, match="skipped"):
         data = opened(folder, tmp_path / "cache", parts=[["text", "image"], ["image", "text"]], drop_part=0.25)
     assert data.geometry.conditions == ("none", "text+image", "image", "image+text", "text")
-    assert [order.weight for order in data.orders] == [0.75, 0.25, 0.75, 0.25]
+    assert [order.weight for order in data.settings.orders] == [0.75, 0.25, 0.75, 0.25]
     rows: dict[int, list[torch.Tensor]] = {}
     for batch in data.val_dataloader():
         for ids, condition in zip(batch.ids, batch.condition.tolist(), strict=True):
@@ -63,7 +63,7 @@ def test_no_split_parts_what_belongs_together(tmp_path):
     names = [f"{i}" for i in range(12)]
     touch(tmp_path / "pairs", *(f"{name}{suffix}" for name in names for suffix in (".png", ".txt")))
     data = opened(tmp_path / "pairs", tmp_path / "cache", val_share=0.3, drop_part=0.5)
-    [joined] = data.validation_records.values()
+    [joined] = data.opened.validation_records.values()
     held_out = {joined.key(record) for record in range(len(joined))}
     assert 0 < len(held_out) < 12
     image = data.records("val")[data.geometry.conditions.index("image") - 1]

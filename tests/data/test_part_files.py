@@ -66,7 +66,7 @@ def test_a_table_holds_texts(tmp_path, kind):
     assert parts["text"].keys == {"train/a": "train/a", "train/a#2": "train/a", "train/b": "train/b", "val/c": "val/c"}
     data = ByteData(str(tmp_path), parts=["text", "image"], sources=SOURCES, cache_dir=str(tmp_path / "cache"))
     data.setup()
-    joined = data.validation_records["text", "image"]
+    joined = data.opened.validation_records["text", "image"]
     assert [joined.read(0, 0).tobytes().decode(), len(joined)] == ["ü", 1]
     # Two captions of one picture are two records.
     assert len(data.train_dataloader().dataset) == 3

@@ -65,10 +65,11 @@ def test_the_loss_is_the_mean_over_scored_symbols():
 def test_the_sources_of_a_mix_may_have_any_name(monkeypatch):
     names = ("train", "type", "values", "items", "eval", "half", "of")
     sources = [SimpleNamespace(name=name) for name in names]
+    parts = {name: (number, slice(0, 32)) for number, name in enumerate(names, start=1)}
     data = SimpleNamespace(
         sources=sources,
         geometry=Geometry(window=32, patch_size=4, conditions=("none", *names)),
-        measured_parts=lambda: {name: (number, slice(0, 32)) for number, name in enumerate(names, start=1)},
+        opened=SimpleNamespace(measured_parts=lambda: parts),
         weights_of_parts=lambda: None,
     )
     lm = ByteLM()

@@ -135,7 +135,7 @@ def _load_model(run: Run, checkpoint: str | None, config: RunConfig | None, devi
 
 def _custom_adapter(config: RunConfig | None) -> type[Adapter] | None:
     """Return the user's own adapter class that the run was trained with, if any."""
-    sources = config.data.source_settings.values() if config else ()
+    sources = config.data.settings.sources.values() if config else ()
     custom = [type(source.adapter) for source in sources if source.adapter and source.adapter.name not in ADAPTERS]
     return custom[0] if custom else None
 
