@@ -9,7 +9,8 @@ from dataclasses import replace
 from data_adapters import load_class, printable
 from megabyte_mm.cli.packaged import find_config
 from megabyte_mm.data.encode import first_reasons, processors
-from megabyte_mm.data.files import find_files, is_url, local_path
+from megabyte_mm.data.files import Files, find_files, is_url, local_path
+from megabyte_mm.data.part_files import find_parts
 from megabyte_mm.data.sources import Source
 from megabyte_mm.data.storage.base import LocalStorage
 from megabyte_mm.data.storage.encoded_cache import CacheConfig
@@ -50,14 +51,17 @@ def prepare(
         raise ValueError("--adapter and --config both choose how files are read: give one of them")
     if is_url(path):
         raise ValueError(f"{path}: files are read from this machine's disks; --out may be a URL")
-    sources = find_sources(config, adapter)
+    sources, in_parts = find_sources(config, adapter)
     root = out.rstrip("/") or "/"
     if "" not in sources:
         refuse_other_content(root, sources)
-    readers = {}
+    targets = {name: f"{root}/{name}" if name else root for name in sources}
     for name, source in sources.items():
-        target = f"{root}/{name}" if name else root
-        readers[target] = _prepare(replace(source, path=source.path or path), target, workers, shard_mib, cache_dir)
+        _check_target(source.path or path, targets[name], cache_dir)
+    readers = {
+        targets[name]: _prepare(found, targets[name], workers, shard_mib, cache_dir)
+        for name, found in _find(path, sources, in_parts).items()
+    }
     for target, reader in readers.items():
         print(f"{target}: {_summary(reader)}")
     skipped = [entry for reader in readers.values() for entry in reader.metadata["skipped"]]
@@ -81,26 +85,43 @@ def refuse_other_content(root: str, sources: Mapping[str, Source]) -> None:
         raise ValueError(f"{root}: is not empty (it holds {min(names)}); choose another --out")
 
 
-def find_sources(config: str | None, adapter: str | None) -> dict[str, Source]:
-    """The sources of a config, or one source named "", of an adapter's import path or of the files' own adapter."""
+def find_sources(config: str | None, adapter: str | None) -> tuple[dict[str, Source], bool]:
+    """The sources of a config, or one source named "", of an adapter's import path or of the files' own adapter.
+
+    And whether they are parts of records.
+    """
     if config:
         from megabyte_mm.cli.config import read_config  # it imports Lightning, which takes seconds
 
-        sources = read_config(find_config(config, "--config")).data.settings.sources
-        # data.path is the argument here.
-        return {"": replace(sources[""], path="")} if "" in sources else dict(sources)
-    return {"": Source(adapter=load_class(adapter)() if adapter else None)}
+        settings = read_config(find_config(config, "--config")).data.settings
+        sources = dict(settings.sources)
+        if "" in sources:  # data.path is the argument here
+            sources[""] = replace(sources[""], path="")
+        return sources, settings.in_parts
+    return {"": Source(adapter=load_class(adapter)() if adapter else None)}, False
 
 
-def _prepare(source: Source, out: str, workers: int | None, shard_mib: int, cache_dir: str | None) -> ShardReader:
+def _find(path: str, sources: Mapping[str, Source], in_parts: bool) -> dict[str, Files]:
+    """The files of each source. Raises ValueError for a path that cannot be used."""
+    try:
+        if in_parts:
+            return find_parts(path, {name: source.rule for name, source in sources.items()})
+        return {name: find_files(source.path or path, source.adapter) for name, source in sources.items()}
+    except FieldError as error:
+        raise ValueError(error.reason) from error
+
+
+def _check_target(path: str, out: str, cache_dir: str | None) -> None:
+    """Raise ValueError where the shards would lie among the files that are read."""
+    storage = open_storage(out, CacheConfig.at(cache_dir).shards)
+    if isinstance(storage, LocalStorage) and local_path(path).resolve() in (storage.folder / "x").resolve().parents:
+        raise ValueError(f"--out {out}: lies in {path}, whose files are read: choose a folder beside it")
+
+
+def _prepare(files: Files, out: str, workers: int | None, shard_mib: int, cache_dir: str | None) -> ShardReader:
     cache = CacheConfig.at(cache_dir)
     storage = open_storage(out, cache.shards)
-    if isinstance(storage, LocalStorage):
-        parents = (storage.folder / "x").resolve().parents
-        if local_path(source.path).resolve() in parents:
-            raise ValueError(f"--out {out}: lies in {source.path}, whose files are read: choose a folder beside it")
     try:
-        files = find_files(source.path, source.adapter)
         return prepare_shards(files, storage, cache.folder, workers or processors(), shard_mib * 2**20)
     except FieldError as error:
         raise ValueError(error.reason) from error

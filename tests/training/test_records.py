@@ -131,6 +131,21 @@ def test_a_run_on_records_resumes_exactly(config, tmp_path):
     assert same(weights(root / "last.ckpt"), final)
 
 
+def test_prepared_records_train_as_their_files(config, pairs, tmp_path):
+    run = [
+        "fit",
+        "--config",
+        str(config),
+        "--samples.count=0",
+        "--trainer.max_steps=3",
+        "--trainer.val_check_interval=3",
+    ]
+    assert main([*run, f"--trainer.default_root_dir={tmp_path / 'files'}"]) == 0
+    assert main(["prepare", str(pairs), "--config", str(config), "--out", str(tmp_path / "prepared")]) == 0
+    assert main([*run, f"--data.path={tmp_path / 'prepared'}"]) == 0
+    assert same(weights(tmp_path / "run/last.ckpt"), weights(tmp_path / "files/last.ckpt"))
+
+
 def test_guidance_mixes_the_logits_with_and_without_the_first_part(config, tmp_path):
     assert main(["fit", "--config", str(config), "--trainer.max_steps=2", "--trainer.val_check_interval=2"]) == 0
     bundle = load_model(tmp_path / "run/last.ckpt")
