@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from megabyte_mm.data.module import ByteData
     from megabyte_mm.evaluation import score_files
     from megabyte_mm.export.hub import HubModel as HubModel
-    from megabyte_mm.generation import continue_file, generate
+    from megabyte_mm.generation import continue_file, convert, generate
     from megabyte_mm.models import Megabyte, MegabyteConfig, StackConfig
     from megabyte_mm.training.fitting import fit
     from megabyte_mm.training.module import ByteLM
@@ -25,6 +25,7 @@ __all__ = [
     "MegabyteConfig",
     "StackConfig",
     "continue_file",
+    "convert",
     "fit",
     "generate",
     "load_model",
@@ -42,6 +43,7 @@ __getattr__, __dir__ = lazy_exports(
         "MegabyteConfig": "megabyte_mm.models",
         "StackConfig": "megabyte_mm.models",
         "continue_file": "megabyte_mm.generation",
+        "convert": "megabyte_mm.generation",
         "fit": "megabyte_mm.training.fitting",
         "generate": "megabyte_mm.generation",
         "load_model": "megabyte_mm.checkpoint",
