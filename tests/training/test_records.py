@@ -146,6 +146,29 @@ def test_prepared_records_train_as_their_files(config, pairs, tmp_path):
     assert same(weights(tmp_path / "run/last.ckpt"), weights(tmp_path / "files/last.ckpt"))
 
 
+DAMAGED = [
+    (lambda spec: spec["data"]["sources"]["text"].update(window=99), "window 99 of a source is not one of its model"),
+    (lambda spec: spec["data"]["sources"]["text"].pop("window"), "window None of a source is not one of its model"),
+    (lambda spec: spec["data"]["sources"]["text"].update(files=["x"]), "the files of a source are"),
+    (lambda spec: spec["data"]["sources"].pop("image"), "its model reads more parts than its sources"),
+    (lambda spec: spec["data"]["conditions"].reverse(), "are not its conditions"),
+    (lambda spec: spec["model"]["config"].update(orders=[[0, 7]]), "orders must hold numbers of parts"),
+    (lambda spec: spec["model"]["config"].update(parts=[]), "parts and orders come together"),
+    (lambda spec: spec["model"]["config"]["parts"][0].update(patch_size=5), "must be a multiple of patch_size 5"),
+    (lambda spec: spec["model"]["config"].update(max_len=99), "max_len is 99, but the parts make it 56"),
+]
+
+
+def test_a_spec_that_no_run_wrote_is_refused(config, tmp_path):
+    assert main(["fit", "--config", str(config), "--trainer.max_steps=1", "--trainer.val_check_interval=1"]) == 0
+    for change, message in DAMAGED:
+        checkpoint = torch.load(tmp_path / "run/last.ckpt", weights_only=True)
+        change(checkpoint["megabyte_mm"])
+        torch.save(checkpoint, tmp_path / "damaged.ckpt")
+        with pytest.raises(ValueError, match=message):
+            load_model(tmp_path / "damaged.ckpt")
+
+
 def test_guidance_mixes_the_logits_with_and_without_the_first_part(config, tmp_path):
     assert main(["fit", "--config", str(config), "--trainer.max_steps=2", "--trainer.val_check_interval=2"]) == 0
     bundle = load_model(tmp_path / "run/last.ckpt")
