@@ -125,8 +125,9 @@ def _model(card: Card) -> str:
         "parameters": f"{card.bundle.model.num_parameters:,}",
         "window": f"{card.bundle.window:,} bytes",
     }
-    if card.bundle.model.patch_size > 1:
-        rows["patch"] = f"{card.bundle.model.patch_size} bytes"
+    sizes = card.bundle.model.patch_sizes
+    if max(sizes) > 1:
+        rows["patch"] = f"{', '.join(map(str, sizes))} bytes"
     for name, adapter in card.adapters.items():
         settings = ", ".join(f"{key} {value}" for key, value in adapter.settings().items())
         rows[f"reads {name}".strip()] = _code(adapter.name + (f" ({settings})" if settings else ""))

@@ -139,6 +139,11 @@ class ByteModel(nn.Module, ABC):
     """The window: the longest sequence in training."""
 
     @property
+    def patch_sizes(self) -> tuple[int, ...]:
+        """The sizes of all patches: one, unless rows have parts with sizes of their own."""
+        return (self.patch_size,)
+
+    @property
     @abstractmethod
     def max_positions(self) -> int | None:
         """The longest sequence that the model has positions for; None if there is no limit."""

@@ -100,10 +100,10 @@ class RunReport(Callback):
             "method": pl_module.method,
         }
         train, val = data.records("train"), data.records("val")
-        patch = model.patch_size if model.patch_size > 1 else None
+        sizes = ", ".join(map(str, model.patch_sizes))
         facts = [
             f"{model.config.name}, {model.num_parameters / 1e6:.2f} M parameters"
-            + (f", patch {patch}" if patch else ""),
+            + (f", patch {sizes}" if max(model.patch_sizes) > 1 else ""),
             f"window {data.geometry.window}, {count_bytes(train)} to train on, {count_bytes(val)} to validate",
             f"{trainer.num_training_batches} batches an epoch",
             f"{trainer.precision} on {trainer.world_size} x {pl_module.device.type}",

@@ -79,6 +79,10 @@ class Megabyte(ByteModel):
                 self.condition_CL = trunc_normal_parameter(conditions, config.local_stack.dim, std=std)
 
     @property
+    def patch_sizes(self) -> tuple[int, ...]:
+        return self.config.patch_sizes
+
+    @property
     def max_positions(self) -> int | None:
         """Longest sequence that the model has positions for; None with rotary positions."""
         rotary = self.global_stack is None or self.config.block.positions == "rotary"
