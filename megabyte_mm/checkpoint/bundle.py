@@ -96,6 +96,11 @@ class Bundle:
         """True if rows have several parts, such as a text and its picture."""
         return any(len(order) > 1 for order in self.orders)
 
+    @property
+    def alone(self) -> tuple[str, ...]:
+        """The modalities whose files are read by themselves; others are parts of records only."""
+        return tuple(name for name, one in self.modalities.items() if one.window is None or name in self.conditions)
+
     def condition_number(self, name: str | None) -> int:
         """The number of the class `name`; of the modality that `for_modality` chose; 0 for a model without conditions.
 

@@ -174,6 +174,16 @@ def _bits(card: Card) -> str:
 
 
 def _use(card: Card) -> str:
+    where = f"{_code(card.name)} is its id on the hub, or the path of a folder that holds these files"
+    if card.bundle.reads_records:
+        records = [
+            name for name, order in zip(card.bundle.conditions, card.bundle.orders, strict=True) if len(order) > 1
+        ]
+        commands = [
+            f"megabyte-mm generate {_word(card.name)} --out {_word(name)} --condition {_word(name)}"
+            for name in dict.fromkeys(records)
+        ]
+        return "\n".join(["## Use", "", f"{where}.", "", "```bash", *commands, "```"])
     name, adapter = next(iter(card.adapters.items()))
     condition = name or (card.bundle.conditions[1] if len(card.bundle.conditions) > 1 else "")
     is_custom_adapter = not isinstance(adapter, ImageAdapter | AudioAdapter | TextAdapter | FileAdapter)
@@ -185,7 +195,6 @@ def _use(card: Card) -> str:
     commands = [generate] if _has_default_format(adapter) else []
     commands.append(f"megabyte-mm generate {model} --out continued{options} --prefix {file}")
     commands.append(f"megabyte-mm score {model} {file}{options}")
-    where = f"{_code(card.name)} is its id on the hub, or the path of a folder that holds these files"
     code = _python(card, name, condition, is_custom_adapter) if _has_default_format(adapter) else ""
     return "\n".join(["## Use", "", f"{where}.", "", "```bash", *commands, "```"]) + code
 

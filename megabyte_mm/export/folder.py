@@ -79,7 +79,7 @@ def export_model(folder: Path, card: Card, samples: int) -> list[Path]:
     check_samples(samples)
     bundle = card.bundle
     classes = _classes(bundle, samples)
-    attempts = {name: _generate(bundle.for_modality(name), samples, classes, card.seed) for name in bundle.modalities}
+    attempts = {name: _generate(bundle.for_modality(name), samples, classes, card.seed) for name in bundle.alone}
     generated = {name: continuations for name, continuations in attempts.items() if continuations}
     card = replace(card, classes=classes if generated else ())
     return write_folder(folder, lambda temporary: write_model(temporary, card, generated))

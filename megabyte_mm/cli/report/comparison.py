@@ -98,6 +98,7 @@ def choose_files(data: ByteData, bundle: Bundle, settings: MeasurementSettings) 
     chosen = [
         _choose(source, records, data.geometry.conditions, bundle, settings)
         for source, records in zip(data.sources, data.records("val"), strict=True)
+        if source.name in bundle.alone or not source.name
     ]
     return [files for files in chosen if files.streams]
 
