@@ -176,12 +176,9 @@ def _bits(card: Card) -> str:
 def _use(card: Card) -> str:
     where = f"{_code(card.name)} is its id on the hub, or the path of a folder that holds these files"
     if card.bundle.reads_records:
-        records = [
-            name for name, order in zip(card.bundle.conditions, card.bundle.orders, strict=True) if len(order) > 1
-        ]
+        records = ["+".join(order) for order in card.bundle.orders[1:] if len(order) > 1]
         commands = [
-            f"megabyte-mm generate {_word(card.name)} --out {_word(name)} --condition {_word(name)}"
-            for name in dict.fromkeys(records)
+            f"megabyte-mm generate {_word(card.name)} --out {_word(name)} --condition {_word(name)}" for name in records
         ]
         return "\n".join(["## Use", "", f"{where}.", "", "```bash", *commands, "```"])
     name, adapter = next(iter(card.adapters.items()))

@@ -114,6 +114,12 @@ def test_words_make_pictures_and_pictures_make_words(config, pairs, tmp_path, ca
     refuse(capsys, ["generate", checkpoint, *out, *two], "2 of image, 1 of text; give as many files of each part")
     refuse(capsys, ["score", checkpoint, *files], "give one folder that holds them")
 
+    shared = tmp_path / "shared"
+    assert main(["export", checkpoint, str(shared)]) == 0
+    assert "generate shared --out image+text --condition image+text" in (shared / "README.md").read_text()
+    assert main(["generate", str(shared), "--text", "dark", "--out", str(tmp_path / "again")]) == 0
+    assert main(["report", str(tmp_path / "run")]) == 0
+
     bundle = load_model(checkpoint)
     assert bundle.orders == (("text", "image"), ("text", "image"), ("image",), ("image", "text"), ("text",))
     [record] = convert(bundle, {"image": pairs / "val/1.png"}, count=1, temperature=0.0)
