@@ -46,6 +46,13 @@ class Row:
         """A file's name below the root."""
         return str(PurePosixPath(self.base, str(self.values[column])))
 
+    def text(self, column: str) -> str:
+        """A text or number. Raises FieldError for anything else, such as a list."""
+        value = self.values[column]
+        if not isinstance(value, str | int | float):
+            raise FieldError("column", f"{column}: {value!r} of {self.key} is no text")
+        return str(value)
+
     @property
     def key(self) -> str:
         """That of its first file."""
@@ -95,7 +102,7 @@ def _part(
         if rule.folder:
             return _with_texts(root, adapter, _folder_names(others))
         if (column := _text_column(rows, name, rule.column)) is not None:
-            return _with_texts(root, adapter, [(row.key, str(row.values[column])) for row in rows])
+            return _with_texts(root, adapter, [(row.key, row.text(column)) for row in rows])
         files = _of_suffix(root, names, adapter, None)
         known = set(others)
         # A README is no text without its picture; another file like those that have one is.

@@ -57,7 +57,7 @@ def find_order(bundle: Bundle, given: Sequence[str], to: str | None = None) -> t
     if to is not None:
         orders = [order for order in orders if to in (order[-1], "+".join(order))]
     longest = sorted(orders, key=len)
-    if not longest or not (to or given):
+    if not longest or not (to or given or len(orders) == 1):
         known = ", ".join(bundle.conditions[1:])
         behind = f" behind {' and '.join(given)}" if given else ""
         wanted = f"no {to}{behind}" if to else (f"nothing{behind}" if given else "several kinds of records")

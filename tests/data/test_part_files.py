@@ -123,6 +123,13 @@ def test_what_is_ambiguous_or_missing_is_refused(tmp_path, names, table, rules, 
         find_parts(str(tmp_path), {"text": TEXT, "image": PICTURE, **rules})
 
 
+def test_a_list_is_no_text(tmp_path):
+    touch(tmp_path, "a.png")
+    (tmp_path / "metadata.jsonl").write_text('{"file_name": "a.png", "text": ["x"]}')
+    with pytest.raises(FieldError, match=r"data.sources.text.column text: \['x'\] of a is no text"):
+        find_parts(str(tmp_path), {"text": TEXT, "image": PICTURE})
+
+
 def test_a_file_is_no_folder_of_records(tmp_path):
     with pytest.raises(FieldError, match=r"data.path .*a.png: records of several parts are read from a folder"):
         find_parts(str(touch(tmp_path, "a.png") / "a.png"), {"text": TEXT})
