@@ -63,7 +63,9 @@ class ShardCache:
             with temporary.open("rb") as file:
                 if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
                     raise ValueError(f"{name}: its content is not what was written")
-            temporary.replace(path)
+            # Another process that is making room would count the file under neither of its names.
+            with FileLock(self.folder / "room.lock"):
+                temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
 
