@@ -67,6 +67,9 @@ def gather_model(model: ByteModel, is_first: bool, device: torch.device) -> Byte
     with torch.device("meta"):
         copy = model.config.build()
     copy.to_empty(device=device).load_state_dict(weights)
+    # Buffers that follow from the config are in no state dict.
+    for name, buffer in model.named_buffers():
+        copy.get_buffer(name).copy_(buffer)
     return copy
 
 

@@ -18,6 +18,9 @@ import torch
 
 from megabyte_mm.checkpoint import load_model
 from megabyte_mm.cli.main import main
+from megabyte_mm.models import MegabyteConfig, StackConfig
+from megabyte_mm.training.distributed import gather_model
+from tests.models.layouts import EACH
 from tests.training.test_fit import logged
 
 FIGURES = ("train/loss", "train/bpb", "val/bpb")
@@ -261,3 +264,22 @@ def test_what_cannot_be_combined_is_refused_in_one_line(fit, capfd, arguments, m
     monkeypatch.setenv("MASTER_PORT", "0")
     assert fit(*arguments.split()) == 2
     assert REFUSED[arguments] in capfd.readouterr().err.splitlines()[-1]
+
+
+def test_a_model_that_is_gathered_has_the_rules_of_its_neighbourhood(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are no weights: no state dict brings them along."""
+    config = MegabyteConfig(
+        patch_size=4,
+        max_len=16,
+        global_stack=StackConfig(16, 1, 2),
+        local_stack=StackConfig(8, 1, 2),
+        neighbourhood=EACH,
+        conditions=3,
+    )
+    model, ids = config.build().eval(), torch.arange(16)[None]
+    monkeypatch.setattr("megabyte_mm.training.distributed.FSDPModule", type(model))
+    gathered = gather_model(model, True, torch.device("cpu"))
+    assert gathered is not None
+    for name, buffer in model.named_buffers():
+        assert torch.equal(gathered.get_buffer(name), buffer), name
+    torch.testing.assert_close(gathered.eval().nll(ids), model.nll(ids))
