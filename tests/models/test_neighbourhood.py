@@ -15,7 +15,7 @@ from megabyte_mm.data.geometry import Geometry
 from megabyte_mm.errors import FieldError
 from megabyte_mm.models import MegabyteConfig, StackConfig, TransformerConfig
 from megabyte_mm.models.config import from_plain
-from megabyte_mm.models.neighbourhood import UNKNOWN, Layout, NeighbourhoodConfig, NeighbourhoodEmbedder
+from megabyte_mm.models.neighbourhood import UNKNOWN, Layout, NeighbourhoodConfig, NeighbourhoodEmbedder, Predictor
 from tests.models.layouts import EACH, LAST_BYTES, PIXELS, SAMPLES
 
 HEIGHT, WIDTH = 8, 12
@@ -56,6 +56,34 @@ def test_neighbours_of_pixels_are_where_the_scan_puts_them(scan: str, patch: int
             inside = 0 <= to_y < HEIGHT and 0 <= to_x < WIDTH and 0 <= to_c < channels
             source = position[to_y, to_x, to_c] if inside else t
             assert found[t, j] == (data[source] if source < t else UNKNOWN)
+
+
+def many(neighbours: int, predictors: int, width: int = 0) -> Layout:
+    return Layout(width=width, neighbours=((0, -1, 0),) * neighbours, predictors=(Predictor((1,)),) * predictors)
+
+
+@pytest.mark.parametrize(
+    ("layouts", "message"),
+    [
+        ((many(200, 0), many(1, 200)), "layouts have 200 neighbours and 200 predictors in all, more than 256"),
+        ((many(16, 0, 2**22 - 1),) * 2, "layouts have .* offsets in all"),
+        ((), "layouts are empty"),
+    ],
+)
+def test_layouts_that_are_too_large_together_are_refused(layouts: tuple[Layout, ...], message: str) -> None:
+    with pytest.raises(FieldError, match=message):
+        NeighbourhoodConfig(layouts=layouts)
+
+
+def test_there_is_one_layout_or_one_for_each_condition() -> None:
+    two = NeighbourhoodConfig(layouts=(LAST_BYTES, SAMPLES))
+    stack = StackConfig(8, 1, 1)
+    for conditions in (1, 3):
+        message = f"neighbourhood.layouts are 2, and there are {conditions}"
+        with pytest.raises(FieldError, match=message):
+            MegabyteConfig(4, 16, stack, stack, neighbourhood=two, conditions=conditions).build()
+        with pytest.raises(FieldError, match=message):
+            TransformerConfig(max_len=16, stack=stack, neighbourhood=two, conditions=conditions).build()
 
 
 @pytest.mark.parametrize("transform", ["none", "subtract_green"])

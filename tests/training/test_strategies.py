@@ -101,7 +101,7 @@ TOGETHER = {
     "perceiver_ar-2": [*TWO, "--trainer.strategy=ddp", *NETS["perceiver_ar"]],
     "parts-ddp": [*TWO, "--trainer.strategy=ddp", *SAMPLES, *NETS["parts"]],
     "parts-fsdp2": [*TWO, "--trainer.strategy=fsdp2", *HALF, *NETS["parts"]],
-    "muon-2": [*TWO, "--trainer.strategy=fsdp2_sharded", *HALF, *NETS["muon"]],
+    "muon-2": [*TWO, "--trainer.strategy=fsdp2_sharded", *SAMPLES, *HALF, *NETS["muon"]],
     "muon-resumed": [*TWO, "--trainer.strategy=fsdp2_sharded", "--ckpt_path=muon-2/last.ckpt", *NETS["muon"]],
     "stuck": [*TWO, "--trainer.strategy=fsdp2_sharded", "--trainer.max_steps=1", *NETS["megabyte"]],
 }
@@ -205,7 +205,7 @@ def test_accumulated_batches_train_as_one_large_batch(runs):
     assert_same(figures(runs / "accumulated"), figures(runs / "megabyte"))
 
 
-@pytest.mark.parametrize("strategy", ["ddp", "fsdp2"])
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp2", "muon-2"])
 def test_samples_are_generated_where_several_processes_train(runs, strategy):
     assert len(list((runs / strategy / "logs/version_0/samples/step-0000004").iterdir())) == 2
 

@@ -69,7 +69,9 @@ class SequenceModel(ByteModel):
         self.config = replace(config, conditions=conditions)
         learned = self.max_len if config.block.positions == "learned" else 0
         self.embedder = SequenceEmbedder(config.stack.dim, learned, conditions, config.init_std, config.embedding_scale)
-        self.neighbourhood = neighbourhood_embedder(config.neighbourhood, config.stack.dim, config.embedding_scale)
+        self.neighbourhood = neighbourhood_embedder(
+            config.neighbourhood, config.stack.dim, config.embedding_scale, config.conditions or 1
+        )
 
     @property
     def tied_embeddings(self) -> tuple[str, ...]:

@@ -64,7 +64,8 @@ class Megabyte(ByteModel):
         self.local_symbols = nn.Embedding(SYMBOLS, stack.dim)
         self.local_positions = nn.Embedding(self.patch_size, stack.dim)
         self.local_stack = Stack(stack, config.block, config.dropout, previous=config.cross_patch)
-        self.neighbourhood = neighbourhood_embedder(config.neighbourhood, stack.dim, config.embedding_scale)
+        kinds = (config.conditions or 1) if config.parts is None else len(config.parts)
+        self.neighbourhood = neighbourhood_embedder(config.neighbourhood, stack.dim, config.embedding_scale, kinds)
 
     def _add_starts(self, config: MegabyteConfig) -> None:
         """Add the inputs before the first patch, one for each condition, and before the first byte of a patch."""

@@ -160,6 +160,21 @@ class NeighbourhoodConfig:
             raise FieldError("dropout", f"is {self.dropout}; it must be at least 0 and below 1")
         if self.max_group is not None and self.max_group < 1:
             raise FieldError("max_group", f"is {self.max_group}; it must be at least 1")
+        if self.layouts is not None:
+            self._check_layouts(self.layouts)
+
+    def _check_layouts(self, layouts: tuple[Layout, ...]) -> None:
+        """Raise FieldError for layouts that are too large together: each gets the columns of the largest."""
+        if not layouts:
+            raise FieldError("layouts", "are empty; null takes them from the data")
+        neighbours = max(len(layout.neighbours) for layout in layouts)
+        predictors = max(len(layout.predictors) for layout in layouts)
+        if neighbours + predictors > MAX_COLUMNS:
+            counts = f"{neighbours} neighbours and {predictors} predictors"
+            raise FieldError("layouts", f"have {counts} in all, more than {MAX_COLUMNS}")
+        offsets = neighbours * sum(layout.period for layout in layouts)
+        if offsets > MAX_OFFSETS:
+            raise FieldError("layouts", f"have {offsets} offsets in all, more than {MAX_OFFSETS}")
 
     @property
     def used_layouts(self) -> tuple[Layout, ...]:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from megabyte_mm.alphabet import BYTES, SYMBOLS
+from megabyte_mm.errors import FieldError
 from megabyte_mm.models.neighbourhood.config import Layout, NeighbourhoodConfig
 
 UNKNOWN = SYMBOLS
@@ -193,11 +194,18 @@ def _bag(rows_BCX: Tensor, table_ND: Tensor) -> Tensor:
 
 
 def neighbourhood_embedder(
-    config: NeighbourhoodConfig | None, width: int, scale: float = 1.0
+    config: NeighbourhoodConfig | None, width: int, scale: float, kinds: int
 ) -> NeighbourhoodEmbedder | None:
-    """The embedder of a model's config, None without one. Raises ValueError if the layouts are still open."""
+    """The embedder of a model's config, None without one.
+
+    kinds: conditions that choose a layout, or kinds of parts. Raises ValueError if the layouts are still open, and
+    FieldError unless there is one, or one for each kind.
+    """
     if config is None:
         return None
     if not config.layouts:
         raise ValueError("the model's neighbourhood needs layouts, which come from the data's adapters")
+    if len(config.layouts) not in (1, kinds):
+        reason = f"are {len(config.layouts)}, and there are {kinds} conditions or parts: one for all, or one for each"
+        raise FieldError("neighbourhood.layouts", reason)
     return NeighbourhoodEmbedder(config, width, scale)
