@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -55,8 +55,8 @@ class Joined:
 def join(readers: Mapping[str, ShardReader], rooms: Mapping[str, int]) -> tuple[Joined, Skipped]:
     """The records of which every part is there and fits into its room in bytes, and why the others are left out.
 
-    A part that occurs once belongs to each of several that another part has: five captions of a picture are five
-    records. Raises FieldError for two parts that have several each, and where no record is complete.
+    Parts that occur once belong to each of several that one part has: five captions of a picture are five records.
+    Raises FieldError where two parts have several, and where no record is complete.
     """
     by_key = {name: _rows_by_key(reader) for name, reader in readers.items()}
     keys = sorted(set().union(*by_key.values()))
@@ -90,24 +90,39 @@ def _rows_by_key(reader: ShardReader) -> dict[str, list[int]]:
 
 
 def _records(key: str, rows: Mapping[str, Sequence[int]]) -> Iterator[tuple[int, ...]]:
-    count = max(map(len, rows.values()))
-    if odd := [name for name, each in rows.items() if len(each) not in (1, count)]:
-        raise FieldError("data.path", f": {key} has {count} of one part and {len(rows[odd[0]])} of {odd[0]}")
-    for number in range(count):
+    several = [name for name, each in rows.items() if len(each) > 1]
+    if len(several) > 1:
+        names = " and of ".join(several)
+        raise FieldError("data.path", f": {key} has several of {names}, and nothing says which belong together")
+    for number in range(max(map(len, rows.values()))):
         yield tuple(each[number if len(each) > 1 else 0] for each in rows.values())
 
 
-def split_joined(joined: Joined, val_share: float) -> dict[Split, Joined]:
-    """The records of each split by their keys, as of `files.split_rows`: no split parts what belongs together."""
-    keys = [joined.key(record) for record in range(len(joined))]
-    unique = sorted(set(keys))
+def split_keys(readers: Iterable[ShardReader], val_share: float) -> dict[Split, frozenset[str]]:
+    """The keys of each split, as of `files.split_rows`, of all files of all parts.
+
+    Those that cannot be read, or lack another part, are among them, so that no split depends on what is complete.
+    """
+    keys: set[str] = set()
+    for reader in readers:
+        known: Mapping[str, str] = reader.metadata.get("keys", {})
+        keys.update(reader.keys, known.values())
+    unique = sorted(keys)
     if len(unique) < 2:
         raise FieldError("data.path", f": {unique[0]} is the only record, and one cannot both train and validate")
     rows = split_rows(unique, val_share)
+    splits: tuple[Split, ...] = ("train", "val", "test")
+    return {split: frozenset(unique[row] for row in rows[split]) for split in splits}
+
+
+def split_joined(joined: Joined, names: Sequence[str], keys: Mapping[Split, frozenset[str]]) -> dict[Split, Joined]:
+    """The records of each split. names: of the parts. Raises FieldError for a split without a record."""
+    of_record = [joined.key(record) for record in range(len(joined))]
     splits: dict[Split, Joined] = {}
-    for split in ("train", "val", "test"):
-        chosen = {unique[row] for row in rows[split]}
-        splits[split] = joined.take([record for record, key in enumerate(keys) if key in chosen])
+    for split, wanted in keys.items():
+        splits[split] = joined.take([record for record, key in enumerate(of_record) if key in wanted])
+        if not len(splits[split]):
+            raise FieldError("data.path", f": no record of {split} has all of {', '.join(names)}")
     return splits
 
 

@@ -11,7 +11,7 @@ from data_adapters import registry
 from megabyte_mm.checkpoint import Bundle, Modality
 from megabyte_mm.data.dataset import RowSource, Windows
 from megabyte_mm.data.geometry import Geometry
-from megabyte_mm.data.joined import Joined, JoinedWindows, PartRoom, join, split_joined
+from megabyte_mm.data.joined import Joined, JoinedWindows, PartRoom, join, split_joined, split_keys
 from megabyte_mm.data.order import source_seed
 from megabyte_mm.data.orders import PartOrder
 from megabyte_mm.data.records import Records, Skipped, Split, Splits
@@ -54,9 +54,12 @@ class DataSettings:
         adapters = {source.name: source.adapter for source in sources}
         units, longest = [source.unit for source in sources], [int(source.reader.lengths.max()) for source in sources]
         geometry = Geometry.of(adapters, self.window, units, self.sources, self.order_names, longest)
-        joined, incomplete = self._join(sources, geometry)
+        keys = split_keys([source.reader for source in sources], self.val_share) if self.in_parts else None
+        joined, incomplete = self._join(sources, geometry, keys) if keys else ({}, [])
         splits = tuple(
-            source.splits(geometry.window_of(number), self.val_share, self.classes, _condition(geometry, source.name))
+            source.splits(
+                geometry.window_of(number), self.val_share, self.classes, _condition(geometry, source.name), keys
+            )
             for number, source in enumerate(sources)
         )
         if "" in adapters:
@@ -64,7 +67,7 @@ class DataSettings:
         return OpenData(self, sources, splits, joined, incomplete, geometry)
 
     def _join(
-        self, sources: Sequence[OpenSource], geometry: Geometry
+        self, sources: Sequence[OpenSource], geometry: Geometry, keys: Mapping[Split, frozenset[str]]
     ) -> tuple[dict[tuple[str, ...], dict[Split, Joined]], Skipped]:
         """The records of several parts in their splits, by the names of the parts, and those left out."""
         rooms = {source.name: geometry.window_of(number) for number, source in enumerate(sources)}
@@ -74,7 +77,7 @@ class DataSettings:
         # The same records whatever the order of their parts.
         for names in {tuple(sorted(order.parts)): None for order in self.orders if len(order.parts) > 1}:
             joined, skipped = join({name: readers[name] for name in names}, rooms)
-            found[names] = split_joined(joined, self.val_share)
+            found[names] = split_joined(joined, names, keys)
             incomplete += skipped
         return found, incomplete
 

@@ -98,7 +98,8 @@ def _part(
 ) -> Files:
     """others: the keys of the parts that were found before."""
     adapter = adapter_named(name, rule.adapter)
-    if isinstance(adapter, TextAdapter) and rule.suffix is None:
+    is_text = isinstance(adapter, TextAdapter)
+    if is_text and rule.suffix is None and not _is_in_files(rows, name, rule.column):
         if rule.folder:
             return _with_texts(root, adapter, _folder_names(others))
         if (column := _text_column(rows, name, rule.column)) is not None:
@@ -112,7 +113,7 @@ def _part(
             return _files(root, adapter, kept)
         return _with_texts(root, adapter, _folder_names(others))
     if (column := _file_column(rows, name, rule)) is not None:
-        return _files(root, adapter, {row.path(column): row.key for row in rows}, set(names))
+        return _files(root, adapter, _keys_of_column(rows, column), set(names))
     return _of_suffix(root, names, adapter, rule.suffix)
 
 
@@ -151,6 +152,23 @@ def _text_column(rows: Sequence[Row], name: str, wanted: str | None) -> str | No
     if wanted is None and not columns:
         return None  # a table that pairs files
     raise FieldError("column", f"{wanted or 'is missing'}: the table has the columns {', '.join(columns)}")
+
+
+def _is_in_files(rows: Sequence[Row], name: str, column: str | None) -> bool:
+    """True if the table names files that hold a text part."""
+    columns = [column] if column else [f"{name}_{FILE_COLUMN}"]
+    return bool(rows) and _names_files(columns[0]) and columns[0] in rows[0].values
+
+
+def _keys_of_column(rows: Sequence[Row], column: str) -> dict[str, str]:
+    """The key of each file that a column names. Raises FieldError for a file in rows of several keys."""
+    keys: dict[str, str] = {}
+    for row in rows:
+        file = row.path(column)
+        if keys.setdefault(file, row.key) != row.key:
+            both = f"{keys[file]} and of {row.key}"
+            raise FieldError("column", f"{column}: {file} is in the rows of {both}: copy it under a name for each")
+    return keys
 
 
 def _file_column(rows: Sequence[Row], name: str, rule: PartRule) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -87,10 +88,17 @@ class Splits:
 
 
 def split_records(
-    reader: ShardReader, adapter: Adapter, window: int, val_share: float = 0.05, classes: bool = False
+    reader: ShardReader,
+    adapter: Adapter,
+    window: int,
+    val_share: float = 0.05,
+    classes: bool = False,
+    keys: Mapping[Split, frozenset[str]] | None = None,
 ) -> Splits:
     """The splits of a shard folder, as in `files.split_rows`; if only one record is left to
     train on, its end is held out for validation.
+
+    keys: of the records of each split, where the source is a part of records; a split may then be empty.
 
     Records of no bytes are left out and listed, and so are those of a `single_window` adapter that exceed `window`.
     Raises FieldError where nothing is left of a split, or where one record is all that trains and cannot be split.
@@ -99,13 +107,16 @@ def split_records(
     names = [reader.keys[row] for row in usable]
     if len(names) == 1 and classes:
         raise FieldError("classes", f"is set, but {names[0]} is the only file that can be used")
-    rows = split_rows(names, val_share)
+    if keys is None:
+        rows = split_rows(names, val_share)
+    else:
+        rows = {split: [row for row, name in enumerate(names) if name in wanted] for split, wanted in keys.items()}
     labels = classes_of(names)
     conditions = conditions_of(labels, rows["train"]) if classes else ("none",)
     numbers = {name: number for number, name in enumerate(conditions)}
     ids = np.array([numbers.get(label or "none", 0) for label in labels], dtype=np.int64)
     train, val, test = (_whole(reader, usable[chosen], ids[chosen]) for chosen in rows.values())
-    if not len(val):
+    if not len(val) and keys is None:
         train, val = _split_by_position(train, adapter, val_share)
     return Splits(train, val, test if len(test) else val, conditions, skipped)
 

@@ -11,7 +11,7 @@ from data_adapters.base import Adapter
 from megabyte_mm.data.encode import first_reasons
 from megabyte_mm.data.files import find_files, is_url, local_path
 from megabyte_mm.data.part_files import PartRule, find_parts
-from megabyte_mm.data.records import Splits, split_records
+from megabyte_mm.data.records import Split, Splits, split_records
 from megabyte_mm.data.storage.base import LocalStorage
 from megabyte_mm.data.storage.encoded_cache import CacheConfig, load_or_encode
 from megabyte_mm.data.storage.prepared import adapter_of, check_cache_size, is_prepared, open_prepared
@@ -75,13 +75,20 @@ class OpenSource:
     unit: int
     weight: float = 1.0
 
-    def splits(self, window: int, val_share: float, classes: bool, condition: int = 0) -> Splits:
-        """The records of train, val and test. condition: of all of them, 0 for that of each.
+    def splits(
+        self,
+        window: int,
+        val_share: float,
+        classes: bool,
+        condition: int = 0,
+        keys: Mapping[Split, frozenset[str]] | None = None,
+    ) -> Splits:
+        """The records of train, val and test. condition: of all of them, 0 for that of each. keys: of each split.
 
         Raises ValueError as `records.split_records` does.
         """
         with errors_inside(_section(self.name)):
-            splits = split_records(self.reader, self.adapter, window, val_share, classes)
+            splits = split_records(self.reader, self.adapter, window, val_share, classes, keys)
         return splits.with_condition(condition) if condition else splits
 
     def conversions(self) -> list[str]:

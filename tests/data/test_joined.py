@@ -70,6 +70,29 @@ def test_no_split_parts_what_belongs_together(tmp_path):
     assert {image.name(record).removesuffix(".png") for record in range(len(image))} == held_out
 
 
+def test_several_of_two_parts_under_one_key_are_refused(tmp_path):
+    names = touch(tmp_path / "pairs", "a.png", "z.png", "b.png", "c.png")
+    rows = ["input_file_name,output_file_name,text", "a.png,z.png,cap z", "a.png,b.png,cap b", "c.png,c.png,cap c"]
+    (names / "metadata.csv").write_text("\n".join(rows))
+    sources = {"input": PICTURE, "output": PICTURE, "text": Source(patch_size=4)}
+    with pytest.raises(FieldError, match="a has several of output and of text, and nothing says which belong together"):
+        opened(names, tmp_path / "cache", parts=["input", "output", "text"], sources=sources)
+
+
+def test_incomplete_records_do_not_move_the_splits(tmp_path):
+    folder = touch(tmp_path / "pairs", *(f"train/{name}{end}" for name in "abc" for end in (".png", ".txt")))
+    touch(folder, "val/d.png", "val/d.txt", "val/e.png")
+    with pytest.warns(UserWarning, match="val/e: has no text"):
+        data = opened(folder, tmp_path / "cache", drop_part=0.5)
+    [joined] = data.opened.validation_records.values()
+    assert [joined.key(record) for record in range(len(joined))] == ["val/d"]
+    image = data.records("train")[[source.name for source in data.sources].index("image")]
+    assert sorted(image.name(record) for record in range(len(image))) == ["train/a.png", "train/b.png", "train/c.png"]
+    (folder / "val/d.txt").unlink()
+    with pytest.raises(FieldError, match="data.path: no record of val has all of image, text"):
+        opened(folder, tmp_path / "cache", drop_part=0.5)
+
+
 def test_parts_too_long_for_their_window_are_left_out(folder, tmp_path):
     sources = {"text": Source(patch_size=4, window=4), "image": PICTURE}
     with pytest.warns(UserWarning, match=r"its 7 bytes do not fit into data.sources.text.window 4"):

@@ -123,6 +123,22 @@ def test_what_is_ambiguous_or_missing_is_refused(tmp_path, names, table, rules, 
         find_parts(str(tmp_path), {"text": TEXT, "image": PICTURE, **rules})
 
 
+def test_a_table_names_files_of_texts(tmp_path):
+    touch(tmp_path, "images/a.png", "texts/one.txt")
+    (tmp_path / "metadata.csv").write_text("image_file_name,text_file_name,label\nimages/a.png,texts/one.txt,3\n")
+    for rule in (TEXT, PartRule(TextAdapter(), column="text_file_name")):
+        parts = find_parts(str(tmp_path), {"text": rule, "image": PICTURE})
+        assert parts["text"].texts is None
+        assert parts["text"].keys == {"texts/one.txt": "images/a"}
+
+
+def test_a_file_of_several_rows_is_refused(tmp_path):
+    touch(tmp_path, "a.png", "b.png", "x.png")
+    (tmp_path / "metadata.csv").write_text("input_file_name,output_file_name\na.png,x.png\nb.png,x.png\n")
+    with pytest.raises(FieldError, match="output.column output_file_name: x.png is in the rows of a and of b"):
+        find_parts(str(tmp_path), {name: PartRule(PICTURE.adapter) for name in ("input", "output")})
+
+
 def test_a_list_is_no_text(tmp_path):
     touch(tmp_path, "a.png")
     (tmp_path / "metadata.jsonl").write_text('{"file_name": "a.png", "text": ["x"]}')
