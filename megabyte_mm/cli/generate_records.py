@@ -13,6 +13,7 @@ from megabyte_mm.cli.files import make_folder, modality_of_file, unique_stems
 from megabyte_mm.generation import (
     FirstParts,
     RecordRequest,
+    RecordsInterrupted,
     SamplingParams,
     complete_records,
     find_order,
@@ -81,12 +82,18 @@ def generate_records(
     names = [file for first, request in pairs for file in record_files(bundle, first.stem, request)]
     make_folder("out", out, [out / name for name in names], overwrite)
     total = sum(_bytes(bundle, request) * request.count for request in requests)
+    interrupted = False
     with byte_progress(total, "generated") as on_bytes:
-        completed = complete_records(bundle, requests, sampling, on_bytes=on_bytes, **options)
+        try:
+            completed = complete_records(bundle, requests, sampling, on_bytes=on_bytes, **options)
+        except RecordsInterrupted as interrupt:
+            completed, interrupted = interrupt.records, True
     for file, name, stream in write_records(out, bundle, firsts, requests, completed):
         adapter = bundle.modalities[name].adapter if name else None
         is_text = stream is not None and isinstance(adapter, TextAdapter)
         print(f"{file}: {printable(adapter.decode(stream.data))}" if is_text else file)  # type: ignore[union-attr]
+    if interrupted:
+        raise KeyboardInterrupt
 
 
 def _part_of_file(bundle: Bundle, file: str, to: str | None) -> str:

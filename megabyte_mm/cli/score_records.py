@@ -32,9 +32,10 @@ def score_folder(
     """
     if len(paths) != 1:
         raise ValueError("this model reads records of several parts: give one folder that holds them")
-    orders = [order for order in bundle.orders[1:] if len(order) > 1 and condition in (None, "+".join(order))]
+    known = [order for order in bundle.orders[1:] if len(order) > 1]
+    orders = [order for order in known if condition in (None, "+".join(order))]
     if not orders:
-        raise ValueError(f"--condition {condition}: this model knows {', '.join(bundle.conditions[1:])}")
+        raise ValueError(f"--condition {condition}: the records of this model are {', '.join(map('+'.join, known))}")
     results = {}
     for order in orders:
         results["+".join(order)] = _score(bundle, paths[0], order, batch_size)

@@ -30,6 +30,7 @@ from megabyte_mm.generation.record_files import FirstParts, record_files, write_
 from megabyte_mm.generation.records import (
     CompletedRecord,
     RecordRequest,
+    RecordsInterrupted,
     complete_records,
     convert,
     find_order,
@@ -47,6 +48,7 @@ __all__ = [
     "GenerationInterrupted",
     "GenerationRequest",
     "RecordRequest",
+    "RecordsInterrupted",
     "SamplingParams",
     "choose_length",
     "complete_records",

@@ -56,7 +56,7 @@ def write_records(
                 file, stream = folder / next(names), record.parts[name]
                 bundle.modalities[name].adapter.write(stream, file)
                 yield file, name, stream
-        rows.append(_row(bundle, first, records))
+        rows.append(_row(bundle, first, records) if records else [])
     if rows := [row for row in rows if row]:
         sheet = contact_sheet(rows)
         write_atomically(folder / SHEET, lambda temporary: sheet.save(temporary))

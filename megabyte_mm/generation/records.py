@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data_adapters import Adapter, Bytes, ByteStream, TextAdapter
+from data_adapters import Adapter, Bytes, ByteStream, Format, TextAdapter
 from megabyte_mm.alphabet import END, to_ids
 from megabyte_mm.checkpoint import Bundle
 from megabyte_mm.errors import ArgumentValueError, check_positive
@@ -20,6 +20,9 @@ from megabyte_mm.generation.engine import NO_SYMBOL, generate_rows, make_decoder
 from megabyte_mm.generation.guidance import GuidedDecoder
 from megabyte_mm.generation.sampling import SamplingParams
 from megabyte_mm.models import DEFAULT_EXECUTION, Decoder, Execution, Megabyte, PartConfig
+
+SEED_STEP = 0x9E3779B97F4A7C15
+"""Between the seeds of the parts of a record: far from those of other rows."""
 
 
 @dataclass(frozen=True)
@@ -51,18 +54,21 @@ class CompletedRecord:
 def find_order(bundle: Bundle, given: Sequence[str], to: str | None = None) -> tuple[str, ...]:
     """The order of a model's parts that begins with the given ones, and with another behind them.
 
-    to: the name of the last part, or of the whole order. Raises ArgumentValueError where there is no such order.
+    to: the whole order, or the name of its last part; of several such orders the longest. Raises ArgumentValueError
+    where there is not exactly one.
     """
     orders = [order for order in bundle.orders[1:] if order[: len(given)] == tuple(given)]
     if to is not None:
-        orders = [order for order in orders if to in (order[-1], "+".join(order))]
-    longest = sorted(orders, key=len)
-    if not longest or not (to or given or len(orders) == 1):
+        exact = [order for order in orders if "+".join(order) == to]
+        orders = exact or [order for order in orders if order[-1] == to]
+    longest = [order for order in orders if len(order) == max(map(len, orders))]
+    if len(longest) != 1 or not (to or given or len(orders) == 1):
         known = ", ".join(bundle.conditions[1:])
         behind = f" behind {' and '.join(given)}" if given else ""
-        wanted = f"no {to}{behind}" if to else (f"nothing{behind}" if given else "several kinds of records")
+        several = f"several kinds of records{behind}"
+        wanted = several if longest else (f"no {to}{behind}" if to else f"nothing{behind}")
         raise ArgumentValueError("condition", f": this model generates {wanted}; choose one of {known}")
-    return longest[-1]
+    return longest[0]
 
 
 def convert(
@@ -129,8 +135,11 @@ def complete_records(
     """Complete each request `count` times, part by part; rows of one order and the same next part share batches.
 
     guidance: scale of the first part's influence, 1 for none. on_bytes: called with each new number of bytes. Raises
-    ValueError for guidance of a model without orders that lack the first part.
+    ValueError for guidance of a model without orders that lack the first part, and RecordsInterrupted on Ctrl-C.
     """
+    if guidance != 1.0:
+        for request in requests:
+            _check_guidance(bundle, request.order, guidance)
     rows = [
         _Row(request, list(request.given), row_seed)
         for request in requests
@@ -138,10 +147,27 @@ def complete_records(
     ]
     while pending := [row for row in rows if row.next_part < len(row.request.order)]:
         first = pending[0]
-        group = [row for row in pending if row.group == first.group][:batch_size]
-        _generate_part(bundle, group, sampling, guidance, execution, on_bytes)
-    completed = iter(rows)
-    return [[next(completed).completed for _ in range(request.count)] for request in requests]
+        group = [row for row in pending if row.group(bundle) == first.group(bundle)][:batch_size]
+        try:
+            _generate_part(bundle, group, sampling, guidance, execution, on_bytes)
+        except KeyboardInterrupt:
+            raise RecordsInterrupted(_completed(requests, rows)) from None
+    return _completed(requests, rows)
+
+
+class RecordsInterrupted(KeyboardInterrupt):
+    """Ctrl-C; `records` holds those that were complete, as `complete_records` returns them."""
+
+    def __init__(self, records: list[list[CompletedRecord]]) -> None:
+        super().__init__()
+        self.records = records
+
+
+def _completed(requests: Sequence[RecordRequest], rows: Sequence[_Row]) -> list[list[CompletedRecord]]:
+    """The complete rows of each request."""
+    each = iter(rows)
+    groups = [[next(each) for _ in range(request.count)] for request in requests]
+    return [[row.completed for row in group if row.next_part == len(row.request.order)] for group in groups]
 
 
 @dataclass
@@ -158,8 +184,24 @@ class _Row:
         return len(self.streams) - is_open
 
     @property
-    def group(self) -> tuple[tuple[str, ...], int]:
-        return self.request.order, self.next_part
+    def part_seed(self) -> int:
+        """That of the next part: the parts of a record must not share random numbers."""
+        number = self.next_part - len(self.request.order) + len(self.request.generated)
+        return (self.seed + number * SEED_STEP) % 2**63
+
+    def group(self, bundle: Bundle) -> tuple[tuple[str, ...], int, bool]:
+        """What rows of a batch share: their order, the next part, and whether END may end it."""
+        return self.request.order, self.next_part, self.length(bundle) is None
+
+    def format(self, bundle: Bundle) -> Format:
+        """That of the next part."""
+        if len(self.streams) > self.next_part:
+            return self.streams[self.next_part].format
+        return bundle.modalities[self.request.order[self.next_part]].adapter.default_format()
+
+    def length(self, bundle: Bundle) -> int | None:
+        """Bytes of the next part, where its format fixes them."""
+        return bundle.modalities[self.request.order[self.next_part]].adapter.length_in(self.format(bundle))
 
     @property
     def completed(self) -> CompletedRecord:
@@ -176,29 +218,30 @@ def _generate_part(
     on_bytes: Callable[[int], object],
 ) -> None:
     """Generate the next part of rows of one order, and add it to their streams."""
-    model, (order, number) = bundle.model, rows[0].group
+    model, (order, number, is_open) = bundle.model, rows[0].group(bundle)
     assert isinstance(model, Megabyte)
     condition, name = bundle.orders.index(order, 1), order[number]
     modality, parts = bundle.modalities[name], model.config.order(condition)
     room = modality.window or bundle.window
     begun = [row.streams[number] if len(row.streams) > number else None for row in rows]
     prefixes = [_prefix(row.streams[:number], stream, parts) for row, stream in zip(rows, begun, strict=True)]
-    lengths = [room - (0 if stream is None else len(stream.data)) for stream in begun]
+    ends = [min(room, row.length(bundle) or room) for row in rows]
+    lengths = [end - (0 if stream is None else len(stream.data)) for end, stream in zip(ends, begun, strict=True)]
+    formats, seeds = [row.format(bundle) for row in rows], [row.part_seed for row in rows]
     decoder = _decoder(bundle, len(rows), condition, guidance if number else 1.0, execution)
     conditions_B = torch.full((len(rows),), condition, device=decoder.conditions.device)
     prefixes = [prefix.to(conditions_B.device) for prefix in prefixes]
-    sampling = replace(sampling, allow_end=not modality.fixed_length)
+    sampling = replace(sampling, allow_end=is_open)
     columns = []
-    for ids_B in generate_rows(decoder, prefixes, lengths, sampling, [row.seed for row in rows], conditions_B):
+    for ids_B in generate_rows(decoder, prefixes, lengths, sampling, seeds, conditions_B):
         columns.append(ids_B)
         on_bytes(int(((ids_B != NO_SYMBOL) & (ids_B != END)).sum()))
     ids_BT = torch.stack(columns, dim=1).cpu().numpy() if columns else np.empty((len(rows), 0), np.int64)
-    for row, stream, ids_T in zip(rows, begun, ids_BT, strict=True):
+    for row, stream, format, ids_T in zip(rows, begun, formats, ids_BT, strict=True):
         new: Bytes = ids_T[(ids_T != NO_SYMBOL) & (ids_T != END)].astype(np.uint8)
-        known = ByteStream(np.empty(0, np.uint8), modality.adapter.default_format()) if stream is None else stream
-        data = np.concatenate([known.data, new])
-        unit = modality.adapter.unit_in(known.format)
-        row.streams[number:] = [ByteStream(modality.adapter.cut_to_units(data, len(data), unit), known.format)]
+        data = new if stream is None else np.concatenate([stream.data, new])
+        unit = modality.adapter.unit_in(format)
+        row.streams[number:] = [ByteStream(modality.adapter.cut_to_units(data, len(data), unit), format)]
         row.started = True
 
 
@@ -206,14 +249,21 @@ def _decoder(bundle: Bundle, rows: int, condition: int, guidance: float, executi
     if guidance == 1.0:
         return make_decoder(bundle.model, rows, None, execution)
     order = bundle.orders[condition]
-    if order[1:] not in bundle.orders[1:]:
-        raise ArgumentValueError(
-            "guidance", f"is {guidance}; this model was not trained without {order[0]} (drop_part)"
-        )
     assert isinstance(bundle.model, Megabyte)
     skipped = bundle.model.config.order(condition)[0].max_len
     decoder = make_decoder(bundle.model, 2 * rows, None, execution)
     return GuidedDecoder(decoder, guidance, skipped, bundle.orders.index(order[1:], 1))
+
+
+def _check_guidance(bundle: Bundle, order: tuple[str, ...], guidance: float) -> None:
+    """Raise ArgumentValueError for an order that guidance cannot be of."""
+    reason = ""
+    if len(order) < 2:
+        reason = f"there is no part in front of the {order[0]} to follow"
+    elif order[1:] not in bundle.orders[1:]:
+        reason = f"this model was not trained without {order[0]} (drop_part)"
+    if reason:
+        raise ArgumentValueError("guidance", f"is {guidance}; {reason}")
 
 
 def _prefix(complete: Sequence[ByteStream], begun: ByteStream | None, parts: Sequence[PartConfig]) -> Tensor:

@@ -12,7 +12,8 @@ from PIL import Image
 
 from megabyte_mm import load_model
 from megabyte_mm.cli.main import main
-from megabyte_mm.generation import convert
+from megabyte_mm.generation import RecordRequest, SamplingParams, complete_records, convert, find_order
+from megabyte_mm.generation.engine import generate_rows
 from tests.training.conftest import same, weights
 
 WORDS = ("dark", "bright")
@@ -150,6 +151,36 @@ def test_prepared_records_train_as_their_files(config, pairs, tmp_path):
     assert main(["prepare", str(pairs), "--config", str(config), "--out", str(tmp_path / "prepared")]) == 0
     assert main([*run, f"--data.path={tmp_path / 'prepared'}"]) == 0
     assert same(weights(tmp_path / "run/last.ckpt"), weights(tmp_path / "files/last.ckpt"))
+
+
+def test_orders_seeds_and_interrupts_of_records(config, tmp_path, monkeypatch):
+    assert main(["fit", "--config", str(config), "--trainer.max_steps=1", "--trainer.val_check_interval=1"]) == 0
+    checkpoint = str(tmp_path / "run/last.ckpt")
+    bundle = load_model(checkpoint)
+    # The whole order comes before the last part of others.
+    assert find_order(bundle, [], "image") == ("image",)
+    assert find_order(bundle, ["text"], "image") == find_order(bundle, ["text"]) == ("text", "image")
+    assert find_order(bundle, ["image"], "text") == ("image", "text")
+    with pytest.raises(ValueError, match="several kinds of records; choose one of text"):
+        find_order(bundle, [])
+    with pytest.raises(ValueError, match="there is no part in front of the image to follow"):
+        complete_records(bundle, [RecordRequest(("image",), ())], SamplingParams(), guidance=2.0)
+
+    seeds: list[tuple[int, ...]] = []
+
+    def remember(decoder, prefixes, lengths, sampling, row_seeds, condition_B):
+        seeds.append(tuple(row_seeds))
+        if len(seeds) == 4:
+            raise KeyboardInterrupt
+        return generate_rows(decoder, prefixes, lengths, sampling, row_seeds, condition_B)
+
+    monkeypatch.setattr("megabyte_mm.generation.records.generate_rows", remember)
+    run = ["generate", checkpoint, "--condition", "text+image", "--num_samples", "2", "--batch_size", "1"]
+    # A record is complete, the other has its text: then comes Ctrl-C.
+    assert main([*run, "--out", str(tmp_path / "out")]) == 130
+    assert len(set(seeds)) == 4
+    written = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert written == ["contact_sheet.png", "sample-000.png", "sample-000.txt"]
 
 
 DAMAGED = [
