@@ -26,6 +26,8 @@ class Provenance:
     steps: updates. bytes: read in training, with repetitions. data_name: by the function of that name. data: files and
     bytes of each split, by source; a single source is named "". val_bpb: bits per byte of the latest validation, by
     source, "" for all together. best_val_bpb: the lowest so far. method: of validation.
+    val_share: of the files held out where no folder holds those to validate; None for records of several parts, which
+    are split by their common names.
     """
 
     steps: int | None = None
@@ -35,6 +37,7 @@ class Provenance:
     val_bpb: Mapping[str, float] = field(default_factory=dict)
     best_val_bpb: float | None = None
     method: str = ""
+    val_share: float | None = None
 
     def values(self) -> dict[str, Any]:
         """Plain values of all known figures; `from_values` reads them."""
@@ -60,6 +63,7 @@ def from_values(values: Any) -> Provenance:
         val_bpb={_name(source): bits for source, bits in _nested(entries.get("val_bpb")).items() if _is_figure(bits)},
         best_val_bpb=entries["best_val_bpb"] if _is_figure(entries.get("best_val_bpb")) else None,
         method=_name(entries.get("method")),
+        val_share=_share(entries.get("val_share")),
     )
 
 
@@ -93,6 +97,10 @@ def _is_figure(value: Any) -> bool:
     return (
         isinstance(value, float | int) and not isinstance(value, bool) and 0 <= value < 2**20 and math.isfinite(value)
     )
+
+
+def _share(value: Any) -> float | None:
+    return value if isinstance(value, float) and 0 < value < 1 else None
 
 
 def _name(value: Any) -> str:

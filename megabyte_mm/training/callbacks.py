@@ -98,6 +98,7 @@ class RunReport(Callback):
                 for number, source in enumerate(data.sources)
             },
             "method": pl_module.method,
+            "val_share": None if data.settings.in_parts else data.settings.val_share,
         }
         train, val = data.records("train"), data.records("val")
         sizes = ", ".join(map(str, model.patch_sizes))

@@ -36,7 +36,7 @@ def test_a_run_leaves_its_files_and_a_resumed_one_adds_to_them(fit, root, capfd)
         "run/best.ckpt",
     ]
     training = load_model(root / "best.ckpt").training
-    assert (training.data_name, training.method) == ("texts", "plain")
+    assert (training.data_name, training.val_share, training.method) == ("texts", 0.05, "plain")
     assert training.data == {"": {"train": {"files": 2, "bytes": 640}, "val": {"files": 1, "bytes": 80}}}
     assert training.val_bpb == pytest.approx({"": min(logged(root, "val/bpb"))})
     before = files(root)

@@ -74,6 +74,7 @@ def test_words_make_pictures_and_pictures_make_words(config, pairs, tmp_path, ca
     measured = [{key: float(value) for key, value in row.items() if value} for row in rows if row["val/bpb"]][-1]
     names = ["text+image/text", "text+image/image", "image", "image+text/image", "image+text/text", "text"]
     assert {f"val/bpb/{name}" for name in names} <= set(measured)
+    assert load_model(checkpoint).training.val_share is None  # records are not split by the names of files
     # Both directions are learned: the word costs little behind its picture, and a guess in front of it.
     assert measured["val/bpb/text+image/text"] > measured["val/bpb/image+text/text"] + 0.03
     samples = log / "samples/step-0000240"
