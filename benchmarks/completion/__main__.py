@@ -13,12 +13,12 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.completion.cases import Case, open_cases
-from benchmarks.completion.judge import train_judge
+from benchmarks.completion.cases import Case, Cases, open_cases
+from benchmarks.completion.judge import Judge, train_judge
 from benchmarks.completion.tables import picture_table, sound_table, text_table
 from benchmarks.harness.program import add_device, check_at_least, check_device
 from benchmarks.harness.report import Table, describe_machine, one_line, write_json
-from data_adapters import AudioAdapter, ImageAdapter
+from data_adapters import AudioAdapter, ImageAdapter, TextAdapter
 from megabyte_mm import load_model
 from megabyte_mm.generation import Continuations, SamplingParams, generate_continuations, write_continuations
 
@@ -49,7 +49,10 @@ def _measure(options: argparse.Namespace) -> Table:
     if options.modality is not None:
         bundle = bundle.for_modality(options.modality)
     adapter = bundle.adapter
+    if not isinstance(adapter, ImageAdapter | AudioAdapter | TextAdapter):
+        raise ValueError(f"{adapter.name}: only continuations of pictures, sounds and text can be compared")
     cases = open_cases(bundle, options.data, options.count, options.keep, options.bytes)
+    judge = _judge(adapter, cases, options.seed) if isinstance(adapter, ImageAdapter) else None
     print(f"continuing {len(cases.val)} files ...", file=sys.stderr, flush=True)
     sampling = SamplingParams(options.temperature)
     results = generate_continuations(
@@ -60,18 +63,29 @@ def _measure(options: argparse.Namespace) -> Table:
     title = f"{options.checkpoint}, {len(results)} files, temperature {options.temperature:g}"
     pairs: list[tuple[Case, Continuations]] = list(zip(cases.val, results, strict=True))
     if isinstance(adapter, ImageAdapter):
-        judge = train_judge(adapter, cases, options.seed) if len(cases.classes) > 1 else None
         return picture_table(title, adapter, pairs, judge)
     if isinstance(adapter, AudioAdapter):
         return sound_table(title, adapter, pairs)
     return text_table(title, adapter, pairs, cases)
 
 
+def _judge(adapter: ImageAdapter, cases: Cases, seed: int) -> Judge | None:
+    """A judge that was tried on the originals; None where pictures lie in no class folders, or all in one."""
+    if not cases.val_classes or len({*cases.classes, *cases.val_classes}) == 1:
+        return None
+    judge = train_judge(adapter, cases, seed)
+    labelled = [case for case in cases.val if case.label]
+    labels = judge.labels([adapter.pixels(case.original) for case in labelled])
+    right = sum(label == case.label for label, case in zip(labels, labelled, strict=True))
+    print(f"the judge is right on {right} of {len(labelled)} originals", file=sys.stderr, flush=True)
+    return judge
+
+
 def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog=PROG, description=__doc__)
     add = parser.add_argument
     add("checkpoint", help="a checkpoint, an exported folder or a hub id: what load_model takes")
-    add("data", help="the folder of files that it was trained on, with its validation split")
+    add("data", help="the folder of files that it was trained on; without a val folder, it is split as in the run")
     add("--count", type=int, default=250, help="validation files, evenly spaced (default: 250)")
     add("--keep", type=float, default=0.5, help="share of each that is given (default: 0.5)")
     add(

@@ -16,6 +16,8 @@ from data_adapters import Bytes, ImageAdapter
 EPOCHS, BATCH, LR = 4, 64, 2e-3
 MIN_UPDATES = 400
 """Of a small collection, which is then read more often."""
+MIN_SIDE = 4
+"""Pixels of a picture's width and height: the network halves both twice."""
 
 
 @dataclass(frozen=True)
@@ -35,17 +37,20 @@ class Judge:
 def train_judge(adapter: ImageAdapter, cases: Cases, seed: int) -> Judge:
     """Train a convolutional network on the training pictures with a class: 20 s for 6,000 MNIST digits on one core.
 
-    Raises ValueError for pictures of several sizes.
+    Raises ValueError, before it trains, for classes and pictures that could not be judged.
     """
+    classes = cases.classes
+    if missing := [f"{label}/" for label in cases.val_classes if label not in classes]:
+        raise ValueError(f"no training picture lies in a class folder {', '.join(missing)}, as validation pictures do")
     labelled = [(record, label) for record, label in enumerate(cases.labels) if label]
     pictures = [adapter.pixels(cases.train.stream(record)) for record, _ in labelled]
-    if len({picture.shape for picture in pictures}) > 1:
-        raise ValueError("pictures of several sizes cannot be judged: name a folder without classes")
+    _check_sizes(pictures + [adapter.pixels(case.original) for case in cases.val if case.label])
     inputs_NCHW = _to_tensor(pictures)
-    targets_N = torch.tensor([cases.classes.index(label) for _, label in labelled])
+    numbers = {label: number for number, label in enumerate(classes)}
+    targets_N = torch.tensor([numbers[label] for _, label in labelled])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = _network(inputs_NCHW.shape, len(cases.classes))
+        network = _network(inputs_NCHW.shape, len(classes))
         optimizer = torch.optim.Adam(network.parameters(), LR)
         per_epoch = -(-len(targets_N) // BATCH)
         epochs = max(EPOCHS, -(-MIN_UPDATES // per_epoch))
@@ -57,7 +62,16 @@ def train_judge(adapter: ImageAdapter, cases: Cases, seed: int) -> Judge:
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
                 schedule.step()
-    return Judge(network.eval(), cases.classes)
+    return Judge(network.eval(), classes)
+
+
+def _check_sizes(pictures: Sequence[Bytes]) -> None:
+    sizes = sorted({picture.shape[1::-1] for picture in pictures})
+    shown = ", ".join(f"{width} x {height}" for width, height in sizes[:3])
+    if len(sizes) > 1:
+        raise ValueError(f"pictures of several sizes cannot be judged: {shown}; give a folder without class folders")
+    if min(sizes[0]) < MIN_SIDE:
+        raise ValueError(f"pictures of {shown} are too small to be judged: give a folder without class folders")
 
 
 def _network(shape: torch.Size, classes: int) -> nn.Sequential:

@@ -25,33 +25,40 @@ Pair = tuple[Case, Continuations]
 
 
 def picture_table(title: str, adapter: ImageAdapter, pairs: Sequence[Pair], judge: Judge | None) -> Table:
-    """A row for each class and one for all; judge: None without classes."""
+    """A row for all pictures, for each class, called as its folder with a slash, and for those in none.
+
+    judge: of those with a class; None where nothing is judged.
+    """
     columns = ["class", "files", "pixels right", "shape IoU"]
     figures = [figure for figure in _figures(adapter, pairs) if isinstance(figure, PictureFigures)]
-    labels = [case.label or "none" for case, _ in pairs]
-    judged: list[list[bool]] = []
+    names = [f"{case.label}/" if case.label else "none" for case, _ in pairs]
+    labelled = {number: case.label for number, (case, _) in enumerate(pairs) if case.label}
+    judged: list[dict[int, bool]] = []
     if judge is not None:
-        columns += ["judged right", "originals", "given part alone"]
+        columns += ["judged", "judged right", "originals", "given part alone"]
         versions = (
             [ByteStream(result.continuations[0], result.format) for _, result in pairs],
             [case.original for case, _ in pairs],
             [ByteStream(result.prefix, result.format) for _, result in pairs],
         )
         for streams in versions:
-            found = judge.labels([adapter.pixels(stream) for stream in streams])
-            judged.append([one == label for one, label in zip(found, labels, strict=True)])
+            found = judge.labels([adapter.pixels(streams[number]) for number in labelled])
+            judged.append({n: one == labelled[n] for n, one in zip(labelled, found, strict=True)})
     table = Table(title, tuple(columns))
-    for name in ("all", *sorted(set(labels))):
-        rows = [number for number, label in enumerate(labels) if name in ("all", label)]
+    for name in ("all", *sorted(set(names), key=lambda name: (name == "none", name))):
+        rows = [number for number, row_name in enumerate(names) if name in ("all", row_name)]
         cells: list[Cell] = [name, len(rows)]
         cells.append(_mean(figures[row].pixels_right for row in rows))
         cells.append(_mean(figures[row].shape_iou for row in rows))
-        cells += [_mean(float(right[row]) for row in rows) for right in judged]
+        if judge is not None:
+            cells.append(sum(row in labelled for row in rows))
+        cells += [_mean(right[row] for row in rows if row in right) for right in judged]
         table.rows.append(tuple(cells))
     if judge is not None:
         table.notes.append(
-            "judged right: share that a classifier, trained on the real training pictures, gives the true class; "
-            "beside it the same of the originals, and of the given part with the rest black."
+            "judged: pictures with a class; judged right: share of them that a classifier, trained on the real "
+            "training pictures, gives the true class; beside it the same of the originals, and of the given part with "
+            "the rest black."
         )
     return table
 
@@ -74,10 +81,8 @@ def sound_table(title: str, adapter: AudioAdapter, pairs: Sequence[Pair]) -> Tab
 
 
 def text_table(title: str, adapter: Adapter, pairs: Sequence[Pair], cases: Cases) -> Table:
-    """One row: words that the training text has. Raises ValueError for anything but text."""
+    """One row: words that the training text has."""
     figures = [figure for figure in _figures(adapter, pairs, cases) if isinstance(figure, TextFigures)]
-    if not figures:
-        raise ValueError("only continuations of pictures, sounds and text can be compared")
     columns = ("files", "known words", "of the originals")
     known = _mean(figure.known_words for figure in figures)
     return Table(title, columns, [(len(figures), known, _mean(figure.original_known_words for figure in figures))])
