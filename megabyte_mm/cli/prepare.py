@@ -51,7 +51,7 @@ def prepare(
         raise ValueError("--adapter and --config both choose how files are read: give one of them")
     if is_url(path):
         raise ValueError(f"{path}: files are read from this machine's disks; --out may be a URL")
-    sources, in_parts = find_sources(config, adapter)
+    sources, in_parts = read_sources(config, adapter)
     root = out.rstrip("/") or "/"
     if "" not in sources:
         refuse_other_content(root, sources)
@@ -85,7 +85,7 @@ def refuse_other_content(root: str, sources: Mapping[str, Source]) -> None:
         raise ValueError(f"{root}: is not empty (it holds {min(names)}); choose another --out")
 
 
-def find_sources(config: str | None, adapter: str | None) -> tuple[dict[str, Source], bool]:
+def read_sources(config: str | None, adapter: str | None) -> tuple[dict[str, Source], bool]:
     """The sources of a config, or one source named "", of an adapter's import path or of the files' own adapter.
 
     And whether they are parts of records.

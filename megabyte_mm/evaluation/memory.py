@@ -54,6 +54,10 @@ class Kept:
     def __mul__(self, times: float) -> Kept:
         return Kept(self.stream * times, self.inner * times, self.small * times)
 
+    def num_bytes(self, inner: int) -> float:
+        """All of it in bytes. inner: bytes of each inner number."""
+        return FULL * self.stream + inner * self.inner + self.small
+
 
 def state_bytes(model: ByteModel) -> int:
     """Weights, gradients and AdamW's two moments, all in float32."""
@@ -69,9 +73,8 @@ def activation_bytes(
     """
     kept = kept_by(model, batch, activation_budget)
     if not mixed:
-        return FULL * (kept.stream + kept.inner) + kept.small
-    matrices = sum(multiplied_weights(model).values())
-    return FULL * kept.stream + HALF * (kept.inner + matrices) + kept.small
+        return kept.num_bytes(FULL)
+    return (kept + Kept(inner=sum(multiplied_weights(model).values()))).num_bytes(HALF)
 
 
 @singledispatch

@@ -122,9 +122,13 @@ def _sweep(home: Path) -> None:
     for folder in home.glob(f"{_TEMPORARY}@*"):
         _, host, pid, _ = folder.name.split("@", 3)
         with suppress(FileNotFoundError):
-            is_old = time.time() - folder.stat().st_mtime > _DAY
-            if is_old or (host == socket.gethostname() and not _alive(int(pid))):
+            if is_abandoned(folder) or (host == socket.gethostname() and not _alive(int(pid))):
                 shutil.rmtree(folder, ignore_errors=True)
+
+
+def is_abandoned(folder: Path) -> bool:
+    """True for a temporary folder that has not changed for a day. Raises FileNotFoundError."""
+    return time.time() - folder.stat().st_mtime > _DAY
 
 
 def _alive(pid: int) -> bool:

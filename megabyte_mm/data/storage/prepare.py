@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -21,11 +20,10 @@ from megabyte_mm.data.digests import Digest
 from megabyte_mm.data.encode import encode, finish_index, key_of
 from megabyte_mm.data.files import Files
 from megabyte_mm.data.storage.base import LocalStorage, Storage
-from megabyte_mm.data.storage.encoded_cache import digests_of
+from megabyte_mm.data.storage.encoded_cache import digests_of, is_abandoned
 from megabyte_mm.data.storage.shard_writer import SHARD_BYTES, ShardManifest, ShardWriter
 from megabyte_mm.data.storage.shards import INDEX, ShardReader
 
-_DAY = 86_400
 UNFINISHED = "prepare.json"
 """Exists while shards are being written, and identifies the work, so that other work does not continue it."""
 
@@ -52,7 +50,7 @@ def _lock(storage: Storage, home: Path) -> FileLock:
         return FileLock(storage.folder / ".lock", timeout=0)
     (home / "locks").mkdir(parents=True, exist_ok=True)
     for left in home.glob(".sending-*"):
-        if time.time() - left.stat().st_mtime > _DAY:
+        if is_abandoned(left):
             shutil.rmtree(left, ignore_errors=True)
     return FileLock(home / "locks" / _hash(storage), timeout=0)
 
