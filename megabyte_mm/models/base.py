@@ -32,11 +32,14 @@ class StepOptions:
         shared_generator: A source of random numbers that is the same in all processes of a distributed run, for choices
             that they must make alike; None for torch's default generator.
         all_reduce_max: The maximum of a number over all processes; each of them must call it.
+        unlearned: Parts of rows that the loss leaves out, each by the row's condition and its first symbol. Their nats
+            need not be computed, and are 0 then.
     """
 
     activation_budget: float = 2**31
     shared_generator: torch.Generator | None = None
     all_reduce_max: Callable[[int], int] = int
+    unlearned: frozenset[tuple[int, int]] = frozenset()
 
 
 DEFAULT_STEP = StepOptions()

@@ -111,7 +111,10 @@ class ByteLM(LightningModule):
 
     def on_train_start(self) -> None:
         """Set the memory, compile, and set the learning rate, which a checkpoint may have replaced."""
-        self._step_options = StepOptions(activation_budget(self.activation_memory, self.device))
+        weights = self._part_weights or {}
+        without = {(self._parts[name][0], self._parts[name][1].start) for name, weight in weights.items() if not weight}
+        budget = activation_budget(self.activation_memory, self.device)
+        self._step_options = StepOptions(budget, unlearned=frozenset(without))
         if self.compile_mode is not None:
             self.model.compile_blocks(self.compile_mode)
         if self.activation_checkpointing:
@@ -143,24 +146,25 @@ class ByteLM(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The mean loss in nats per symbol of an update, over its batches on all devices."""
         nats_Bt, span = self.model.training_nll(batch.ids, batch.condition, self._step_options)
-        sums = totals(nats_Bt, batch.ids, span, batch.scored)
-        loss = self._accumulated_loss.add(sums, self._weighted(nats_Bt, batch, span))
+        if self._part_weights is None:
+            loss = self._accumulated_loss.add(totals(nats_Bt, batch.ids, span, batch.scored))
+        else:
+            weight_BT = self._symbol_weights(batch)
+            learned = totals(nats_Bt, batch.ids, span, batch.scored & (weight_BT > 0))
+            loss = self._accumulated_loss.add(learned, _weighted(nats_Bt, weight_BT[:, span]))
         self.log("train/loss", self._accumulated_loss.nats_per_symbol)
         self.log("train/bpb", self._accumulated_loss.bits_per_byte, prog_bar=True)
         return loss
 
-    def _weighted(self, nats_Bt: Tensor, batch: Batch, span: slice) -> Totals | None:
-        """The totals that the gradient is of, where parts have weights: a weighted mean over the parts of each row."""
-        if self._part_weights is None:
-            return None
+    def _symbol_weights(self, batch: Batch) -> Tensor:
+        """The weight of each symbol in the loss, (B, T): each part of a row weighs as much as `part_weights` says."""
+        assert self._part_weights is not None
         weight_BT = torch.zeros_like(batch.ids, dtype=torch.float32)
         for name, (condition, symbols) in self._parts.items():
             scored_Bt = batch.scored[:, symbols] & (batch.condition == condition)[:, None]
             share_B1 = self._part_weights[name] / scored_Bt.sum(dim=1, keepdim=True).clamp(min=1)
             weight_BT[:, symbols] += scored_Bt * share_B1
-        weight_Bt = weight_BT[:, span]
-        total = weight_Bt.sum()
-        return Totals((nats_Bt.where(weight_Bt > 0, 0.0) * weight_Bt).sum(), total, total)
+        return weight_BT
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Weight accumulated batches by their symbols, whose number is known only now."""
@@ -255,3 +259,9 @@ class ByteLM(LightningModule):
         if not isinstance(data, ByteData):
             raise ValueError("ByteLM needs a trainer with a ByteData")
         return data
+
+
+def _weighted(nats_Bt: Tensor, weight_Bt: Tensor) -> Totals:
+    """The totals of symbols that have weights."""
+    total = weight_Bt.sum()
+    return Totals((nats_Bt.where(weight_Bt > 0, 0.0) * weight_Bt).sum(), total, total)

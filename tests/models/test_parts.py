@@ -117,6 +117,27 @@ def test_layers_of_absent_sizes_have_gradients_of_0() -> None:
     assert gradients["to_local.weight"].any()  # type: ignore[union-attr]
 
 
+def test_parts_that_are_not_learned_cost_no_local_model_and_change_no_gradient() -> None:
+    learned, plain = build(), build()
+    # Of the picture in text+image, and of the picture in image+text.
+    unlearned = frozenset({(3, 12), (4, 0)})
+    is_left_out = torch.zeros_like(IDS, dtype=torch.bool)
+    for condition, start in unlearned:
+        is_left_out[condition == CONDITIONS, start : start + 48] = True
+    symbols_read = []
+    assert learned.local_stack is not None
+    learned.local_stack.register_forward_hook(lambda _, inputs, __: symbols_read.append(inputs[0].shape[:2].numel()))
+    nats = learned.nll(IDS, CONDITIONS, StepOptions(unlearned=unlearned))
+    whole = plain.nll(IDS, CONDITIONS)
+    assert not nats[is_left_out].any()
+    torch.testing.assert_close(nats, whole.masked_fill(is_left_out, 0.0))
+    assert sum(symbols_read) == sum(LENGTHS) - int(is_left_out.sum())
+    nats.sum().backward()
+    whole.masked_fill(is_left_out, 0.0).sum().backward()
+    for (name, weight), other in zip(learned.named_parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(weight.grad, other.grad, msg=name)
+
+
 @pytest.mark.parametrize("backend", ["eager", "native"])
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_rows_in_different_parts_decode_together(variant: str, backend: Backend) -> None:

@@ -67,6 +67,16 @@ def refuse(capsys, arguments, message):
     assert message in capsys.readouterr().err.splitlines()[-1]
 
 
+def test_the_training_loss_is_that_of_the_parts_with_weight(config, tmp_path):
+    """An untrained model has the nats of a guess for each symbol that counts; words that were left out would have 0."""
+    data = ["--data.parts", "[[text, image]]", "--data.drop_part", "0", "--data.part_weights", "[0, 1]"]
+    steps = ["--trainer.max_steps", "1", "--trainer.log_every_n_steps", "1", "--trainer.limit_val_batches", "0"]
+    assert main(["fit", "--config", str(config), *data, *steps]) == 0
+    rows = csv.DictReader((tmp_path / "run/logs/version_0/metrics.csv").read_text(encoding="utf-8").splitlines())
+    (loss,) = [float(row["train/loss"]) for row in rows if row["train/loss"]]
+    assert loss == pytest.approx(math.log(257), rel=0.04)
+
+
 def test_words_make_pictures_and_pictures_make_words(config, pairs, tmp_path, capsys, monkeypatch):
     assert main(["fit", "--config", str(config)]) == 0
     log, checkpoint = tmp_path / "run/logs/version_0", str(tmp_path / "run/last.ckpt")

@@ -9,7 +9,7 @@ the 257 symbols.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -59,8 +59,13 @@ class Pieces:
         return row_n1, first_n1 + torch.arange(count, device=device)
 
 
-def pieces_of(config: MegabyteConfig, conditions: Sequence[int], length: int) -> list[Pieces]:
-    """The pieces of rows of at most `length` symbols, in the order of their parts."""
+def pieces_of(
+    config: MegabyteConfig, conditions: Sequence[int], length: int, without: Set[tuple[int, int]] = frozenset()
+) -> list[Pieces]:
+    """The pieces of rows of at most `length` symbols, in the order of their parts.
+
+    without: parts to leave out, each by the condition of its row and its first symbol.
+    """
     found: dict[tuple[int, int], list[tuple[int, int, int]]] = {}
     assert config.parts is not None
     assert config.orders is not None
@@ -71,7 +76,8 @@ def pieces_of(config: MegabyteConfig, conditions: Sequence[int], length: int) ->
             patches = min(part.patches, -((start - length) // part.patch_size))
             if patches < 1:
                 break
-            found.setdefault((number, patches), []).append((row, start, first))
+            if (condition, start) not in without:
+                found.setdefault((number, patches), []).append((row, start, first))
             start, first = start + part.max_len, first + patches
     return [
         Pieces(number, size := config.parts[number].patch_size, patches * size, *zip(*where, strict=True))
@@ -80,12 +86,19 @@ def pieces_of(config: MegabyteConfig, conditions: Sequence[int], length: int) ->
 
 
 def parts_nll(model: Megabyte, ids_BT: Tensor, condition_B: Tensor, options: StepOptions = DEFAULT_STEP) -> Tensor:
-    """The nats of each symbol, 0 behind the end of its row's last part: (B, T) int64 -> (B, T) float32."""
-    pieces, padded_BT = _prepared(model, ids_BT, condition_B)
+    """The nats of each symbol, 0 behind the end of its row's last part: (B, T) int64 -> (B, T) float32.
+
+    The local model does not read the parts that `options.unlearned` names, which also have 0.
+    """
+    conditions = _conditions(condition_B)
+    pieces, padded_BT = _prepared(model, ids_BT, conditions)
     recompute = model.recomputes_global(len(ids_BT), options.activation_budget)
     global_BKG = _global_output(model, padded_BT, condition_B, pieces, recompute)
+    learned = pieces
+    if options.unlearned:
+        learned = pieces_of(model.config, conditions, ids_BT.shape[1], options.unlearned)
     nats_BT = torch.zeros(padded_BT.shape, device=ids_BT.device)
-    for piece in pieces:
+    for piece in learned:
         symbols, steps = piece.symbols(ids_BT.device), piece.steps(ids_BT.device)
         part_n = torch.full((len(piece.rows),), piece.part, device=ids_BT.device)
         nats_nt = chunked_nll(
@@ -93,13 +106,13 @@ def parts_nll(model: Megabyte, ids_BT: Tensor, condition_B: Tensor, options: Ste
         )
         nats_BT = nats_BT.index_put(symbols, nats_nt.float())
     if torch.is_grad_enabled():
-        nats_BT = nats_BT + _unused(model, pieces)
+        nats_BT = nats_BT + _unused(model, learned)
     return nats_BT[:, : ids_BT.shape[1]]
 
 
 def parts_logits(model: Megabyte, ids_BT: Tensor, condition_B: Tensor) -> Tensor:
     """Logits of each symbol, 0 behind the end of its row's last part: (B, T) int64 -> (B, T, V)."""
-    pieces, padded_BT = _prepared(model, ids_BT, condition_B)
+    pieces, padded_BT = _prepared(model, ids_BT, _conditions(condition_B))
     recompute = model.recomputes_global(len(ids_BT), DEFAULT_STEP.activation_budget)
     global_BKG = _global_output(model, padded_BT, condition_B, pieces, recompute)
     logits_BTV = global_BKG.new_zeros(*padded_BT.shape, SYMBOLS)
@@ -112,10 +125,13 @@ def parts_logits(model: Megabyte, ids_BT: Tensor, condition_B: Tensor) -> Tensor
     return logits_BTV[:, : ids_BT.shape[1]]
 
 
-def _prepared(model: Megabyte, ids_BT: Tensor, condition_B: Tensor) -> tuple[list[Pieces], Tensor]:
+def _conditions(condition_B: Tensor) -> list[int]:
+    """Conditions as numbers; without them, as where operations are counted, all rows have the first."""
+    return [0] * len(condition_B) if condition_B.is_meta else condition_B.tolist()
+
+
+def _prepared(model: Megabyte, ids_BT: Tensor, conditions: Sequence[int]) -> tuple[list[Pieces], Tensor]:
     """The pieces of a batch, and its symbols with END up to the last patch's end."""
-    # Without numbers, as where operations are counted, all rows have the first condition.
-    conditions = [0] * len(ids_BT) if condition_B.is_meta else condition_B.tolist()
     pieces = pieces_of(model.config, conditions, ids_BT.shape[1])
     end = max(max(piece.starts) + piece.length for piece in pieces)
     return pieces, F.pad(ids_BT, (0, max(end - ids_BT.shape[1], 0)), value=END)
@@ -144,7 +160,7 @@ def _global_output(
 
 
 def _unused(model: Megabyte, pieces: Sequence[Pieces]) -> Tensor:
-    """A zero that depends on the layers of the sizes that no piece has, so that every weight gets a gradient.
+    """A zero that depends on the local layers of the sizes that no piece has, so that every weight gets a gradient.
 
     Data parallel processes wait for the gradients of all weights, and each may hold other sizes.
     """
