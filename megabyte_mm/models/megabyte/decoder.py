@@ -22,12 +22,10 @@ from megabyte_mm.models.decoding.execution import Execution
 from megabyte_mm.models.decoding.neighbours import NeighbourhoodSteps
 from megabyte_mm.models.decoding.steps import projection, stack_steps
 from megabyte_mm.models.megabyte.chunked_loss import receptive_field
+from megabyte_mm.models.megabyte.patch_borders import PATCHES_AT_ONCE, embed_patches, first_inputs, local_contexts
 
 if TYPE_CHECKING:
     from megabyte_mm.models.megabyte.model import Megabyte
-
-PATCHES_AT_ONCE = 512
-"""Patches of a prefix that are read at a time, so that memory grows with it only by the caches."""
 
 
 class MegabyteDecoder(Decoder):
@@ -126,7 +124,11 @@ class MegabyteDecoder(Decoder):
         model, position = self._model, self._position_in_patch if position is None else position
         if model.local_stack is None:
             return self._patch_context_BPX[:rows, position].clone()
-        input_BL = self._starts(rows) if ids_B is None else model.local_bytes(ids_B)
+        if ids_B is None:
+            follows = [patches > 0 for patches in self._patches]
+            input_BL = first_inputs(model, self._recent_ids_BC[:rows, -1], follows)
+        else:
+            input_BL = model.local_bytes(ids_B)
         input_BL = input_BL + self._patch_context_BPX[:rows, position]
         if self._neighbourhood is not None:
             input_BL = self._neighbourhood.add(input_BL, back=self._position_in_patch - position)
@@ -135,14 +137,6 @@ class MegabyteDecoder(Decoder):
         slot_B = torch.full_like(start_B, slot)
         return self._local_step(input_BL, start_B, slot_B, slot + 1)
 
-    def _starts(self, rows: int) -> Tensor:
-        """The first input of the local model in a patch: (B, L)."""
-        start_BL = self._model.local_start_L.expand(rows, -1)
-        if self._model.config.local_start == "learned":
-            return start_BL
-        follows_patch_B1 = torch.tensor([patches > 0 for patches in self._patches], device=start_BL.device)[:, None]
-        return torch.where(follows_patch_B1, self._model.local_bytes(self._recent_ids_BC[:rows, -1]), start_BL)
-
     def _close_patch(self, rows: int) -> None:
         """Read the full patch of each row with the global model, and give the next patch its context."""
         patch_BP = self._patch_BP[:rows]
@@ -150,7 +144,8 @@ class MegabyteDecoder(Decoder):
             # A row that has filled its window stays in its last slot, which is not read again.
             slots = [min(patches + 1, self._max_patches - 1) for patches in self._patches]
             slot_B = torch.tensor(slots, device=patch_BP.device)
-            embedded_BG = self._embedded(patch_BP, [max(slot - 1, 0) for slot in slots])
+            numbers = [max(slot - 1, 0) for slot in slots]
+            embedded_BG = embed_patches(self._model.embedder, patch_BP, numbers, self._recent_ids_BC[:rows])
             global_BG = self._global_step(embedded_BG, self._global_start_B[:rows], slot_B, max(slots) + 1)
             self._set_patch_context(slice(0, rows), global_BG)
         self._recent_ids_BC[:rows] = torch.cat([self._recent_ids_BC[:rows], patch_BP], dim=1)[:, patch_BP.shape[1] :]
@@ -159,19 +154,6 @@ class MegabyteDecoder(Decoder):
             for attention, cache in self._local_layers():
                 attention.close_patch(cache, patch_BP.shape[1])
 
-    def _embedded(self, patch_BP: Tensor, numbers: list[int]) -> Tensor:
-        """Embeddings of patches, given their numbers in their sequences: (B, P) -> (B, G)."""
-        embedder = self._model.embedder
-        if not embedder.receptive_field:
-            return embedder.one_patch(patch_BP, torch.tensor(numbers, device=patch_BP.device))
-        # Row by row: the order in which convolutions sum depends on the number of rows.
-        embedded = []
-        for row, number in enumerate(numbers):
-            known = min(number * self._model.patch_size, embedder.receptive_field)
-            before_1C = self._recent_ids_BC[row : row + 1, self._recent_ids_BC.shape[1] - known :]
-            embedded.append(embedder(patch_BP[row : row + 1], number, before_1C)[0])
-        return torch.cat(embedded)
-
     def _set_patch_context(self, rows: slice, global_BG: Tensor) -> None:
         """Project the global output for the patches that these rows are about to open: (B, G)."""
         model = self._model
@@ -179,9 +161,7 @@ class MegabyteDecoder(Decoder):
             logits_BX = self._project_global(global_BG)
             self._patch_context_BPX[rows] = logits_BX.view(len(global_BG), model.patch_size, SYMBOLS)
             return
-        context_NX = self._project_global(global_BG.reshape(len(global_BG) * model.patch_size, -1))
-        context_BPX = context_NX.view(len(global_BG), model.patch_size, -1)
-        self._patch_context_BPX[rows] = context_BPX + model.local_positions.weight
+        self._patch_context_BPX[rows] = local_contexts(self._project_global, global_BG, model.local_positions.weight)
 
     def _read(self, row: int, ids_T: Tensor) -> None:
         """Restart a row from these symbols, which are whole patches."""

@@ -20,12 +20,10 @@ from megabyte_mm.models.decoding.execution import Execution
 from megabyte_mm.models.decoding.neighbours import NeighbourhoodSteps
 from megabyte_mm.models.decoding.steps import projection, stack_steps
 from megabyte_mm.models.megabyte.config import PartConfig
+from megabyte_mm.models.megabyte.patch_borders import PATCHES_AT_ONCE, embed_patches, first_inputs, local_contexts
 
 if TYPE_CHECKING:
     from megabyte_mm.models.megabyte.model import Megabyte
-
-PATCHES_AT_ONCE = 512
-"""Patches of a prefix that are read at a time, so that memory grows with it only by the caches."""
 
 
 @dataclass
@@ -166,11 +164,8 @@ class PartsDecoder(Decoder):
 
     def _starts(self, rows: Sequence[int]) -> Tensor:
         """The first input of the local model in the open patches of some rows: (n, L)."""
-        start_nL = self._model.local_start_L.expand(len(rows), -1)
-        if self._model.config.local_start == "learned":
-            return start_nL
-        follows_n1 = torch.tensor([[self._cursors[row].patch > 0] for row in rows], device=start_nL.device)
-        return torch.where(follows_n1, self._model.local_bytes(self._recent_ids_BC[list(rows), -1]), start_nL)
+        follows = [self._cursors[row].patch > 0 for row in rows]
+        return first_inputs(self._model, self._recent_ids_BC[list(rows), -1], follows)
 
     def _close_patches(self, closing: Sequence[int], rows: int) -> None:
         """Read the full patches of these rows with the global model, and give the next ones their contexts."""
@@ -201,16 +196,9 @@ class PartsDecoder(Decoder):
         embedded_BG = start_CG.new_zeros(rows, start_CG.shape[1])
         for size, chosen in self._by_size(closing).items():
             embedder, row_n = self._layers[size].embedder, torch.tensor(chosen, device=start_CG.device)
-            if not embedder.receptive_field:
-                number_n = torch.tensor([self._cursors[row].patch for row in chosen], device=start_CG.device)
-                embedded_BG[row_n] = embedder.one_patch(self._patch_BP[row_n, :size], number_n)
-                continue
-            # Row by row: the order in which convolutions sum depends on the number of rows.
-            for row in chosen:
-                number = self._cursors[row].patch
-                known = min(number * size, embedder.receptive_field)
-                before_1C = self._recent_ids_BC[row : row + 1, self._recent_ids_BC.shape[1] - known :]
-                embedded_BG[row] = embedder(self._patch_BP[row : row + 1, :size], number, before_1C)[0, 0]
+            numbers = [self._cursors[row].patch for row in chosen]
+            patch_np = self._patch_BP[row_n, :size]
+            embedded_BG[row_n] = embed_patches(embedder, patch_np, numbers, self._recent_ids_BC[row_n])
         return embedded_BG
 
     def _set_parts(self, rows: Sequence[int]) -> None:
@@ -221,9 +209,8 @@ class PartsDecoder(Decoder):
         """Project the global output for the patches that these rows are about to open: (B, G), a row for each row."""
         for size, chosen in self._by_size(rows).items():
             row_n = torch.tensor(chosen, device=global_BG.device)
-            context_nL = self._projections[size](global_BG[row_n].reshape(len(chosen) * size, -1))
             positions_pL = self._layers[size].local_positions.weight
-            self._context_BPL[row_n, :size] = context_nL.view(len(chosen), size, -1) + positions_pL
+            self._context_BPL[row_n, :size] = local_contexts(self._projections[size], global_BG[row_n], positions_pL)
 
     def _by_size(self, rows: Iterable[int]) -> dict[int, list[int]]:
         """The rows by the size of their open patches."""
