@@ -16,7 +16,14 @@ from megabyte_mm.data.geometry import Geometry
 from megabyte_mm.errors import FieldError
 from megabyte_mm.models import MegabyteConfig, StackConfig, TransformerConfig
 from megabyte_mm.models.config import from_plain
-from megabyte_mm.models.neighbourhood import UNKNOWN, Layout, NeighbourhoodConfig, NeighbourhoodEmbedder, Predictor
+from megabyte_mm.models.neighbourhood import (
+    UNKNOWN,
+    Layout,
+    NeighbourhoodConfig,
+    NeighbourhoodEmbedder,
+    Predictor,
+    former_layouts,
+)
 from tests.models.layouts import EACH, LAST_BYTES, PIXELS, SAMPLES
 
 HEIGHT, WIDTH = 8, 12
@@ -178,6 +185,18 @@ def test_each_row_has_the_layout_of_its_condition() -> None:
         own, _ = embedder(layout).indices(ids[i : i + 1], torch.arange(24)[None], FIRST)
         found = (values[i] % (UNKNOWN + 1))[:, : len(layout.neighbours)]
         assert torch.equal(found, (own[0] % (UNKNOWN + 1))[:, : len(layout.neighbours)])
+
+
+def test_former_layouts_take_the_place_of_those_with_signed_neighbours() -> None:
+    former = former_layouts((SAMPLES,))
+    replaced, ids = embedder(SAMPLES), torch.randint(0, 256, (1, 40))
+    position = torch.arange(40)[None]
+    before, _ = replaced.indices(ids, position, FIRST)
+    replaced.use_layouts(former)
+    after, _ = replaced.indices(ids, position, FIRST)
+    assert torch.equal(after, embedder(former[0]).indices(ids, position, FIRST)[0])
+    assert not torch.equal(after, before)
+    assert replaced.config.layouts == former
 
 
 def test_dropout_leaves_out_groups_at_some_positions_of_training() -> None:
