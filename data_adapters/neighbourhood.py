@@ -19,7 +19,8 @@ class Predictor:
 
     weights: of the first neighbours; those behind them have 0. byte: the byte of a point that the guess is for; None
     for all. wrap: if not 0, the sum without bias counts modulo `wrap`, from -wrap / 2 on, as numbers of a fixed width
-    in two's complement do. modulo: the guess counts modulo 256, in place of being limited to 0 to 255.
+    in two's complement do. modulo: the guess counts modulo 256, in place of being limited to 0 to 255. signed: numbers
+    of the neighbours that count from -128 to 127, as high bytes in two's complement do; the others count from 0 to 255.
     """
 
     weights: tuple[int, ...]
@@ -28,6 +29,7 @@ class Predictor:
     byte: int | None = None
     wrap: int = 0
     modulo: bool = False
+    signed: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

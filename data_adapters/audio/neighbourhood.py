@@ -44,16 +44,21 @@ def _other_channels(channels: int) -> tuple[Step, ...]:
 
 
 def _predictors_of_halves(weights: tuple[int, ...], divisor: int, high_first: bool) -> tuple[Predictor, ...]:
-    """The guesses of both bytes of a sample; that of the second knows the first."""
+    """The guesses of both bytes of a sample; that of the second knows the first.
+
+    Without the sign of the high bytes, a sum would be known modulo 2^16 only, and half of it not at all.
+    """
     missing = (0,) * (SAMPLES - len(weights))
     high = (*(BYTE * weight for weight in weights), *missing)
     low = (*weights, *missing)
+    wrap = BYTE**2 * divisor
+    same, other = tuple(range(SAMPLES)), tuple(range(SAMPLES, 2 * SAMPLES))
     if high_first:
-        first = Predictor((*high, *low), BYTE * divisor, byte=0, wrap=BYTE**2 * divisor, modulo=True)
+        first = Predictor((*high, *low), BYTE * divisor, byte=0, wrap=wrap, modulo=True, signed=same)
         # What the high byte leaves to the low one, limited to what that can be.
-        second = Predictor((*low, *high, -BYTE * divisor), divisor, byte=1, wrap=BYTE**2 * divisor)
+        second = Predictor((*low, *high, -BYTE * divisor), divisor, byte=1, wrap=wrap, signed=other)
         return first, second
-    first = Predictor((*low, *high), divisor, byte=0, wrap=BYTE**2 * divisor, modulo=True)
+    first = Predictor((*low, *high), divisor, byte=0, wrap=wrap, modulo=True, signed=other)
     nearest = BYTE * divisor // 2
-    second = Predictor((*high, *low, -divisor), BYTE * divisor, nearest, byte=1, wrap=BYTE**2 * divisor, modulo=True)
+    second = Predictor((*high, *low, -divisor), BYTE * divisor, nearest, byte=1, wrap=wrap, modulo=True, signed=same)
     return first, second

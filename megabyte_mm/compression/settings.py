@@ -73,14 +73,20 @@ def model_fingerprint(model: ByteModel, metadata: Mapping[str, Any]) -> str:
     # By their former names, which containers of older versions were made with.
     former = {present: old for old, present in RENAMED_FIELDS.items()}
     config = {former.get(name, name): value for name, value in spec["config"].items()}
-    spec["config"] = {
-        name: value for name, value in config.items() if name not in LATER_FIELDS or value != LATER_FIELDS[name]
-    }
+    spec["config"] = without_later_fields(config)
     digest = hashlib.sha256(json.dumps([spec, metadata], sort_keys=True).encode())
     for name, weight in sorted(model.state_dict().items()):
         digest.update(name.encode())
         digest.update(weight.detach().cpu().contiguous().view(torch.uint8).numpy().data)
     return digest.hexdigest()[:16]
+
+
+def without_later_fields(value: Any) -> Any:
+    """A plain value of a config, as it was before the fields of LATER_FIELDS whose values are those of before."""
+    if isinstance(value, Mapping):
+        kept = {name: item for name, item in value.items() if name not in LATER_FIELDS or item != LATER_FIELDS[name]}
+        return {name: without_later_fields(item) for name, item in kept.items()}
+    return [without_later_fields(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def numbers_fingerprint(model: ByteModel, execution: Execution) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import chain
 from typing import Any
 
@@ -23,6 +23,7 @@ from megabyte_mm.errors import FieldError
 from megabyte_mm.evaluation import Method, check_method
 from megabyte_mm.evaluation.methods import is_strided
 from megabyte_mm.models import ByteModel, ModelConfig, config_of
+from megabyte_mm.models.neighbourhood import NeighbourhoodEmbedder, former_layouts
 from megabyte_mm.training.optim import MOMENTS, MUON_MOMENTS
 
 MAY_CHANGE = ("model.net.dropout", "model.net.init_std")
@@ -39,19 +40,23 @@ def check_settings(net: ModelConfig, method: Method, data: ByteData, checkpoint:
     specs = {name: {"adapter": registry.spec(adapter)} for name, adapter in known.items()}
     sources = {name: specs.get(name, {}) for name in adapters}
     spec: dict[str, Any] = {"data": sources.get("", {"sources": sources})}
+    # Without the weights of a folder, since all processes read it.
+    content = None
+    if checkpoint is not None:
+        content = read_meta(checkpoint) if is_sharded_checkpoint(checkpoint) else read_checkpoint(checkpoint)
     if len(known) == len(adapters):
         geometry = Geometry.of(adapters, data.settings.window, None, data.settings.sources, data.settings.order_names)
         with torch.device("meta"):  # without memory for the weights
             model = build_model(net, method, geometry, net.conditions)
+        if content is not None:
+            use_former_layouts(model, content)
         if geometry.parts is None and (data.settings.window or any(adapter.length for adapter in known.values())):
             spec["data"] |= {"window": geometry.window}
         # The files may fix a larger unit, and with it another window, and classes.
         open_fields = ("max_len", "conditions", "parts")
         config = {key: value for key, value in model.spec()["config"].items() if key not in open_fields}
         spec["model"] = {"name": model.config.name, "config": config}
-    if checkpoint is not None:
-        # Without the weights of a folder, since all processes read it.
-        content = read_meta(checkpoint) if is_sharded_checkpoint(checkpoint) else read_checkpoint(checkpoint)
+    if content is not None:
         check_spec(checkpoint, content, spec, complete=False)
 
 
@@ -76,6 +81,24 @@ def build_model(net: ModelConfig, method: Method, geometry: Geometry, conditions
     except ValueError as error:
         raise FieldError("model.method", f"{method}: {error}") from error
     return model
+
+
+def use_former_layouts(model: ByteModel, checkpoint: Mapping[str, Any]) -> None:
+    """Give the model the layouts of a checkpoint, if it is one of before the guesses of its data were signed.
+
+    It goes on with the guesses that it was trained with. Any other difference is left to `check_spec`.
+    """
+    try:
+        stored = config_of(checkpoint[SPEC_KEY]["model"]).neighbourhood
+    except (LookupError, TypeError, AttributeError, ValueError):
+        return
+    own = model.config.neighbourhood
+    if own is None or own.layouts is None or stored is None or stored.layouts in (None, own.layouts):
+        return
+    if stored.layouts == former_layouts(own.layouts):
+        assert isinstance(model.neighbourhood, NeighbourhoodEmbedder)
+        model.neighbourhood.use_layouts(stored.layouts)
+        model.config = replace(model.config, neighbourhood=model.neighbourhood.config)  # type: ignore[type-var]
 
 
 def check_spec(path: Any, checkpoint: Mapping[str, Any], spec: Mapping[str, Any], complete: bool = True) -> None:

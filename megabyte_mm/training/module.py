@@ -24,7 +24,13 @@ from megabyte_mm.errors import FieldError
 from megabyte_mm.evaluation import Method, is_sliding, method_nll
 from megabyte_mm.metrics import BitsPerByte, Totals, totals
 from megabyte_mm.models import DEFAULT_STEP, ByteModel, CompileMode, MegabyteConfig, ModelConfig, StepOptions
-from megabyte_mm.training.compatibility import build_model, check_resumable, check_spec, check_weights
+from megabyte_mm.training.compatibility import (
+    build_model,
+    check_resumable,
+    check_spec,
+    check_weights,
+    use_former_layouts,
+)
 from megabyte_mm.training.distributed import FSDP2Strategy, check_strategy, shard_model
 from megabyte_mm.training.loss import AccumulatedLoss
 from megabyte_mm.training.optim import (
@@ -236,6 +242,7 @@ class ByteLM(LightningModule):
         Raises ValueError for another model or other data, and where `fit` could not resume exactly.
         """
         self.configure_model()
+        use_former_layouts(self.model, checkpoint)
         check_spec(self.trainer.ckpt_path, checkpoint, make_spec(self.model, self._data().spec()))
         try:
             self._check_checkpoint(checkpoint)

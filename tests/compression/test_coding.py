@@ -1,6 +1,8 @@
 """Windows coded by a model come back, whatever the model, the batch and the steps."""
 
+import json
 import math
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -9,9 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from megabyte_mm.compression.coding import Window, decode, encode, probabilities
-from megabyte_mm.compression.settings import model_fingerprint, numbers_fingerprint
+from megabyte_mm.compression.settings import model_fingerprint, numbers_fingerprint, without_later_fields
 from megabyte_mm.models import Execution, MegabyteConfig, PartConfig, PerceiverARConfig, StackConfig, TransformerConfig
 from megabyte_mm.models.decoding.steps import native_reason
+from megabyte_mm.models.neighbourhood import NeighbourhoodConfig, former_layouts
+from tests.models.layouts import SAMPLES
 
 WINDOW = 24
 STACK = StackConfig(dim=16, layers=1, heads=2)
@@ -167,6 +171,14 @@ def test_confident_models_code_bytes_that_they_think_impossible():
     coded = encode(model, windows, 4)
     back = decoded(model, windows, coded, 3, Execution())
     assert [its.tolist() for its in back] == [its.tolist() for _, its in windows]
+
+
+def test_a_fingerprint_is_not_changed_by_fields_that_came_later_in_layouts():
+    config = asdict(NeighbourhoodConfig(layouts=(SAMPLES, *former_layouts([SAMPLES]))))
+    signed, former = without_later_fields({"neighbourhood": config})["neighbourhood"]["layouts"]
+    assert [predictor.get("signed") for predictor in signed["predictors"]] == [None, None, [0, 2]]
+    assert not any("signed" in predictor for predictor in former["predictors"])
+    assert json.dumps(former["neighbours"]) == json.dumps(SAMPLES.neighbours)
 
 
 def test_fingerprints_differ_between_models_and_numbers():

@@ -19,6 +19,7 @@ SAMPLES = Layout(
     predictors=(
         Predictor((2, 0, -1), wrap=256, modulo=True),
         Predictor((512, 2, 256, -1), 256, 128, byte=1, wrap=65536),
+        Predictor((768, 3, -256), 512, byte=0, wrap=131072, modulo=True, signed=(0, 2)),
     ),
 )
 ONE = NeighbourhoodConfig(rows=16, layouts=(LAST_BYTES,))

@@ -11,11 +11,19 @@ import torch
 
 from data_adapters import AudioAdapter, ImageAdapter, Neighbourhood
 from data_adapters.audio.encoding import encode
+from data_adapters.audio.neighbourhood import POLYNOMIALS
 from megabyte_mm.data.geometry import Geometry
 from megabyte_mm.errors import FieldError
 from megabyte_mm.models import MegabyteConfig, StackConfig, TransformerConfig
 from megabyte_mm.models.config import from_plain
-from megabyte_mm.models.neighbourhood import UNKNOWN, Layout, NeighbourhoodConfig, NeighbourhoodEmbedder, Predictor
+from megabyte_mm.models.neighbourhood import (
+    UNKNOWN,
+    Layout,
+    NeighbourhoodConfig,
+    NeighbourhoodEmbedder,
+    Predictor,
+    former_layouts,
+)
 from tests.models.layouts import EACH, LAST_BYTES, PIXELS, SAMPLES
 
 HEIGHT, WIDTH = 8, 12
@@ -111,6 +119,22 @@ def test_samples_on_a_line_are_guessed_whole(encoding: str, channels: int) -> No
             assert (guess[begin::2] == data[begin::2]).all()
 
 
+@pytest.mark.parametrize("number", range(len(POLYNOMIALS)))
+@pytest.mark.parametrize(("encoding", "channels"), [*product(("pcm16", "pcm16be"), (1, 2))])
+def test_samples_of_a_polynomial_are_guessed_whole(encoding: str, channels: int, number: int) -> None:
+    """Of any signs: loud samples on both sides of zero, and behind each four the one that the polynomial makes."""
+    weights, divisor = POLYNOMIALS[number]
+    samples = np.random.default_rng(0).integers(-(2**15), 2**15, (5 * 200, channels))
+    samples[4::5] = sum(weight * samples[3 - k :: 5] for k, weight in enumerate(weights)) // divisor
+    data = encode(samples.astype(np.int16), encoding)  # type: ignore[arg-type]
+    layout = layout_of(AudioAdapter(8000, channels, encoding).neighbourhood)  # type: ignore[arg-type]
+    guesses = columns(layout, data)[:, len(layout.neighbours) + 2 * number :][:, :2]
+    made = (np.arange(len(data)) // (2 * channels)) % 5 == 4
+    for byte in (0, 1):
+        chosen = made & (np.arange(len(data)) % 2 == byte)
+        assert (guesses[chosen, byte] == data[chosen]).all()
+
+
 def test_guesses_and_hashes_are_those_of_the_rule() -> None:
     data = np.random.default_rng(1).integers(0, 257, 48)
     for layout in (PIXELS, SAMPLES):
@@ -121,7 +145,8 @@ def test_guesses_and_hashes_are_those_of_the_rule() -> None:
                 if any(value > 255 for _, value in used) or rule.byte not in (None, t % layout.unit):
                     assert row[neighbours + f] == UNKNOWN
                     continue
-                total = sum(int(weight) * int(value) for weight, value in used)
+                read = [(value + 128) % 256 - 128 if j in rule.signed else value for j, value in enumerate(row)]
+                total = sum(int(weight) * int(value) for weight, value in zip(rule.weights, read, strict=False))
                 if rule.wrap:
                     total = (total + rule.wrap // 2) % rule.wrap - rule.wrap // 2
                 guess = (total + rule.bias) // rule.divisor
@@ -160,6 +185,18 @@ def test_each_row_has_the_layout_of_its_condition() -> None:
         own, _ = embedder(layout).indices(ids[i : i + 1], torch.arange(24)[None], FIRST)
         found = (values[i] % (UNKNOWN + 1))[:, : len(layout.neighbours)]
         assert torch.equal(found, (own[0] % (UNKNOWN + 1))[:, : len(layout.neighbours)])
+
+
+def test_former_layouts_take_the_place_of_those_with_signed_neighbours() -> None:
+    former = former_layouts((SAMPLES,))
+    replaced, ids = embedder(SAMPLES), torch.randint(0, 256, (1, 40))
+    position = torch.arange(40)[None]
+    before, _ = replaced.indices(ids, position, FIRST)
+    replaced.use_layouts(former)
+    after, _ = replaced.indices(ids, position, FIRST)
+    assert torch.equal(after, embedder(former[0]).indices(ids, position, FIRST)[0])
+    assert not torch.equal(after, before)
+    assert replaced.config.layouts == former
 
 
 def test_dropout_leaves_out_groups_at_some_positions_of_training() -> None:
@@ -206,14 +243,26 @@ def test_features_need_a_local_model() -> None:
     ("field", "values"),
     [
         ("layout", {"unit": 2**40}),
-        ("layout", {"width": 10, "tile": 4}),
+        ("unit", {"unit": 0}),
+        ("width", {"width": -4}),
+        ("tile", {"tile": 0}),
+        ("width", {"width": 10, "tile": 4}),
         ("layout", {"neighbours": [[0, -1, 0]] * 300}),
         ("layout", {"width": 2**20, "neighbours": [[0, -1, 0]] * 100}),
-        ("predictors", {"predictors": [{"weights": [1]}]}),
-        ("predictors", {"neighbours": [[0, -1, 0]], "predictors": [{"weights": [1], "divisor": 0}]}),
-        ("predictors", {"neighbours": [[0, -1, 0]], "predictors": [{"weights": [2**40]}]}),
-        ("groups", {"groups": [{"members": [0]}]}),
-        ("groups", {"neighbours": [[0, -1, 0]], "groups": [{"members": [0], "shift": 70}]}),
+        ("neighbours[1]", {"neighbours": [[0, -1, 0], [0, -(2**63), 0]]}),
+        ("predictors[0].weights", {"predictors": [{"weights": [1]}]}),
+        ("predictors[0].divisor", {"neighbours": [[0, -1, 0]], "predictors": [{"weights": [1], "divisor": 0}]}),
+        ("predictors[0].wrap", {"neighbours": [[0, -1, 0]], "predictors": [{"weights": [1], "wrap": -1}]}),
+        ("predictors[0].weights[0]", {"neighbours": [[0, -1, 0]], "predictors": [{"weights": [2**40]}]}),
+        ("predictors[0].bias", {"neighbours": [[0, -1, 0]], "predictors": [{"weights": [1], "bias": -(2**64)}]}),
+        ("predictors[0].byte", {"neighbours": [[0, -1, 0]], "predictors": [{"weights": [1], "byte": -1}]}),
+        ("predictors[0].byte", {"neighbours": [[0, -1, 0]], "predictors": [{"weights": [1], "byte": 1}]}),
+        ("predictors[0].signed", {"neighbours": [[0, -1, 0]], "predictors": [{"weights": [1], "signed": [1]}]}),
+        ("predictors[0].signed", {"neighbours": [[0, -1, 0]], "predictors": [{"weights": [1], "signed": [-1]}]}),
+        ("predictors[0].signed", {"neighbours": [[0, -1, 0]], "predictors": [{"weights": [1], "signed": [0, 0]}]}),
+        ("groups[0].members", {"groups": [{"members": [0]}]}),
+        ("groups[0].members", {"groups": [{"members": []}]}),
+        ("groups[0].shift", {"neighbours": [[0, -1, 0]], "groups": [{"members": [0], "shift": 70}]}),
         ("neighbours[0]", {"neighbours": [[0, -1]]}),
         ("neighbours[0][1]", {"neighbours": [[0, "x", 0]]}),
         ("neighbours", {"neighbours": 3}),

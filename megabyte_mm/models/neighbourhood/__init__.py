@@ -6,7 +6,7 @@ embedder.py  the tables, and how neighbours, guesses and groups are looked up in
 
 from __future__ import annotations
 
-from megabyte_mm.models.neighbourhood.config import Group, Layout, NeighbourhoodConfig, Predictor
+from megabyte_mm.models.neighbourhood.config import Group, Layout, NeighbourhoodConfig, Predictor, former_layouts
 from megabyte_mm.models.neighbourhood.embedder import UNKNOWN, NeighbourhoodEmbedder, neighbourhood_embedder
 
 __all__ = [
@@ -16,5 +16,6 @@ __all__ = [
     "NeighbourhoodConfig",
     "NeighbourhoodEmbedder",
     "Predictor",
+    "former_layouts",
     "neighbourhood_embedder",
 ]

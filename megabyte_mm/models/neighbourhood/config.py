@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,6 +17,9 @@ MAX_PERIOD = 2**22
 MAX_COLUMNS = 256
 MAX_OFFSETS = 2**26
 """Limits of a layout, so that a hostile config cannot ask for any amount of memory."""
+MAX_STEP = 2**22
+MAX_NUMBER = 2**26 - 1
+"""Limits of a neighbour's steps and of a predictor's numbers, so that none overflows."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,7 @@ class Predictor:
         byte: The byte of a point that it is for; None for all.
         wrap: Modulus of the sum; 0 for none.
         modulo: The guess counts modulo 256, in place of being limited to a byte.
+        signed: Numbers of the neighbours that count from -128 to 127; the others count from 0 to 255.
     """
 
     weights: tuple[int, ...]
@@ -37,6 +42,24 @@ class Predictor:
     byte: int | None = None
     wrap: int = 0
     modulo: bool = False
+    signed: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        weights = {f"weights[{j}]": weight for j, weight in enumerate(self.weights)}
+        for name, number in {**weights, "divisor": self.divisor, "bias": self.bias, "wrap": self.wrap}.items():
+            if abs(number) > MAX_NUMBER:
+                raise FieldError(name, f"is {number}; it must be from {-MAX_NUMBER} to {MAX_NUMBER}")
+        if self.divisor < 1:
+            raise FieldError("divisor", f"is {self.divisor}; it must be at least 1")
+        if self.wrap < 0:
+            raise FieldError("wrap", f"is {self.wrap}; it must be a modulus, or 0 for none")
+        if self.byte is not None and self.byte < 0:
+            raise FieldError("byte", f"is {self.byte}; it must be at least 0, or null for all bytes")
+        for j in self.signed:
+            if not 0 <= j < len(self.weights):
+                raise FieldError("signed", f"holds {j}; there are {len(self.weights)} weights, numbered from 0")
+        if len(set(self.signed)) < len(self.signed):
+            raise FieldError("signed", "holds a neighbour twice")
 
 
 @dataclass(frozen=True)
@@ -50,6 +73,12 @@ class Group:
 
     members: tuple[int, ...]
     shift: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.members:
+            raise FieldError("members", "are empty; a group has at least one")
+        if not 0 <= self.shift < 8:
+            raise FieldError("shift", f"is {self.shift}; it must be from 0 to 7")
 
 
 @dataclass(frozen=True)
@@ -73,25 +102,43 @@ class Layout:
     groups: tuple[Group, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.unit < 1 or self.tile < 1 or self.width < 0 or self.width % self.tile or self.period > MAX_PERIOD:
-            raise FieldError("layout", f"of {self.unit}, {self.width} and {self.tile} is not one of a stream")
+        for name, least in (("unit", 1), ("width", 0), ("tile", 1)):
+            if getattr(self, name) < least:
+                raise FieldError(name, f"is {getattr(self, name)}; it must be at least {least}")
+        if self.width % self.tile:
+            raise FieldError("width", f"{self.width} is not a multiple of tile {self.tile}")
+        self._check_size()
+        for j, step in enumerate(self.neighbours):
+            if max(map(abs, step)) > MAX_STEP:
+                raise FieldError(f"neighbours[{j}]", f"is {step}; steps must be from {-MAX_STEP} to {MAX_STEP}")
+        for f, predictor in enumerate(self.predictors):
+            self._check_predictor(f"predictors[{f}]", predictor)
         columns = len(self.neighbours) + len(self.predictors)
-        if columns + len(self.groups) > MAX_COLUMNS or self.period * len(self.neighbours) > MAX_OFFSETS:
-            raise FieldError("layout", f"has {columns} neighbours and {len(self.groups)} groups, which are too many")
-        if any(len(predictor.weights) > len(self.neighbours) for predictor in self.predictors):
-            raise FieldError("predictors", "have more weights than there are neighbours")
-        if any(predictor.divisor < 1 or predictor.wrap < 0 for predictor in self.predictors):
-            raise FieldError("predictors", "must have a divisor of at least 1, and no negative wrap")
-        if any(not 0 <= member < columns for group in self.groups for member in group.members):
-            raise FieldError("groups", f"must have members from 0 to {columns - 1}")
-        if any(not group.members or not 0 <= group.shift < 8 for group in self.groups):
-            raise FieldError("groups", "must have members, and a shift of 0 to 7")
-        for predictor in self.predictors:
-            if any(
-                abs(number) >= 2**26
-                for number in (*predictor.weights, predictor.divisor, predictor.bias, predictor.wrap)
-            ):
-                raise FieldError("predictors", "must have weights, divisor, bias and wrap below 2^26")
+        for g, group in enumerate(self.groups):
+            for member in group.members:
+                if not 0 <= member < columns:
+                    reason = f"holds {member}; there are {columns} neighbours and predictors, numbered from 0"
+                    raise FieldError(f"groups[{g}].members", reason)
+
+    def _check_size(self) -> None:
+        """Raise FieldError for a layout that takes too much memory."""
+        if self.period > MAX_PERIOD:
+            raise FieldError("layout", f"repeats after {self.period} bytes, more than {MAX_PERIOD}")
+        counts = len(self.neighbours), len(self.predictors), len(self.groups)
+        if sum(counts) > MAX_COLUMNS:
+            reason = "has {} neighbours, {} predictors and {} groups, in all more than {}".format(*counts, MAX_COLUMNS)
+            raise FieldError("layout", reason)
+        offsets = self.period * len(self.neighbours)
+        if offsets > MAX_OFFSETS:
+            raise FieldError("layout", f"has {offsets} offsets, more than {MAX_OFFSETS}")
+
+    def _check_predictor(self, name: str, predictor: Predictor) -> None:
+        """Raise FieldError for a predictor of other neighbours or bytes than the layout has."""
+        weights, neighbours = len(predictor.weights), len(self.neighbours)
+        if weights > neighbours:
+            raise FieldError(f"{name}.weights", f"are {weights}, and there are {neighbours} neighbours")
+        if predictor.byte is not None and predictor.byte >= self.unit:
+            raise FieldError(f"{name}.byte", f"is {predictor.byte}; it must be below the unit, {self.unit}")
 
     @property
     def period(self) -> int:
@@ -134,6 +181,14 @@ class Layout:
         square, column = column // self.tile, column % self.tile
         point = band * self.tile * self.width + (square * self.tile + row) * self.tile + column
         return point * self.unit + byte
+
+
+def former_layouts(layouts: Sequence[Layout]) -> tuple[Layout, ...]:
+    """The layouts of the same data before predictors had `signed`, which older checkpoints hold."""
+    return tuple(
+        replace(layout, predictors=tuple(replace(predictor, signed=()) for predictor in layout.predictors))
+        for layout in layouts
+    )
 
 
 @dataclass(frozen=True)

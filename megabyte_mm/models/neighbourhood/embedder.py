@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -44,6 +45,8 @@ class NeighbourhoodEmbedder(nn.Module):
         self.unit_R: Tensor
         self.offset_QJ: Tensor
         self.weight_RJF: Tensor
+        self.sign_RJF: Tensor
+        """What a neighbour from 128 on adds to the sum: -256 times its weight where it is signed, else 0."""
         self.divisor_RF: Tensor
         self.bias_RF: Tensor
         self.byte_RF: Tensor
@@ -56,13 +59,24 @@ class NeighbourhoodEmbedder(nn.Module):
         self.shift_RGM: Tensor
         layouts = config.used_layouts
         self.unit = math.lcm(*(layout.unit for layout in layouts))
-        self._add_offsets(layouts)
-        self.neighbours = max(len(layout.neighbours) for layout in layouts)
-        self._add_predictors(layouts)
-        self._add_groups(layouts)
-        columns = self.neighbours + self.predictors
+        self.num_neighbours = max(len(layout.neighbours) for layout in layouts)
+        self.num_predictors = max(len(layout.predictors) for layout in layouts)
+        self._add_rules(layouts)
+        columns = self.num_neighbours + self.num_predictors
         self.values = nn.Embedding(len(layouts) * columns * VALUES, width)
         self.groups = nn.Embedding(len(layouts) * self.num_groups * config.rows, width) if self.num_groups else None
+
+    def use_layouts(self, layouts: Sequence[Layout]) -> None:
+        """Replace the rules by those of other layouts, with as many neighbours, predictors and groups of each kind."""
+        device, self.config = self.period_R.device, replace(self.config, layouts=tuple(layouts))
+        self._add_rules(self.config.used_layouts)
+        for name, rule in self.named_buffers():
+            setattr(self, name, rule.to(device))
+
+    def _add_rules(self, layouts: Sequence[Layout]) -> None:
+        self._add_offsets(layouts)
+        self._add_predictors(layouts)
+        self._add_groups(layouts)
 
     def _add_offsets(self, layouts: Sequence[Layout]) -> None:
         periods = [layout.period for layout in layouts]
@@ -74,17 +88,20 @@ class NeighbourhoodEmbedder(nn.Module):
         self._buffer("offset_QJ", np.concatenate(filled))
 
     def _add_predictors(self, layouts: Sequence[Layout]) -> None:
-        count = self.predictors = max(len(layout.predictors) for layout in layouts)
-        weights_RJF = np.zeros((len(layouts), self.neighbours, count), np.int64)
+        count = self.num_predictors
+        weights_RJF, signs_RJF = np.zeros((2, len(layouts), self.num_neighbours, count), np.int64)
         divisors, biases, bytes_, wraps, modulos = np.zeros((5, len(layouts), count), np.int64)
         divisors[:], bytes_[:] = 1, -1
         for r, layout in enumerate(layouts):
             for f, predictor in enumerate(layout.predictors):
                 weights_RJF[r, : len(predictor.weights), f] = predictor.weights
+                for j in predictor.signed:
+                    signs_RJF[r, j, f] = -BYTES * predictor.weights[j]
                 divisors[r, f], biases[r, f] = predictor.divisor, predictor.bias
                 wraps[r, f], modulos[r, f] = predictor.wrap, predictor.modulo
                 bytes_[r, f] = -1 if predictor.byte is None else predictor.byte
         self._buffer("weight_RJF", weights_RJF)
+        self._buffer("sign_RJF", signs_RJF)
         self._buffer("divisor_RF", divisors)
         self._buffer("bias_RF", biases)
         self._buffer("byte_RF", bytes_)
@@ -100,7 +117,7 @@ class NeighbourhoodEmbedder(nn.Module):
             for g, group in enumerate(layout.groups):
                 size = len(group.members)
                 # Predictors are counted on behind the neighbours of their own layout.
-                missing = self.neighbours - len(layout.neighbours)
+                missing = self.num_neighbours - len(layout.neighbours)
                 columns[r, g, :size] = [m + missing * (m >= len(layout.neighbours)) for m in group.members]
                 multipliers[r, g, :size], shifts[r, g, :size] = factors[:size], group.shift
         self._buffer("column_RGM", columns)
@@ -158,9 +175,15 @@ class NeighbourhoodEmbedder(nn.Module):
 
     def _predictions(self, known_BCJ: Tensor, byte_BC: Tensor, layout_B: Tensor) -> Tensor:
         """The guesses of each predictor, or UNKNOWN: (B, C, F)."""
-        # Autocast would round the factors of a matrix product.
-        sum_BCF = (known_BCJ[..., None] * self.weight_RJF[layout_B, None]).sum(-2)
-        unknown_BCF = ((known_BCJ >= BYTES)[..., None] & (self.weight_RJF[layout_B, None] != 0)).any(-2)
+        if not self.num_predictors:
+            return known_BCJ[..., :0]
+        sum_BCF = known_BCJ.new_zeros(*known_BCJ.shape[:2], self.num_predictors)
+        unknown_BCF = torch.zeros_like(sum_BCF, dtype=torch.bool)
+        # One neighbour after another, for the memory. Autocast would round the factors of a matrix product.
+        for j in range(self.num_neighbours):
+            value_BC1, weight_B1F = known_BCJ[..., j, None], self.weight_RJF[:, j][layout_B, None]
+            sum_BCF += value_BC1 * weight_B1F + (value_BC1 >= BYTES // 2) * self.sign_RJF[:, j][layout_B, None]
+            unknown_BCF |= (value_BC1 >= BYTES) & (weight_B1F != 0)
         rules = (self.divisor_RF, self.bias_RF, self.byte_RF, self.wrap_RF, self.modulo_RF)
         divisor_B1F, bias_B1F, byte_B1F, wrap_B1F, modulo_B1F = (rule_RF[layout_B, None] for rule_RF in rules)
         half_B1F = wrap_B1F // 2

@@ -68,7 +68,7 @@ class NativeRules(ctypes.Structure):
     """The tables and rules of neighbourhood features."""
 
     _fields_ = (
-        *((name, address) for name in ("values", "groups", "period", "first", "unit", "offset", "weight")),
+        *((name, address) for name in ("values", "groups", "period", "first", "unit", "offset", "weight", "sign")),
         *((name, address) for name in ("divisor", "bias", "byte", "wrap", "modulo", "column", "multiplier", "shift")),
         *((name, count) for name in ("layouts", "neighbours", "predictors", "group_count", "members", "table", "dim")),
         ("byte_multiplier", count),

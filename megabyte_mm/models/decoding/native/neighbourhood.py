@@ -31,8 +31,8 @@ class NativeNeighbourhood:
         self._rules = library.NativeRules(
             **{name: tensor.data_ptr() for name, tensor in self._memory.items()},
             layouts=len(embedder.period_R),
-            neighbours=embedder.neighbours,
-            predictors=embedder.predictors,
+            neighbours=embedder.num_neighbours,
+            predictors=embedder.num_predictors,
             group_count=embedder.num_groups,
             members=embedder.column_RGM.shape[-1],
             table=embedder.config.rows,

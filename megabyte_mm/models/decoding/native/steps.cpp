@@ -56,7 +56,7 @@ struct Neighbourhood {
     const float *values, *groups;           // (L * (J + F) * VALUES, D); (L * G * table, D)
     const int64_t *period, *first, *unit;   // (L)
     const int64_t *offset;                  // (all periods, J)
-    const int64_t *weight;                  // (L, J, F)
+    const int64_t *weight, *sign;           // (L, J, F)
     const int64_t *divisor, *bias, *byte, *wrap, *modulo;  // (L, F)
     const int64_t *column, *multiplier, *shift;  // (L, G, M)
     int64_t layouts, neighbours, predictors, group_count, members, table, dim, byte_multiplier;
@@ -321,12 +321,10 @@ int64_t floor_divide(int64_t value, int64_t divisor) {
 int64_t predict(const Neighbourhood &rules, int64_t layout, int64_t predictor, const int64_t *columns, int64_t byte) {
     const int64_t at = layout * rules.predictors + predictor, wrap = rules.wrap[at], divisor = rules.divisor[at];
     if (rules.byte[at] >= 0 && rules.byte[at] != byte) return UNKNOWN;
-    const int64_t *weight = rules.weight + layout * rules.neighbours * rules.predictors + predictor;
-    int64_t sum = 0;
-    for (int64_t j = 0; j < rules.neighbours; j++) {
-        const int64_t factor = weight[j * rules.predictors];
-        if (factor && columns[j] >= BYTES) return UNKNOWN;
-        sum += factor * columns[j];
+    int64_t sum = 0, term = layout * rules.neighbours * rules.predictors + predictor;
+    for (int64_t j = 0; j < rules.neighbours; j++, term += rules.predictors) {
+        if (rules.weight[term] && columns[j] >= BYTES) return UNKNOWN;
+        sum += rules.weight[term] * columns[j] + (columns[j] >= BYTES / 2 ? rules.sign[term] : 0);
     }
     if (wrap) sum += wrap / 2, sum -= floor_divide(sum, wrap) * wrap + wrap / 2;
     const int64_t guess = floor_divide(sum + rules.bias[at], divisor);
