@@ -114,6 +114,20 @@ DIFFERENT = {
 }
 
 
+def test_a_run_by_the_clock_resumes_with_the_time_of_its_warm_up(fit, root, monkeypatch):
+    clock, arguments = "megabyte_mm.training.module.read_clock", ("--model.optimizer.final_lr=0.1",)
+    monkeypatch.setattr(clock, lambda trainer: (40.0 * trainer.global_step, 100.0))
+    assert fit(*arguments, "--trainer.max_steps=4") == 0
+    # The clock is read at the start of an update, and used for the next: the warm-up of two ends at 40.
+    assert logged(root, "lr-AdamW/pg1") == pytest.approx([0.01 / 3, 0.02 / 3, 0.01, 0.01 * (0.1 + 0.9 / 3)])
+    checkpoint = torch.load(root / "last.ckpt", weights_only=True)
+    assert checkpoint["lr_schedulers"][0]["lr_lambdas"] == [{"warmup_time": 40.0}] * 2
+    # Three quarters of the time after warm-up have passed, and two thirds of the updates.
+    monkeypatch.setattr(clock, lambda _: (85.0, 100.0))
+    assert fit(*arguments, "--ckpt_path=last", "--trainer.max_steps=5", "--trainer.val_check_interval=1") == 0
+    assert logged(root, "lr-AdamW/pg1", 1) == pytest.approx([0.01 * (0.1 + 0.9 / 4)])
+
+
 def test_resuming_another_model_or_other_data_is_refused_by_field(fit, root, capfd):
     assert fit() == 0
     before = files(root)
