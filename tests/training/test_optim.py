@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
+from megabyte_mm.errors import FieldError
 from megabyte_mm.models import MegabyteConfig, StackConfig
 from megabyte_mm.training.optim import LearningRate, OptimizerConfig, apply_current_lr, build_optimizer
 
@@ -36,11 +37,18 @@ def test_cosine_constant_and_endless_runs():
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"lr": 0.0}, {"lr": math.nan}, {"beta1": 1.0}, {"beta2": -0.1}, {"weight_decay": -1.0}, {"decay": "exp"}]
+    "wrong",
+    [
+        *({"lr": rate} for rate in (0.0, math.nan, math.inf)),
+        *({"beta1": 1.0}, {"beta1": math.nan}, {"beta2": -0.1}),
+        *({name: value} for name in ("weight_decay", "final_lr") for value in (-1.0, math.nan, math.inf)),
+        *({"warmup_steps": -1}, {"decay": "exp"}),
+    ],
 )
 def test_settings_that_cannot_be_are_refused_by_name(wrong):
-    with pytest.raises(ValueError, match=next(iter(wrong))):
+    with pytest.raises(FieldError) as error:
         OptimizerConfig(**wrong)
+    assert error.value.field == next(iter(wrong))
 
 
 def test_one_fused_step_equals_a_plain_one():

@@ -165,6 +165,8 @@ def test_orders_seeds_and_interrupts_of_records(config, tmp_path, monkeypatch):
         find_order(bundle, [])
     with pytest.raises(ValueError, match="there is no part in front of the image to follow"):
         complete_records(bundle, [RecordRequest(("image",), ())], SamplingParams(), guidance=2.0)
+    with pytest.raises(ValueError, match="guidance is nan; it must be a number"):
+        complete_records(bundle, [RecordRequest(("text", "image"), ())], SamplingParams(), guidance=float("nan"))
 
     seeds: list[tuple[int, ...]] = []
 
