@@ -9,6 +9,7 @@ import torch
 import yaml
 
 from megabyte_mm import load_model
+from tests.training.test_samples import CASES
 
 PLAIN = (dict, list, tuple, str, int, float, bool, type(None), torch.Tensor)
 
@@ -191,6 +192,21 @@ def test_a_mistake_is_one_line_and_exit_code_2(fit, root, capfd, argument):
     assert line.startswith("megabyte-mm fit: error: ")
     assert MISTAKES[argument] in line
     assert not list(root.glob("*.ckpt"))
+
+
+@pytest.mark.parametrize(("kind", "has_groups"), [("images", False), ("audio", False), ("text", True)])
+def test_options_without_effect_on_the_data_are_named(fit, tmp_path, capfd, kind, has_groups):
+    write, settings, _ = CASES[kind]
+    write(tmp_path / "media")
+    run = (f"--data.path={tmp_path / 'media'}", *settings, "--trainer.fast_dev_run=true", "--samples.count=0")
+    line = (
+        "without effect: model.net.neighbourhood.rows 64, model.net.neighbourhood.max_group 2; "
+        "this data's adapters look up no groups of bytes"
+    )
+    assert fit(*run, "--model.net.neighbourhood={rows: 64, dropout: 0.0, max_group: 2}") == 0
+    assert (line in capfd.readouterr().err.splitlines()) != has_groups
+    assert fit(*run, "--model.net.neighbourhood={}") == 0
+    assert "without effect" not in capfd.readouterr().err
 
 
 def test_validate_without_a_checkpoint_is_refused(fit, capfd):
