@@ -36,10 +36,10 @@ def test_a_run_leaves_its_files_and_a_resumed_one_adds_to_them(fit, root, capfd)
         "step 8/8",
         "run/best.ckpt",
     ]
-    training = load_model(root / "best.ckpt").training
-    assert (training.data_name, training.method) == ("texts", "plain")
-    assert training.data == {"": {"train": {"files": 2, "bytes": 640}, "val": {"files": 1, "bytes": 80}}}
-    assert training.val_bpb == pytest.approx({"": min(logged(root, "val/bpb"))})
+    provenance = load_model(root / "best.ckpt").provenance
+    assert (provenance.data_name, provenance.method) == ("texts", "plain")
+    assert provenance.data == {"": {"train": {"files": 2, "bytes": 640}, "val": {"files": 1, "bytes": 80}}}
+    assert provenance.val_bpb == pytest.approx({"": min(logged(root, "val/bpb"))})
     before = files(root)
     names = {re.sub(r"tfevents.*", "tfevents", name) for name in before}
     log = "logs/version_0/"
@@ -57,9 +57,9 @@ def test_a_run_leaves_its_files_and_a_resumed_one_adds_to_them(fit, root, capfd)
     assert all(after[name] == content for name, content in before.items() if name.startswith("logs"))
     assert logged(root, "step", 1)[-1] == 11
     assert logged(root, "train/bytes", 1)[-1] == 12 * 4 * 32
-    training = load_model(root / "last.ckpt").training
-    assert (training.steps, training.bytes) == (12, 12 * 4 * 32)
-    assert training.val_bpb == pytest.approx({"": logged(root, "val/bpb", 1)[-1]})
+    provenance = load_model(root / "last.ckpt").provenance
+    assert (provenance.steps, provenance.bytes) == (12, 12 * 4 * 32)
+    assert provenance.val_bpb == pytest.approx({"": logged(root, "val/bpb", 1)[-1]})
 
 
 def test_validate_and_test_measure_a_checkpoint_and_write_nothing(fit, root, capfd):
