@@ -19,7 +19,7 @@ from megabyte_mm.data.module import ByteData
 from megabyte_mm.evaluation import Method, check_method, is_sliding, method_nll
 from megabyte_mm.metrics import BitsPerByte, mean_nats
 from megabyte_mm.models import ByteModel, MegabyteConfig
-from megabyte_mm.training.optim import build_optimizer, lr_factor
+from megabyte_mm.training.optim import LearningRate, build_optimizer
 
 MILESTONES = (1 / 8, 1 / 4, 1 / 2, 1.0)
 """Shares of a run at which it is validated."""
@@ -70,7 +70,7 @@ class Run:
         self._optimizer = build_optimizer(
             self.model, entry.optimizer, True, torch.bfloat16 if machine.bf16 else torch.float32
         )
-        self._factor = lr_factor(entry.optimizer, math.inf, lambda: self.share)
+        self._factor = LearningRate(entry.optimizer, math.inf, lambda: (self.share, 1.0))
         self._flops_per_symbol = None if entry.peer else self.model.training_flops_per_byte()
         self._warm_up(data.geometry.window)
 

@@ -83,7 +83,7 @@ def open_cases(bundle: Bundle, path: str, count: int, keep: float, max_bytes: in
 
 def _open_data(bundle: Bundle, path: str) -> ByteData:
     """Open a folder with the split of the model's run. Raises ValueError where the checkpoint does not determine it."""
-    run = bundle.training
+    run = bundle.provenance
     data = ByteData(path, bundle.adapter, window=bundle.window, val_share=run.val_share or 0.5)
     data.setup()
     if "val" in named_splits(data.val.reader.keys).values():

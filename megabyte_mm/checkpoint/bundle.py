@@ -38,15 +38,15 @@ class Bundle:
     """A trained model with what is needed to use it on files.
 
     modalities: one named "", or those of a mix under the names of their conditions. conditions: the name of each
-    condition number, "none" first. window: the most symbols that the model sees. training: the provenance of its
-    weights.
+    condition number, "none" first. window: the most symbols that the model sees. provenance: the training run of
+    its weights.
     """
 
     model: ByteModel
     modalities: Mapping[str, Modality]
     conditions: tuple[str, ...]
     window: int
-    training: Provenance = field(default_factory=Provenance)
+    provenance: Provenance = field(default_factory=Provenance)
 
     @property
     def config(self) -> Any:

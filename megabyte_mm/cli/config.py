@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import inspect
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, is_dataclass
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
@@ -18,8 +20,9 @@ from lightning.pytorch.cli import LightningArgumentParser
 from megabyte_mm.cli.former_names import walk, with_present_names
 from megabyte_mm.cli.parser_reports import one_line
 from megabyte_mm.data.module import ByteData
-from megabyte_mm.errors import FieldError
+from megabyte_mm.errors import FieldError, errors_inside
 from megabyte_mm.models import CONFIGS, ByteModel
+from megabyte_mm.models.config import from_plain
 from megabyte_mm.training.compatibility import build_model
 from megabyte_mm.training.module import ByteLM
 from megabyte_mm.training.samples import SampleWriter
@@ -114,7 +117,8 @@ def read_config(path: str, data_path: str | None = None) -> RunConfig:
             for source in (settings.data.sources or {}).values():
                 source.path = ""
         instantiate = getattr(parser, "instantiate", None) or parser.instantiate_classes  # before jsonargparse 4.49
-        sections = instantiate(settings)
+        with whole_field_names(settings):
+            sections = instantiate(settings)
     except ArgumentError as error:
         raise ValueError(f"{path}: {explain(str(error)).removeprefix('--')}") from error
     except (TypeError, ValueError, ImportError) as error:
@@ -165,6 +169,31 @@ def _check_nulls(kind: Any, values: Namespace, key: str) -> None:
             inner = _import(value.class_path) if "class_path" in value else hint
             if is_dataclass(inner):
                 _check_nulls(inner, value.get("init_args") or value, f"{key}.{name}")
+
+
+@contextmanager
+def whole_field_names(settings: Namespace) -> Iterator[None]:
+    """Raise an error about a field of a config that the block creates under the whole name of the field.
+
+    A config knows the names of its own fields only: "lr", not "model.optimizer.lr".
+    """
+    try:
+        yield
+    except ValueError:  # jsonargparse makes one with a report of a FieldError of a field that may be null
+        for section, kind in SECTIONS.items():
+            _create_configs(kind, settings[section], section)
+        raise
+
+
+def _create_configs(kind: Any, values: Namespace, key: str) -> None:
+    """Create the configs among the settings of a class. Raises FieldError with the whole name of the field."""
+    for name, hint in get_type_hints(kind.__init__).items():
+        value = values.get(name)
+        if isinstance(value, Namespace):
+            inner = _import(value.class_path) if "class_path" in value else hint
+            if is_dataclass(inner):
+                with errors_inside(f"{key}.{name}"):
+                    from_plain(inner, (value.get("init_args") or value).as_dict())  # type: ignore[arg-type] # a class
 
 
 def _import(path: str) -> Any:

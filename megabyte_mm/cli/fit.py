@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,9 +22,10 @@ from megabyte_mm.checkpoint import last_checkpoint_hint
 from megabyte_mm.checkpoint.dcp import is_sharded_checkpoint
 from megabyte_mm.cli.arguments import ExamplesFormatter
 from megabyte_mm.cli.commands import TRAINING_COMMANDS
-from megabyte_mm.cli.config import ConfigParser, add_settings, check_nulls, explain
+from megabyte_mm.cli.config import ConfigParser, add_settings, check_nulls, explain, whole_field_names
 from megabyte_mm.cli.former_names import with_present_options
 from megabyte_mm.data.module import ByteData
+from megabyte_mm.errors import FieldError
 from megabyte_mm.models import check_registered
 from megabyte_mm.training.callbacks import RunReport, Throughput
 from megabyte_mm.training.checkpointing import AtomicCheckpointIO, BestCheckpoint, LastCheckpoint
@@ -63,7 +65,8 @@ class TrainingCLI(LightningCLI):
 
     def instantiate_classes(self) -> None:
         """Create model, data and trainer, and refuse settings that do not fit together before any file is read."""
-        super().instantiate_classes()
+        with whole_field_names(self.config[str(self.subcommand)]):
+            super().instantiate_classes()
         checkpoint = self._get(self.config_init, "ckpt_path")
         assert isinstance(self.model, ByteLM)
         assert isinstance(self.datamodule, ByteData)
@@ -117,8 +120,8 @@ class TrainingCLI(LightningCLI):
         if config.logger is not False:
             callbacks.append(LearningRateMonitor("step"))
         minutes = self._get(self.config_init, "checkpoint_minutes")
-        if minutes < 0:
-            raise ValueError(f"checkpoint_minutes is {minutes}; it must not be negative")
+        if not 0 <= minutes < math.inf:
+            raise FieldError("checkpoint_minutes", f"is {minutes}; it must be a number, and not negative")
         if config.enable_checkpointing is not False and not config.fast_dev_run:
             callbacks += [BestCheckpoint(root), LastCheckpoint(root, minutes)]
         return callbacks

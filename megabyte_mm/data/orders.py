@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -76,7 +77,7 @@ def _lists(parts: list[str] | list[list[str]]) -> list[list[str]]:
 def check_part_weights(orders: Sequence[PartOrder], weights: Sequence[float]) -> None:
     """Raise FieldError for weights that are not one for each part of the longest order, or below 0."""
     longest = max(len(order.parts) for order in orders)
-    if len(weights) != longest or min(weights) < 0 or not weights[-1]:
+    if len(weights) != longest or not all(0 <= weight < math.inf for weight in weights) or not weights[-1]:
         raise FieldError(
             "data.part_weights", f"{list(weights)} must be {longest} numbers of 0 or more, the last above 0"
         )

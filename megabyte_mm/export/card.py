@@ -138,7 +138,7 @@ def _model(card: Card) -> str:
 
 
 def _data(card: Card) -> str:
-    run, sentences = card.bundle.training, []
+    run, sentences = card.bundle.provenance, []
     if run.data_name:
         sentences.append(f"Trained on {_code(run.data_name)}.")
     for name, splits in run.data.items():
@@ -162,11 +162,11 @@ def _bits(card: Card) -> str:
         files = f"{scored.files:,} {'file' if scored.files == 1 else 'files'} of {_code(card.scored_name)}"
         of_modality = f", {_plain(name)}" if name else ""
         rows.append(f"| {files}, {scored.bytes:,} bytes{of_modality} | {scored.bits_per_byte:.4f} |")
-    how = f", {_plain(card.bundle.training.method)}" if card.bundle.training.method else ""
-    for name, bits in card.bundle.training.val_bpb.items():
+    how = f", {_plain(card.bundle.provenance.method)}" if card.bundle.provenance.method else ""
+    for name, bits in card.bundle.provenance.val_bpb.items():
         rows.append(f"| validation of its training{how}{f', {_plain(name)}' if name else ''} | {bits:.4f} |")
-    if not card.bundle.training.val_bpb and card.bundle.training.best_val_bpb is not None:
-        rows.append(f"| lowest validation of its training so far | {card.bundle.training.best_val_bpb:.4f} |")
+    if not card.bundle.provenance.val_bpb and card.bundle.provenance.best_val_bpb is not None:
+        rows.append(f"| lowest validation of its training so far | {card.bundle.provenance.best_val_bpb:.4f} |")
     if not rows:
         return ""
     note = "All bits over the number of bytes; lower is better, and a byte that nobody can predict costs 8."

@@ -124,8 +124,8 @@ def write_model(folder: Path, card: Card, samples: Mapping[str, Continuations]) 
 def export_config(bundle: Bundle) -> dict[str, Any]:
     """The entries of config.json, without the digest of the weights."""
     entries = {"megabyte_mm": version("megabyte-mm"), **bundle.spec()}
-    training = bundle.training.values()
-    return entries | ({TRAINING: training} if training else {})
+    provenance = bundle.provenance.values()
+    return entries | ({TRAINING: provenance} if provenance else {})
 
 
 def _write_samples(folder: Path, bundle: Bundle, name: str, samples: Continuations) -> SampleFiles:

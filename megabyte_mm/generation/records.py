@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -256,9 +257,11 @@ def _decoder(bundle: Bundle, rows: int, condition: int, guidance: float, executi
 
 
 def _check_guidance(bundle: Bundle, order: tuple[str, ...], guidance: float) -> None:
-    """Raise ArgumentValueError for an order that guidance cannot be of."""
+    """Raise ArgumentValueError for a scale that is no number, and an order that guidance cannot be of."""
     reason = ""
-    if len(order) < 2:
+    if not math.isfinite(guidance):
+        reason = "it must be a number"
+    elif len(order) < 2:
         reason = f"there is no part in front of the {order[0]} to follow"
     elif order[1:] not in bundle.orders[1:]:
         reason = f"this model was not trained without {order[0]} (drop_part)"

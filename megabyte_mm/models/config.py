@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass, replace
@@ -95,10 +96,10 @@ class ModelConfig(ABC):
         self.check_above_0("init_std", "embedding_scale")
 
     def check_above_0(self, *names: str) -> None:
-        """Raise FieldError if one of these numbers is 0 or less."""
+        """Raise FieldError unless these numbers are above 0 and finite."""
         for name in names:
-            if getattr(self, name) <= 0.0:
-                raise FieldError(name, f"is {getattr(self, name)}; it must be above 0")
+            if not 0.0 < getattr(self, name) < math.inf:
+                raise FieldError(name, f"is {getattr(self, name)}; it must be a number above 0")
 
     def resolve_fields(self, **from_data: int | None) -> dict[str, int | None]:
         """Each field's value: that of the data, or if they have none the config's. Raises FieldError if both differ."""

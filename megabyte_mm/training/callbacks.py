@@ -5,15 +5,18 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_only
 
+from data_adapters import Adapter
 from megabyte_mm.checkpoint.provenance import data_name
 from megabyte_mm.data.dataset import Batch
 from megabyte_mm.data.records import Records
+from megabyte_mm.models import ModelConfig
+from megabyte_mm.models.neighbourhood import NeighbourhoodConfig
 from megabyte_mm.training.checkpointing import BestCheckpoint
 from megabyte_mm.training.console import format_step
 from megabyte_mm.training.module import ByteLM
@@ -88,7 +91,7 @@ class RunReport(Callback):
 
     @rank_zero_only
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Log the model and the data."""
+        """Log the model and the data, and options that have no effect on them."""
         assert isinstance(pl_module, ByteLM)
         model, data = pl_module.model, trainer.datamodule  # type: ignore[attr-defined] # set by a connector
         self._provenance |= {
@@ -111,6 +114,9 @@ class RunReport(Callback):
             f"{model.flops_per_byte() / 1e6:.2f} MFLOP/byte forward",
         ]
         log.info("%s", "; ".join(facts))
+        unused = unused_options(model.config, [source.adapter for source in data.sources])
+        if unused:
+            log.warning("without effect: %s; this data's adapters look up no groups of bytes", ", ".join(unused))
 
     @rank_zero_only
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -135,6 +141,19 @@ class RunReport(Callback):
             if isinstance(callback, BestCheckpoint) and callback.best_model_score is not None:
                 path = os.path.relpath(callback.best_model_path)
                 log.info("%s: val/bpb %.4f", path, float(callback.best_model_score))
+
+
+def unused_options(net: ModelConfig, adapters: Iterable[Adapter]) -> list[str]:
+    """The options of groups of neighbours that differ from their defaults, where no adapter has groups."""
+    if net.neighbourhood is None or any(adapter.neighbourhood.groups for adapter in adapters):
+        return []
+    defaults = NeighbourhoodConfig()
+    changed = {
+        name: getattr(net.neighbourhood, name)
+        for name in ("rows", "dropout", "max_group")
+        if getattr(net.neighbourhood, name) != getattr(defaults, name)
+    }
+    return [f"model.net.neighbourhood.{name} {value}" for name, value in changed.items()]
 
 
 def counts(records: Records) -> dict[str, int]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from itertools import chain
@@ -24,7 +25,7 @@ from megabyte_mm.evaluation import Method, check_method
 from megabyte_mm.evaluation.methods import is_strided
 from megabyte_mm.models import ByteModel, ModelConfig, config_of
 from megabyte_mm.models.neighbourhood import NeighbourhoodEmbedder, former_layouts
-from megabyte_mm.training.optim import MOMENTS, MUON_MOMENTS
+from megabyte_mm.training.optim import MOMENTS, MUON_MOMENTS, ParameterGroup
 
 MAY_CHANGE = ("model.net.dropout", "model.net.init_std")
 """Fields that a resumed run may change."""
@@ -159,11 +160,14 @@ def _differences(names: Mapping[str, Any], run: Mapping[str, Any], stored: Mappi
 
 
 def check_resumable(
-    checkpoint: Mapping[str, Any], trainer: Trainer, groups: list[list[Tensor]], weights: Mapping[str, Tensor] | None
+    checkpoint: Mapping[str, Any],
+    trainer: Trainer,
+    groups: Sequence[ParameterGroup],
+    weights: Mapping[str, Tensor] | None,
 ) -> None:
     """Raise ValueError where a checkpoint lacks something that an exact resume needs.
 
-    groups: the parameters of the optimizer. weights: those of the model; None where weights and moments are in shards,
+    groups: of the optimizer. weights: those of the model; None where weights and moments are in shards,
     which are checked when they are read.
     """
     if weights is not None:
@@ -171,7 +175,7 @@ def check_resumable(
     _check_groups(checkpoint, groups)
     if weights is not None:
         _check_moments(checkpoint, groups)
-    _check_progress(checkpoint, trainer)
+    _check_progress(checkpoint, trainer, len(groups))
 
 
 def check_weights(stored: Any, expected: Mapping[str, Tensor]) -> None:
@@ -187,7 +191,7 @@ def check_weights(stored: Any, expected: Mapping[str, Tensor]) -> None:
             raise ValueError(f"its weight {name} is {_shown(stored[name])}, not {_shown(expected[name])}")
 
 
-def _check_progress(checkpoint: Mapping[str, Any], trainer: Trainer) -> None:
+def _check_progress(checkpoint: Mapping[str, Any], trainer: Trainer, number_of_groups: int) -> None:
     """Raise ValueError where counters, the position in the data, schedules or the state of a callback are missing."""
     loops = checkpoint.get("loops")
     stored = loops.get("fit_loop") if isinstance(loops, Mapping) else None
@@ -199,7 +203,8 @@ def _check_progress(checkpoint: Mapping[str, Any], trainer: Trainer) -> None:
         case _:
             raise ValueError("it lacks the position in the data")
     for number, schedule in enumerate(_single(checkpoint, "lr_schedulers")):
-        _check_keys({"base_lrs": 0, "last_epoch": 0}, schedule, f"lr_schedulers.{number}")
+        _check_keys({"base_lrs": 0, "last_epoch": 0, "lr_lambdas": 0}, schedule, f"lr_schedulers.{number}")
+        _check_warmup_time(schedule["lr_lambdas"], number_of_groups)
     states = checkpoint.get("callbacks")
     if not isinstance(states, Mapping):
         raise ValueError("it lacks callbacks")
@@ -208,21 +213,31 @@ def _check_progress(checkpoint: Mapping[str, Any], trainer: Trainer) -> None:
             _check_keys(callback.state_dict(), states[key], f"callbacks.{key}")
 
 
-def _check_groups(checkpoint: Mapping[str, Any], groups: list[list[Tensor]]) -> None:
+def _check_warmup_time(states: Any, number_of_groups: int) -> None:
+    """Raise ValueError unless each group has the state of `LearningRate`, or None as in older checkpoints."""
+    if not isinstance(states, list) or len(states) != number_of_groups:
+        raise ValueError(f"it lacks the learning rates of {number_of_groups} groups of parameters")
+    for state in states:
+        time = state.get("warmup_time") if isinstance(state, Mapping) else state
+        if time is not None and not (isinstance(time, float) and 0.0 <= time < math.inf):
+            raise ValueError(f"its time at the end of warm-up is {time!r}, not a number of seconds")
+
+
+def _check_groups(checkpoint: Mapping[str, Any], groups: Sequence[ParameterGroup]) -> None:
     """Raise ValueError unless the optimizer has groups of as many parameters, FieldError where it is another one."""
     (optimizer,) = _single(checkpoint, OPTIMIZER_STATES)
     stored = optimizer.get("param_groups") if isinstance(optimizer, Mapping) else None
     if not isinstance(stored, list) or not all(isinstance(group, Mapping) and "params" in group for group in stored):
         raise ValueError(f"it lacks {OPTIMIZER_STATES}.0.param_groups")
-    uses_muon, used_muon = len(groups) > 2, any(group.get("muon") for group in stored)
+    uses_muon, used_muon = any(group.muon for group in groups), any(group.get("muon") for group in stored)
     if uses_muon != used_muon:
         raise FieldError("model.optimizer.muon", f"is {uses_muon}, but the checkpoint was trained with {used_muon}")
-    sizes, expected = [len(group["params"]) for group in stored], [len(group) for group in groups]
+    sizes, expected = [len(group["params"]) for group in stored], [len(group.parameters) for group in groups]
     if sizes != expected:
         raise ValueError(f"its optimizer has groups of {sizes} parameters, and the model {expected}")
 
 
-def _check_moments(checkpoint: Mapping[str, Any], groups: list[list[Tensor]]) -> None:
+def _check_moments(checkpoint: Mapping[str, Any], groups: Sequence[ParameterGroup]) -> None:
     """Raise ValueError unless every parameter has moments of its shape; before the first step there are none.
 
     Called after `_check_groups`.
@@ -237,7 +252,8 @@ def _check_moments(checkpoint: Mapping[str, Any], groups: list[list[Tensor]]) ->
         for group in optimizer["param_groups"]
         for number in group["params"]
     ]
-    for (number, names), parameter in zip(numbered, chain.from_iterable(groups), strict=True):
+    parameters = chain.from_iterable(group.parameters for group in groups)
+    for (number, names), parameter in zip(numbered, parameters, strict=True):
         stored = state.get(number) if isinstance(state, Mapping) else None
         for name in names:
             value = stored.get(name) if isinstance(stored, Mapping) else None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Self
 
@@ -34,14 +36,15 @@ from megabyte_mm.training.compatibility import (
 from megabyte_mm.training.distributed import FSDP2Strategy, check_strategy, shard_model
 from megabyte_mm.training.loss import AccumulatedLoss
 from megabyte_mm.training.optim import (
+    LearningRate,
     OptimizerConfig,
+    ParameterGroup,
     apply_current_lr,
     apply_current_settings,
     build_optimizer,
-    lr_factor,
     parameter_groups,
 )
-from megabyte_mm.training.trainer import activation_budget, check_compile_mode, time_used
+from megabyte_mm.training.trainer import activation_budget, check_compile_mode, read_clock
 
 _PREFIX = "of "
 """Precedes the names of sources in a ModuleDict, which reserves some names."""
@@ -85,7 +88,7 @@ class ByteLM(LightningModule):
         self.compile_mode = compile_mode
         self.activation_checkpointing = activation_checkpointing
         self._step_options = DEFAULT_STEP
-        self._time_used = 0.0
+        self._clock = 0.0, math.inf
         self.val_bpb = BitsPerByte()
         self.test_bpb = BitsPerByte()
         self.bpb_of_part = ModuleDict()
@@ -128,6 +131,7 @@ class ByteLM(LightningModule):
         self._seed = torch.initial_seed()
         trainer = self.trainer
         self._accumulated_loss = AccumulatedLoss(trainer.strategy, trainer.world_size, trainer.accumulate_grad_batches)
+        self._clock = read_clock(trainer)
         for config in self.trainer.lr_scheduler_configs:
             assert isinstance(config.scheduler, LambdaLR)
             apply_current_lr(config.scheduler)
@@ -137,7 +141,7 @@ class ByteLM(LightningModule):
 
         A resumed run then has the same dropout as an uninterrupted one.
         """
-        self._time_used = time_used(self.trainer)
+        self._clock = read_clock(self.trainer)
         number = self.trainer.fit_loop.epoch_loop.total_batch_idx
         common_seed = self._seed * 1_000_003 + number * 1_009
         torch.manual_seed((common_seed + self.global_rank) % 2**63)
@@ -214,8 +218,8 @@ class ByteLM(LightningModule):
         fused = self.trainer.precision != "16-mixed"
         product_dtype = torch.bfloat16 if self.trainer.precision == "bf16-mixed" else torch.float32
         optimizer = build_optimizer(self.model, self.optimizer, fused, product_dtype)
-        factor = lr_factor(self.optimizer, self.trainer.estimated_stepping_batches, lambda: self._time_used)
-        schedule = LambdaLR(optimizer, factor)
+        rate = LearningRate(self.optimizer, self.trainer.estimated_stepping_batches, lambda: self._clock)
+        schedule = LambdaLR(optimizer, rate)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def configure_gradient_clipping(
@@ -244,20 +248,24 @@ class ByteLM(LightningModule):
         self.configure_model()
         use_former_layouts(self.model, checkpoint)
         check_spec(self.trainer.ckpt_path, checkpoint, make_spec(self.model, self._data().spec()))
+        groups = parameter_groups(self.model, self.optimizer)
+        training = self.trainer.state.fn == TrainerFn.FITTING
         try:
-            self._check_checkpoint(checkpoint)
+            self._check_checkpoint(checkpoint, groups if training else None)
         except FieldError:
             raise
         except ValueError as error:
             raise ValueError(f"{self.trainer.ckpt_path}: a damaged checkpoint: {error}") from error
-        apply_current_settings(checkpoint, self.optimizer)
+        if training:
+            apply_current_settings(checkpoint, self.optimizer, groups)
 
-    def _check_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+    def _check_checkpoint(self, checkpoint: dict[str, Any], groups: Sequence[ParameterGroup] | None) -> None:
+        """Raise ValueError where something is missing. groups: of a run that resumes; None where it only measures."""
         strategy = self.trainer.strategy
         from_folder = isinstance(strategy, FSDP2Strategy) and strategy.loaded_from_folder
         weights = None if from_folder else self.state_dict()
-        if self.trainer.state.fn == TrainerFn.FITTING:
-            check_resumable(checkpoint, self.trainer, parameter_groups(self.model, self.optimizer), weights)
+        if groups is not None:
+            check_resumable(checkpoint, self.trainer, groups, weights)
         elif weights is not None:
             check_weights(checkpoint.get(STATE_DICT), weights)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim.lr_scheduler import LambdaLR
 
+from megabyte_mm.checkpoint.dcp import OPTIMIZER_STATES
+from megabyte_mm.errors import FieldError
 from megabyte_mm.models.layers import Block
 
 Decay = Literal["linear", "cosine", "constant"]
@@ -45,15 +47,15 @@ class OptimizerConfig:
 
     def __post_init__(self) -> None:
         if not 0.0 < self.lr < math.inf:
-            raise ValueError(f"lr is {self.lr}; it must be a number above 0")
+            raise FieldError("lr", f"is {self.lr}; it must be a number above 0")
         for field in ("beta1", "beta2"):
             if not 0.0 <= getattr(self, field) < 1.0:
-                raise ValueError(f"{field} is {getattr(self, field)}; it must be at least 0 and below 1")
+                raise FieldError(field, f"is {getattr(self, field)}; it must be at least 0 and below 1")
         for field in ("weight_decay", "warmup_steps", "final_lr"):
-            if getattr(self, field) < 0:
-                raise ValueError(f"{field} is {getattr(self, field)}; it must not be negative")
+            if not 0.0 <= getattr(self, field) < math.inf:
+                raise FieldError(field, f"is {getattr(self, field)}; it must be a number, and not negative")
         if self.decay not in get_args(Decay):
-            raise ValueError(f"decay is {self.decay!r}; known: {', '.join(get_args(Decay))}")
+            raise FieldError("decay", f"is {self.decay!r}; known: {', '.join(get_args(Decay))}")
 
 
 class MuonAdamW(torch.optim.AdamW):
@@ -126,34 +128,42 @@ def _orthogonal(matrix: Tensor, dtype: torch.dtype) -> Tensor:
     return (x.T if is_tall else x).to(matrix.dtype)
 
 
+@dataclass(frozen=True)
+class ParameterGroup:
+    """Parameters that are updated alike: with a weight decay, and by Muon or by AdamW."""
+
+    parameters: list[Tensor]
+    weight_decay: float
+    muon: bool = False
+
+
 def build_optimizer(
     model: nn.Module, config: OptimizerConfig, fused: bool, product_dtype: torch.dtype = torch.float32
 ) -> torch.optim.AdamW:
     """The optimizer over the groups of `parameter_groups`. product_dtype: of Muon's products."""
     groups: list[dict[str, Any]] = [
-        {"params": parameters, "weight_decay": weight_decay}
-        for parameters, weight_decay in zip(parameter_groups(model, config), _weight_decays(config), strict=True)
+        {"params": group.parameters, "weight_decay": group.weight_decay} | ({"muon": group.muon} if config.muon else {})
+        for group in parameter_groups(model, config)
     ]
     options: dict[str, Any] = {"lr": config.lr, "betas": (config.beta1, config.beta2), "fused": fused}
     if not config.muon:
         return torch.optim.AdamW(groups, **options)
-    for number, group in enumerate(groups):
-        group["muon"] = number == 2
     return MuonAdamW(groups, product_dtype, **options)
 
 
-def parameter_groups(model: nn.Module, config: OptimizerConfig) -> list[list[Tensor]]:
-    """The parameters of two and more dimensions, which decay; the others; and those that Muon updates, if any."""
+def parameter_groups(model: nn.Module, config: OptimizerConfig) -> list[ParameterGroup]:
+    """The parameters of two and more dimensions, which decay; the others; and those that Muon updates, if any.
+
+    Checkpoints number the parameters in this order.
+    """
     matrices = _block_matrices(model) if config.muon else []
     chosen = {id(matrix) for matrix in matrices}
     others: list[Tensor] = [p for p in model.parameters() if p.requires_grad and id(p) not in chosen]
-    groups = [[p for p in others if p.ndim >= 2], [p for p in others if p.ndim < 2]]
-    return [*groups, matrices] if config.muon else groups
-
-
-def _weight_decays(config: OptimizerConfig) -> list[float]:
-    """Those of `parameter_groups`."""
-    return [config.weight_decay, 0.0, *([config.weight_decay] if config.muon else [])]
+    groups = [
+        ParameterGroup([p for p in others if p.ndim >= 2], config.weight_decay),
+        ParameterGroup([p for p in others if p.ndim < 2], 0.0),
+    ]
+    return [*groups, ParameterGroup(matrices, config.weight_decay, muon=True)] if config.muon else groups
 
 
 def _block_matrices(model: nn.Module) -> list[Tensor]:
@@ -163,37 +173,58 @@ def _block_matrices(model: nn.Module) -> list[Tensor]:
     return [layer.weight for layer in linears if layer.weight.requires_grad]
 
 
-def lr_factor(
-    config: OptimizerConfig, total_steps: float, time_used: Callable[[], float] = lambda: 0.0
-) -> Callable[[int], float]:
-    """A function from the number of an update to its learning rate, as a share of the peak.
+class LearningRate:
+    """The learning rate of every update, as a share of the peak; called with the number of the update.
 
-    total_steps: updates in the run, or inf. time_used: the share of trainer.max_time that has passed, 0 without a
-    limit. The decay follows the greater share of the two; without limits, the rate stays at its peak after warm-up.
+    The decay follows the share of the updates after warm-up, or that of the time after warm-up, whichever is greater.
+    Without limits, the rate stays at its peak.
+
+    Args:
+        config: The peak, the warm-up and the decay.
+        total_steps: Updates in the run, or inf.
+        clock: Returns the elapsed time and its limit in the same unit; a limit of inf for none.
     """
 
-    def factor(step: int) -> float:
+    # LambdaLR's state dict holds what is in __dict__: `warmup_time` alone.
+    __slots__ = ("__dict__", "_clock", "_config", "_total_steps")
+
+    def __init__(
+        self,
+        config: OptimizerConfig,
+        total_steps: float,
+        clock: Callable[[], tuple[float, float]] = lambda: (0.0, math.inf),
+    ) -> None:
+        self._config, self._total_steps, self._clock = config, total_steps, clock
+        self.warmup_time: float | None = None
+        """The time at the end of warm-up, None before it."""
+
+    def __call__(self, step: int) -> float:
+        """The share of the peak at an update; those of a run are asked for in their order."""
+        config = self._config
         if step < config.warmup_steps:
+            self.warmup_time = None
             return (step + 1) / (config.warmup_steps + 1)
+        elapsed, limit = self._clock()
+        if self.warmup_time is None:
+            # Checkpoints did not always hold it: the decay of such a run has counted all of its time.
+            self.warmup_time = elapsed if step == config.warmup_steps else 0.0
         if config.decay == "constant":
             return 1.0
-        steps_done = (step - config.warmup_steps) / max(1.0, total_steps - config.warmup_steps)
-        done = min(1.0, max(steps_done, time_used()))
+        steps_done = (step - config.warmup_steps) / max(1.0, self._total_steps - config.warmup_steps)
+        time_done = (elapsed - self.warmup_time) / max(limit - self.warmup_time, 1e-9)
+        done = min(1.0, max(steps_done, time_done))
         left = 1.0 - done if config.decay == "linear" else 0.5 + 0.5 * math.cos(math.pi * done)
         return config.final_lr + (1.0 - config.final_lr) * left
 
-    return factor
 
-
-def apply_current_settings(checkpoint: dict[str, Any], config: OptimizerConfig) -> None:
-    """Replace the optimizer settings in a checkpoint by those of this run; moments and counts stay.
-
-    The groups may be those of another optimizer where the checkpoint is only scored.
-    """
-    for optimizer in checkpoint.get("optimizer_states", []):
-        for group, weight_decay in zip(optimizer["param_groups"], _weight_decays(config), strict=False):
-            group.update(initial_lr=config.lr, betas=(config.beta1, config.beta2), weight_decay=weight_decay)
-    for scheduler in checkpoint.get("lr_schedulers", []):
+def apply_current_settings(
+    checkpoint: dict[str, Any], config: OptimizerConfig, groups: Sequence[ParameterGroup]
+) -> None:
+    """Replace the optimizer settings in a checkpoint of these groups by those of this run; moments and counts stay."""
+    for optimizer in checkpoint[OPTIMIZER_STATES]:
+        for stored, group in zip(optimizer["param_groups"], groups, strict=True):
+            stored.update(initial_lr=config.lr, betas=(config.beta1, config.beta2), weight_decay=group.weight_decay)
+    for scheduler in checkpoint["lr_schedulers"]:
         scheduler["base_lrs"] = [config.lr for _ in scheduler["base_lrs"]]
 
 

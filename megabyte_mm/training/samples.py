@@ -16,6 +16,7 @@ from data_adapters import Adapter, AudioAdapter, ByteStream, ImageAdapter, Media
 from megabyte_mm.data.module import ByteData
 from megabyte_mm.data.records import Records
 from megabyte_mm.data.sources import OpenSource
+from megabyte_mm.errors import FieldError, errors_inside
 from megabyte_mm.generation import (
     Continuations,
     FileRequest,
@@ -57,9 +58,14 @@ class SampleWriter(Callback):
         top_k: int | None = None,
         top_p: float | None = None,
     ) -> None:
-        if count < 0 or not 0.0 <= keep <= 1.0 or length < 1:
-            raise ValueError(f"samples.count {count}, keep {keep}, length {length}: need 0 or more, 0 to 1, 1 or more")
-        SamplingParams(temperature, top_k, top_p)  # raises before training begins
+        if count < 0:
+            raise FieldError("samples.count", f"is {count}; it must not be negative")
+        if not 0.0 <= keep <= 1.0:
+            raise FieldError("samples.keep", f"is {keep}; it must be between 0 and 1")
+        if length < 1:
+            raise FieldError("samples.length", f"is {length}; it must be at least 1")
+        with errors_inside("samples"):
+            SamplingParams(temperature, top_k, top_p)  # raises before training begins
         self.count, self.keep, self.length = count, keep, length
         self.temperature, self.top_k, self.top_p = temperature, top_k, top_p
 

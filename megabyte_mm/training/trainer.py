@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 import platform
 import shutil
@@ -90,16 +91,20 @@ def check_compile_mode(mode: CompileMode, trainer: Trainer) -> None:
         raise FieldError("model.compile_mode", f"{mode} does not work with fsdp2: leave one of them out")
 
 
-def time_used(trainer: Trainer) -> float:
-    """The elapsed share of trainer.max_time on the first device, 0 without a limit; a collective call."""
+def read_clock(trainer: Trainer) -> tuple[float, float]:
+    """Seconds of training so far and their limit, trainer.max_time, on the first device; a collective call.
+
+    The limit is inf without trainer.max_time. Of several timers, the nearest to its limit counts.
+    """
     timers = [c for c in trainer.callbacks if isinstance(c, Timer)]  # type: ignore[attr-defined] # set by a connector
-    shares = [0.0]
+    times = [(0.0, math.inf)]
     for timer in timers:
-        remaining = timer.time_remaining()
+        elapsed, remaining = timer.time_elapsed(), timer.time_remaining()
         if remaining is not None:
-            shares.append(timer.time_elapsed() / max(timer.time_elapsed() + remaining, 1e-9))
+            times.append((elapsed, max(elapsed + remaining, 1e-9)))
     # With clocks of their own, devices would have different learning rates, and then different weights.
-    return trainer.strategy.broadcast(max(shares)) if timers else 0.0
+    nearest = max(times, key=lambda time: time[0] / time[1])
+    return trainer.strategy.broadcast(nearest) if timers else nearest
 
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4

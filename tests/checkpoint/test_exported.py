@@ -200,4 +200,4 @@ def test_a_changed_export_is_loaded_properly_or_refused_by_name(fuzzed, seed, at
 def test_the_seed_of_the_fuzzer_is_a_good_export(fuzzed):
     seeds.unpack_export(TINY, fuzzed)
     assert contracts.check_checkpoint(fuzzed)
-    assert load_model(fuzzed).training.steps == 3
+    assert load_model(fuzzed).provenance.steps == 3

@@ -103,7 +103,7 @@ def test_the_card_holds_what_the_run_knew_and_nothing_of_the_machine(texts, tmp_
     for name in ("README.md", "config.json"):
         assert str(tmp_path) not in Path("shared", name).read_text()
         assert not re.search(r"[\"' (]/\w", Path("shared", name).read_text().replace("](https:/", ""))
-    assert load_model("shared").training == from_run(checkpoint)
+    assert load_model("shared").provenance == from_run(checkpoint)
     export("shared", "again", samples=0)
     assert Path("again/config.json").read_bytes() == Path("shared/config.json").read_bytes()
 
@@ -206,7 +206,7 @@ def test_names_and_texts_do_nothing_in_a_card(save_checkpoint):
 def test_what_a_stranger_says_of_a_models_training_does_nothing_in_a_card(save_checkpoint):
     bundle = load_model(save_checkpoint(TextAdapter(), window=24))
     message = Provenance(data_name="<b>", val_bpb={"<b>": 1.0}, method="<script>\n# plain")
-    text = model_card(Card("shared", replace(bundle, training=message)), {})
+    text = model_card(Card("shared", replace(bundle, provenance=message)), {})
     assert "| validation of its training, \\<script\\>\\\\n\\# plain, \\<b\\> | 1.0000 |" in text
     assert "Trained on `<b>`." in text
 

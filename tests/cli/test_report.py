@@ -290,6 +290,7 @@ def test_mistakes_are_reported_in_one_line(run, tmp_path, capsys):
         ("report", str(run), "--out", str(tmp_path)): "no file can be written there",
         ("report", str(run), "--files", "0"): "--files is 0",
         ("report", str(run), "--megabytes", "0"): "--megabytes is 0",
+        ("report", str(run), "--megabytes", ".inf"): "--megabytes is inf",
     }.items():
         assert main(list(arguments)) == 2
         error = capsys.readouterr().err

@@ -72,7 +72,7 @@ def test_the_fields_of_stored_configs_keep_their_values():
     assert scaled == {"megabyte.ckpt": 5.0, "transformer.ckpt": 5.0, "perceiver_ar.ckpt": 5.0, "export": 5.0}
     assert models["megabyte.ckpt"].conditions == ("none", "list", "verse")
     assert list(models["export"].modalities) == ["image", "text"]
-    assert models["export"].training.steps == 400
+    assert models["export"].provenance.steps == 400
 
 
 @pytest.mark.parametrize(

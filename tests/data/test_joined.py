@@ -1,5 +1,7 @@
 """Joined records: complete ones only, in splits that part nothing, as rows with a room for each part."""
 
+import math
+
 import pytest
 import torch
 
@@ -125,6 +127,8 @@ def test_a_loader_of_records_resumes_exactly(folder, tmp_path):
         ({"drop_part": 1.0}, "data.drop_part 1.0 must be at least 0 and below 1"),
         ({"part_weights": [1.0]}, "data.part_weights \\[1.0\\] must be 2 numbers"),
         ({"part_weights": [1.0, 0.0]}, "the last above 0"),
+        ({"part_weights": [math.nan, 1.0]}, "numbers of 0 or more"),
+        ({"part_weights": [1.0, math.inf]}, "numbers of 0 or more"),
         ({"parts": None, "drop_part": 0.5}, "there are no data.parts"),
         ({"sources": {"sound": Source()}}, "data.sources.sound is not one of data.parts"),
     ],

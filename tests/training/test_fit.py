@@ -9,6 +9,7 @@ import torch
 import yaml
 
 from megabyte_mm import load_model
+from tests.training.test_samples import CASES
 
 PLAIN = (dict, list, tuple, str, int, float, bool, type(None), torch.Tensor)
 
@@ -35,10 +36,10 @@ def test_a_run_leaves_its_files_and_a_resumed_one_adds_to_them(fit, root, capfd)
         "step 8/8",
         "run/best.ckpt",
     ]
-    training = load_model(root / "best.ckpt").training
-    assert (training.data_name, training.val_share, training.method) == ("texts", 0.05, "plain")
-    assert training.data == {"": {"train": {"files": 2, "bytes": 640}, "val": {"files": 1, "bytes": 80}}}
-    assert training.val_bpb == pytest.approx({"": min(logged(root, "val/bpb"))})
+    provenance = load_model(root / "best.ckpt").provenance
+    assert (provenance.data_name, provenance.val_share, provenance.method) == ("texts", 0.05, "plain")
+    assert provenance.data == {"": {"train": {"files": 2, "bytes": 640}, "val": {"files": 1, "bytes": 80}}}
+    assert provenance.val_bpb == pytest.approx({"": min(logged(root, "val/bpb"))})
     before = files(root)
     names = {re.sub(r"tfevents.*", "tfevents", name) for name in before}
     log = "logs/version_0/"
@@ -56,9 +57,9 @@ def test_a_run_leaves_its_files_and_a_resumed_one_adds_to_them(fit, root, capfd)
     assert all(after[name] == content for name, content in before.items() if name.startswith("logs"))
     assert logged(root, "step", 1)[-1] == 11
     assert logged(root, "train/bytes", 1)[-1] == 12 * 4 * 32
-    training = load_model(root / "last.ckpt").training
-    assert (training.steps, training.bytes) == (12, 12 * 4 * 32)
-    assert training.val_bpb == pytest.approx({"": logged(root, "val/bpb", 1)[-1]})
+    provenance = load_model(root / "last.ckpt").provenance
+    assert (provenance.steps, provenance.bytes) == (12, 12 * 4 * 32)
+    assert provenance.val_bpb == pytest.approx({"": logged(root, "val/bpb", 1)[-1]})
 
 
 def test_validate_and_test_measure_a_checkpoint_and_write_nothing(fit, root, capfd):
@@ -114,6 +115,20 @@ DIFFERENT = {
 }
 
 
+def test_a_run_by_the_clock_resumes_with_the_time_of_its_warm_up(fit, root, monkeypatch):
+    clock, arguments = "megabyte_mm.training.module.read_clock", ("--model.optimizer.final_lr=0.1",)
+    monkeypatch.setattr(clock, lambda trainer: (40.0 * trainer.global_step, 100.0))
+    assert fit(*arguments, "--trainer.max_steps=4") == 0
+    # The clock is read at the start of an update, and used for the next: the warm-up of two ends at 40.
+    assert logged(root, "lr-AdamW/pg1") == pytest.approx([0.01 / 3, 0.02 / 3, 0.01, 0.01 * (0.1 + 0.9 / 3)])
+    checkpoint = torch.load(root / "last.ckpt", weights_only=True)
+    assert checkpoint["lr_schedulers"][0]["lr_lambdas"] == [{"warmup_time": 40.0}] * 2
+    # Three quarters of the time after warm-up have passed, and two thirds of the updates.
+    monkeypatch.setattr(clock, lambda _: (85.0, 100.0))
+    assert fit(*arguments, "--ckpt_path=last", "--trainer.max_steps=5", "--trainer.val_check_interval=1") == 0
+    assert logged(root, "lr-AdamW/pg1", 1) == pytest.approx([0.01 * (0.1 + 0.9 / 4)])
+
+
 def test_resuming_another_model_or_other_data_is_refused_by_field(fit, root, capfd):
     assert fit() == 0
     before = files(root)
@@ -134,12 +149,20 @@ def test_last_without_a_checkpoint_begins_and_says_so(fit, root, capfd):
 MISTAKES = {
     "--trainer.val_check_interval=0.5": "`val_check_interval` should be an integer",
     "--trainer.nonsense=1": "--trainer.nonsense",
-    "--model.net.global_stack.heads=3": "dim 16 is not a multiple of heads 3",
+    "--model.net.global_stack.heads=3": "model.net.global_stack.dim 16 is not a multiple of heads 3",
     "--model.net.patch_size=5": "global_stack.dim 16 is not a multiple of patch_size 5",
-    "--model.optimizer.lr=-1": "lr is -1.0",
+    "--model.optimizer.lr=-1": "model.optimizer.lr is -1.0; it must be a number above 0",
+    "--model.optimizer.weight_decay=.nan": "model.optimizer.weight_decay is nan; it must be a number",
+    "--model.optimizer.final_lr=.inf": "model.optimizer.final_lr is inf; it must be a number",
+    "--model.net.init_std=.nan": "model.net.init_std is nan; it must be a number above 0",
+    "--model.net.embedding_scale=.inf": "model.net.embedding_scale is inf; it must be a number above 0",
+    "--model.net.local_stack.heads=0": "model.net.local_stack.heads is 0; it must be at least 1",
+    '--model.net=TransformerConfig --model.net.stack={"dim":8,"layers":0,"heads":1}': "model.net.stack.layers is 0",
     "--data.path=nowhere": "data.path nowhere: no such file or folder",
-    "--samples.keep=7": "samples.count 0, keep 7.0",
+    "--samples.keep=7": "samples.keep is 7.0; it must be between 0 and 1",
+    "--samples.temperature=.nan": "samples.temperature is nan",
     "--checkpoint_minutes=-1": "checkpoint_minutes is -1.0",
+    "--checkpoint_minutes=.inf": "checkpoint_minutes is inf",
     "--ckpt_path=nowhere.ckpt": "--ckpt_path: there is no file nowhere.ckpt",
     "--ckpt_path=best": "--ckpt_path: there is no file",
     "--ckpt_path=small.yaml": "small.yaml: not a checkpoint, or a damaged one",
@@ -169,6 +192,21 @@ def test_a_mistake_is_one_line_and_exit_code_2(fit, root, capfd, argument):
     assert line.startswith("megabyte-mm fit: error: ")
     assert MISTAKES[argument] in line
     assert not list(root.glob("*.ckpt"))
+
+
+@pytest.mark.parametrize(("kind", "has_groups"), [("images", False), ("audio", False), ("text", True)])
+def test_options_without_effect_on_the_data_are_named(fit, tmp_path, capfd, kind, has_groups):
+    write, settings, _ = CASES[kind]
+    write(tmp_path / "media")
+    run = (f"--data.path={tmp_path / 'media'}", *settings, "--trainer.fast_dev_run=true", "--samples.count=0")
+    line = (
+        "without effect: model.net.neighbourhood.rows 64, model.net.neighbourhood.max_group 2; "
+        "this data's adapters look up no groups of bytes"
+    )
+    assert fit(*run, "--model.net.neighbourhood={rows: 64, dropout: 0.0, max_group: 2}") == 0
+    assert (line in capfd.readouterr().err.splitlines()) != has_groups
+    assert fit(*run, "--model.net.neighbourhood={}") == 0
+    assert "without effect" not in capfd.readouterr().err
 
 
 def test_validate_without_a_checkpoint_is_refused(fit, capfd):

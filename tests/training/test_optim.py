@@ -1,11 +1,15 @@
+import io
 import math
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
 
+from megabyte_mm.errors import FieldError
 from megabyte_mm.models import MegabyteConfig, StackConfig
-from megabyte_mm.training.optim import OptimizerConfig, build_optimizer, lr_factor
+from megabyte_mm.training.optim import LearningRate, OptimizerConfig, apply_current_lr, build_optimizer
 
 
 def test_only_matrices_and_tables_decay():
@@ -18,7 +22,7 @@ def test_only_matrices_and_tables_decay():
 
 
 def test_the_rate_rises_over_the_warm_up_and_falls_to_its_end():
-    rates = [lr_factor(OptimizerConfig(warmup_steps=4, final_lr=0.1), 24)(step) for step in range(30)]
+    rates = [LearningRate(OptimizerConfig(warmup_steps=4, final_lr=0.1), 24)(step) for step in range(30)]
     assert rates[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
     assert rates[14] == pytest.approx(0.55)
     assert rates[24:] == pytest.approx([0.1] * 6)
@@ -26,18 +30,25 @@ def test_the_rate_rises_over_the_warm_up_and_falls_to_its_end():
 
 
 def test_cosine_constant_and_endless_runs():
-    assert lr_factor(OptimizerConfig(warmup_steps=0, decay="cosine"), 8)(4) == pytest.approx(0.5)
-    assert lr_factor(OptimizerConfig(warmup_steps=0, decay="constant"), 8)(7) == 1.0
-    assert lr_factor(OptimizerConfig(warmup_steps=2), math.inf)(10**9) == 1.0
-    assert lr_factor(OptimizerConfig(warmup_steps=100), 10)(9) == pytest.approx(10 / 101)
+    assert LearningRate(OptimizerConfig(warmup_steps=0, decay="cosine"), 8)(4) == pytest.approx(0.5)
+    assert LearningRate(OptimizerConfig(warmup_steps=0, decay="constant"), 8)(7) == 1.0
+    assert LearningRate(OptimizerConfig(warmup_steps=2), math.inf)(10**9) == 1.0
+    assert LearningRate(OptimizerConfig(warmup_steps=100), 10)(9) == pytest.approx(10 / 101)
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"lr": 0.0}, {"lr": math.nan}, {"beta1": 1.0}, {"beta2": -0.1}, {"weight_decay": -1.0}, {"decay": "exp"}]
+    "wrong",
+    [
+        *({"lr": rate} for rate in (0.0, math.nan, math.inf)),
+        *({"beta1": 1.0}, {"beta1": math.nan}, {"beta2": -0.1}),
+        *({name: value} for name in ("weight_decay", "final_lr") for value in (-1.0, math.nan, math.inf)),
+        *({"warmup_steps": -1}, {"decay": "exp"}),
+    ],
 )
 def test_settings_that_cannot_be_are_refused_by_name(wrong):
-    with pytest.raises(ValueError, match=next(iter(wrong))):
+    with pytest.raises(FieldError) as error:
         OptimizerConfig(**wrong)
+    assert error.value.field == next(iter(wrong))
 
 
 def test_one_fused_step_equals_a_plain_one():
@@ -51,14 +62,78 @@ def test_one_fused_step_equals_a_plain_one():
 
 
 def test_the_rate_falls_with_the_time_that_is_left() -> None:
-    used = 0.0
-    factor = lr_factor(OptimizerConfig(warmup_steps=0), math.inf, lambda: used)
-    assert factor(1000) == 1.0
-    used = 0.75
-    assert factor(1000) == pytest.approx(0.25)
-    assert lr_factor(OptimizerConfig(warmup_steps=0), 10, lambda: used)(9) == pytest.approx(0.1)  # steps are further on
-    used = 1.5
-    assert factor(1001) == 0.0
+    now = 0.0
+    rate = LearningRate(OptimizerConfig(warmup_steps=0), math.inf, lambda: (now, 8.0))
+    assert rate(0) == 1.0
+    now = 6.0
+    assert rate(1000) == pytest.approx(0.25)
+    steps_are_further_on = LearningRate(OptimizerConfig(warmup_steps=0), 10, lambda: (now, 8.0))
+    assert steps_are_further_on(9) == pytest.approx(0.1)
+    now = 12.0
+    assert rate(1001) == 0.0
+
+
+@pytest.mark.parametrize(("decay", "halfway"), [("linear", 0.55), ("cosine", 0.55), ("constant", 1.0)])
+def test_the_time_of_the_warm_up_does_not_lower_the_rate(decay, halfway) -> None:
+    now = 0.0
+    config = OptimizerConfig(warmup_steps=4, decay=decay, final_lr=0.1)
+    rate = LearningRate(config, math.inf, lambda: (now, 60.0))
+    rates = []
+    for step in range(5):
+        now = 5.0 * step
+        rates.append(rate(step))
+    assert rates == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
+    now = 40.0  # halfway between the 20 seconds of the warm-up and the end
+    assert rate(9) == pytest.approx(halfway)
+    now = 61.0
+    assert rate(10) == pytest.approx(1.0 if decay == "constant" else 0.1)
+
+
+def schedule_at(clock: tuple[float, float], warmup_steps: int = 2) -> LambdaLR:
+    config = OptimizerConfig(lr=1.0, warmup_steps=warmup_steps)
+    return LambdaLR(
+        build_optimizer(nn.Linear(2, 2), config, fused=False), LearningRate(config, math.inf, lambda: clock)
+    )
+
+
+def trained(schedule: LambdaLR, steps: int) -> LambdaLR:
+    for _ in range(steps):
+        schedule.optimizer.step()
+        schedule.step()
+    return schedule
+
+
+def resumed(state: dict[str, Any], **settings: Any) -> float:
+    """The learning rate of the next update of a run that resumes after 40 of 100 seconds."""
+    again = schedule_at((40.0, 100.0), **settings)
+    again.load_state_dict(state)
+    apply_current_lr(again)
+    rates = {group["lr"] for group in again.optimizer.param_groups}
+    assert len(rates) == 1
+    return rates.pop()
+
+
+def test_a_checkpoint_holds_the_time_of_the_warm_up() -> None:
+    state = trained(schedule_at((20.0, 100.0)), 3).state_dict()
+    file = io.BytesIO()
+    torch.save(state, file)
+    file.seek(0)
+    assert resumed(torch.load(file, weights_only=True)) == pytest.approx(0.75)
+
+
+def test_a_checkpoint_without_the_time_of_its_warm_up_continues_as_it_began() -> None:
+    state = trained(schedule_at((20.0, 100.0)), 3).state_dict()
+    assert resumed(state | {"lr_lambdas": [None, None]}) == pytest.approx(0.6)
+
+
+def test_a_longer_warm_up_of_a_resumed_run_ends_at_the_peak() -> None:
+    state = trained(schedule_at((20.0, 100.0)), 3).state_dict()
+    assert resumed(state, warmup_steps=3) == pytest.approx(0.75)
+    assert resumed(state, warmup_steps=7) == pytest.approx(0.5)
+    again = schedule_at((40.0, 100.0), warmup_steps=4)
+    again.load_state_dict(state)
+    apply_current_lr(again)
+    assert trained(again, 1).get_last_lr() == pytest.approx([1.0, 1.0])
 
 
 @pytest.fixture

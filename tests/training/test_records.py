@@ -84,7 +84,7 @@ def test_words_make_pictures_and_pictures_make_words(config, pairs, tmp_path, ca
     measured = [{key: float(value) for key, value in row.items() if value} for row in rows if row["val/bpb"]][-1]
     names = ["text+image/text", "text+image/image", "image", "image+text/image", "image+text/text", "text"]
     assert {f"val/bpb/{name}" for name in names} <= set(measured)
-    assert load_model(checkpoint).training.val_share is None  # records are not split by the names of files
+    assert load_model(checkpoint).provenance.val_share is None  # records are not split by the names of files
     # Both directions are learned: the word costs little behind its picture, and a guess in front of it.
     assert measured["val/bpb/text+image/text"] > measured["val/bpb/image+text/text"] + 0.03
     samples = log / "samples/step-0000240"
@@ -176,6 +176,8 @@ def test_orders_seeds_and_interrupts_of_records(config, tmp_path, monkeypatch):
         find_order(bundle, [])
     with pytest.raises(ValueError, match="there is no part in front of the image to follow"):
         complete_records(bundle, [RecordRequest(("image",), ())], SamplingParams(), guidance=2.0)
+    with pytest.raises(ValueError, match="guidance is nan; it must be a number"):
+        complete_records(bundle, [RecordRequest(("text", "image"), ())], SamplingParams(), guidance=float("nan"))
 
     seeds: list[tuple[int, ...]] = []
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from pathlib import Path
@@ -12,7 +13,7 @@ from megabyte_mm.checkpoint import Bundle, load_model
 from megabyte_mm.cli.arguments import pick_device
 from megabyte_mm.cli.files import check_output
 from megabyte_mm.cli.report.run_page import key_facts, sample_sections, training_plots
-from megabyte_mm.errors import check_positive
+from megabyte_mm.errors import ArgumentValueError, check_positive
 from megabyte_mm.plots.html_elements import Budget
 from megabyte_mm.plots.report_page import FileComparison, Page, render
 from megabyte_mm.progress import byte_progress
@@ -53,8 +54,8 @@ def report(
         device: auto, cpu, cuda, cuda:1, mps, ...
     """
     check_positive(files=files, batch_size=batch_size)
-    if not megabytes > 0:
-        raise ValueError(f"--megabytes is {megabytes}; it must be above 0")
+    if not 0 < megabytes < math.inf:
+        raise ArgumentValueError("megabytes", f"is {megabytes}; it must be a number above 0")
     opened_run = open_run(Path(run))
     target = Path(out) if out is not None else opened_run.folder / "report.html"
     check_output("out", target)

@@ -195,6 +195,8 @@ def former_layouts(layouts: Sequence[Layout]) -> tuple[Layout, ...]:
 class NeighbourhoodConfig:
     """Features of the bytes around a position, added to a model's input there.
 
+    Only text and other bytes have groups: `rows`, `dropout` and `max_group` have no effect on pictures and sound.
+
     Args:
         rows: Rows in the table of each hashed group: more for more data.
         dropout: Share of positions at which the groups' vectors are left out in training.

@@ -55,6 +55,10 @@ def emptied(*places: Any) -> Callable[[Checkpoint], None]:
     return empty
 
 
+def warm_up_in_no_time(checkpoint: Checkpoint) -> None:
+    checkpoint["lr_schedulers"][0]["lr_lambdas"][0]["warmup_time"] = float("nan")
+
+
 LOOP = ("loops", "fit_loop")
 HARM = {
     "no weights": (without("state_dict"), "it holds no weights"),
@@ -68,6 +72,8 @@ HARM = {
     "no second moment": (without("optimizer_states", 0, "state", 2, "exp_avg_sq"), "its exp_avg_sq of parameter 2 is"),
     "a moment reshaped": (reshape_a_moment, "its exp_avg_sq of parameter 1 is (3, 3), not ("),
     "no schedule": (emptied("lr_schedulers"), "it lacks lr_schedulers"),
+    "no rates": (emptied("lr_schedulers", 0, "lr_lambdas"), "it lacks the learning rates of 2 groups"),
+    "no time": (warm_up_in_no_time, "its time at the end of warm-up is nan, not a number of seconds"),
     "no loops": (without("loops"), "it lacks loops.fit_loop"),
     "no counter": (without(*LOOP, "epoch_loop.batch_progress"), "it lacks loops.fit_loop.epoch_loop.batch_progress"),
     "no data": (emptied(*LOOP, "state_dict"), "it lacks the position in the data"),
