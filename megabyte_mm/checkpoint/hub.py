@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from errno import ENOENT
 from pathlib import Path
+from typing import Any
 
 from megabyte_mm.checkpoint.exported import CONFIG_FILE, WEIGHTS_FILE
 
@@ -55,20 +56,27 @@ def parse_id(text: str) -> HubId | None:
 
 
 def download(model_id: HubId) -> Path:
-    """Download the config and the weights, both of one commit, and return their folder in huggingface_hub's cache.
+    """Return the folder of `download_files`.
 
     Without a network, cached files are used. Raises FileNotFoundError and ValueError, in one line.
     """
     _import()
-    from huggingface_hub import hf_hub_download
-
     with _translate_errors(model_id):
         # huggingface_hub would try a dead network for half a minute.
-        offline = not _answers(model_id)
-        # By the revision's own name, which the cache then knows without a network.
-        config = Path(hf_hub_download(model_id.repo, CONFIG_FILE, revision=model_id.revision, local_files_only=offline))
-        folder = config.parent
-        weights = hf_hub_download(model_id.repo, WEIGHTS_FILE, revision=folder.name, local_files_only=offline)
+        return download_files(model_id, local_files_only=not _answers(model_id))
+
+
+def download_files(model_id: HubId, **options: Any) -> Path:
+    """Download the config and the weights, both of one commit, and return their folder in huggingface_hub's cache.
+
+    options: those of `hf_hub_download`, whose errors this raises.
+    """
+    from huggingface_hub import hf_hub_download
+
+    # By the revision's own name, which the cache then knows without a network.
+    config = Path(hf_hub_download(model_id.repo, CONFIG_FILE, revision=model_id.revision, **options))
+    folder = config.parent
+    weights = hf_hub_download(model_id.repo, WEIGHTS_FILE, revision=folder.name, **options)
     assert Path(weights).parent == folder
     return folder
 

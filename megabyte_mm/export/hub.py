@@ -10,13 +10,13 @@ from torch import Tensor, nn
 
 from data_adapters import Adapter
 from megabyte_mm.checkpoint import Bundle, load_model
-from megabyte_mm.checkpoint.exported import CONFIG_FILE, WEIGHTS_FILE, write_exported
-from megabyte_mm.checkpoint.hub import INSTALL
+from megabyte_mm.checkpoint.exported import write_exported
+from megabyte_mm.checkpoint.hub import INSTALL, HubId, download_files
 from megabyte_mm.export.card import LIBRARY, Card, model_card
 from megabyte_mm.export.folder import export_config
 
 try:
-    from huggingface_hub import ModelCard, PyTorchModelHubMixin, hf_hub_download
+    from huggingface_hub import ModelCard, PyTorchModelHubMixin
 except ImportError as error:
     raise ImportError(f"HubModel needs huggingface_hub: {INSTALL}") from error
 
@@ -71,11 +71,13 @@ class HubModel(nn.Module, PyTorchModelHubMixin, library_name=LIBRARY):
         adapter: type[Adapter] | None = None,
         **_: Any,
     ) -> HubModel:
-        if not Path(model_id).is_dir():
-            how: dict[str, Any] = {"cache_dir": cache_dir, "token": token, "local_files_only": local_files_only}
-            config = hf_hub_download(model_id, CONFIG_FILE, revision=revision, force_download=force_download, **how)
-            folder = Path(config).parent
-            hf_hub_download(model_id, WEIGHTS_FILE, revision=folder.name, force_download=force_download, **how)
-        else:
-            folder = Path(model_id)
+        folder = Path(model_id)
+        if not folder.is_dir():
+            folder = download_files(
+                HubId(model_id, revision),
+                cache_dir=cache_dir,
+                force_download=force_download,
+                local_files_only=local_files_only,
+                token=token,
+            )
         return cls(load_model(folder, device, adapter))
