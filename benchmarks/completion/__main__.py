@@ -1,7 +1,8 @@
 """Continue validation files with a trained model, and compare what comes out with the originals.
 
 Of pictures: pixels that are right, the outline of shapes, and, where files lie in class folders, what a classifier
-trained on the real pictures takes them for. Of sounds: pitch and loudness after the cut. Of text: known words.
+trained on the real pictures takes them for. Of sounds: pitch and loudness after the cut. Of text: known words. Of
+records of several parts: whether the last part that is generated is that of the record.
 docs/benchmarks.md explains the columns.
 """
 
@@ -14,7 +15,8 @@ from pathlib import Path
 import torch
 
 from benchmarks.completion.cases import Case, Cases, open_cases
-from benchmarks.completion.judge import Judge, train_judge
+from benchmarks.completion.judge import Judge, check_judgeable, train_judge
+from benchmarks.completion.records import record_table
 from benchmarks.completion.tables import picture_table, sound_table, text_table
 from benchmarks.harness.program import add_device, check_at_least, check_device
 from benchmarks.harness.report import Table, describe_machine, one_line, write_json
@@ -46,6 +48,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _measure(options: argparse.Namespace) -> Table:
     bundle = load_model(options.checkpoint, device=options.device)
+    if bundle.reads_records:
+        sampling = SamplingParams(options.temperature)
+        return record_table(bundle, options.data, options.count, sampling, options.guidance, options.seed, options.out)
     if options.modality is not None:
         bundle = bundle.for_modality(options.modality)
     adapter = bundle.adapter
@@ -73,12 +78,21 @@ def _judge(adapter: ImageAdapter, cases: Cases, seed: int) -> Judge | None:
     """A judge that was tried on the originals; None where pictures lie in no class folders, or all in one."""
     if not cases.val_classes or len({*cases.classes, *cases.val_classes}) == 1:
         return None
-    judge = train_judge(adapter, cases, seed)
+    judge = judge_of(adapter, cases, seed)
     labelled = [case for case in cases.val if case.label]
     labels = judge.labels([adapter.pixels(case.original) for case in labelled])
     right = sum(label == case.label for label, case in zip(labels, labelled, strict=True))
     print(f"the judge is right on {right} of {len(labelled)} originals", file=sys.stderr, flush=True)
     return judge
+
+
+def judge_of(adapter: ImageAdapter, cases: Cases, seed: int) -> Judge:
+    """A judge of the classes of the training pictures. Raises ValueError before it trains where it could not judge."""
+    labelled = [(record, label) for record, label in enumerate(cases.labels) if label]
+    pictures = [adapter.pixels(cases.train.stream(record)) for record, _ in labelled]
+    judged = [adapter.pixels(case.original) for case in cases.val if case.label]
+    check_judgeable(pictures + judged, cases.classes, cases.val_classes)
+    return train_judge(pictures, [label for _, label in labelled], seed)
 
 
 def _options(arguments: list[str] | None) -> argparse.Namespace:
@@ -94,6 +108,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
         help="use only so many bytes of each sound or text (default: one window of text, two seconds of sound)",
     )
     add("--temperature", type=float, default=0.1, help="of sampling (default: 0.1: nearly the likeliest bytes)")
+    add("--guidance", type=float, default=1.0, help="of records of several parts, as of generate (default: 1: none)")
     add("--seed", type=int, default=0, help="of sampling and of the classifier (default: 0)")
     add("--modality", help="one modality of a model of several")
     add("--threads", type=int, default=1, help="CPU threads (default: 1)")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmarks.completion.cases import Cases
-from data_adapters import Bytes, ImageAdapter
+from data_adapters import Bytes
 
 EPOCHS, BATCH, LR = 4, 64, 2e-3
 MIN_UPDATES = 400
@@ -34,20 +33,15 @@ class Judge:
         return [self.classes[int(number)] for number in torch.cat(chosen)]
 
 
-def train_judge(adapter: ImageAdapter, cases: Cases, seed: int) -> Judge:
-    """Train a convolutional network on the training pictures with a class: 20 s for 6,000 MNIST digits on one core.
+def train_judge(pictures: Sequence[Bytes], labels: Sequence[str], seed: int) -> Judge:
+    """Train a convolutional network on pictures with labels: 20 s for 6,000 MNIST digits on one core.
 
-    Raises ValueError, before it trains, for classes and pictures that could not be judged.
+    The pictures have one size, as `check_judgeable` holds.
     """
-    classes = cases.classes
-    if missing := [f"{label}/" for label in cases.val_classes if label not in classes]:
-        raise ValueError(f"no training picture lies in a class folder {', '.join(missing)}, as validation pictures do")
-    labelled = [(record, label) for record, label in enumerate(cases.labels) if label]
-    pictures = [adapter.pixels(cases.train.stream(record)) for record, _ in labelled]
-    _check_sizes(pictures + [adapter.pixels(case.original) for case in cases.val if case.label])
+    classes = sorted(set(labels))
     inputs_NCHW = _to_tensor(pictures)
     numbers = {label: number for number, label in enumerate(classes)}
-    targets_N = torch.tensor([numbers[label] for _, label in labelled])
+    targets_N = torch.tensor([numbers[label] for label in labels])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = _network(inputs_NCHW.shape, len(classes))
@@ -65,7 +59,10 @@ def train_judge(adapter: ImageAdapter, cases: Cases, seed: int) -> Judge:
     return Judge(network.eval(), classes)
 
 
-def _check_sizes(pictures: Sequence[Bytes]) -> None:
+def check_judgeable(pictures: Sequence[Bytes], classes: Collection[str], labels: Collection[str]) -> None:
+    """Raise ValueError for pictures of several sizes or too small to be judged, and for a label that is no class."""
+    if missing := [f"{label}/" for label in sorted(labels) if label not in classes]:
+        raise ValueError(f"no training picture lies in a class folder {', '.join(missing)}, as validation pictures do")
     sizes = sorted({picture.shape[1::-1] for picture in pictures})
     shown = ", ".join(f"{width} x {height}" for width, height in sizes[:3])
     if len(sizes) > 1:

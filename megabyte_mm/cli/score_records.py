@@ -13,7 +13,7 @@ from data_adapters.io import write_bytes
 from megabyte_mm.checkpoint import Bundle
 from megabyte_mm.data.dataset import Batch, WindowDataset
 from megabyte_mm.data.encode import first_reasons
-from megabyte_mm.data.joined import JoinedWindows, PartRoom, join
+from megabyte_mm.data.joined import Joined, JoinedWindows, PartRoom, join
 from megabyte_mm.data.order import WindowRequest
 from megabyte_mm.data.part_files import PartRule, find_parts
 from megabyte_mm.data.storage.encoded_cache import load_or_encode
@@ -57,16 +57,26 @@ def score_folder(
         write_bytes(json_file, (json.dumps({"orders": figures}, indent=1, allow_nan=False) + "\n").encode())
 
 
-def _score(bundle: Bundle, path: str, order: tuple[str, ...], batch_size: int) -> dict[str, dict[str, PartScore]]:
-    """The scores of the records of a folder in one order, by their keys."""
-    assert isinstance(bundle.model, Megabyte)
-    modalities = {name: bundle.modalities[name] for name in order}
-    rules = {name: PartRule(modality.adapter, **modality.files) for name, modality in modalities.items()}
-    readers = {name: load_or_encode(files) for name, files in find_parts(path, rules).items()}
-    windows = {name: modality.window or bundle.window for name, modality in modalities.items()}
+def join_folder(bundle: Bundle, path: str, order: tuple[str, ...]) -> Joined:
+    """The records of a folder with the parts of an order, read as in training; prints how many are left out, and why.
+
+    Raises FieldError where there are none.
+    """
+    rules = {name: PartRule(modality.adapter, **modality.files) for name, modality in bundle.modalities.items()}
+    readers = {name: load_or_encode(files) for name, files in find_parts(path, rules, order).items()}
+    windows = {name: bundle.modalities[name].window or bundle.window for name in order}
     joined, skipped = join(readers, windows)
     if skipped:
         print(f"{len(skipped)} of {path} left out: {first_reasons(skipped)}", file=sys.stderr)
+    return joined
+
+
+def _score(bundle: Bundle, path: str, order: tuple[str, ...], batch_size: int) -> dict[str, dict[str, PartScore]]:
+    """The scores of the records of a folder in one order, by their keys."""
+    assert isinstance(bundle.model, Megabyte)
+    joined = join_folder(bundle, path, order)
+    modalities = {name: bundle.modalities[name] for name in order}
+    windows = {name: modality.window or bundle.window for name, modality in modalities.items()}
     condition = bundle.orders.index(order, 1)
     sizes = dict(zip(order, (part.max_len for part in bundle.model.config.order(condition)), strict=True))
     rooms = [PartRoom(sizes[name], windows[name], modalities[name].fixed_length) for name in order]
@@ -74,7 +84,7 @@ def _score(bundle: Bundle, path: str, order: tuple[str, ...], batch_size: int) -
     ends = np.cumsum(list(sizes.values())).tolist()
     parts = {name: slice(end - sizes[name], end) for name, end in zip(order, ends, strict=True)}
     scores: dict[str, dict[str, PartScore]] = {}
-    with byte_progress(sum(int(reader.lengths.sum()) for reader in readers.values()), "scored") as on_bytes:
+    with byte_progress(sum(int(reader.lengths.sum()) for reader in joined.readers), "scored") as on_bytes:
         for number, score in enumerate(score_records(bundle.model, _batches(rows, batch_size), parts)):
             on_bytes(sum(each.bytes for each in score.values()))
             scores[_name(joined.key(number), scores)] = score

@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -68,11 +68,12 @@ def adapter_named(name: str, adapter: Adapter | None) -> Adapter:
     return registry.build(name, {})
 
 
-def find_parts(path: str, rules: Mapping[str, PartRule]) -> dict[str, Files]:
+def find_parts(path: str, rules: Mapping[str, PartRule], only: Collection[str] | None = None) -> dict[str, Files]:
     """The files or texts of each part in a folder, with their keys.
 
-    Raises FieldError for a path that is no folder, for a part of which nothing is there, and for two files that would
-    be the same part of a record.
+    only: the parts to look for, by default all; the suffixes of the others still say which files are theirs. Raises
+    FieldError for a path that is no folder, for a part of which nothing is there, and for two files that would be the
+    same part of a record.
     """
     if is_url(path) or not local_path(path).is_dir():
         raise FieldError("data.path", f"{path}: records of several parts are read from a folder on this machine")
@@ -80,17 +81,26 @@ def find_parts(path: str, rules: Mapping[str, PartRule]) -> dict[str, Files]:
     names = sorted(file.relative_to(root).as_posix() for file in walk(root))
     rows = list(_rows(root, names))
     found: dict[str, Files] = {}
-    texts = [name for name, rule in rules.items() if isinstance(adapter_named(name, rule.adapter), TextAdapter)]
-    for name in [*(name for name in rules if name not in texts), *texts]:  # texts belong to the files of the others
+    wanted = [name for name in rules if only is None or name in only]
+    texts = [name for name in wanted if isinstance(adapter_named(name, rules[name].adapter), TextAdapter)]
+    for name in [*(name for name in wanted if name not in texts), *texts]:  # texts belong to the files of the others
         others = [key for files in found.values() for key in (files.keys or {}).values()]
+        own = _without_other_suffixes(names, name, rules)
         try:
-            files = _part(root, names, rows, name, rules[name], others)
+            files = _part(root, own, rows, name, rules[name], others)
         except FieldError as error:
             raise error.inside(f"data.sources.{name}") from error
         if not files.names:
             raise FieldError(f"data.sources.{name}", f": {path} holds nothing for it")
         found[name] = files
-    return {name: found[name] for name in rules}
+    return {name: found[name] for name in wanted}
+
+
+def _without_other_suffixes(names: Sequence[str], part: str, rules: Mapping[str, PartRule]) -> list[str]:
+    """The names without those that belong to another part by a longer suffix: 1.mask.png is no 1.mask with .png."""
+    own = (rules[part].suffix or "").lower()
+    longer = tuple(rule.suffix.lower() for rule in rules.values() if rule.suffix and len(rule.suffix) > len(own))
+    return [name for name in names if not name.lower().endswith(longer)] if longer else list(names)
 
 
 def _part(

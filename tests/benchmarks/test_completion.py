@@ -13,7 +13,6 @@ from PIL import Image
 
 from benchmarks.completion import __main__ as completion
 from benchmarks.completion.cases import Cases, open_cases
-from benchmarks.completion.judge import train_judge
 from data_adapters import AudioAdapter, FileAdapter, ImageAdapter, TextAdapter
 from megabyte_mm import load_model
 from megabyte_mm.data.module import ByteData
@@ -58,7 +57,7 @@ def image_checkpoint(save_checkpoint):
 
 def test_a_judge_learns_the_real_pictures(image_checkpoint, pictures):
     cases = open_cases(load_model(image_checkpoint), str(pictures), 100, 0.5, None)
-    judge = train_judge(ADAPTER, cases, seed=0)
+    judge = completion.judge_of(ADAPTER, cases, seed=0)
     originals = [ADAPTER.pixels(case.original) for case in cases.val]
     assert judge.labels(originals) == [case.label for case in cases.val]
 
@@ -209,7 +208,7 @@ def test_the_classes_are_not_sorted_for_each_picture(image_checkpoint, pictures,
     cases = open_cases(load_model(image_checkpoint), str(pictures), 100, 0.5, None)
     asked, classes = itertools.count(), cases.classes
     monkeypatch.setattr(Cases, "classes", property(lambda _: (next(asked), classes)[1]))
-    train_judge(ADAPTER, cases, seed=0)
+    completion.judge_of(ADAPTER, cases, seed=0)
     assert next(asked) < 4
 
 

@@ -49,6 +49,13 @@ def test_suffixes_tell_pictures_apart(tmp_path):
     }
 
 
+@pytest.mark.parametrize("suffix", [".png", None])
+def test_the_longer_suffix_says_whose_a_file_is(tmp_path, suffix):
+    touch(tmp_path, "1.png", "1.MASK.png", "2.png")
+    rules = {"image": PartRule(PICTURE.adapter, suffix=suffix), "mask": PartRule(PICTURE.adapter, suffix=".mask.png")}
+    assert found(tmp_path, **rules) == {"image": {"1.png": "1", "2.png": "2"}, "mask": {"1.MASK.png": "1"}}
+
+
 @pytest.mark.parametrize("kind", ["csv", "jsonl"])
 def test_a_table_holds_texts(tmp_path, kind):
     touch(tmp_path, "train/a.png", "train/b.png", "val/c.png")
