@@ -19,6 +19,10 @@ CPU_EXPLICIT_UP_TO = 512
 """Up to this many keys, attention on a CPU is explicit: torch's fused kernel takes two to ten times as long in bfloat16
 for forward and backward, and about as long in float32; for forward alone, half as long again in bfloat16, but less in
 float32 (benchmarks/train_step). Scores of longer sequences would fill the memory."""
+CUDA_EXPLICIT_UP_TO = 8, 16
+"""Up to so many queries and keys it is explicit on CUDA too, where a fused kernel spends a tile of 64 or 128 positions
+on each sequence: a training step with patches of 8 takes 26 ms in place of 29 on an H200, with 8 more positions of the
+previous patch 40 in place of 44. With patches of 16 it would take 26 in place of 24 (docs/performance.md)."""
 
 FUSED_ROWS = {"cuda": 65_535}
 """By device type, how many sequences a fused kernel takes at a time. On CUDA they are a dimension of its grid, and a
@@ -30,8 +34,11 @@ def attend(q_NHTE: Tensor, k_NHSE: Tensor, v_NHSE: Tensor, dropout: float = 0.0)
     length, num_keys = q_NHTE.shape[2], k_NHSE.shape[2]
     if _explicit(q_NHTE, num_keys):
         return _attend_explicitly(q_NHTE, k_NHSE, v_NHSE, dropout)
-    if length in (1, num_keys):
-        return _attend_fused(q_NHTE, k_NHSE, v_NHSE, dropout, causal=length > 1)
+    # Plain conditions: torch.compile cannot hand a comparison of dynamic lengths to a kernel, and breaks the graph.
+    if length == 1:
+        return _attend_fused(q_NHTE, k_NHSE, v_NHSE, dropout)
+    if length == num_keys:
+        return _attend_fused(q_NHTE, k_NHSE, v_NHSE, dropout, causal=True)
     visible_TS = torch.ones(length, num_keys, dtype=torch.bool, device=q_NHTE.device).tril(num_keys - length)
     return _attend_fused(q_NHTE, k_NHSE, v_NHSE, dropout, visible_TS)
 
@@ -70,9 +77,13 @@ def _attend_fused(
 
 
 def _explicit(q_NHTE: Tensor, num_keys: int) -> bool:
-    short = q_NHTE.shape[2] > 1 and num_keys <= CPU_EXPLICIT_UP_TO
+    if q_NHTE.shape[2] == 1:
+        return False
+    if q_NHTE.device.type == "cuda":
+        queries, keys = CUDA_EXPLICIT_UP_TO
+        return q_NHTE.shape[2] <= queries and num_keys <= keys
     faster = torch.is_grad_enabled() or q_NHTE.dtype == torch.bfloat16
-    return q_NHTE.device.type == "cpu" and short and faster
+    return q_NHTE.device.type == "cpu" and num_keys <= CPU_EXPLICIT_UP_TO and faster
 
 
 def _attend_explicitly(
@@ -82,7 +93,8 @@ def _attend_explicitly(
     heads, length, width = q_NHTE.shape[1:]
     num_keys = k_NHSE.shape[2]
     q_MTE, k_MSE, v_MSE = (x_NHTE.flatten(0, 1) for x_NHTE in (q_NHTE, k_NHSE, v_NHSE))
-    future_TS = torch.full((length, num_keys), float("-inf"), dtype=q_MTE.dtype).triu(num_keys - length + 1)
+    hidden_TS = q_MTE.new_full((length, num_keys), float("-inf"))
+    future_TS = hidden_TS.triu(num_keys - length + 1)
     scores_MTS = torch.baddbmm(future_TS.expand(len(q_MTE), -1, -1), q_MTE * width**-0.5, k_MSE.transpose(1, 2))
     if previous:
         scores_MTS.view(-1, patches, heads, length, num_keys)[:, 0, ..., :previous] = float("-inf")

@@ -19,7 +19,8 @@ from megabyte_mm.models.decoding.caches import LayerCache
 
 def squared_relu(x: Tensor) -> Tensor:
     """The square of ReLU, elementwise."""
-    return F.relu(x).square()
+    rectified = F.relu(x)
+    return rectified * rectified  # autocast on CUDA would compute square() in float32
 
 
 NORMS: dict[str, type[nn.LayerNorm | nn.RMSNorm]] = {"layer": nn.LayerNorm, "rms": nn.RMSNorm}
@@ -142,7 +143,8 @@ class Stack(nn.Module):
         # Variants are counted over all stacks. Smaller last batches, last chunks and single rows make six of each.
         limit = torch._dynamo.config.recompile_limit
         torch._dynamo.config.recompile_limit = max(limit, COMPILED_VARIANTS)
-        self._compiled = [torch.compile(block, options=options) for block in self.blocks]
+        # Static shapes: code for any length takes longer, and its conditions are checked at each call.
+        self._compiled = [torch.compile(block, options=options, dynamic=False) for block in self.blocks]
 
     def attentions(self) -> list[Attention]:
         """The attention layers, in order."""

@@ -34,10 +34,10 @@ def nats_and_gradients(
     return nats.detach().float().cpu(), [gradient.detach().cpu() for gradient in found]
 
 
-@pytest.mark.parametrize("seen", [8, 12], ids=["inside patches", "across patches"])
+@pytest.mark.parametrize("seen", [32, 40], ids=["inside patches", "across patches"])
 def test_hundreds_of_thousands_of_patches_are_attended_by_fused_kernels(seen: int) -> None:
     patches = 3 * FUSED_ROWS["cuda"] + 5
-    shapes = ((patches, 2, size, 64) for size in (8, seen, seen))
+    shapes = ((patches, 2, size, 64) for size in (32, seen, seen))
     q, k, v = (torch.randn(shape, device="cuda", dtype=torch.bfloat16, requires_grad=True) for shape in shapes)
     with sdpa_kernel(FUSED):  # raises where none of them would do
         mixed = attend(q, k, v)
@@ -78,4 +78,7 @@ def test_compiled_blocks_give_the_plain_results_step_after_step(mode: CompileMod
         ids = torch.randint(256, (batch, 2048), device="cuda")
         torch.compiler.cudagraph_mark_step_begin()
         got, wanted = (nats_and_gradients(one, ids, budget=budget) for one in (compiled, model))
-        torch.testing.assert_close(got, wanted, rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(got[0], wanted[0], rtol=1e-3, atol=1e-4)
+        # Rounding may move the input of a ReLU across 0, and so one position's share of a gradient.
+        for gradient, plain in zip(got[1], wanted[1], strict=True):
+            assert (gradient - plain).norm() <= 1e-3 * plain.norm()
