@@ -68,14 +68,14 @@ def make_pictures(label: str, count: int, rng: np.random.Generator) -> list[Pixe
     return [pictures[index] for index in rng.permutation(len(pictures))[:count]]
 
 
-def shape_mask(shape: Callable[[Grid, Grid], Mask], radius: int, x: int, y: int) -> Mask:
-    """The pixels of a shape: (SIDE, SIDE) bool. x, y: pixels from the middle, to the right and down."""
-    centres = np.arange(SIDE) + 0.5 - SIDE / 2
+def shape_mask(shape: Callable[[Grid, Grid], Mask], radius: int, x: int, y: int, side: int = SIDE) -> Mask:
+    """The pixels of a shape: (side, side) bool. x, y: pixels from the middle, to the right and down."""
+    centres = np.arange(side) + 0.5 - side / 2
     return shape((centres[None, :] - x) / radius, (centres[:, None] - y) / radius)
 
 
 def painted(mask: Mask, ink: Colour, ground: Colour) -> Pixels:
-    """A picture of two colours: (SIDE, SIDE, 3) uint8 RGB."""
+    """A picture of two colours: (side, side, 3) uint8 RGB."""
     return np.where(mask[:, :, None], ink, ground).astype(np.uint8)
 
 

@@ -37,29 +37,29 @@ def test_a_caption_names_the_colours_the_shape_and_the_place(pairs):
         is_ground = np.all(pixels == GROUNDS[GROUND_NAMES.index(ground)], axis=2)
         np.testing.assert_array_equal(is_ink, ~is_ground)
         assert shape in SHAPES
-        rows, columns = (np.flatnonzero(is_ink.any(axis=axis)).mean() - 15.5 for axis in (1, 0))
-        vertical = "upper" if rows < -5 else "lower" if rows > 5 else ""
-        horizontal = "left" if columns < -5 else "right" if columns > 5 else ""
+        rows, columns = (np.flatnonzero(is_ink.any(axis=axis)).mean() - 7.5 for axis in (1, 0))
+        vertical = "upper" if rows < -2 else "lower" if rows > 2 else ""
+        horizontal = "left" if columns < -2 else "right" if columns > 2 else ""
         names = {"upper": "top", "lower": "bottom", "": "middle"}
         assert place == (f"{vertical} {horizontal}".strip() if horizontal else names[vertical])
 
 
 def test_two_sizes_share_each_caption():
-    figures, _ = make_figures(1440, 0, np.random.default_rng(0))
-    assert len({figure.caption for figure in figures}) == 720
-    assert len({figure.pixels.tobytes() for figure in figures}) == 1440
+    figures, _ = make_figures(1260, 0, np.random.default_rng(0))
+    assert len({figure.caption for figure in figures}) == 630
+    assert len({figure.pixels.tobytes() for figure in figures}) == 1260
 
 
 def test_no_validation_picture_has_a_caption_that_is_trained_on():
-    train, val = make_figures(1281, 157, np.random.default_rng(0))
-    assert (len(train), len(val)) == (1281, 157)
+    train, val = make_figures(1121, 137, np.random.default_rng(0))
+    assert (len(train), len(val)) == (1121, 137)
     assert not {figure.caption for figure in train} & {figure.caption for figure in val}
 
 
 def test_a_mask_is_white_where_its_picture_has_the_shape(pairs):
     for path in pairs.glob("masks/*/*.image.png"):
         picture, mask = np.array(Image.open(path)), np.array(Image.open(str(path).replace(".image.", ".mask.")))
-        assert mask.shape == (32, 32)
+        assert mask.shape == (16, 16)
         assert set(np.unique(mask)) == {0, 255}
         assert {tuple(pixel) for pixel in picture[mask == 255]} <= set(INKS)
         assert {tuple(pixel) for pixel in picture[mask == 0]} <= set(GROUNDS)
@@ -85,8 +85,8 @@ def _without_repeats(notes):
 
 
 def test_each_folder_is_read_as_pairs_in_their_splits(pairs):
-    image, text = ImageAdapter("RGB", (32, 32)), TextAdapter()
-    mask = ImageAdapter("L", (32, 32))
+    image, text = ImageAdapter("RGB", (16, 16)), TextAdapter()
+    mask = ImageAdapter("L", (16, 16))
     rules = {
         "captions": {"text": PartRule(text), "image": PartRule(image)},
         "masks": {"image": PartRule(image, suffix=".image.png"), "mask": PartRule(mask, suffix=".mask.png")},
@@ -108,8 +108,8 @@ def test_the_seed_determines_all_files(tmp_path):
 
 
 def test_more_pictures_than_there_are_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="there are 1440 different pictures with captions, fewer than 1281 and 161"):
-        make_demo_pairs(tmp_path / "pairs", pictures=1281)
+    with pytest.raises(ValueError, match="there are 1260 different pictures with captions, fewer than 1121 and 141"):
+        make_demo_pairs(tmp_path / "pairs", pictures=1121)
     assert list(tmp_path.iterdir()) == []
 
 
