@@ -6,6 +6,7 @@ loudness falls in steps, and each sample fits into 8 bits, so that 8-bit encodin
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import chain
 
@@ -14,7 +15,9 @@ from numpy.typing import NDArray
 
 RATE = 8000
 PERIODS = (36, 30, 27, 24, 20, 18)  # samples: A minor pentatonic of just ratios, 222 to 444 Hz
+NAMES = ("a3", "c4", "d4", "e4", "g4", "a4")
 STEP = 1080  # samples, the least common multiple of PERIODS: 0.135 s
+TUNE_RHYTHMS = ((2, 2, 3), (4, 3), (2, 1, 2, 2), (1, 1, 2, 3), (2, 2, 1, 2), (3, 2, 2), (1, 2, 1, 1, 2))
 RHYTHMS = ((2, 2, 2, 2), (4, 2, 2), (2, 2, 4), (4, 4), (2, 4, 2), (2, 1, 1, 4), (4, 2, 1, 1))
 VOICES = ("pulse", "triangle", "sine")
 FADE = STEP // 2  # samples between two levels of loudness
@@ -30,12 +33,26 @@ class Melody:
     voice: str
     notes: tuple[Note, ...]
 
+    @property
+    def text(self) -> str:
+        """The names of the notes, without their lengths: `c4 e4 g4`."""
+        return " ".join(NAMES[pitch] for pitch, _ in self.notes)
+
 
 def make_melodies(count: int, rng: np.random.Generator) -> list[Melody]:
     """Compose `count` different melodies of four bars."""
+    return _different(count, lambda: _compose(rng))
+
+
+def make_tunes(count: int, rng: np.random.Generator) -> list[Melody]:
+    """Compose `count` different melodies of two to five notes, 0.945 s each."""
+    return _different(count, lambda: Melody(_voice(rng), tuple(_bar(rng, TUNE_RHYTHMS))))
+
+
+def _different(count: int, compose: Callable[[], Melody]) -> list[Melody]:
     melodies: dict[Melody, None] = {}
     while len(melodies) < count:
-        melodies[_compose(rng)] = None
+        melodies[compose()] = None
     return list(melodies)
 
 
@@ -47,14 +64,18 @@ def render(melody: Melody) -> NDArray[np.int16]:
 
 def _compose(rng: np.random.Generator) -> Melody:
     """A theme, the theme again, an answer, the theme."""
-    voice = VOICES[rng.integers(len(VOICES))]
-    theme, answer = _bar(rng), _bar(rng)
+    voice = _voice(rng)
+    theme, answer = _bar(rng, RHYTHMS), _bar(rng, RHYTHMS)
     return Melody(voice, tuple(chain(theme, theme, answer, theme)))
 
 
-def _bar(rng: np.random.Generator) -> list[Note]:
+def _voice(rng: np.random.Generator) -> str:
+    return VOICES[rng.integers(len(VOICES))]
+
+
+def _bar(rng: np.random.Generator, rhythms: tuple[tuple[int, ...], ...]) -> list[Note]:
     """One rhythm on neighbouring notes of the scale, reflected at its ends."""
-    rhythm = RHYTHMS[rng.integers(len(RHYTHMS))]
+    rhythm = rhythms[rng.integers(len(rhythms))]
     walk = rng.integers(len(PERIODS)) + np.cumsum(rng.choice((-2, -1, 1, 2), size=len(rhythm)))
     top = len(PERIODS) - 1
     return [(int(top - abs(pitch % (2 * top) - top)), steps) for pitch, steps in zip(walk, rhythm, strict=True)]

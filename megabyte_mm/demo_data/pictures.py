@@ -68,6 +68,17 @@ def make_pictures(label: str, count: int, rng: np.random.Generator) -> list[Pixe
     return [pictures[index] for index in rng.permutation(len(pictures))[:count]]
 
 
+def shape_mask(shape: Callable[[Grid, Grid], Mask], radius: int, x: int, y: int, side: int = SIDE) -> Mask:
+    """The pixels of a shape: (side, side) bool. x, y: pixels from the middle, to the right and down."""
+    centres = np.arange(side) + 0.5 - side / 2
+    return shape((centres[None, :] - x) / radius, (centres[:, None] - y) / radius)
+
+
+def painted(mask: Mask, ink: Colour, ground: Colour) -> Pixels:
+    """A picture of two colours: (side, side, 3) uint8 RGB."""
+    return np.where(mask[:, :, None], ink, ground).astype(np.uint8)
+
+
 def _variants(label: str) -> Iterator[Pixels]:
     """All different pictures of a class."""
     if label == "gradient":
@@ -75,15 +86,11 @@ def _variants(label: str) -> Iterator[Pixels]:
         return
     masks = _letter_masks() if label == "letter" else _shape_masks(SHAPES[label])
     for mask, ink, ground in product(masks, INKS, GROUNDS):
-        yield np.where(mask[:, :, None], ink, ground).astype(np.uint8)
+        yield painted(mask, ink, ground)
 
 
 def _shape_masks(shape: Callable[[Grid, Grid], Mask]) -> list[Mask]:
-    centres = np.arange(SIDE) + 0.5 - SIDE / 2
-    return [
-        shape((centres[None, :] - x) / radius, (centres[:, None] - y) / radius)
-        for radius, x, y in product(RADII, ACROSS, DOWN)
-    ]
+    return [shape_mask(shape, radius, x, y) for radius, x, y in product(RADII, ACROSS, DOWN)]
 
 
 def _letter_masks() -> list[Mask]:
