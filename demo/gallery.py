@@ -67,7 +67,8 @@ bytes by the same kind of model, MEGABYTE. Generating the data, training and sam
 this machine.</p>
 </header>
 <main>{body}</main><footer><p>Codecs compress each validation file by itself, headers included, without training; the
-model was trained on other files of the same kind, and its row shows its lowest <code>val/bpb</code>, without the captions.</p>
+model was trained on other files of the same kind, and its row shows its lowest <code>val/bpb</code>,
+without the captions.</p>
 </footer></body></html>
 """
 
