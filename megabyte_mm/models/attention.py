@@ -182,6 +182,11 @@ class Attention(MultiHeadAttention):
             k_NHTE, v_NHTE = cache.append(k_NHTE, v_NHTE)
         return self._merge(attend(q_NHTE, k_NHTE, v_NHTE, self._dropped))
 
+    def prepare(self, x_NTD: Tensor) -> None:
+        """Make the table of rotations for inputs of this shape, which compiled code cannot do."""
+        if self.rotary is not None:
+            self.rotary.between(0, x_NTD.shape[1], like=self.out.weight)
+
     def _project(self, x_NTD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         q_NHTE, k_NHTE, v_NHTE = self._split(self.qkv(x_NTD), 3)
         return self.q_norm(q_NHTE), self.k_norm(k_NHTE), v_NHTE
@@ -214,6 +219,10 @@ class CrossPatchAttention(Attention):
             self._cache_last(cache, k_NHPE[patches - 1 :: patches], v_NHPE[patches - 1 :: patches])
         q_NHPE = self._rotate(q_NHPE, self.previous)
         return self._merge(attend_across(q_NHPE, keys_NHSE, values_NHSE, patches, self.previous, self._dropped))
+
+    def prepare(self, x_NTD: Tensor) -> None:
+        assert self.rotary is not None
+        self.rotary.between(0, self.previous + x_NTD.shape[1], like=self.out.weight)
 
     def close_patch(self, cache: LayerCache, patch_size: int) -> None:
         """Replace the previous patch's positions with the last r of the open patch, which is at r to r + P - 1."""

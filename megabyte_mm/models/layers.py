@@ -126,6 +126,8 @@ class Stack(nn.Module):
         blocks: Sequence[Callable[..., Tensor]] = list(self.blocks)
         if self._compiled and training:
             blocks = self._compiled
+            for attention in self.attentions():
+                attention.prepare(x_NTD)
         for i, run in enumerate(blocks):
             arguments = (x_NTD, caches[i] if caches is not None else None, patches)
             x_NTD = checkpoint(run, *arguments, use_reentrant=False) if recompute else run(*arguments)
