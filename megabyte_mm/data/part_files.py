@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import json
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -68,12 +68,12 @@ def adapter_named(name: str, adapter: Adapter | None) -> Adapter:
     return registry.build(name, {})
 
 
-def find_parts(path: str, rules: Mapping[str, PartRule], only: Collection[str] | None = None) -> dict[str, Files]:
+def find_parts(path: str, rules: Mapping[str, PartRule], only: Sequence[str] | None = None) -> dict[str, Files]:
     """The files or texts of each part in a folder, with their keys.
 
-    only: the parts to look for, by default all; the suffixes of the others still say which files are theirs. Raises
-    FieldError for a path that is no folder, for a part of which nothing is there, and for two files that would be the
-    same part of a record.
+    only: the parts to look for, in the order of the result; by default all. The suffixes of the others still say which
+    files are theirs. Raises FieldError for a path that is no folder, for a part of which nothing is there, and for two
+    files that would be the same part of a record.
     """
     if is_url(path) or not local_path(path).is_dir():
         raise FieldError("data.path", f"{path}: records of several parts are read from a folder on this machine")
@@ -81,7 +81,7 @@ def find_parts(path: str, rules: Mapping[str, PartRule], only: Collection[str] |
     names = sorted(file.relative_to(root).as_posix() for file in walk(root))
     rows = list(_rows(root, names))
     found: dict[str, Files] = {}
-    wanted = [name for name in rules if only is None or name in only]
+    wanted = list(rules if only is None else only)
     texts = [name for name in wanted if isinstance(adapter_named(name, rules[name].adapter), TextAdapter)]
     for name in [*(name for name in wanted if name not in texts), *texts]:  # texts belong to the files of the others
         others = [key for files in found.values() for key in (files.keys or {}).values()]

@@ -54,6 +54,8 @@ def test_the_longer_suffix_says_whose_a_file_is(tmp_path, suffix):
     touch(tmp_path, "1.png", "1.MASK.png", "2.png")
     rules = {"image": PartRule(PICTURE.adapter, suffix=suffix), "mask": PartRule(PICTURE.adapter, suffix=".mask.png")}
     assert found(tmp_path, **rules) == {"image": {"1.png": "1", "2.png": "2"}, "mask": {"1.MASK.png": "1"}}
+    assert list(find_parts(str(tmp_path), rules, ["image"])["image"].names) == ["1.png", "2.png"]
+    assert list(find_parts(str(tmp_path), rules, ["mask", "image"])) == ["mask", "image"]
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl"])
