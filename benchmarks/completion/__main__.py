@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.completion.cases import Case, Cases, open_cases
-from benchmarks.completion.judge import Judge, check_judgeable, train_judge
+from benchmarks.completion.judge import Judge, train_judge
 from benchmarks.completion.records import record_table
 from benchmarks.completion.tables import picture_table, sound_table, text_table
 from benchmarks.harness.program import add_device, check_at_least, check_device
@@ -91,8 +91,7 @@ def judge_of(adapter: ImageAdapter, cases: Cases, seed: int) -> Judge:
     labelled = [(record, label) for record, label in enumerate(cases.labels) if label]
     pictures = [adapter.pixels(cases.train.stream(record)) for record, _ in labelled]
     judged = [adapter.pixels(case.original) for case in cases.val if case.label]
-    check_judgeable(pictures + judged, cases.classes, cases.val_classes)
-    return train_judge(pictures, [label for _, label in labelled], seed)
+    return train_judge(pictures, [label for _, label in labelled], judged, cases.val_classes, seed)
 
 
 def _options(arguments: list[str] | None) -> argparse.Namespace:

@@ -33,12 +33,16 @@ class Judge:
         return [self.classes[int(number)] for number in torch.cat(chosen)]
 
 
-def train_judge(pictures: Sequence[Bytes], labels: Sequence[str], seed: int) -> Judge:
+def train_judge(
+    pictures: Sequence[Bytes], labels: Sequence[str], judged: Sequence[Bytes], wanted: Collection[str], seed: int
+) -> Judge:
     """Train a convolutional network on pictures with labels: 20 s for 6,000 MNIST digits on one core.
 
-    The pictures have one size, as `check_judgeable` holds.
+    judged: real pictures that it is to judge; wanted: their labels. Raises ValueError, before it trains, for pictures
+    of several sizes or too small ones, and for a wanted label without a picture to train on.
     """
     classes = sorted(set(labels))
+    _check_judgeable([*pictures, *judged], classes, wanted)
     inputs_NCHW = _to_tensor(pictures)
     numbers = {label: number for number, label in enumerate(classes)}
     targets_N = torch.tensor([numbers[label] for label in labels])
@@ -59,7 +63,7 @@ def train_judge(pictures: Sequence[Bytes], labels: Sequence[str], seed: int) -> 
     return Judge(network.eval(), classes)
 
 
-def check_judgeable(pictures: Sequence[Bytes], classes: Collection[str], labels: Collection[str]) -> None:
+def _check_judgeable(pictures: Sequence[Bytes], classes: Collection[str], labels: Collection[str]) -> None:
     """Raise ValueError for pictures of several sizes or too small to be judged, and for a label that is no class."""
     if missing := [f"{label}/" for label in sorted(labels) if label not in classes]:
         raise ValueError(f"no training picture lies in a class folder {', '.join(missing)}, as validation pictures do")

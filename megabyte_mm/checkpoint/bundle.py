@@ -117,6 +117,10 @@ class Bundle:
             raise ArgumentValueError("condition", f"{name}: unknown to this model; {known}")
         return 0 if name is None else self.conditions.index(name)
 
+    def window_of(self, name: str) -> int:
+        """The most bytes of a modality that the model reads in a row."""
+        return self.modalities[name].window or self.window
+
     def condition_from_folder(self, path: Path, root: Path) -> int:
         """The number of the class after which the nearest folder above a file is named, 0 for none.
 

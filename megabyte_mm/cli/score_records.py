@@ -64,8 +64,7 @@ def join_folder(bundle: Bundle, path: str, order: tuple[str, ...]) -> Joined:
     """
     rules = {name: PartRule(modality.adapter, **modality.files) for name, modality in bundle.modalities.items()}
     readers = {name: load_or_encode(files) for name, files in find_parts(path, rules, order).items()}
-    windows = {name: bundle.modalities[name].window or bundle.window for name in order}
-    joined, skipped = join(readers, windows)
+    joined, skipped = join(readers, {name: bundle.window_of(name) for name in order})
     if skipped:
         print(f"{len(skipped)} of {path} left out: {first_reasons(skipped)}", file=sys.stderr)
     return joined
@@ -75,11 +74,9 @@ def _score(bundle: Bundle, path: str, order: tuple[str, ...], batch_size: int) -
     """The scores of the records of a folder in one order, by their keys."""
     assert isinstance(bundle.model, Megabyte)
     joined = join_folder(bundle, path, order)
-    modalities = {name: bundle.modalities[name] for name in order}
-    windows = {name: modality.window or bundle.window for name, modality in modalities.items()}
     condition = bundle.orders.index(order, 1)
     sizes = dict(zip(order, (part.max_len for part in bundle.model.config.order(condition)), strict=True))
-    rooms = [PartRoom(sizes[name], windows[name], modalities[name].fixed_length) for name in order]
+    rooms = [PartRoom(sizes[name], bundle.window_of(name), bundle.modalities[name].fixed_length) for name in order]
     rows = JoinedWindows(joined, tuple(range(len(order))), tuple(rooms), condition)
     ends = np.cumsum(list(sizes.values())).tolist()
     parts = {name: slice(end - sizes[name], end) for name, end in zip(order, ends, strict=True)}

@@ -110,7 +110,7 @@ def record_request(
     """
     check_positive(count=count)
     for name, stream in zip(order, given, strict=False):
-        room = bundle.modalities[name].window or bundle.window
+        room = bundle.window_of(name)
         if len(stream.data) > room:
             raise ValueError(f"the {name} has {len(stream.data)} bytes, and this model reads {room} of it")
     is_open = len(given) == len(order) or (keep is not None and keep < 1)
@@ -223,7 +223,7 @@ def _generate_part(
     assert isinstance(model, Megabyte)
     condition, name = bundle.orders.index(order, 1), order[number]
     modality, parts = bundle.modalities[name], model.config.order(condition)
-    room = modality.window or bundle.window
+    room = bundle.window_of(name)
     begun = [row.streams[number] if len(row.streams) > number else None for row in rows]
     prefixes = [_prefix(row.streams[:number], stream, parts) for row, stream in zip(rows, begun, strict=True)]
     ends = [min(room, row.length(bundle) or room) for row in rows]

@@ -93,8 +93,7 @@ def _attend_explicitly(
     heads, length, width = q_NHTE.shape[1:]
     num_keys = k_NHSE.shape[2]
     q_MTE, k_MSE, v_MSE = (x_NHTE.flatten(0, 1) for x_NHTE in (q_NHTE, k_NHSE, v_NHSE))
-    hidden_TS = q_MTE.new_full((length, num_keys), float("-inf"))
-    future_TS = hidden_TS.triu(num_keys - length + 1)
+    future_TS = q_MTE.new_full((length, num_keys), float("-inf")).triu(num_keys - length + 1)
     scores_MTS = torch.baddbmm(future_TS.expand(len(q_MTE), -1, -1), q_MTE * width**-0.5, k_MSE.transpose(1, 2))
     if previous:
         scores_MTS.view(-1, patches, heads, length, num_keys)[:, 0, ..., :previous] = float("-inf")
@@ -157,6 +156,9 @@ class Attention(MultiHeadAttention):
     1 and a learned scale, so that their products stay small (Henry et al. 2020).
     """
 
+    previous = 0
+    """Positions of the previous patch that it sees."""
+
     def __init__(
         self,
         dim: int,
@@ -185,7 +187,7 @@ class Attention(MultiHeadAttention):
     def prepare(self, x_NTD: Tensor) -> None:
         """Make the table of rotations for inputs of this shape, which compiled code cannot do."""
         if self.rotary is not None:
-            self.rotary.between(0, x_NTD.shape[1], like=self.out.weight)
+            self.rotary.between(0, self.previous + x_NTD.shape[1], like=self.out.weight)
 
     def _project(self, x_NTD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         q_NHTE, k_NHTE, v_NHTE = self._split(self.qkv(x_NTD), 3)
@@ -219,10 +221,6 @@ class CrossPatchAttention(Attention):
             self._cache_last(cache, k_NHPE[patches - 1 :: patches], v_NHPE[patches - 1 :: patches])
         q_NHPE = self._rotate(q_NHPE, self.previous)
         return self._merge(attend_across(q_NHPE, keys_NHSE, values_NHSE, patches, self.previous, self._dropped))
-
-    def prepare(self, x_NTD: Tensor) -> None:
-        assert self.rotary is not None
-        self.rotary.between(0, self.previous + x_NTD.shape[1], like=self.out.weight)
 
     def close_patch(self, cache: LayerCache, patch_size: int) -> None:
         """Replace the previous patch's positions with the last r of the open patch, which is at r to r + P - 1."""

@@ -10,7 +10,7 @@ import pytest
 import soundfile
 from PIL import Image
 
-from megabyte_mm.demo_data import make_demo_data
+from megabyte_mm.demo_data import make_demo_data, make_demo_pairs
 from megabyte_mm.demo_data.pictures import CLASSES
 
 
@@ -62,9 +62,10 @@ def test_every_file_has_the_documented_format(media):
         assert np.any(sound)
 
 
-def test_the_seed_determines_all_files(tmp_path):
+@pytest.mark.parametrize(("make", "melodies"), [(make_demo_data, 2), (make_demo_pairs, 4)], ids=["media", "pairs"])
+def test_the_seed_determines_all_files(tmp_path, make, melodies):
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
-        make_demo_data(tmp_path / name, seed=seed, pictures=20, melodies=2)
+        make(tmp_path / name, seed=seed, pictures=20, melodies=melodies)
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
     assert contents(tmp_path / "a") != contents(tmp_path / "c")
 
