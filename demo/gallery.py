@@ -21,17 +21,15 @@ COLORS = {style.INK: "--soft", style.RULE: "--rule", style.TRAIN: "--prefix", st
 
 @dataclass(frozen=True)
 class Continuation:
-    """A validation file, and the model's continuations of its prefix, or pictures of its caption."""
+    """A validation file, and the model's continuations of its prefix."""
 
     original: Path
     samples: tuple[Path, ...]
-    caption: str = ""
 
 
 @dataclass(frozen=True)
 class Section:
-    """One model on the page. kind: "image" (PNG), "audio" (WAV), "text" (bytes that are mostly UTF-8) or "captions"
-    (PNG, each continuation with its caption).
+    """One modality on the page. kind: "image" (PNG), "audio" (WAV) or "text" (bytes that are mostly UTF-8).
 
     samples: generated without a prefix. keep: share of each original, 0 to 1, that was the prefix of its continuations.
     train, val: bits per byte by updates done. scores: name and bits per byte, the model first. facts: name and value.
@@ -62,13 +60,11 @@ def render_page(sections: Sequence[Section], seconds: float) -> str:
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>megabyte-mm: demo</title><style>{STYLE.read_text(encoding="utf-8")}</style></head><body>
-<header><h1>megabyte-mm</h1><p>Pictures, melodies, text and pictures with captions, each modelled as a plain stream of
-bytes by the same kind of model, MEGABYTE. Generating the data, training and sampling took {seconds / 60:.1f} minutes on
-this machine.</p>
+<header><h1>megabyte-mm</h1><p>Pictures, melodies and text, each modelled as a plain stream of bytes by the same kind
+of model, MEGABYTE. Generating the data, training and sampling took {seconds / 60:.1f} minutes on this machine.</p>
 </header>
 <main>{body}</main><footer><p>Codecs compress each validation file by itself, headers included, without training; the
-model was trained on other files of the same kind, and its row shows its lowest <code>val/bpb</code>,
-without the captions.</p>
+model was trained on other files of the same kind, and its row shows its lowest <code>val/bpb</code>.</p>
 </footer></body></html>
 """
 
@@ -77,6 +73,7 @@ def _section(section: Section) -> str:
     facts = "".join(
         f"<div><dt>{html.escape(name)}</dt><dd>{html.escape(value)}</dd></div>" for name, value in section.facts
     )
+    samples = "".join(_figure(section.kind, path, 0.0, "") for path in section.samples)
     continuations = "".join(_continuation(section, continuation) for continuation in section.continuations)
     commands = html.escape("\n".join(section.commands))
     return f"""
@@ -85,24 +82,10 @@ def _section(section: Section) -> str:
 <div class="numbers"><div><h3>Bits per byte <span class="legend">uncompressed: 8</span></h3>
 {_scores(section.scores)}</div><div><h3>Training</h3>
 {_curve(section)}</div></div>
-<h3>{_heading(section)}</h3>
+<h3>Continuations <span class="legend"><i class="prefix"></i>prefix <i class="generated"></i>generated</span></h3>
 <div class="continuations {section.kind}">{continuations}</div>
-{_unconditional(section)}
+<h3>Samples without a prefix</h3><div class="unconditional {section.kind}">{samples}</div>
 <details open><summary>Commands</summary><pre class="commands">{commands}</pre></details></section>"""
-
-
-def _heading(section: Section) -> str:
-    if section.kind == "captions":
-        return 'Captions <span class="legend">two samples of each, and the picture that it is from</span>'
-    legend = '<i class="prefix"></i>prefix <i class="generated"></i>generated'
-    return f'Continuations <span class="legend">{legend}</span>'
-
-
-def _unconditional(section: Section) -> str:
-    if not section.samples:
-        return ""
-    samples = "".join(_figure(section.kind, path, 0.0, "") for path in section.samples)
-    return f'<h3>Samples without a prefix</h3><div class="unconditional {section.kind}">{samples}</div>'
 
 
 def _curve(section: Section) -> str:
@@ -128,8 +111,7 @@ def _continuation(section: Section, continuation: Continuation) -> str:
     if section.kind == "image":
         figures.insert(0, _figure("image", continuation.original, prefix, "prefix"))
     figures.append(_figure(section.kind, continuation.original, prefix, "original"))
-    caption = f"<p>{html.escape(continuation.caption)}</p>" if continuation.caption else ""
-    return f'<div class="row">{caption}{"".join(figures)}</div>'
+    return f'<div class="row">{"".join(figures)}</div>'
 
 
 def _prefix_size(kind: str, original: Path, keep: float) -> float:
@@ -141,7 +123,7 @@ def _prefix_size(kind: str, original: Path, keep: float) -> float:
 
 def _figure(kind: str, path: Path, prefix: float, caption: str) -> str:
     """One file inline, with its prefix in another colour."""
-    show = {"image": _picture, "captions": _picture, "audio": _player, "text": _text}[kind]
+    show = {"image": _picture, "audio": _player, "text": _text}[kind]
     note = f"<figcaption>{caption}</figcaption>" if caption else ""
     return f'<figure class="{caption or "new"}">{show(path, prefix)}{note}</figure>'
 

@@ -1,4 +1,4 @@
-"""`make demo`: train small models on pictures, melodies, text and captions, and show their samples on one page."""
+"""`make demo`: train a small model each on pictures, melodies and text, and show their samples on one page."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Return the exit code: 0 when the page is written, 1 (with one line on stderr) when a step fails."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "--minutes", type=float, default=2.1, help="minutes of training per model, on average of four (default: 2.1)"
+        "--minutes", type=float, default=2.75, help="minutes of training per modality, on average (default: 2.75)"
     )
     minutes = parser.parse_args(arguments).minutes
     if minutes <= 0:

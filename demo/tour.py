@@ -1,7 +1,4 @@
-"""The steps of the demo: demo-data, then fit and generate for each modality by the command line, then the page.
-
-Behind the modalities comes a model of records of two parts, which makes pictures from captions.
-"""
+"""The steps of the demo: demo-data, then fit and generate for each modality by the command line, then the page."""
 
 from __future__ import annotations
 
@@ -14,32 +11,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from glob import escape
 from pathlib import Path
-from typing import TypeVar
 
 import soundfile
 from gallery import Continuation, Section, write_page
 
 from megabyte_mm.training.run_folder import best_point, open_run, read_metrics
 
-Value = TypeVar("Value")
 PROGRAM: tuple[str, ...] = (sys.executable, "-m", "megabyte_mm")
 NUM_SAMPLES = 8  # without a prefix
 KEEP = 0.5  # share of a file that is the prefix
-CAPTIONS = 12  # validation captions, with a picture each
-CAPTION_SHARE = 0.65  # as `Modality.share`
-CAPTION_RUN, CAPTION_OUT = Path("runs", "demo-captions"), Path("gallery", "captions")
-PAIRS = Path("pairs", "captions", "val")
 
 
 @dataclass(frozen=True)
 class Modality:
     """The settings of one modality.
 
-    share: of the training time; those of all sections sum to 4, and text needs the least. temperature: of
-    continuations, low after a few minutes of training. sample_temperature: of samples without a prefix. media: folder
-    of validation files below media/. codecs: names in `evaluation.CODECS`. prefixes: number of validation files to
-    continue, each `continuations` times. excerpt: samples or bytes of such a file to use, None for all. length: bytes
-    to generate, None where the format fixes it.
+    share: of the training time; they sum to 3, and text needs the least. temperature: of continuations, low
+    after a few minutes of training. sample_temperature: of samples without a prefix. media: folder of validation files
+    below media/. codecs: names in `evaluation.CODECS`. prefixes: number of validation files to continue, each
+    `continuations` times. excerpt: samples or bytes of such a file to use, None for all. length: bytes to generate,
+    None where the format fixes it.
     """
 
     name: str
@@ -79,7 +70,7 @@ MODALITIES = (
         ("PNG", "WebP"),
         prefixes=10,
         continuations=2,
-        share=1.5,
+        share=1.35,
         temperature=0.1,
         sample_temperature=0.8,
     ),
@@ -92,7 +83,7 @@ MODALITIES = (
         ("FLAC",),
         prefixes=4,
         continuations=1,
-        share=1.35,
+        share=1.2,
         temperature=0.2,
         sample_temperature=0.5,
         excerpt=17280,
@@ -107,7 +98,7 @@ MODALITIES = (
         ("xz",),
         prefixes=3,
         continuations=1,
-        share=0.5,
+        share=0.45,
         temperature=0.9,
         sample_temperature=0.9,
         excerpt=1024,
@@ -124,9 +115,8 @@ def run_demo(root: Path, minutes: float) -> None:
     """
     started = time.monotonic()
     _clear(root)
-    _run(root, "demo-data", "media", "--pairs", "pairs")
+    _run(root, "demo-data", "media")
     sections = [_train_and_sample(root, modality, minutes) for modality in MODALITIES]
-    sections.append(_train_on_captions(root, minutes))
     page = root / "gallery" / "index.html"
     seconds = time.monotonic() - started
     write_page(page, sections, seconds)
@@ -134,8 +124,9 @@ def run_demo(root: Path, minutes: float) -> None:
 
 
 def _clear(root: Path) -> None:
-    for folder in (CAPTION_RUN, CAPTION_OUT, *(folder for each in MODALITIES for folder in (each.run, each.out))):
-        shutil.rmtree(root / folder, ignore_errors=True)
+    for modality in MODALITIES:
+        shutil.rmtree(root / modality.run, ignore_errors=True)
+        shutil.rmtree(root / modality.out, ignore_errors=True)
     (root / "gallery" / "index.html").unlink(missing_ok=True)
 
 
@@ -177,46 +168,6 @@ def _train_and_sample(root: Path, modality: Modality, minutes: float) -> Section
     return _measure(root, modality, section, seconds)
 
 
-def _train_on_captions(root: Path, minutes: float) -> Section:
-    """Train on pictures with captions, and make pictures from captions that are new."""
-    started = time.monotonic()
-    limit = _max_time(minutes * CAPTION_SHARE)
-    fit = _run(root, "fit", "--config", "demo/captions.yaml", "--trainer.max_time", limit)
-    seconds = time.monotonic() - started
-    pictures = sorted((root / PAIRS).glob("*.png"))
-    captions = {path.with_suffix(".txt").read_text(encoding="utf-8"): path for path in pictures}
-    chosen = _evenly_spaced(sorted(captions), CAPTIONS)
-    prefixes = [str(captions[caption].with_suffix(".txt").relative_to(root)) for caption in chosen]
-    checkpoint, out = str(CAPTION_RUN / "best.ckpt"), str(CAPTION_OUT)
-    options = ("--out", out, "--num_samples", "2", "--temperature", "0.1")
-    generate = _run(root, "generate", checkpoint, "--prefix", *prefixes, *options)
-    metrics = read_metrics(open_run(root / CAPTION_RUN))
-    train, val = metrics.get("train/bpb", ()), metrics.get("val/bpb/text+image/image", ())
-    lowest = best_point(val)
-    if lowest is None:
-        raise ValueError(f"{CAPTION_RUN}: training logged no val/bpb/text+image/image")
-    return Section(
-        kind="captions",
-        title="Pictures from captions",
-        about="16 × 16 RGB pixels behind the letters of their captions, as one stream of bytes. The model has seen "
-        "none of these captions, only other combinations of the words.",
-        commands=(fit, generate),
-        samples=(),
-        continuations=tuple(
-            Continuation(captions[each], _generated(root / CAPTION_OUT, captions[each].stem), each) for each in chosen
-        ),
-        keep=0.0,
-        train=train,
-        val=val,
-        scores=(("this model, given the caption", lowest[1]), *_codec_scores("captions", ("PNG", "WebP"), pictures)),
-        facts=(
-            ("parameters", f"{_parameters(root / CAPTION_RUN / 'best.ckpt'):,}"),
-            ("seconds in fit", f"{seconds:,.0f}"),
-            ("validation pictures", f"{len(pictures):,}"),
-        ),
-    )
-
-
 def _compare(root: Path, modality: Modality, continuations: Sequence[Continuation]) -> str:
     """How close the continuations are to the originals, in a line."""
     # These import torch, as below.
@@ -246,7 +197,7 @@ def _measure(root: Path, modality: Modality, section: Section, seconds: float) -
     if lowest is None:
         raise ValueError(f"{modality.run}: training logged no val/bpb")
     files = sorted(path for path in (root / "media" / modality.media).rglob("*") if path.is_file())
-    scores = (("this model", lowest[1]), *_codec_scores(modality.name, modality.codecs, files))
+    scores = (("this model", lowest[1]), *_codec_scores(modality, files))
     facts = [("parameters", f"{_parameters(root / modality.checkpoint):,}"), ("seconds in fit", f"{seconds:,.0f}")]
     if trained := metrics.get("train/bytes"):
         facts.append(("bytes trained on", f"{trained[-1][1]:,.0f}"))
@@ -256,17 +207,17 @@ def _measure(root: Path, modality: Modality, section: Section, seconds: float) -
     return replace(section, train=train, val=val, scores=scores, facts=tuple(facts))
 
 
-def _codec_scores(name: str, codecs: Sequence[str], files: Sequence[Path]) -> list[tuple[str, float]]:
-    """Bits per byte of the codecs on the same bytes, read with the adapter of the demo's config of that name."""
+def _codec_scores(modality: Modality, files: Sequence[Path]) -> list[tuple[str, float]]:
+    """Bits per byte of the codecs on the same bytes, read with the adapter of the demo's config."""
     # These import torch, which takes seconds; a failing first step should be reported before that.
     from megabyte_mm.cli.config import read_config
     from megabyte_mm.evaluation import CODECS, content_of
 
-    sources = read_config(str(Path(__file__).with_name(f"{name}.yaml"))).data.settings.sources
-    adapter = sources["" if "" in sources else "image"].adapter
+    config = read_config(str(Path(__file__).with_name(f"{modality.name}.yaml")))
+    adapter = config.data.settings.sources[""].adapter
     assert adapter is not None
     contents = [content_of(adapter, adapter.read(path)) for path in files]
-    return [(codec.name, codec.bits_per_byte(contents)) for codec in CODECS if codec.name in codecs]
+    return [(codec.name, codec.bits_per_byte(contents)) for codec in CODECS if codec.name in modality.codecs]
 
 
 def _max_time(minutes: float) -> str:
@@ -303,9 +254,9 @@ def _write_originals(root: Path, modality: Modality) -> list[Path]:
     return originals
 
 
-def _evenly_spaced(values: Sequence[Value], count: int) -> list[Value]:
-    count = min(count, len(values))
-    return [values[index * len(values) // count] for index in range(count)]
+def _evenly_spaced(files: Sequence[Path], count: int) -> list[Path]:
+    count = min(count, len(files))
+    return [files[index * len(files) // count] for index in range(count)]
 
 
 def _write_excerpt(source: Path, target: Path, length: int | None) -> None:

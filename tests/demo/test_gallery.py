@@ -56,13 +56,6 @@ def test_media_are_inline_and_nothing_points_outside(tmp_path, picture, sound):
     assert not re.search(r"https?://|url\((?!#)|@import|<script|<link", text)
 
 
-def test_pictures_of_a_caption_stand_below_it_and_nothing_is_cut_off(picture):
-    text = render_page([section("captions", [], [Continuation(picture, (picture, picture), "a <b>")])], 1.0)
-    assert '<div class="row"><p>a &lt;b&gt;</p><figure class="continuation">' in text
-    assert text.count("<img ") == 3
-    assert "Samples without a prefix" not in text
-
-
 def test_a_continued_text_is_cut_where_its_prefix_ends_and_escaped(tmp_path):
     (tmp_path / "a.py").write_bytes(b"if a < b:\n    pass #")
     (tmp_path / "a-000.py").write_bytes(b"if a < b:\n<script>&\xff\x00" + b"x" * 100)
