@@ -79,9 +79,9 @@ def score(
     _check_outputs(json, curves, heatmap)
     bundle = load_model(checkpoint, pick_device(device), adapter)
     if bundle.reads_records:
-        if methods != ("plain",) or curves or heatmap or window:
-            raise ValueError("records of several parts are scored plain, without --curves, --heatmap and --window")
-        score_folder(bundle, path, condition, batch_size, json)
+        if methods != ("plain",) or curves or window:
+            raise ValueError("records of several parts are scored plain, without --curves and --window")
+        score_folder(bundle, path, condition, batch_size, json, heatmap, overwrite)
         return
     groups = group_by_modality(bundle, path, condition)
     windows = [window or selected.window for selected, _ in groups]

@@ -6,11 +6,16 @@ import json
 import math
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain, count
+from pathlib import Path
 
 import numpy as np
 
+from data_adapters import printable
 from data_adapters.io import write_bytes
 from megabyte_mm.checkpoint import Bundle
+from megabyte_mm.cli.files import make_folder, unique_stems
 from megabyte_mm.data.dataset import Batch, WindowDataset
 from megabyte_mm.data.encode import first_reasons
 from megabyte_mm.data.joined import Joined, JoinedWindows, PartRoom, join
@@ -18,17 +23,50 @@ from megabyte_mm.data.order import WindowRequest
 from megabyte_mm.data.part_files import PartRule, find_parts
 from megabyte_mm.data.storage.encoded_cache import load_or_encode
 from megabyte_mm.errors import DIVERGED
-from megabyte_mm.evaluation.records import PartScore, score_records
+from megabyte_mm.evaluation import heatmap_files, write_heatmap
+from megabyte_mm.evaluation.records import PartScore, ScoredPart, score_records
 from megabyte_mm.models import Megabyte
 from megabyte_mm.progress import byte_progress
 
 
-def score_folder(
-    bundle: Bundle, paths: Sequence[str], condition: str | None, batch_size: int, json_file: str | None
-) -> None:
-    """Print a line for each part of each order, and write the figures of each record as JSON.
+@dataclass(frozen=True)
+class _Records:
+    """The records of a folder in one order. names: of the records, all different."""
 
-    Raises ValueError for anything but one folder of records, and for an unknown order.
+    order: tuple[str, ...]
+    joined: Joined
+    names: tuple[str, ...]
+
+    @property
+    def title(self) -> str:
+        """Of the order, as the conditions of a model are named."""
+        return "+".join(self.order)
+
+
+@dataclass(frozen=True)
+class _Heatmaps:
+    """The folder for heatmaps. stems: the first part of their names, by the name of the record."""
+
+    folder: Path
+    stems: dict[str, str]
+
+    def stem(self, record: str, order: str, part: str) -> str:
+        """The name, without its suffix, of the heatmap of a part."""
+        return f"{self.stems[record]}.{order}.{part}"
+
+
+def score_folder(
+    bundle: Bundle,
+    paths: Sequence[str],
+    condition: str | None,
+    batch_size: int,
+    json_file: str | None,
+    heatmap: str | None,
+    overwrite: bool,
+) -> None:
+    """Print a line for each part of each order; write the figures of each record as JSON, and a heatmap of each part.
+
+    Raises ValueError for anything but one folder of records, for an unknown order, and for heatmaps that exist already.
     """
     if len(paths) != 1:
         raise ValueError("this model reads records of several parts: give one folder that holds them")
@@ -36,9 +74,10 @@ def score_folder(
     orders = [order for order in known if condition in (None, "+".join(order))]
     if not orders:
         raise ValueError(f"--condition {condition}: the records of this model are {', '.join(map('+'.join, known))}")
-    results = {}
-    for order in orders:
-        results["+".join(order)] = _score(bundle, paths[0], order, batch_size)
+    joined = [join_folder(bundle, paths[0], order) for order in orders]
+    folders = [_Records(order, each, _names(each)) for order, each in zip(orders, joined, strict=True)]
+    heatmaps = _heatmaps(bundle, Path(heatmap), folders, overwrite) if heatmap else None
+    results = {records.title: _score(bundle, records, batch_size, heatmaps) for records in folders}
     width = max(len(f"{name}/{part}") for name, records in results.items() for part in next(iter(records.values())))
     print(f"{'part':{width}}  {'records':>8}  {'bytes':>12}  bits per byte  bits per record")
     for name, records in results.items():
@@ -70,10 +109,29 @@ def join_folder(bundle: Bundle, path: str, order: tuple[str, ...]) -> Joined:
     return joined
 
 
-def _score(bundle: Bundle, path: str, order: tuple[str, ...], batch_size: int) -> dict[str, dict[str, PartScore]]:
-    """The scores of the records of a folder in one order, by their keys."""
+def _heatmaps(bundle: Bundle, folder: Path, folders: Sequence[_Records], overwrite: bool) -> _Heatmaps:
+    """Make the folder of heatmaps. Raises ValueError where one of them exists already."""
+    names = list(dict.fromkeys(name for records in folders for name in records.names))
+    # What `unique_stems` takes for a suffix is cut off: a key has none, and may have a dot.
+    stems = unique_stems(f"--heatmap {folder}: PATH", [f"{name}.record" for name in names])
+    heatmaps = _Heatmaps(folder, dict(zip(names, stems, strict=True)))
+    files = [
+        file
+        for records in folders
+        for name in records.names
+        for part in records.order
+        for file in heatmap_files(folder, heatmaps.stem(name, records.title, part), bundle.modalities[part].adapter)
+    ]
+    make_folder("heatmap", folder, files, overwrite)
+    return heatmaps
+
+
+def _score(
+    bundle: Bundle, records: _Records, batch_size: int, heatmaps: _Heatmaps | None
+) -> dict[str, dict[str, PartScore]]:
+    """The scores of records by their names; writes their heatmaps."""
     assert isinstance(bundle.model, Megabyte)
-    joined = join_folder(bundle, path, order)
+    order, joined = records.order, records.joined
     condition = bundle.orders.index(order, 1)
     sizes = dict(zip(order, (part.max_len for part in bundle.model.config.order(condition)), strict=True))
     rooms = [PartRoom(sizes[name], bundle.window_of(name), bundle.modalities[name].fixed_length) for name in order]
@@ -82,10 +140,22 @@ def _score(bundle: Bundle, path: str, order: tuple[str, ...], batch_size: int) -
     parts = {name: slice(end - sizes[name], end) for name, end in zip(order, ends, strict=True)}
     scores: dict[str, dict[str, PartScore]] = {}
     with byte_progress(sum(int(reader.lengths.sum()) for reader in joined.readers), "scored") as on_bytes:
-        for number, score in enumerate(score_records(bundle.model, _batches(rows, batch_size), parts)):
-            on_bytes(sum(each.bytes for each in score.values()))
-            scores[_name(joined.key(number), scores)] = score
+        for number, scored in enumerate(score_records(bundle.model, _batches(rows, batch_size), parts)):
+            on_bytes(sum(part.bytes for part in scored.values()))
+            scores[records.names[number]] = {name: part.score for name, part in scored.items()}
+            if heatmaps is not None:
+                _write_heatmaps(bundle, records, number, scored, heatmaps)
     return scores
+
+
+def _write_heatmaps(
+    bundle: Bundle, records: _Records, number: int, scored: dict[str, ScoredPart], heatmaps: _Heatmaps
+) -> None:
+    record = records.names[number]
+    for index, (name, part) in enumerate(scored.items()):
+        stream, bits = records.joined.stream(index, number), part.nats / math.log(2)
+        stem, title = heatmaps.stem(record, records.title, name), f"{printable(record)}: {name}"
+        write_heatmap(heatmaps.folder, stem, bundle.modalities[name].adapter, stream, bits, title)
 
 
 def _batches(rows: JoinedWindows, batch_size: int) -> Iterator[Batch]:
@@ -95,10 +165,11 @@ def _batches(rows: JoinedWindows, batch_size: int) -> Iterator[Batch]:
         yield dataset[WindowRequest(np.zeros_like(items), np.zeros_like(items), items)]
 
 
-def _name(key: str, taken: dict[str, dict[str, PartScore]]) -> str:
-    """A record's key; numbered where several records have it, as pictures with several captions."""
-    number, name = 1, key
-    while name in taken:
-        number += 1
-        name = f"{key}#{number}"
-    return name
+def _names(joined: Joined) -> tuple[str, ...]:
+    """The keys of the records; numbered where several have the same, as pictures with several captions."""
+    names: dict[str, None] = {}
+    for record in range(len(joined)):
+        key = joined.key(record)
+        numbered = chain((key,), (f"{key}#{number}" for number in count(2)))
+        names[next(name for name in numbered if name not in names)] = None
+    return tuple(names)

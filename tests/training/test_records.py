@@ -111,13 +111,18 @@ def test_words_make_pictures_and_pictures_make_words(config, pairs, tmp_path, ca
     made = sorted(path.name for path in (tmp_path / "both").iterdir())
     assert made == ["contact_sheet.png", *(f"sample-{i:03d}.{end}" for i in range(4) for end in ("png", "txt"))]
 
-    scores = tmp_path / "scores.json"
-    assert main(["score", checkpoint, str(pairs / "val"), "--json", str(scores)]) == 0
+    scores, heat = tmp_path / "scores.json", ["--heatmap", str(tmp_path / "heat")]
+    assert main(["score", checkpoint, str(pairs / "val"), "--json", str(scores), *heat]) == 0
     orders = json.loads(scores.read_text())["orders"]
     for order, part in (("text+image", "image"), ("image+text", "text")):
         costs = [record[part] for record in orders[order].values()]
         bits = sum(cost["nats"] for cost in costs) / sum(cost["bytes"] for cost in costs) / math.log(2)
         assert measured[f"val/bpb/{order}/{part}"] == pytest.approx(bits, rel=1e-4)
+
+    names = sorted(path.name for path in (tmp_path / "heat").glob("0.*"))
+    texts = [f"0.{order}.text.{end}" for order in ("image+text", "text+image") for end in ("html", "png")]
+    assert names == sorted([*texts, "0.image+text.image.png", "0.text+image.image.png"])
+    refuse(capsys, ["score", checkpoint, str(pairs / "val"), *heat], "exists already; choose another --heatmap")
 
     refuse(capsys, ["generate", checkpoint, *out], "several kinds of records; choose one of text+image, image")
     refuse(capsys, ["generate", checkpoint, *out, "--text", "a", "--length", "3"], "--length: parts of records have")
