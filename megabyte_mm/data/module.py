@@ -16,7 +16,7 @@ from megabyte_mm.data.geometry import Geometry
 from megabyte_mm.data.loader import BATCH_SIZE, ResumableLoader, WindowSampler
 from megabyte_mm.data.opened import DataSettings, OpenData
 from megabyte_mm.data.order import Order, SequentialOrder, SourceOrder, TrainingOrder, source_seed
-from megabyte_mm.data.orders import check_part_weights, part_orders, parts_as_sources
+from megabyte_mm.data.orders import part_orders, parts_as_sources
 from megabyte_mm.data.records import Records, Skipped, Split, warn_skipped
 from megabyte_mm.data.sources import OpenSource, Source, check_sources
 from megabyte_mm.data.storage.encoded_cache import CacheConfig
@@ -45,7 +45,8 @@ class ByteData(LightningDataModule):
         drop_part: Share of the records that are trained on without their first part, so that the model also generates
             the others without it.
         part_weights: Weights of the parts in the training loss of a record, in their order and whatever their lengths:
-            [1, 1] learns a caption as much as its picture, [0, 1] the picture alone. Null: each symbol counts alike.
+            [1, 1] learns a caption as much as its picture, [0, 1] the picture alone; a list of lists has those of each
+            order. Null: each symbol counts alike.
         num_workers: Processes that load batches. 0 is fastest as long as the cache lies on a local disk.
         seed: Decides the order and the positions of the training windows.
         cache_dir: Folder of encoded and fetched files; $MEGABYTE_MM_CACHE or ~/.cache/megabyte-mm if left out.
@@ -65,7 +66,7 @@ class ByteData(LightningDataModule):
         sources: dict[str, Source] | None = None,
         parts: list[str] | list[list[str]] | None = None,
         drop_part: float = 0.0,
-        part_weights: list[float] | None = None,
+        part_weights: list[float] | list[list[float]] | None = None,
         num_workers: int = 0,
         seed: int = 0,
         cache_dir: str | None = None,
@@ -83,14 +84,10 @@ class ByteData(LightningDataModule):
             raise FieldError("data.num_workers", f"{num_workers} must be 0 or more")
         if not 0 < shard_cache < math.inf:
             raise FieldError("data.shard_cache", f"{shard_cache} must be a number above 0")
-        orders = part_orders(parts, drop_part, sources or {"": Source()})
+        orders = part_orders(parts, drop_part, part_weights, sources or {"": Source()})
         if parts is not None:
             sources = parts_as_sources(orders, sources or {})
         check_sources(sources, adapter, classes)
-        if part_weights is not None:
-            if parts is None:
-                raise FieldError("data.part_weights", f"is {part_weights}, and there are no data.parts")
-            check_part_weights(orders, part_weights)
         self.path = str(path)
         self.batch_size = batch_size
         self.val_batch_size = val_batch_size or batch_size
@@ -99,7 +96,6 @@ class ByteData(LightningDataModule):
         self.cache_dir = cache_dir
         self.shard_cache = shard_cache
         self.max_val_windows = max_val_windows
-        self.part_weights = part_weights
         self.settings = DataSettings(
             self.path,
             sources or {"": Source(self.path, adapter)},
@@ -172,11 +168,8 @@ class ByteData(LightningDataModule):
 
     def weights_of_parts(self) -> dict[str, float] | None:
         """The weight of each of `OpenData.measured_parts` in the loss of its row; None where symbols count alike."""
-        if self.part_weights is None:
-            return None
-        # The parts of an order without its first part are the last of the whole.
-        weights = [weight for order in self.settings.orders for weight in self.part_weights[-len(order.parts) :]]
-        return dict(zip(self.opened.measured_parts(), weights, strict=True))
+        weights = [weight for order in self.settings.orders for weight in order.part_weights or ()]
+        return dict(zip(self.opened.measured_parts(), weights, strict=True)) if weights else None
 
     @property
     def adapter(self) -> Adapter:

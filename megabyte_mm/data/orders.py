@@ -11,14 +11,19 @@ from megabyte_mm.data.sources import Source
 from megabyte_mm.errors import FieldError
 
 PartsSetting = list[str] | list[list[str]] | None
+WeightsSetting = list[float] | list[list[float]] | None
 
 
 @dataclass(frozen=True)
 class PartOrder:
-    """The names of the parts of a row, and its share of the training rows, in proportion to the other orders'."""
+    """The names of the parts of a row, and its share of the training rows, in proportion to the other orders'.
+
+    part_weights: of the parts in the loss of a row; None where symbols count alike.
+    """
 
     parts: tuple[str, ...]
     weight: float = 1.0
+    part_weights: tuple[float, ...] | None = None
 
     @property
     def name(self) -> str:
@@ -26,7 +31,9 @@ class PartOrder:
         return "+".join(self.parts)
 
 
-def part_orders(parts: PartsSetting, drop_part: float, sources: Mapping[str, Source]) -> tuple[PartOrder, ...]:
+def part_orders(
+    parts: PartsSetting, drop_part: float, part_weights: WeightsSetting, sources: Mapping[str, Source]
+) -> tuple[PartOrder, ...]:
     """The orders of data.parts; with drop_part, also each without its first part, for that share of the rows.
 
     Without data.parts, each source by itself. Raises FieldError for settings that cannot be used.
@@ -36,16 +43,23 @@ def part_orders(parts: PartsSetting, drop_part: float, sources: Mapping[str, Sou
     if parts is None:
         if drop_part:
             raise FieldError("data.drop_part", f"is {drop_part}, and there are no data.parts")
+        if part_weights is not None:
+            raise FieldError("data.part_weights", f"is {part_weights}, and there are no data.parts")
         return tuple(PartOrder((name,), source.weight) for name, source in sources.items())
-    orders: dict[tuple[str, ...], float] = {}
-    for order in _lists(parts):
-        dropped = drop_part if len(order) > 1 else 0.0
-        orders[tuple(order)] = orders.get(tuple(order), 0.0) + 1.0 - dropped
-        if dropped:
-            orders[tuple(order[1:])] = orders.get(tuple(order[1:]), 0.0) + dropped
-    if not any(len(order) > 1 for order in orders):
+    lists = _lists(parts)
+    if max(map(len, lists)) < 2:
         raise FieldError("data.parts", ": name two parts or more, such as [text, image]")
-    return tuple(PartOrder(order, weight) for order, weight in orders.items())
+    shares: dict[tuple[str, ...], float] = {}
+    weights: dict[tuple[str, ...], tuple[float, ...] | None] = {}
+    for order, order_weights in zip(lists, _weights(part_weights, lists), strict=True):
+        dropped = drop_part if len(order) > 1 else 0.0
+        for first, share in ((0, 1.0 - dropped), (1, dropped)):
+            if share:
+                rest = tuple(order[first:])
+                shares[rest] = shares.get(rest, 0.0) + share
+                # An order that is both listed and a rest of another has the weights of the first.
+                weights.setdefault(rest, order_weights and order_weights[first:])
+    return tuple(PartOrder(order, share, weights[order]) for order, share in shares.items())
 
 
 def parts_as_sources(orders: Sequence[PartOrder], sources: Mapping[str, Source]) -> dict[str, Source]:
@@ -74,10 +88,27 @@ def _lists(parts: list[str] | list[list[str]]) -> list[list[str]]:
     return lists
 
 
-def check_part_weights(orders: Sequence[PartOrder], weights: Sequence[float]) -> None:
-    """Raise FieldError for weights that are not one for each part of the longest order, or below 0."""
-    longest = max(len(order.parts) for order in orders)
-    if len(weights) != longest or not all(0 <= weight < math.inf for weight in weights) or not weights[-1]:
-        raise FieldError(
-            "data.part_weights", f"{list(weights)} must be {longest} numbers of 0 or more, the last above 0"
-        )
+def _weights(weights: WeightsSetting, orders: Sequence[Sequence[str]]) -> Sequence[tuple[float, ...] | None]:
+    """The weights of the parts of each order; one list is for all, whose shorter orders have the last of it.
+
+    Raises FieldError for anything but a number for each part, of 0 or more, and above 0 for the last.
+    """
+    if weights is None:
+        return [None] * len(orders)
+    longest = max(map(len, orders))
+    flat = [weight for weight in weights if not isinstance(weight, list)]
+    lists = [weight for weight in weights if isinstance(weight, list)]
+    sizes = [len(order) for order in orders] if lists else [longest]
+    each = lists or [flat]
+    if (
+        (lists and flat)
+        or [len(numbers) for numbers in each] != sizes
+        or not all(0 <= number < math.inf for numbers in each for number in numbers)
+        or not all(numbers[-1] for numbers in each)
+    ):
+        wanted = f"{longest} numbers of 0 or more, the last above 0"
+        several = ", or such a list for each of data.parts" if len(orders) > 1 else ""
+        raise FieldError("data.part_weights", f"{weights!r} must be {wanted}{several}")
+    if lists:
+        return [tuple(numbers) for numbers in lists]
+    return [tuple(flat[-len(order) :]) for order in orders]

@@ -25,7 +25,7 @@ from megabyte_mm.data.module import ByteData
 from megabyte_mm.errors import FieldError
 from megabyte_mm.evaluation import Method, is_sliding, method_nll
 from megabyte_mm.metrics import BitsPerByte, Totals, totals
-from megabyte_mm.models import DEFAULT_STEP, ByteModel, CompileMode, MegabyteConfig, ModelConfig, StepOptions
+from megabyte_mm.models import DEFAULT_STEP, ByteModel, CompileMode, MegabyteConfig, ModelConfig
 from megabyte_mm.training.compatibility import (
     build_model,
     check_resumable,
@@ -94,6 +94,7 @@ class ByteLM(LightningModule):
         self.bpb_of_part = ModuleDict()
         self._parts: dict[str, tuple[int, slice]] = {}
         self._part_weights: dict[str, float] | None = None
+        self._unlearned: tuple[tuple[int, slice], ...] = ()
 
     @classmethod
     def load_from_checkpoint(cls, *_: Any, **__: Any) -> Self:
@@ -112,7 +113,12 @@ class ByteLM(LightningModule):
         if hasattr(self, "model"):
             return
         data = self._data()
-        self._parts, self._part_weights = data.opened.measured_parts(), data.weights_of_parts()
+        parts, self._part_weights = data.opened.measured_parts(), data.weights_of_parts()
+        weights = self._part_weights or dict.fromkeys(parts, 1.0)
+        self._parts = {name: place for name, place in parts.items() if weights[name]}
+        self._unlearned = tuple(place for name, place in parts.items() if not weights[name])
+        unlearned = frozenset((condition, symbols.start) for condition, symbols in self._unlearned)
+        self._step_options = replace(self._step_options, unlearned=unlearned)
         self.bpb_of_part.update({_PREFIX + name: BitsPerByte() for name in self._parts})
         self.model = build_model(self.net, self.method, data.geometry)
         if isinstance(self.trainer.strategy, FSDP2Strategy):
@@ -120,10 +126,8 @@ class ByteLM(LightningModule):
 
     def on_train_start(self) -> None:
         """Set the memory, compile, and set the learning rate, which a checkpoint may have replaced."""
-        weights = self._part_weights or {}
-        without = {(self._parts[name][0], self._parts[name][1].start) for name, weight in weights.items() if not weight}
         budget = activation_budget(self.activation_memory, self.device)
-        self._step_options = StepOptions(budget, unlearned=frozenset(without))
+        self._step_options = replace(self._step_options, activation_budget=budget)
         if self.compile_mode is not None:
             self.model.compile_blocks(self.compile_mode)
         if self.activation_checkpointing:
@@ -189,7 +193,10 @@ class ByteLM(LightningModule):
         return int(self.trainer.strategy.reduce(torch.tensor(number, device=self.device), reduce_op="max"))
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Add a batch to val/bpb, and its symbols of each source of a mix or part of records to the metric of that."""
+        """Add a batch to val/bpb, and its symbols of each source of a mix or part of records to the metric of that.
+
+        Parts of weight 0 count in neither.
+        """
         self._update_metrics("val", self.val_bpb, batch, prog_bar=True)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
@@ -198,7 +205,7 @@ class ByteLM(LightningModule):
 
     def _update_metrics(self, split: str, metric: BitsPerByte, batch: Batch, prog_bar: bool = False) -> None:
         nats = self._nats(batch)
-        metric.update(nats, batch.ids, batch.scored)
+        metric.update(nats, batch.ids, self._learned(batch))
         self.log(f"{split}/bpb", metric, prog_bar=prog_bar)
         for name, (condition, symbols) in self._parts.items():
             rows = batch.condition == condition  # may be empty on a device, which must still log
@@ -206,6 +213,14 @@ class ByteLM(LightningModule):
             assert isinstance(part_bpb, BitsPerByte)
             part_bpb.update(nats[rows, symbols], batch.ids[rows, symbols], batch.scored[rows, symbols])
             self.log(f"{split}/bpb/{name}", part_bpb)
+
+    def _learned(self, batch: Batch) -> Tensor:
+        """The scored symbols of parts with weight, (B, T) bool."""
+        learned_BT = batch.scored
+        for condition, symbols in self._unlearned:
+            learned_BT = learned_BT.clone()
+            learned_BT[:, symbols] &= (batch.condition != condition)[:, None]
+        return learned_BT
 
     def _nats(self, batch: Batch) -> Tensor:
         return method_nll(

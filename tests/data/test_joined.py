@@ -21,6 +21,9 @@ def opened(folder, cache, **settings) -> ByteData:
     return data
 
 
+BOTH = [["text", "image"], ["image", "text"]]
+
+
 @pytest.fixture
 def folder(tmp_path):
     names = [f"{split}/{i}" for split, count in (("train", 4), ("val", 3)) for i in range(count)]
@@ -46,9 +49,20 @@ def test_rows_hold_each_part_in_its_room(folder, tmp_path):
     assert batch.condition.tolist() == [1, 1]
 
 
+@pytest.mark.parametrize(
+    ("weights", "expected"),
+    [(None, None), ([0.5, 1], [0.5, 1, 1, 0.5, 1, 1]), ([[0, 1], [0.25, 0.1]], [0, 1, 1, 0.25, 0.1, 0.1])],
+)
+def test_parts_weigh_alike_in_each_order_or_by_the_order(folder, tmp_path, weights, expected):
+    with pytest.warns(UserWarning, match="skipped"):
+        data = opened(folder, tmp_path / "cache", parts=BOTH, drop_part=0.25, part_weights=weights)
+    names = ["text+image/text", "text+image/image", "image", "image+text/image", "image+text/text", "text"]
+    assert data.weights_of_parts() == (expected and dict(zip(names, expected, strict=True)))
+
+
 def test_orders_read_the_same_records(folder, tmp_path):
     with pytest.warns(UserWarning, match="skipped"):
-        data = opened(folder, tmp_path / "cache", parts=[["text", "image"], ["image", "text"]], drop_part=0.25)
+        data = opened(folder, tmp_path / "cache", parts=BOTH, drop_part=0.25)
     assert data.geometry.conditions == ("none", "text+image", "image", "image+text", "text")
     assert [order.weight for order in data.settings.orders] == [0.75, 0.25, 0.75, 0.25]
     rows: dict[int, list[torch.Tensor]] = {}
@@ -127,6 +141,9 @@ def test_a_loader_of_records_resumes_exactly(folder, tmp_path):
         ({"drop_part": 1.0}, "data.drop_part 1.0 must be at least 0 and below 1"),
         ({"part_weights": [1.0]}, "data.part_weights \\[1.0\\] must be 2 numbers"),
         ({"part_weights": [1.0, 0.0]}, "the last above 0"),
+        ({"part_weights": [[0, 1], 1.0]}, "must be 2 numbers"),
+        ({"parts": BOTH, "part_weights": [[0, 1]]}, "the last above 0, or such a list for each of data.parts"),
+        ({"parts": BOTH, "part_weights": [[0, 1], [1, 0]]}, "the last above 0, or such a list"),
         ({"part_weights": [math.nan, 1.0]}, "numbers of 0 or more"),
         ({"part_weights": [1.0, math.inf]}, "numbers of 0 or more"),
         ({"parts": None, "drop_part": 0.5}, "there are no data.parts"),

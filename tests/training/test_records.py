@@ -67,14 +67,21 @@ def refuse(capsys, arguments, message):
     assert message in capsys.readouterr().err.splitlines()[-1]
 
 
-def test_the_training_loss_is_that_of_the_parts_with_weight(config, tmp_path):
+def test_losses_are_those_of_the_parts_with_weight(config, tmp_path, capsys):
     """An untrained model has the nats of a guess for each symbol that counts; words that were left out would have 0."""
     data = ["--data.parts", "[[text, image]]", "--data.drop_part", "0", "--data.part_weights", "[0, 1]"]
-    steps = ["--trainer.max_steps", "1", "--trainer.log_every_n_steps", "1", "--trainer.limit_val_batches", "0"]
+    steps = ["--trainer.max_steps", "1", "--trainer.log_every_n_steps", "1", "--trainer.val_check_interval", "1"]
     assert main(["fit", "--config", str(config), *data, *steps]) == 0
-    rows = csv.DictReader((tmp_path / "run/logs/version_0/metrics.csv").read_text(encoding="utf-8").splitlines())
+    rows = list(csv.DictReader((tmp_path / "run/logs/version_0/metrics.csv").read_text(encoding="utf-8").splitlines()))
     (loss,) = [float(row["train/loss"]) for row in rows if row["train/loss"]]
     assert loss == pytest.approx(math.log(257), rel=0.04)
+    (measured,) = [row for row in rows if row["val/bpb"]]
+    assert float(measured["val/bpb"]) == pytest.approx(math.log2(257), rel=0.04)
+    assert measured["val/bpb/text+image/image"] == measured["val/bpb"]
+    assert "val/bpb/text+image/text" not in measured
+    capsys.readouterr()
+    assert main(["validate", "--config", str(config), *data, "--ckpt_path", str(tmp_path / "run/last.ckpt")]) == 0
+    assert measured["val/bpb"][:8] in capsys.readouterr().out
 
 
 def test_words_make_pictures_and_pictures_make_words(config, pairs, tmp_path, capsys, monkeypatch):
