@@ -1,7 +1,7 @@
 """Widgets, players and live figures for notebooks; IPython and ipywidgets are imported where they are used.
 
 live.py            the curve and samples of a run while it trains
-show.py            continuations side by side (figures, players, text), and sliders for temperature and top-p
+show.py            continuations and records side by side, and sliders for temperature and top-p
 small_models.py    small models of the demo data, trained in a minute
 """
 
@@ -12,6 +12,7 @@ from megabyte_mm.notebook.show import (
     show_continuations,
     show_pictures,
     show_players,
+    show_records,
     show_texts,
     show_waveforms,
 )
@@ -25,6 +26,7 @@ __all__ = [
     "show_continuations",
     "show_pictures",
     "show_players",
+    "show_records",
     "show_texts",
     "show_waveforms",
     "small_checkpoint",

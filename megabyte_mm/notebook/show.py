@@ -1,17 +1,21 @@
-"""Continuations side by side: figures, players, texts; and sliders for sampling."""
+"""Continuations and completed records side by side: figures, players, texts; and sliders for sampling."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import base64
+import io
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from typing import Any
 
 from data_adapters import Adapter, AudioAdapter, Bytes, ByteStream, ImageAdapter, TextAdapter
-from megabyte_mm.generation import UNKNOWN, Continuations
+from megabyte_mm.checkpoint import Bundle
+from megabyte_mm.generation import UNKNOWN, CompletedRecord, Continuations
 from megabyte_mm.plots import picture_rows, waveforms
 
 CELL = "vertical-align: top; text-align: left; padding: 0 1em 0.5em 0; max-width: 28em"
 PLAYER = "width: 13em"
+PICTURE = "width: 8em; image-rendering: pixelated"
 PREFIX_STYLE, SAMPLE_STYLE = "opacity: 0.55", "font-weight: bold"
 PREFIX_TAIL = 400
 """Characters at the end of a text's prefix that are shown."""
@@ -41,15 +45,9 @@ def show_waveforms(adapter: AudioAdapter, item: Continuations) -> Any:
 
 def show_players(adapter: AudioAdapter, item: Continuations) -> Any:
     """Return audio players of the original and each continuation, side by side, as HTML."""
-    from IPython.display import HTML, Audio
+    from IPython.display import HTML
 
-    def player(stream: ByteStream) -> str:
-        # Not normalized: a continuation that is silent would become loud noise.
-        sound = adapter.frames(stream).T / 2**15
-        source = Audio(sound, rate=int(item.format["rate"]), normalize=False).src_attr()
-        return f'<audio controls style="{PLAYER}" src="{source}"></audio>'
-
-    return HTML(_table({name: player(stream) for name, stream in _streams(item).items()}))
+    return HTML(_table([{name: _player(adapter, stream) for name, stream in _streams(item).items()}]))
 
 
 def show_texts(adapter: TextAdapter, item: Continuations) -> Any:
@@ -64,7 +62,27 @@ def show_texts(adapter: TextAdapter, item: Continuations) -> Any:
         )
         for name, data in zip(_names(item), item.continuations, strict=True)
     }
-    return HTML(_table(cells))
+    return HTML(_table([cells]))
+
+
+def show_records(bundle: Bundle, records: Sequence[Sequence[CompletedRecord]]) -> Any:
+    """Return completed records as HTML, a row for each sequence: its given parts, then what each record adds to them.
+
+    Raises ValueError for a part that is no picture, sound or text.
+    """
+    from IPython.display import HTML
+
+    def cell(record: CompletedRecord, names: Sequence[str]) -> str:
+        return "<br>".join(_part(bundle.modalities[name].adapter, record.parts[name]) for name in names)
+
+    rows = [
+        {
+            "given": cell(row[0], [name for name in row[0].parts if name not in row[0].generated]),
+            **{f"sample {number}": cell(record, record.generated) for number, record in enumerate(row, start=1)},
+        }
+        for row in records
+    ]
+    return HTML(_table(rows))
 
 
 def show_continuations(adapter: Adapter, item: Continuations) -> Any:
@@ -105,6 +123,35 @@ def sampling_sliders(
     )
 
 
+def _part(adapter: Adapter, stream: ByteStream) -> str:
+    """A picture, sound or text as an HTML element."""
+    if isinstance(adapter, ImageAdapter):
+        return _picture(adapter, stream)
+    if isinstance(adapter, AudioAdapter):
+        return _player(adapter, stream)
+    if isinstance(adapter, TextAdapter):
+        return f"<code>{escape(adapter.decode(stream.data))}</code>"
+    raise ValueError(f"parts of the {adapter.name} adapter cannot be shown, only pictures, sound and text")
+
+
+def _picture(adapter: ImageAdapter, stream: ByteStream) -> str:
+    from PIL import Image
+
+    pixels, output = adapter.pixels(stream, fill=UNKNOWN), io.BytesIO()
+    Image.fromarray(pixels.squeeze()).save(output, format="PNG")
+    source = base64.b64encode(output.getvalue()).decode("ascii")
+    return f'<img style="{PICTURE}" src="data:image/png;base64,{source}">'
+
+
+def _player(adapter: AudioAdapter, stream: ByteStream) -> str:
+    from IPython.display import Audio
+
+    # Not normalized: a sound that is silent would become loud noise.
+    sound = adapter.frames(stream).T / 2**15
+    source = Audio(sound, rate=int(stream.format["rate"]), normalize=False).src_attr()
+    return f'<audio controls style="{PLAYER}" src="{source}"></audio>'
+
+
 def _names(item: Continuations) -> list[str]:
     return [f"sample {number}" for number in range(1, 1 + len(item.continuations))]
 
@@ -121,7 +168,10 @@ def _streams(item: Continuations) -> dict[str, ByteStream]:
     return {name: ByteStream(data, item.format) for name, data in named.items()}
 
 
-def _table(cells: Mapping[str, str]) -> str:
-    """A table of one row, each cell under its name."""
-    columns = (f'<td style="{CELL}"><b>{escape(name)}</b><br>{cell}</td>' for name, cell in cells.items())
-    return f"<table><tr>{''.join(columns)}</tr></table>"
+def _table(rows: Sequence[Mapping[str, str]]) -> str:
+    """A table of rows of cells, each cell under its name."""
+    lines = (
+        "".join(f'<td style="{CELL}"><b>{escape(name)}</b><br>{cell}</td>' for name, cell in row.items())
+        for row in rows
+    )
+    return f"<table>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"

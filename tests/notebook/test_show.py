@@ -1,4 +1,4 @@
-"""Continuations side by side for each modality, embedded pages, sampling sliders."""
+"""Continuations and records side by side for each modality, embedded pages, sampling sliders."""
 
 import base64
 import io
@@ -9,15 +9,20 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from PIL import Image
 
-from data_adapters import AudioAdapter, FileAdapter, ImageAdapter, TextAdapter
+from data_adapters import AudioAdapter, ByteStream, FileAdapter, ImageAdapter, TextAdapter
+from megabyte_mm.checkpoint import Bundle, Modality
+from megabyte_mm.generation import CompletedRecord
 from megabyte_mm.generation.continuation import UNKNOWN, Continuations
+from megabyte_mm.models import MegabyteConfig, StackConfig
 from megabyte_mm.notebook import (
     embed_page,
     sampling_sliders,
     show_continuations,
     show_pictures,
     show_players,
+    show_records,
     show_waveforms,
 )
 from megabyte_mm.notebook.show import PREFIX_TAIL
@@ -71,6 +76,30 @@ def test_continuations_of_other_adapters_are_refused():
     adapter, data = FileAdapter(), np.zeros(2, np.uint8)
     with pytest.raises(ValueError, match="continuations of the file adapter cannot be shown"):
         show_continuations(adapter, Continuations("a", {}, data, [data]))
+
+
+def test_records_show_their_given_parts_once_and_then_what_was_generated():
+    def record(pixels, *generated):
+        stream = ByteStream(np.array(pixels, np.uint8), GREY.default_format())
+        sound = ByteStream(np.zeros(8, np.uint8), SOUND.default_format())
+        return CompletedRecord({"text": TextAdapter().stream_of("<red>"), "image": stream, "audio": sound}, generated)
+
+    adapters = {"text": TextAdapter(), "image": GREY, "audio": SOUND}
+    modalities = {name: Modality(adapter, False) for name, adapter in adapters.items()}
+    stack = StackConfig(dim=8, layers=1, heads=1)
+    net = MegabyteConfig(patch_size=4, max_len=8, global_stack=stack, local_stack=stack)
+    bundle = Bundle(net.build(), modalities, ("none",), 8)
+    behind_text = [record(pixels, "image", "audio") for pixels in ([1, 2, 3, 4], [5, 6, 7, 8])]
+    html = show_records(bundle, [behind_text, [record([9, 9, 9, 9], "text")]]).data
+    first, second = (re.findall(r"<td[^>]*><b>([^<]*)</b><br>(.*?)</td>", row) for row in html.split("</tr>")[:2])
+    assert [name for name, _ in first] == ["given", "sample 1", "sample 2"]
+    assert first[0][1] == "<code>&lt;red&gt;</code>"
+    assert [name for name, _ in second] == ["given", "sample 1"]
+    assert second[1][1] == first[0][1]
+    pictures = [base64.b64decode(content) for content in re.findall(r"data:image/png;base64,([^\"]+)", html)]
+    shown = [np.asarray(Image.open(io.BytesIO(content))).tolist() for content in pictures]
+    assert shown == [[[1, 2], [3, 4]], [[5, 6], [7, 8]], [[9, 9], [9, 9]]]
+    assert html.count("<audio") == 3
 
 
 def test_an_embedded_page_does_not_affect_the_notebook():

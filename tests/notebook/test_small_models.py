@@ -4,7 +4,7 @@ import pytest
 
 from data_adapters import ImageAdapter
 from megabyte_mm import load_model
-from megabyte_mm.demo_data import make_demo_data
+from megabyte_mm.demo_data import make_demo_data, make_demo_pairs
 from megabyte_mm.notebook import small_checkpoint, small_data, small_model
 
 
@@ -27,3 +27,13 @@ def test_every_modality_has_a_model_that_fits_its_data(tmp_path, modality):
     data.setup()
     net = data.geometry.resolve(small_model(modality).net)
     assert net.max_len == data.geometry.window
+
+
+@pytest.mark.parametrize(
+    ("kind", "orders"), [("captions", [("text", "image"), ("image", "text")]), ("notes", [("audio", "text")])]
+)
+def test_records_have_a_model_of_each_order(tmp_path, kind, orders):
+    make_demo_pairs(tmp_path / "pairs", pictures=8, melodies=4)
+    bundle = load_model(small_checkpoint(kind, tmp_path / "pairs", tmp_path / "run", steps=1))
+    assert list(bundle.orders[1:]) == orders
+    assert bundle.reads_records

@@ -30,8 +30,8 @@ def statements(name):
             yield "\n".join(lines)
 
 
-def test_there_are_five_and_each_has_both_files():
-    assert [name[0] for name in NAMES] == list("12345")
+def test_there_are_six_and_each_has_both_files():
+    assert [name[0] for name in NAMES] == list("123456")
     assert sorted(path.stem for path in FOLDER.glob("*.ipynb")) == NAMES
 
 
