@@ -21,15 +21,16 @@ COLORS = {style.INK: "--soft", style.RULE: "--rule", style.TRAIN: "--prefix", st
 
 @dataclass(frozen=True)
 class Continuation:
-    """A validation file, and the model's continuations of its prefix."""
+    """A validation file, and the model's continuations of its prefix, or what it makes of the given part."""
 
     original: Path
     samples: tuple[Path, ...]
+    given: Path | None = None
 
 
 @dataclass(frozen=True)
 class Section:
-    """One modality on the page. kind: "image" (PNG), "audio" (WAV) or "text" (bytes that are mostly UTF-8).
+    """One model on the page. kind: a word, unique on the page. Files are PNG, WAV, or bytes that are mostly UTF-8.
 
     samples: generated without a prefix. keep: share of each original, 0 to 1, that was the prefix of its continuations.
     train, val: bits per byte by updates done. scores: name and bits per byte, the model first. facts: name and value.
@@ -60,8 +61,9 @@ def render_page(sections: Sequence[Section], seconds: float) -> str:
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>megabyte-mm: demo</title><style>{STYLE.read_text(encoding="utf-8")}</style></head><body>
-<header><h1>megabyte-mm</h1><p>Pictures, melodies and text, each modelled as a plain stream of bytes by the same kind
-of model, MEGABYTE. Generating the data, training and sampling took {seconds / 60:.1f} minutes on this machine.</p>
+<header><h1>megabyte-mm</h1><p>Pictures, melodies, text, and the one from the other, each modelled as a plain stream of
+bytes by the same kind of model, MEGABYTE. Generating the data, training and sampling took
+{seconds / 60:.1f} minutes on this machine.</p>
 </header>
 <main>{body}</main><footer><p>Codecs compress each validation file by itself, headers included, without training; the
 model was trained on other files of the same kind, and its row shows its lowest <code>val/bpb</code>.</p>
@@ -73,7 +75,6 @@ def _section(section: Section) -> str:
     facts = "".join(
         f"<div><dt>{html.escape(name)}</dt><dd>{html.escape(value)}</dd></div>" for name, value in section.facts
     )
-    samples = "".join(_figure(section.kind, path, 0.0, "") for path in section.samples)
     continuations = "".join(_continuation(section, continuation) for continuation in section.continuations)
     commands = html.escape("\n".join(section.commands))
     return f"""
@@ -82,10 +83,17 @@ def _section(section: Section) -> str:
 <div class="numbers"><div><h3>Bits per byte <span class="legend">uncompressed: 8</span></h3>
 {_scores(section.scores)}</div><div><h3>Training</h3>
 {_curve(section)}</div></div>
-<h3>Continuations <span class="legend"><i class="prefix"></i>prefix <i class="generated"></i>generated</span></h3>
+<h3>Continuations <span class="legend"><i class="prefix"></i>given <i class="generated"></i>generated</span></h3>
 <div class="continuations {section.kind}">{continuations}</div>
-<h3>Samples without a prefix</h3><div class="unconditional {section.kind}">{samples}</div>
+{_unconditional(section)}
 <details open><summary>Commands</summary><pre class="commands">{commands}</pre></details></section>"""
+
+
+def _unconditional(section: Section) -> str:
+    if not section.samples:
+        return ""
+    samples = "".join(_figure(path, 0.0, "") for path in section.samples)
+    return f'<h3>Samples without a prefix</h3><div class="unconditional {section.kind}">{samples}</div>'
 
 
 def _curve(section: Section) -> str:
@@ -105,25 +113,30 @@ def _scores(scores: Sequence[tuple[str, float]]) -> str:
 
 
 def _continuation(section: Section, continuation: Continuation) -> str:
-    """A row of the prefix (pictures only), the continuations and the original."""
-    prefix = _prefix_size(section.kind, continuation.original, section.keep)
-    figures = [_figure(section.kind, path, prefix, "continuation") for path in continuation.samples]
-    if section.kind == "image":
-        figures.insert(0, _figure("image", continuation.original, prefix, "prefix"))
-    figures.append(_figure(section.kind, continuation.original, prefix, "original"))
+    """A row of what was given (of sounds and texts that are continued, each figure shows it), samples and original."""
+    original, given = continuation.original, continuation.given
+    prefix = 0.0 if given is not None else _prefix_size(original, section.keep)
+    figures = [_figure(path, prefix, "continuation") for path in continuation.samples]
+    if given is not None:
+        figures.insert(0, _figure(given, _prefix_size(given, 1.0), "given"))
+    elif original.suffix == ".png":
+        figures.insert(0, _figure(original, prefix, "prefix"))
+    figures.append(_figure(original, prefix, "original"))
     return f'<div class="row">{"".join(figures)}</div>'
 
 
-def _prefix_size(kind: str, original: Path, keep: float) -> float:
+def _prefix_size(original: Path, keep: float) -> float:
     """Size of the prefix: bytes of text, frames of sound, share of a picture's height."""
-    if kind == "text":
-        return round(keep * original.stat().st_size)
-    return keep * soundfile.info(original).frames if kind == "audio" else keep
+    if original.suffix == ".png":
+        return keep
+    return (
+        keep * soundfile.info(original).frames if original.suffix == ".wav" else round(keep * original.stat().st_size)
+    )
 
 
-def _figure(kind: str, path: Path, prefix: float, caption: str) -> str:
+def _figure(path: Path, prefix: float, caption: str) -> str:
     """One file inline, with its prefix in another colour."""
-    show = {"image": _picture, "audio": _player, "text": _text}[kind]
+    show = {".png": _picture, ".wav": _player}.get(path.suffix, _text)
     note = f"<figcaption>{caption}</figcaption>" if caption else ""
     return f'<figure class="{caption or "new"}">{show(path, prefix)}{note}</figure>'
 

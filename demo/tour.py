@@ -1,4 +1,7 @@
-"""The steps of the demo: demo-data, then fit and generate for each modality by the command line, then the page."""
+"""The steps of the demo: demo-data, then fit and generate for each modality by the command line, then the page.
+
+Behind the modalities come records of two parts: pictures from captions, and notes from melodies.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +14,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from glob import escape
 from pathlib import Path
+from typing import TypeVar
 
 import soundfile
 from gallery import Continuation, Section, write_page
 
+from data_adapters import Adapter
 from megabyte_mm.training.run_folder import best_point, open_run, read_metrics
 
+Value = TypeVar("Value")
 PROGRAM: tuple[str, ...] = (sys.executable, "-m", "megabyte_mm")
 NUM_SAMPLES = 8  # without a prefix
 KEEP = 0.5  # share of a file that is the prefix
@@ -26,7 +32,7 @@ KEEP = 0.5  # share of a file that is the prefix
 class Modality:
     """The settings of one modality.
 
-    share: of the training time; they sum to 3, and text needs the least. temperature: of continuations, low
+    share: of the training time, in units of --minutes; text needs the least. temperature: of continuations, low
     after a few minutes of training. sample_temperature: of samples without a prefix. media: folder of validation files
     below media/. codecs: names in `evaluation.CODECS`. prefixes: number of validation files to continue, each
     `continuations` times. excerpt: samples or bytes of such a file to use, None for all. length: bytes to generate,
@@ -70,7 +76,7 @@ MODALITIES = (
         ("PNG", "WebP"),
         prefixes=10,
         continuations=2,
-        share=1.35,
+        share=1.25,
         temperature=0.1,
         sample_temperature=0.8,
     ),
@@ -83,7 +89,7 @@ MODALITIES = (
         ("FLAC",),
         prefixes=4,
         continuations=1,
-        share=1.2,
+        share=1.1,
         temperature=0.2,
         sample_temperature=0.5,
         excerpt=17280,
@@ -98,11 +104,80 @@ MODALITIES = (
         ("xz",),
         prefixes=3,
         continuations=1,
-        share=0.45,
+        share=0.4,
         temperature=0.9,
         sample_temperature=0.9,
         excerpt=1024,
         length=512,
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Records:
+    """Records of two parts, of which the model makes the second from the first.
+
+    share, temperature, codecs: as of `Modality`. media: folder of validation records below pairs/. order: the names of
+    the parts. given, made: suffixes of their files. prefixes: number of given parts, each with `samples` of the other.
+    """
+
+    name: str
+    title: str
+    about: str
+    media: str
+    order: tuple[str, str]
+    given: str
+    made: str
+    codecs: tuple[str, ...]
+    prefixes: int
+    samples: int
+    share: float
+    temperature: float
+
+    @property
+    def run(self) -> Path:
+        """Folder of checkpoints and metrics, as in `demo/<name>.yaml`."""
+        return Path("runs", f"demo-{self.name}")
+
+    @property
+    def out(self) -> Path:
+        return Path("gallery", self.name)
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.run / "best.ckpt"
+
+
+RECORDS = (
+    Records(
+        "captions",
+        "Pictures from captions",
+        "16 × 16 RGB pixels behind the letters of their captions, as one stream of bytes. The model has read none of "
+        "these captions before, only other combinations of the words.",
+        "captions/val",
+        ("text", "image"),
+        ".txt",
+        ".png",
+        ("PNG", "WebP"),
+        prefixes=12,
+        samples=2,
+        share=0.8,
+        temperature=0.1,
+    ),
+    Records(
+        "notes",
+        "Notes from melodies",
+        "Melodies of 0.9 seconds, 8 kHz, one byte per sample, and behind them the names of their notes. The model "
+        "writes the notes of melodies that it has not read before.",
+        "melodies/val",
+        ("audio", "text"),
+        ".wav",
+        ".txt",
+        (),
+        prefixes=6,
+        samples=1,
+        share=0.35,
+        temperature=0.0,
     ),
 )
 
@@ -115,8 +190,9 @@ def run_demo(root: Path, minutes: float) -> None:
     """
     started = time.monotonic()
     _clear(root)
-    _run(root, "demo-data", "media")
+    _run(root, "demo-data", "media", "--pairs", "pairs")
     sections = [_train_and_sample(root, modality, minutes) for modality in MODALITIES]
+    sections += [_train_on_records(root, records, minutes) for records in RECORDS]
     page = root / "gallery" / "index.html"
     seconds = time.monotonic() - started
     write_page(page, sections, seconds)
@@ -124,9 +200,9 @@ def run_demo(root: Path, minutes: float) -> None:
 
 
 def _clear(root: Path) -> None:
-    for modality in MODALITIES:
-        shutil.rmtree(root / modality.run, ignore_errors=True)
-        shutil.rmtree(root / modality.out, ignore_errors=True)
+    for each in (*MODALITIES, *RECORDS):
+        shutil.rmtree(root / each.run, ignore_errors=True)
+        shutil.rmtree(root / each.out, ignore_errors=True)
     (root / "gallery" / "index.html").unlink(missing_ok=True)
 
 
@@ -140,12 +216,17 @@ def _run(root: Path, *arguments: str) -> str:
     return command
 
 
+def _fit(root: Path, each: Modality | Records, minutes: float) -> tuple[str, float]:
+    """Train for a share of the minutes. Returns the command as typed and the seconds that it took."""
+    started = time.monotonic()
+    limit = _max_time(minutes * each.share)
+    command = _run(root, "fit", "--config", f"demo/{each.name}.yaml", "--trainer.max_time", limit)
+    return command, time.monotonic() - started
+
+
 def _train_and_sample(root: Path, modality: Modality, minutes: float) -> Section:
     """Train, sample and measure one modality."""
-    started = time.monotonic()
-    limit = _max_time(minutes * modality.share)
-    fit = _run(root, "fit", "--config", f"demo/{modality.name}.yaml", "--trainer.max_time", limit)
-    seconds = time.monotonic() - started
+    fit, seconds = _fit(root, modality, minutes)
     originals = _write_originals(root, modality)
     generate = ["generate", str(modality.checkpoint), "--out", str(modality.out)]
     if modality.length is not None:
@@ -168,15 +249,72 @@ def _train_and_sample(root: Path, modality: Modality, minutes: float) -> Section
     return _measure(root, modality, section, seconds)
 
 
+def _train_on_records(root: Path, records: Records, minutes: float) -> Section:
+    """Train on records, and complete and measure validation records."""
+    fit, seconds = _fit(root, records, minutes)
+    originals = _originals_by_content(root, records)
+    chosen = _evenly_spaced(sorted(originals), records.prefixes)
+    prefixes = [str(originals[each][0].with_suffix(records.given).relative_to(root)) for each in chosen]
+    options = ("--num_samples", str(records.samples), "--temperature", f"{records.temperature:g}")
+    out = ("--out", str(records.out))
+    generate = _run(root, "generate", str(records.checkpoint), "--prefix", *prefixes, *out, *options)
+    continuations = [
+        Continuation(paths[0], _generated(root / records.out, paths[0].stem), paths[0].with_suffix(records.given))
+        for paths in map(originals.__getitem__, chosen)
+    ]
+    part = f"val/bpb/{'+'.join(records.order)}/{records.order[1]}"
+    metrics = read_metrics(open_run(root / records.run))
+    train, val = metrics.get("train/bpb", ()), metrics.get(part, ())
+    lowest = best_point(val)
+    if lowest is None:
+        raise ValueError(f"{records.run}: training logged no {part}")
+    files = [path for paths in originals.values() for path in paths]
+    return Section(
+        kind=records.name,
+        title=records.title,
+        about=records.about,
+        commands=(fit, generate),
+        samples=(),
+        continuations=tuple(continuations),
+        keep=0.0,
+        train=train,
+        val=val,
+        scores=(("this model", lowest[1]), *_codec_scores(records.name, records.codecs, files)),
+        facts=(
+            ("parameters", f"{_parameters(root / records.checkpoint):,}"),
+            ("seconds in fit", f"{seconds:,.0f}"),
+            ("validation records", f"{len(files):,}"),
+            ("equal to an original", _equal(records, continuations, [originals[each] for each in chosen])),
+        ),
+    )
+
+
+def _originals_by_content(root: Path, records: Records) -> dict[bytes, list[Path]]:
+    """The second parts of the validation records, by the content of the first: a caption has several pictures."""
+    originals: dict[bytes, list[Path]] = {}
+    for path in sorted((root / "pairs" / records.media).glob(f"*{records.given}")):
+        originals.setdefault(path.read_bytes(), []).append(path.with_suffix(records.made))
+    return originals
+
+
+def _equal(records: Records, continuations: Sequence[Continuation], originals: Sequence[Sequence[Path]]) -> str:
+    """How many samples equal one of their originals, pixel by pixel or byte by byte."""
+    adapter = _adapter(records.name, records.order[1])
+    samples = [
+        adapter.read(path).data.tobytes() in {adapter.read(each).data.tobytes() for each in paths}
+        for continuation, paths in zip(continuations, originals, strict=True)
+        for path in continuation.samples
+    ]
+    return f"{sum(samples)} of {len(samples)}"
+
+
 def _compare(root: Path, modality: Modality, continuations: Sequence[Continuation]) -> str:
     """How close the continuations are to the originals, in a line."""
     # These import torch, as below.
-    from megabyte_mm.cli.config import read_config
     from megabyte_mm.evaluation.completion import completion_figures, summary, words
     from megabyte_mm.generation import cut_prefix
 
-    adapter = read_config(str(Path(__file__).with_name(f"{modality.name}.yaml"))).data.settings.sources[""].adapter
-    assert adapter is not None
+    adapter = _adapter(modality.name)
     train = (root / "media" / modality.media).with_name("train")
     texts = train.rglob("*.py") if modality.name == "text" else ()
     known = words(path.read_text(encoding="utf-8", errors="replace") for path in texts)
@@ -197,7 +335,7 @@ def _measure(root: Path, modality: Modality, section: Section, seconds: float) -
     if lowest is None:
         raise ValueError(f"{modality.run}: training logged no val/bpb")
     files = sorted(path for path in (root / "media" / modality.media).rglob("*") if path.is_file())
-    scores = (("this model", lowest[1]), *_codec_scores(modality, files))
+    scores = (("this model", lowest[1]), *_codec_scores(modality.name, modality.codecs, files))
     facts = [("parameters", f"{_parameters(root / modality.checkpoint):,}"), ("seconds in fit", f"{seconds:,.0f}")]
     if trained := metrics.get("train/bytes"):
         facts.append(("bytes trained on", f"{trained[-1][1]:,.0f}"))
@@ -207,17 +345,26 @@ def _measure(root: Path, modality: Modality, section: Section, seconds: float) -
     return replace(section, train=train, val=val, scores=scores, facts=tuple(facts))
 
 
-def _codec_scores(modality: Modality, files: Sequence[Path]) -> list[tuple[str, float]]:
-    """Bits per byte of the codecs on the same bytes, read with the adapter of the demo's config."""
-    # These import torch, which takes seconds; a failing first step should be reported before that.
-    from megabyte_mm.cli.config import read_config
+def _codec_scores(name: str, codecs: Sequence[str], files: Sequence[Path]) -> list[tuple[str, float]]:
+    """Bits per byte of the codecs on the same bytes, read with the adapter of the demo's config of that name."""
+    if not codecs:
+        return []
     from megabyte_mm.evaluation import CODECS, content_of
 
-    config = read_config(str(Path(__file__).with_name(f"{modality.name}.yaml")))
-    adapter = config.data.settings.sources[""].adapter
-    assert adapter is not None
+    adapter = _adapter(name, "image")
     contents = [content_of(adapter, adapter.read(path)) for path in files]
-    return [(codec.name, codec.bits_per_byte(contents)) for codec in CODECS if codec.name in modality.codecs]
+    return [(codec.name, codec.bits_per_byte(contents)) for codec in CODECS if codec.name in codecs]
+
+
+def _adapter(name: str, part: str = "") -> Adapter:
+    """That of the demo's config of a name; of one part, where it has several."""
+    # This imports torch, which takes seconds; a failing first step should be reported before that.
+    from megabyte_mm.cli.config import read_config
+
+    sources = read_config(str(Path(__file__).with_name(f"{name}.yaml"))).data.settings.sources
+    adapter = sources[part if part in sources else ""].adapter
+    assert adapter is not None
+    return adapter
 
 
 def _max_time(minutes: float) -> str:
@@ -254,9 +401,9 @@ def _write_originals(root: Path, modality: Modality) -> list[Path]:
     return originals
 
 
-def _evenly_spaced(files: Sequence[Path], count: int) -> list[Path]:
-    count = min(count, len(files))
-    return [files[index * len(files) // count] for index in range(count)]
+def _evenly_spaced(values: Sequence[Value], count: int) -> list[Value]:
+    count = min(count, len(values))
+    return [values[index * len(values) // count] for index in range(count)]
 
 
 def _write_excerpt(source: Path, target: Path, length: int | None) -> None:

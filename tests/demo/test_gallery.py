@@ -56,6 +56,23 @@ def test_media_are_inline_and_nothing_points_outside(tmp_path, picture, sound):
     assert not re.search(r"https?://|url\((?!#)|@import|<script|<link", text)
 
 
+def test_what_is_made_of_a_given_part_stands_between_it_and_the_original(tmp_path, picture, sound):
+    (tmp_path / "caption.txt").write_text("a <b>")
+    (tmp_path / "notes.txt").write_text("c4 e4")
+    rows = [
+        section("captions", [], [Continuation(picture, (picture, picture), tmp_path / "caption.txt")]),
+        section("notes", [], [Continuation(tmp_path / "notes.txt", (tmp_path / "notes.txt",), sound)]),
+    ]
+    text = render_page(rows, 1.0)
+    captions = ["given", "continuation", "continuation", "original", "given", "continuation", "original"]
+    assert re.findall(r"<figcaption>(\w+)", text) == captions
+    assert '<pre><span class="prefix">a &lt;b&gt;</span>' in text
+    assert "--prefix-share:0%" in text
+    assert text.count("<img ") == 3
+    assert text.count('<span class="generated">c4 e4</span>') == 2
+    assert "Samples without a prefix" not in text
+
+
 def test_a_continued_text_is_cut_where_its_prefix_ends_and_escaped(tmp_path):
     (tmp_path / "a.py").write_bytes(b"if a < b:\n    pass #")
     (tmp_path / "a-000.py").write_bytes(b"if a < b:\n<script>&\xff\x00" + b"x" * 100)

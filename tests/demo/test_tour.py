@@ -1,5 +1,6 @@
 """The demo from end to end, with a stand-in for megabyte-mm that does not train."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -20,14 +21,16 @@ parser.add_argument("folder", nargs="?")
 parser.add_argument("--config")
 parser.add_argument("--out", type=Path)
 parser.add_argument("--prefix", nargs="+", type=Path, default=[])
+parser.add_argument("--pairs", type=Path)
 parser.add_argument("--num_samples", type=int)
 parser.add_argument("--trainer.max_time", dest="max_time")
 arguments = parser.parse_known_args()[0]
 with open("calls.txt", "a") as calls:
     print(*sys.argv[1:], file=calls)
 if arguments.command == "demo-data":
-    from megabyte_mm.demo_data import make_demo_data
+    from megabyte_mm.demo_data import make_demo_data, make_demo_pairs
     make_demo_data(Path(arguments.folder), pictures=80, melodies=2)
+    make_demo_pairs(arguments.pairs, pictures=160, melodies=48)
 elif arguments.command == "fit":
     if arguments.config == Path("broken").read_text():
         sys.exit(3)
@@ -35,12 +38,14 @@ elif arguments.command == "fit":
     run.mkdir(parents=True)
     shutil.copy("model.ckpt", run / "best.ckpt")
     (run / "logs/version_0").mkdir(parents=True)
-    (run / "logs/version_0/metrics.csv").write_text("step,train/bpb,val/bpb\\n1,3.0,\\n1,,2.5\\n")
+    (run / "logs/version_0/metrics.csv").write_text(
+        "step,train/bpb,val/bpb,val/bpb/text+image/image,val/bpb/audio+text/text\\n1,3.0,,,\\n1,,2.5,2.5,2.5\\n"
+    )
 else:
     name = arguments.out.name
-    suffix = dict(image=".png", audio=".wav", text=".py")[name]
+    suffix = dict(image=".png", audio=".wav", text=".py", captions=".png", notes=".txt")[name]
     for prefix in arguments.prefix or [None]:
-        source = prefix or next(Path("media").glob("*/val/**/*" + suffix))
+        source = prefix.with_suffix(suffix) if prefix else next(Path("media").glob("*/val/**/*" + suffix))
         for index in range(arguments.num_samples):
             stem = prefix.stem if prefix else "sample"
             arguments.out.mkdir(parents=True, exist_ok=True)
@@ -62,11 +67,13 @@ def test_the_page_shows_all_modalities_and_a_second_run_replaces_the_first(root,
     for _ in range(2):
         assert main(["--minutes", "0.05"]) == 0
     page = (root / "gallery/index.html").read_text(encoding="utf-8")
-    assert [f'id="{kind}"' in page for kind in ("image", "audio", "text")] == [True] * 3
-    assert page.count("<img ") == 8 + 10 * 4
-    assert page.count("<audio ") == 8 + 1 * 2
-    assert page.count("<dd>1,234</dd>") == 3
-    assert page.count("<td>2.500</td>") == 3
+    assert [f'id="{kind}"' in page for kind in ("image", "audio", "text", "captions", "notes")] == [True] * 5
+    assert page.count("<img ") == 8 + 10 * 4 + 10 * 3
+    assert page.count("<audio ") == 8 + 1 * 2 + 6
+    assert page.count("<dd>1,234</dd>") == 5
+    assert page.count("<td>2.500</td>") == 5
+    # The stand-in copies the originals, one of two of a caption.
+    assert re.findall(r"equal to an original</dt><dd>(.*?)</dd>", page) == ["20 of 20", "6 of 6"]
     assert "megabyte-mm fit --config demo/text.yaml --trainer.max_time 00:00:00:01" in page
     assert "gallery/index.html is ready" in capsys.readouterr().out
 
@@ -83,7 +90,7 @@ def test_only_the_folders_of_the_demo_are_replaced(root):
 def test_a_failing_command_is_named_and_nothing_runs_after_it(root, capsys):
     (root / "broken").write_text("demo/audio.yaml")
     assert main([]) == 1
-    command = "megabyte-mm fit --config demo/audio.yaml --trainer.max_time 00:00:03:18"
+    command = "megabyte-mm fit --config demo/audio.yaml --trainer.max_time 00:00:03:02"
     assert capsys.readouterr().err == f"demo: command failed with exit code 3: {command}\n"
     assert (root / "calls.txt").read_text().splitlines()[-1] == command.removeprefix("megabyte-mm ")
     assert not (root / "gallery/index.html").exists()
