@@ -66,9 +66,25 @@ def test_weights_start_from_the_distribution_of_the_paper() -> None:
     assert weight.std().item() == pytest.approx(0.006 * 0.88, rel=0.02)
 
 
+def test_embeddings_of_bytes_of_close_values_may_start_close() -> None:
+    torch.manual_seed(0)
+    random = Megabyte(replace(CONFIG, init_std=0.05))
+    torch.manual_seed(0)
+    waves = Megabyte(replace(CONFIG, init_std=0.05, embedding_init="waves"))
+    rows = waves.get_parameter("embedder.symbols.weight")
+    assert rows[:256].std().item() == pytest.approx(0.05, rel=0.01)
+    steps = (rows[:256] - rows[:256].roll(1, dims=0)).norm(dim=1)  # from 255 to 0 too
+    assert steps.min() > 0
+    assert steps.max() < 0.06 * (rows[0] - rows[128]).norm()
+    changed = {name for name, value in waves.named_parameters() if not torch.equal(value, random.get_parameter(name))}
+    assert changed == {"embedder.symbols.weight"}
+    assert torch.equal(rows[256], random.get_parameter("embedder.symbols.weight")[256])  # END
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"embedding_init": "wave"}, "embedding_init is 'wave'; known: random, waves"),
         ({"patch_size": 0}, "patch_size is 0"),
         ({"patch_size": 3}, "global_stack.dim 16 is not a multiple of patch_size 3"),
         ({"dropout": 1.0}, "dropout is 1.0"),

@@ -60,6 +60,9 @@ class MegabyteConfig(ModelConfig):
             al. 2017 use the square root of the width).
         patch_scale: Factor on the patches that the global model reads. With small initial weights, about 10 keeps what
             the first blocks add from hiding them.
+        embedding_init: First values of the embeddings that patches are made of: random, as in the paper, or waves,
+            cosines and sines of a byte's value. With waves, similar samples or pixels make similar patches from the
+            first step, and a model that reads sounds in order to name them learns much sooner.
         neighbourhood: Features of the bytes near each position, added to the local model's input; None for the paper's
             model.
         block: The variant of the Transformer blocks of both stacks.
@@ -82,6 +85,7 @@ class MegabyteConfig(ModelConfig):
     local_start: Literal["learned", "byte"] = "learned"
     embedding_scale: float = 1.0
     patch_scale: float = 1.0
+    embedding_init: Literal["random", "waves"] = "random"
     neighbourhood: NeighbourhoodConfig | None = None
     block: BlockConfig = field(default_factory=BlockConfig)
     conditions: int | None = None
@@ -94,12 +98,14 @@ class MegabyteConfig(ModelConfig):
         self.check_common_fields("patch_size", "max_len", "conditions")
         if self.local_start not in ("learned", "byte"):
             raise FieldError("local_start", f"is {self.local_start!r}; known: learned, byte")
+        if self.embedding_init not in ("random", "waves"):
+            raise FieldError("embedding_init", f"is {self.embedding_init!r}; known: random, waves")
         if self.global_stack is None and self.local_stack is None:
             raise FieldError("global_stack", "and local_stack are both None; one of them is needed")
         if self.cross_patch < 0:
             raise FieldError("cross_patch", f"is {self.cross_patch}; it must be at least 0")
         self.check_above_0("patch_scale")
-        self._check_unused("global_stack", "conv_encoder", "patch_scale")
+        self._check_unused("global_stack", "conv_encoder", "patch_scale", "embedding_init")
         self._check_unused("local_stack", "cross_patch", "local_start", "embedding_scale", "neighbourhood")
         if self.patch_size is not None:
             self._check_patch_size(self.patch_size)

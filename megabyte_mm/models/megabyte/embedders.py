@@ -6,6 +6,8 @@ symbol, G = P * E.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -26,6 +28,18 @@ class PatchEmbedder(nn.Module):
         self.symbols = nn.Embedding(SYMBOLS, width // patch_size)
         self.convolutions = CausalConvolutions(width // patch_size) if convolve else None
         self.positions = nn.Embedding(positions, width // patch_size) if positions else None
+
+    @torch.no_grad()
+    def start_as_waves(self, std: float) -> None:
+        """Set the vectors of the bytes, (256, E), to waves over their values, with the standard deviation `std`.
+
+        The waves have 1, 1, 2, 2, 3, ... periods over all values, cosines and sines by turns. They meet between 255 and
+        0, where differences and signed numbers wrap.
+        """
+        width = self.symbols.embedding_dim
+        phases_VE = torch.arange(256)[:, None] * (torch.arange(width) // 2 + 1) * (2 * math.pi / 256)
+        waves_VE = torch.where(torch.arange(width) % 2 == 0, phases_VE.cos(), phases_VE.sin())
+        self.symbols.weight[:256] = waves_VE * (std * math.sqrt(2))
 
     @property
     def receptive_field(self) -> int:

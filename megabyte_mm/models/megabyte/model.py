@@ -22,6 +22,7 @@ from megabyte_mm.models.layers import Stack, init_weights, stack_activations, tr
 from megabyte_mm.models.megabyte.chunked_loss import chunked_nll
 from megabyte_mm.models.megabyte.config import MegabyteConfig
 from megabyte_mm.models.megabyte.decoder import MegabyteDecoder
+from megabyte_mm.models.megabyte.embedders import PatchEmbedder
 from megabyte_mm.models.megabyte.interface import PatchInterface, PatchLayers, most_patches, patch_embedder
 from megabyte_mm.models.megabyte.parts import parts_logits, parts_nll
 from megabyte_mm.models.megabyte.parts_decoder import PartsDecoder
@@ -50,6 +51,9 @@ class Megabyte(ByteModel):
         self.more_sizes = nn.ModuleDict({str(size): PatchInterface(config, size) for size in config.patch_sizes[1:]})
         """The interfaces of all patch sizes but the first, whose layers are this module's own."""
         init_weights(self, config.init_std)
+        if config.embedding_init == "waves":
+            for embedder in (module for module in self.modules() if isinstance(module, PatchEmbedder)):
+                embedder.start_as_waves(config.init_std)
         self._add_starts(config)
 
     def _add_global(self, config: MegabyteConfig, stack: StackConfig) -> None:
