@@ -65,8 +65,8 @@ def train_judge(
 
 def _check_judgeable(pictures: Sequence[Bytes], classes: Collection[str], labels: Collection[str]) -> None:
     """Raise ValueError for pictures of several sizes or too small to be judged, and for a label that is no class."""
-    if missing := [f"{label}/" for label in sorted(labels) if label not in classes]:
-        raise ValueError(f"no training picture lies in a class folder {', '.join(missing)}, as validation pictures do")
+    if missing := [label for label in sorted(labels) if label not in classes]:
+        raise ValueError(f"no training picture has the class {', '.join(missing)}, as validation pictures do")
     sizes = sorted({picture.shape[1::-1] for picture in pictures})
     shown = ", ".join(f"{width} x {height}" for width, height in sizes[:3])
     if len(sizes) > 1:

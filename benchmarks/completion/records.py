@@ -10,6 +10,7 @@ from pathlib import Path
 from statistics import fmean
 
 from benchmarks.completion.judge import Judge, train_judge
+from benchmarks.completion.nearest import Captioned, caption_rows
 from benchmarks.harness.report import Cell, Table
 from data_adapters import Adapter, Bytes, ByteStream, ImageAdapter, TextAdapter
 from megabyte_mm.checkpoint import Bundle
@@ -25,12 +26,16 @@ LIGHT = 128
 
 @dataclass(frozen=True)
 class _Case:
-    """An order of parts with the validation records that are completed; judge: None where no pictures are judged."""
+    """An order of parts with the validation records that are completed.
+
+    judge: of pictures behind classes. real: pictures behind captions. None of both for others.
+    """
 
     parts: tuple[str, ...]
     adapters: tuple[Adapter, ...]
     val: Joined
-    judge: Judge | None
+    judge: Judge | None = None
+    real: Captioned | None = None
 
     @property
     def name(self) -> str:
@@ -46,7 +51,7 @@ def record_table(
     seed: int,
     out: Path | None = None,
 ) -> Table:
-    """A row for each order of the model, and one for each text in front of judged pictures.
+    """A row for each order of the model, and one for each class, or word of the captions, in front of pictures.
 
     path: a folder with train/ and val/. count: validation records, evenly spaced. out: also write what is generated
     there. Raises ValueError where a folder is missing, and for orders of which no last part can be compared.
@@ -60,7 +65,7 @@ def record_table(
     # Before anything is generated: a judge may turn out to be impossible.
     cases = [_open(bundle, path, order, count, seed) for order in orders]
     title = f"records of {path}, temperature {sampling.temperature:g}, guidance {guidance:g}"
-    table = Table(title, ("order", "given", "records", "exact", "judged right", "originals", "mask IoU"))
+    table = Table(title, ("order", "given", "records", "exact", "judged right", "originals", "nearest", "mask IoU"))
     for case in cases:
         print(f"completing {len(case.val)} records {case.name} ...", file=sys.stderr, flush=True)
         completed = _complete(bundle, case, sampling, guidance, seed)
@@ -70,7 +75,9 @@ def record_table(
     table.notes.append(
         "exact: generated texts that equal the original. judged right: generated pictures that a classifier, trained "
         "on the real training pictures and their texts, gives the text that they were made from; originals: the same "
-        "of the real ones. mask IoU: intersection over union with the original of the pixels from 128 up."
+        "of the real ones. nearest: generated pictures whose nearest real one, by the mean difference of the pixels, "
+        "has the caption or word that was asked for. mask IoU: intersection over union with the original of the pixels "
+        "from 128 up."
     )
     return table
 
@@ -87,20 +94,23 @@ def _is_compared(adapters: tuple[Adapter, ...]) -> bool:
 
 
 def _open(bundle: Bundle, path: str, order: tuple[str, ...], count: int, seed: int) -> _Case:
-    """Read the validation records, and train a judge of pictures behind texts, unless these are captions."""
+    """Read the validation records, and what judges pictures behind classes or captions."""
     val = join_folder(bundle, str(Path(path) / "val"), order)
     val = val.take(val.evenly_spaced(count))
-    adapters, judge = _adapters(bundle, order), None
+    adapters = _adapters(bundle, order)
     text, picture, last = adapters[0], adapters[-1], len(order) - 1
-    if isinstance(text, TextAdapter) and isinstance(picture, ImageAdapter):
-        train = join_folder(bundle, str(Path(path) / "train"), order)
-        labels = _texts(text, train, 0)
-        if 1 < len(set(labels)) <= MOST_LABELS:
-            print(f"training a judge of {len(set(labels))} classes ...", file=sys.stderr, flush=True)
-            pictures = [picture.pixels(stream) for stream in _streams(train, last)]
-            judged = [picture.pixels(stream) for stream in _streams(val, last)]
-            judge = train_judge(pictures, labels, judged, set(_texts(text, val, 0)), seed)
-    return _Case(order, adapters, val, judge)
+    if not (isinstance(text, TextAdapter) and isinstance(picture, ImageAdapter)):
+        return _Case(order, adapters, val)
+    train = join_folder(bundle, str(Path(path) / "train"), order)
+    labels, val_labels = _texts(text, train, 0), _texts(text, val, 0)
+    if len(set(labels)) < 2:
+        return _Case(order, adapters, val)
+    pictures = [picture.pixels(stream) for stream in _streams(train, last)]
+    judged = [picture.pixels(stream) for stream in _streams(val, last)]
+    if len(set(labels)) > MOST_LABELS:
+        return _Case(order, adapters, val, real=Captioned([*pictures, *judged], [*labels, *val_labels]))
+    print(f"training a judge of {len(set(labels))} classes ...", file=sys.stderr, flush=True)
+    return _Case(order, adapters, val, judge=train_judge(pictures, labels, judged, set(val_labels), seed))
 
 
 def _streams(joined: Joined, part: int) -> list[ByteStream]:
@@ -119,13 +129,13 @@ def _write(out: Path, case: _Case, completed: Sequence[ByteStream]) -> None:
 
 
 def _rows(case: _Case, completed: Sequence[ByteStream]) -> list[tuple[Cell, ...]]:
-    """The rows of an order: one for all records, and where pictures are judged one for each text."""
+    """The rows of an order: one for all records, and where pictures are judged one for each class or word."""
     first, adapter = case.adapters[0], case.adapters[-1]
     last = len(case.parts) - 1
     if isinstance(adapter, TextAdapter):
         texts = (adapter.decode(stream.data) for stream in completed)
         exact = [text == original for text, original in zip(texts, _texts(adapter, case.val, last), strict=True)]
-        return [(case.name, "all", len(exact), fmean(exact), None, None, None)]
+        return [(case.name, "all", len(exact), fmean(exact), None, None, None, None)]
     assert isinstance(adapter, ImageAdapter)
     pictures, originals = ([adapter.pixels(x) for x in some] for some in (completed, _streams(case.val, last)))
     if case.judge is not None:
@@ -139,12 +149,19 @@ def _rows(case: _Case, completed: Sequence[ByteStream]) -> list[tuple[Cell, ...]
         for text in ("all", *sorted(set(labels))):
             chosen = [row for row, label in enumerate(labels) if text in ("all", label)]
             shares = (fmean(each[row] for row in chosen) for each in (right, real))
-            rows.append((case.name, text, len(chosen), None, *shares, None))
+            rows.append((case.name, text, len(chosen), None, *shares, None, None))
         return rows
+    if case.real is not None:
+        assert isinstance(first, TextAdapter)
+        found = [case.real.nearest(pixels) for pixels in pictures]
+        return [
+            (case.name, given, number, None, None, None, share, None)
+            for given, number, share in caption_rows(_texts(first, case.val, 0), found)
+        ]
     iou = None
     if isinstance(first, ImageAdapter):
         iou = fmean(_overlap(a, b) for a, b in zip(pictures, originals, strict=True))
-    return [(case.name, "all", len(pictures), None, None, None, iou)]
+    return [(case.name, "all", len(pictures), None, None, None, None, iou)]
 
 
 def _complete(bundle: Bundle, case: _Case, sampling: SamplingParams, guidance: float, seed: int) -> list[ByteStream]:
