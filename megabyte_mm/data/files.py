@@ -6,8 +6,9 @@ import glob
 import hashlib
 import itertools
 import os
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -16,6 +17,12 @@ from data_adapters.base import Adapter
 from megabyte_mm.errors import FieldError, PathNotFoundError
 
 SPLITS = ("train", "val", "test")
+SPLIT_NAMES = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+"""By the names of folders and files that people give to them, in lower case."""
 _MAX_VISITS = 100
 """Ways that may lead a walk to one folder."""
 
@@ -54,7 +61,10 @@ def find_files(path: str, adapter: Adapter | None = None) -> Files:
             raise FieldError("path", f"{path}: no file of the {adapter.name} adapter ({', '.join(suffixes)}) in it")
     if not names:
         raise FieldError("path", f"{path}: no files in it")
-    used = named_splits(names) or names
+    used: Collection[str] = named_splits(names)
+    if not used:
+        _refuse_splits_below(path, names)
+        used = names
     return Files(root, tuple(sorted(used)), adapter, unused=len(names) - len(used))
 
 
@@ -144,24 +154,60 @@ def _choose(names: Sequence[str], path: str) -> tuple[Adapter, list[str]]:
     return next(iter(adapters.values())), used
 
 
-def _split_of(name: str) -> str | None:
-    """train/a.png and train.txt belong to the split `train`."""
-    top, slash, _ = name.partition("/")
-    split = top if slash else PurePosixPath(top).stem
-    return split if split in SPLITS else None
-
-
 def named_splits(names: Sequence[str]) -> dict[str, str]:
     """The split of each name by its folder or file name; empty where names define no splits.
 
-    They do where `train` and `val` exist, as folders or as files such as train.txt, and where the folders `train` and
-    `test` exist. Only folders in the second case: beside a train.py, a test.py is no test data.
+    Folders and files are called as in SPLIT_NAMES, in any case: valid/a.png, Train/a.png, dev.txt. The names of files
+    may have more words, as wiki.train.txt and wiki.valid.txt. They are splits where `train` and `val` exist, as
+    folders or files, and where the folders `train` and `test` exist. Only folders in the second case: beside a
+    train.py, a test.py is no test data.
     """
     splits = {name: split for name in names if (split := _split_of(name))}
-    if {"train", "val"} <= set(splits.values()):
-        return splits
-    folders = {name: split for name, split in splits.items() if "/" in name}
-    return folders if {"train", "test"} <= set(folders.values()) else {}
+    if not {"train", "val"} <= set(splits.values()):
+        folders = {name: split for name, split in splits.items() if "/" in name}
+        splits = folders if {"train", "test"} <= set(folders.values()) else {}
+    return splits or _splits_of_series(names)
+
+
+def _split_of(name: str) -> str | None:
+    """train/a.png and train.txt belong to the split `train`."""
+    top, slash, _ = name.partition("/")
+    return SPLIT_NAMES.get((top if slash else PurePosixPath(top).stem).lower())
+
+
+def _splits_of_series(names: Sequence[str]) -> dict[str, str]:
+    """Splits of files whose names are alike but for the split and numbers: wiki.train.txt and wiki.valid.txt,
+    train-00000-of-00002.txt and validation-00000-of-00001.txt.
+    """
+    series: dict[str, dict[str, str]] = defaultdict(dict)
+    for name in names:
+        words = re.split(r"([._-])", name.lower())
+        places = [place for place, word in enumerate(words) if word in SPLIT_NAMES]
+        if "/" not in name and len(places) == 1:
+            split = SPLIT_NAMES[words[places[0]]]
+            words[places[0]] = "/"
+            series[re.sub(r"\d+", "0", "".join(words))][name] = split
+    whole = [splits for splits in series.values() if {"train", "val"} <= set(splits.values())]
+    return {name: split for splits in whole for name, split in splits.items()}
+
+
+def _refuse_splits_below(path: str, names: Sequence[str]) -> None:
+    """Raise FieldError where all files lie in folders such as digits/train and digits/val: all would train."""
+    below: dict[str, dict[str, str]] = defaultdict(dict)
+    for name in names:
+        folders = name.split("/")[:-1]
+        depth = next((depth for depth, folder in enumerate(folders) if folder.lower() in SPLIT_NAMES), 0)
+        if not depth:
+            return
+        below["/".join(folders[:depth])][SPLIT_NAMES[folders[depth].lower()]] = folders[depth]
+    for parent, found in sorted(below.items()):
+        if "train" in found and len(found) > 1:
+            other = found.get("val") or found["test"]
+            raise FieldError(
+                "path",
+                f"{path}: {parent}/{found['train']} and {parent}/{other} look like splits, which must be the first "
+                f"folders below the path: give {path.rstrip('/')}/{parent}, or move the folders",
+            )
 
 
 def split_rows(names: Sequence[str], val_share: float) -> dict[str, list[int]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -14,6 +14,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from data_adapters import Adapter
 from megabyte_mm.checkpoint.provenance import data_name
 from megabyte_mm.data.dataset import Batch
+from megabyte_mm.data.module import ByteData
 from megabyte_mm.data.records import Records
 from megabyte_mm.models import ModelConfig
 from megabyte_mm.models.neighbourhood import NeighbourhoodConfig
@@ -22,6 +23,8 @@ from megabyte_mm.training.console import format_step
 from megabyte_mm.training.module import ByteLM
 
 log = logging.getLogger(__name__)
+MOST_CLASSES = 12
+"""Of the classes, how many are named."""
 
 
 class Throughput(Callback):
@@ -103,12 +106,12 @@ class RunReport(Callback):
             "method": pl_module.method,
             "val_share": None if data.settings.in_parts else data.settings.val_share,
         }
-        train, val = data.records("train"), data.records("val")
         sizes = ", ".join(map(str, model.patch_sizes))
         facts = [
             f"{model.config.name}, {model.num_parameters / 1e6:.2f} M parameters"
             + (f", patch {sizes}" if max(model.patch_sizes) > 1 else ""),
-            f"window {data.geometry.window}, {count_bytes(train)} to train on, {count_bytes(val)} to validate",
+            f"window {data.geometry.window}",
+            describe_data(data),
             f"{trainer.num_training_batches} batches an epoch",
             f"{trainer.precision} on {trainer.world_size} x {pl_module.device.type}",
             f"{model.flops_per_byte() / 1e6:.2f} MFLOP/byte forward",
@@ -161,7 +164,19 @@ def counts(records: Records) -> dict[str, int]:
     return {"files": len(records), "bytes": int(records.lengths.sum())}
 
 
-def count_bytes(sources: Sequence[Records]) -> str:
-    """The size of all sources, such as 1.5 MB."""
-    count = sum(int(records.lengths.sum()) for records in sources)
-    return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:.1f} kB"
+def describe_data(data: ByteData) -> str:
+    """The files and the size of what trains and what validates, of each source; and the classes."""
+    named = [
+        f"{source.name} {_size(train)} to train on and {_size(val)} to validate".strip()
+        for source, train, val in zip(data.sources, data.records("train"), data.records("val"), strict=True)
+    ]
+    classes = data.geometry.conditions[1:] if data.settings.classes else ()
+    shown = ", ".join(classes[:MOST_CLASSES]) + (", ..." if len(classes) > MOST_CLASSES else "")
+    return ", ".join(named) + (f"; {len(classes)} classes: {shown}" if classes else "")
+
+
+def _size(records: Records) -> str:
+    """Such as 640 files (2.0 MB)."""
+    count = int(records.lengths.sum())
+    size = f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:.1f} kB" if count >= 1e3 else f"{count} bytes"
+    return f"{len(records):,} {'file' if len(records) == 1 else 'files'} ({size})"

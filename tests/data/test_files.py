@@ -5,6 +5,7 @@ import pytest
 from data_adapters.file import FileAdapter
 from data_adapters.text import TextAdapter
 from megabyte_mm.data.files import classes_of, conditions_of, find_files, split_rows, walk
+from megabyte_mm.errors import FieldError
 
 NAMES = [f"{i:04d}.txt" for i in range(400)]
 
@@ -80,6 +81,39 @@ def test_files_beside_split_folders_are_counted_but_not_used(tree):
 def test_split_folders_and_split_files_are_the_splits():
     assert split_rows(["train/a", "val/b"], 0.5) == {"train": [0], "val": [1], "test": [1]}
     assert split_rows(["test.txt", "train.txt", "val.txt"], 0.5) == {"train": [1], "val": [2], "test": [0]}
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["train/a", "validation/b"], {"train": [0], "val": [1], "test": [1]}),
+        (["Train/a", "Valid/b", "Test/c"], {"train": [0], "val": [1], "test": [2]}),
+        (["training/a", "dev/b", "testing/c"], {"train": [0], "val": [1], "test": [2]}),
+        (["train.txt", "valid.txt", "test.txt"], {"train": [0], "val": [1], "test": [2]}),
+        (["wiki.train.txt", "wiki.valid.txt", "wiki.test.txt"], {"train": [0], "val": [1], "test": [2]}),
+        (
+            ["train-00000-of-00002.txt", "train-00001-of-00002.txt", "validation-00000-of-00001.txt"],
+            {"train": [0, 1], "val": [2], "test": [2]},
+        ),
+        (["1_train.png", "1_val.png", "other.png"], {"train": [0], "val": [1], "test": [1]}),
+    ],
+)
+def test_splits_have_the_names_that_people_give_them(names, expected):
+    assert split_rows(names, 0.01) == expected
+
+
+def test_words_for_splits_in_names_of_other_files_split_nothing():
+    for names in (["train_a.png", "val_b.png"], ["a_train.png", "b_train.png"], ["train.val.txt", "train.txt", "a"]):
+        rows = split_rows(names, 0.01)
+        assert sorted(rows["train"] + rows["val"]) == list(range(len(names)))
+
+
+def test_splits_below_the_first_folders_are_refused(tree):
+    digits = {"digits/Train/0.txt": 1, "digits/valid/1.txt": 1}
+    with pytest.raises(FieldError, match=r"digits/Train and digits/valid look like splits, .* give .*/digits, or move"):
+        find_files(str(tree(digits)))
+    # A source tree with such folders is no set of splits.
+    assert len(find_files(str(tree({**digits, "digits/setup.txt": 1}))).names) == 3
 
 
 TRAINING = [f"train/{name}" for name in NAMES]

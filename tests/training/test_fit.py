@@ -30,7 +30,8 @@ def logged(root: Path, name: str, version: int = 0) -> list[float]:
 def test_a_run_leaves_its_files_and_a_resumed_one_adds_to_them(fit, root, capfd):
     assert fit() == 0
     lines = capfd.readouterr().err.splitlines()
-    assert re.fullmatch(r"megabyte, 0\.0\d M parameters, patch 4; window 32, 0\.6 kB to train on, .*", lines[0])
+    sizes = r"2 files \(640 bytes\) to train on and 1 file \(80 bytes\) to validate"
+    assert re.fullmatch(rf"megabyte, 0\.0\d M parameters, patch 4; window 32; {sizes}; .*", lines[0])
     assert [line.split(":")[0] for line in lines[1:]] == [
         "step 4/8",
         "step 8/8",
