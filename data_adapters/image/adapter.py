@@ -47,7 +47,7 @@ class ImageAdapter(Adapter):
 
     name = "image"
     suffixes: ClassVar[tuple[str, ...]] = (
-        *(".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".tga"),
+        *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".tga"),
         *(".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".avif"),
     )
     single_window = True

@@ -9,7 +9,7 @@ from dataclasses import replace
 from data_adapters import load_class, printable
 from megabyte_mm.cli.packaged import find_config
 from megabyte_mm.data.encode import first_reasons, processors
-from megabyte_mm.data.files import Files, find_files, is_url, local_path
+from megabyte_mm.data.files import Files, describe_unread, find_files, is_url, local_path, unread_by_all
 from megabyte_mm.data.part_files import find_parts
 from megabyte_mm.data.sources import Source
 from megabyte_mm.data.storage.base import LocalStorage
@@ -58,12 +58,16 @@ def prepare(
     targets = {name: f"{root}/{name}" if name else root for name in sources}
     for name, source in sources.items():
         _check_target(source.path or path, targets[name], cache_dir)
+    found = _find(path, sources, in_parts)
     readers = {
-        targets[name]: _prepare(found, targets[name], workers, shard_mib, cache_dir)
-        for name, found in _find(path, sources, in_parts).items()
+        targets[name]: _prepare(files, targets[name], workers, shard_mib, cache_dir) for name, files in found.items()
     }
     for target, reader in readers.items():
         print(f"{target}: {_summary(reader)}")
+    adapters = [files.adapter for files in found.values()]
+    for name, source_files in found.items():
+        if unread := unread_by_all(source_files.unread, adapters):
+            print(printable(describe_unread(sources[name].path or path, unread)), file=sys.stderr)
     skipped = [entry for reader in readers.values() for entry in reader.metadata["skipped"]]
     for entry in skipped:
         print(printable(f"{entry['path']}: {entry['reason']}"), file=sys.stderr)

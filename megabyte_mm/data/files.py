@@ -8,8 +8,8 @@ import itertools
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from data_adapters import registry
@@ -40,6 +40,8 @@ class Files:
     """By name, what all parts of one record share; None where records have one part."""
     texts: Mapping[str, str] | None = None
     """By name, texts that are no files, such as a column of a table; None for files."""
+    unread: Mapping[str, int] = field(default_factory=dict)
+    """By suffix, the number of files of the folder that the adapter does not read."""
 
 
 def find_files(path: str, adapter: Adapter | None = None) -> Files:
@@ -52,6 +54,7 @@ def find_files(path: str, adapter: Adapter | None = None) -> Files:
     if not path:
         raise FieldError("path", "is empty: give a folder, a file or a glob of media files")
     root, names = _listing(path)
+    suffixes_there = Counter(map(_suffix, names))
     if adapter is None:
         adapter, names = _choose(names, path)
     elif local_path(path).is_dir() and adapter.suffixes:
@@ -65,7 +68,23 @@ def find_files(path: str, adapter: Adapter | None = None) -> Files:
     if not used:
         _refuse_splits_below(path, names)
         used = names
-    return Files(root, tuple(sorted(used)), adapter, unused=len(names) - len(used))
+    unread = suffixes_there - Counter(map(_suffix, names))
+    return Files(root, tuple(sorted(used)), adapter, unused=len(names) - len(used), unread=unread)
+
+
+def unread_by_all(files: Mapping[str, int], adapters: Iterable[Adapter]) -> dict[str, int]:
+    """By suffix, the files that one source leaves out, without those that another reads."""
+    known = {suffix for adapter in adapters for suffix in adapter.suffixes}
+    return {suffix: count for suffix, count in sorted(files.items()) if suffix not in known}
+
+
+def describe_unread(path: str, files: Mapping[str, int]) -> str:
+    """A line such as: not read of photos/: 5 .cr2, 30 .heic."""
+    return f"not read of {path}: " + ", ".join(f"{count} {suffix or 'of no suffix'}" for suffix, count in files.items())
+
+
+def _suffix(name: str) -> str:
+    return PurePosixPath(name).suffix.lower()
 
 
 def is_url(path: str) -> bool:
@@ -134,7 +153,7 @@ def _refuse_prepared(folder: Path, names: set[str]) -> None:
 
 
 def _choose(names: Sequence[str], path: str) -> tuple[Adapter, list[str]]:
-    suffixes = Counter(PurePosixPath(name).suffix.lower() for name in names)
+    suffixes = Counter(map(_suffix, names))
     adapters: dict[str, Adapter] = {}
     for suffix in suffixes:
         try:
@@ -150,7 +169,7 @@ def _choose(names: Sequence[str], path: str) -> tuple[Adapter, list[str]]:
     if len(modalities) > 1:
         counts = ", ".join(f"{count} {name}" for name, count in modalities.most_common())
         raise FieldError("path", f"{path} holds several modalities ({counts}): set `adapter` to choose one")
-    used = [name for name in names if PurePosixPath(name).suffix.lower() in adapters]
+    used = [name for name in names if _suffix(name) in adapters]
     return next(iter(adapters.values())), used
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from data_adapters import registry
 from data_adapters.base import Adapter
 from megabyte_mm.data.encode import first_reasons
-from megabyte_mm.data.files import find_files, is_url, local_path
+from megabyte_mm.data.files import describe_unread, find_files, is_url, local_path, unread_by_all
 from megabyte_mm.data.part_files import PartRule, find_parts
 from megabyte_mm.data.records import Split, Splits, split_records
 from megabyte_mm.data.storage.base import LocalStorage
@@ -65,7 +65,7 @@ class OpenSource:
     """A source whose records can be read.
 
     name: of the source in a mix, "" for an only source. unit: bytes that stay together in all files (a pixel, a frame
-    of sound, one byte).
+    of sound, one byte). unread: by suffix, the number of files at the path that no source reads.
     """
 
     name: str
@@ -74,6 +74,7 @@ class OpenSource:
     reader: ShardReader
     unit: int
     weight: float = 1.0
+    unread: Mapping[str, int] = field(default_factory=dict)
 
     def splits(
         self,
@@ -96,6 +97,8 @@ class OpenSource:
         metadata, lines = self.reader.metadata, []
         if unused := metadata.get("unused", 0):
             lines.append(f"{unused} files of {self.path} lie beside train, val and test and are not used")
+        if self.unread:
+            lines.append(describe_unread(self.path, self.unread))
         lines += [f"{count} files of {self.path}: {note}" for note, count in self.reader.notes.items()]
         if clipped := [{"path": entry["path"], "reason": entry["note"]} for entry in metadata["clipped"]]:
             lines.append(f"{len(clipped)} files of {self.path} lost range: {first_reasons(clipped)}")
@@ -117,10 +120,10 @@ def check_sources(sources: Mapping[str, Source] | None, adapter: Adapter | None,
             raise FieldError("data.sources", f": {name!r} cannot name a source: take a word such as image, not none")
         if not 0 < source.weight < math.inf:
             raise FieldError(f"data.sources.{name}.weight", f"{source.weight} must be a number above 0")
-        for field in ("patch_size", "window"):
-            value = getattr(source, field)
+        for setting in ("patch_size", "window"):
+            value = getattr(source, setting)
             if value is not None and value < 1:
-                raise FieldError(f"data.sources.{name}.{field}", f"{value} must be 1 or more")
+                raise FieldError(f"data.sources.{name}.{setting}", f"{value} must be 1 or more")
 
 
 def open_sources(sources: Mapping[str, Source], path: str, cache: CacheConfig) -> tuple[OpenSource, ...]:
@@ -132,7 +135,8 @@ def open_sources(sources: Mapping[str, Source], path: str, cache: CacheConfig) -
     sources = {name: _with_path(name, source, path, cache) for name, source in sources.items()}
     opened = tuple(_open_source(name, source, cache) for name, source in sources.items())
     check_cache_size([source.reader for source in opened], cache.limit)
-    return opened
+    adapters = [source.adapter for source in opened]
+    return tuple(replace(source, unread=unread_by_all(source.unread, adapters)) for source in opened)
 
 
 def open_parts(sources: Mapping[str, Source], path: str, cache: CacheConfig) -> tuple[OpenSource, ...]:
@@ -169,8 +173,8 @@ def _section(name: str) -> str:
 
 def _open_source(name: str, source: Source, cache: CacheConfig) -> OpenSource:
     with errors_inside(_section(name)):
-        reader, adapter = _open_reader(source.path, source.adapter, cache)
-    return OpenSource(name, source.path, adapter, reader, _unit(reader, adapter), source.weight)
+        reader, adapter, unread = _open_reader(source.path, source.adapter, cache)
+    return OpenSource(name, source.path, adapter, reader, _unit(reader, adapter), source.weight, unread)
 
 
 def _unit(reader: ShardReader, adapter: Adapter) -> int:
@@ -196,16 +200,18 @@ def _with_path(name: str, source: Source, path: str, cache: CacheConfig) -> Sour
     return replace(source, path=folder if is_url(path) or is_prepared(open_storage(folder, cache.shards)) else path)
 
 
-def _open_reader(path: str, adapter: Adapter | None, cache: CacheConfig) -> tuple[ShardReader, Adapter]:
-    """The records at a path, prepared or encoded into the cache, and their adapter."""
+def _open_reader(
+    path: str, adapter: Adapter | None, cache: CacheConfig
+) -> tuple[ShardReader, Adapter, Mapping[str, int]]:
+    """The records at a path, prepared or encoded into the cache, their adapter, and the files that it does not read."""
     storage = open_storage(path, cache.shards)
     if is_prepared(storage):
         reader = open_prepared(storage, cache.folder)
-        return reader, adapter_of(reader, adapter)
+        return reader, adapter_of(reader, adapter), {}
     if is_url(path):
         raise PathNotFoundError(
             "path", f"{path}: no prepared data there (no {INDEX}); create them with megabyte-mm prepare --out {path}"
         )
     files = find_files(path, adapter)
     registry.check_name(type(files.adapter))
-    return load_or_encode(files, str(cache.folder)), files.adapter
+    return load_or_encode(files, str(cache.folder)), files.adapter, files.unread

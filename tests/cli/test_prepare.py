@@ -91,3 +91,12 @@ def test_mistakes_are_reported_and_nothing_is_made(tmp_path, monkeypatch, capsys
     [line] = capsys.readouterr().err.splitlines()
     assert message in line
     assert not (tmp_path / "out").exists()
+
+
+def test_files_that_nobody_reads_are_counted_by_suffix(tmp_path, capsys):
+    root = tmp_path / "texts"
+    root.mkdir()
+    for name in ("a.txt", "b.txt", "c.heic"):
+        (root / name).write_text("abc")
+    assert main(["prepare", str(root), "--out", str(tmp_path / "out"), "--adapter", "data_adapters.TextAdapter"]) == 0
+    assert capsys.readouterr().err == f"not read of {root}: 1 .heic\n"

@@ -16,6 +16,7 @@ from megabyte_mm.alphabet import END, scored
 from megabyte_mm.data.dataset import WindowDataset, Windows
 from megabyte_mm.data.geometry import Geometry
 from megabyte_mm.data.module import ByteData
+from megabyte_mm.data.sources import Source
 
 
 class Whole(FileAdapter):
@@ -29,6 +30,13 @@ class Whole(FileAdapter):
         if bytes(stream.data[:1]) == b"!":
             raise MediaError(path, "begins with !")
         return stream
+
+
+class OnlyRaw(FileAdapter):
+    """Raw files of cameras."""
+
+    name = "raw"
+    suffixes = (".cr2",)
 
 
 class Four(FileAdapter):
@@ -140,6 +148,17 @@ def test_what_cannot_be_used_is_left_out_listed_and_reported_once(tree, tmp_path
     assert data.skipped[1]["reason"].endswith("set data.window to 13 or more")
     assert len(data.train) + len(data.val) == 2
     assert len(opened_quietly(root, Whole(), window=13).train) == 2
+
+
+def test_files_that_no_source_reads_are_counted_by_suffix(tree):
+    root = tree(
+        {"a.txt": b"ab", "b.txt": b"cd", "c.heic": b"1", "d.HEIC": b"2", "e.cr2": b"3", "f.cr2": b"4", "LICENCE": b"5"}
+    )
+    [source] = opened(root, TextAdapter(), window=4).sources
+    assert source.conversions() == [f"not read of {root}: 1 of no suffix, 2 .cr2, 2 .heic"]
+    mix = {"text": Source(adapter=TextAdapter()), "raw": Source(adapter=OnlyRaw())}
+    text, raw = opened(root, window=4, sources=mix).sources
+    assert text.unread == raw.unread == {"": 1, ".heic": 2}
 
 
 def test_what_was_clipped_is_reported_by_file_and_count(tree, monkeypatch):

@@ -65,7 +65,9 @@ def test_the_bytes_are_in_the_order_of_the_scan(tmp_path):
     assert ImageAdapter("L", scan="raster").read(tmp_path / "a.png").data.tolist() == list(range(16))
 
 
-@pytest.mark.parametrize("suffix", [".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".tga", ".gif", ".jpg", ".jp2"])
+@pytest.mark.parametrize(
+    "suffix", [".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".tga", ".gif", ".jpg", ".jfif", ".jp2"]
+)
 def test_pixels_are_those_that_pillow_decodes(tmp_path, suffix):
     noise(7, 5).save(tmp_path / f"a{suffix}", **({"lossless": True} if suffix == ".webp" else {}))
     with Image.open(tmp_path / f"a{suffix}") as image:
