@@ -7,6 +7,7 @@ import os
 import secrets
 import shutil
 import stat
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -75,13 +76,15 @@ def refuse_special(path: Path) -> None:
 def write_atomically(path: str | os.PathLike[str], write: Callable[[Path], object]) -> None:
     """Call `write` with the path of a temporary file, then put its content at `path`: complete, or not at all.
 
-    Through a link, the file that it names is replaced. A pipe or a device receives the content. On failure no file is
-    left behind. Raises MediaError where the folder is missing, not permitted or full.
+    Through a link, the file that it names is replaced. A pipe or a device receives the content, and so does an open
+    file of this process, such as /dev/stdout, behind what it holds already. On failure no file is left behind. Raises
+    MediaError where the folder is missing, not permitted or full.
     """
     path = Path(path)
     try:
-        if path.exists() and not path.is_file() and not path.is_dir():
-            _write_special(path, write)
+        descriptor = _open_descriptor(path)
+        if descriptor is not None or (path.exists() and not path.is_file() and not path.is_dir()):
+            _write_special(path if descriptor is None else descriptor, write, path.suffix)
             return
         target = Path(os.path.realpath(path)) if path.is_symlink() else path
         with replacing(target, target.with_name(f".{secrets.token_hex(8)}{path.suffix}")) as temporary:
@@ -95,11 +98,23 @@ def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
     write_atomically(path, lambda temporary: temporary.write_bytes(content))
 
 
-def _write_special(path: Path, write: Callable[[Path], object]) -> None:
+def _open_descriptor(path: Path) -> int | None:
+    """The number of the open file of this process that a path such as /dev/stdout or /dev/fd/3 names, or None."""
+    names = {"/dev/stdout": "1", "/dev/stderr": "2"}
+    number = names.get(str(path)) or next(
+        (path.name for folder in ("/dev/fd", "/proc/self/fd") if path.parent == Path(folder)), ""
+    )
+    return int(number) if number.isdecimal() else None
+
+
+def _write_special(target: Path | int, write: Callable[[Path], object], suffix: str) -> None:
+    """Write into what a path names, or into an open file, whose position moves on."""
     with TemporaryDirectory() as folder:
-        temporary = Path(folder, f"content{path.suffix}")
+        temporary = Path(folder, f"content{suffix}")
         write(temporary)
-        with temporary.open("rb") as content, path.open("wb") as special:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        with temporary.open("rb") as content, open(target, "wb", closefd=isinstance(target, Path)) as special:
             shutil.copyfileobj(content, special)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -117,3 +119,17 @@ def test_a_pipe_receives_the_content(tmp_path):
     reader.join()
     assert received == ["content"]
     assert pipe.is_fifo()
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/stdout"), reason="no such name of the output here")  # noqa: PTH110
+@pytest.mark.parametrize("name", ["/dev/stdout", "/dev/fd/1"])
+def test_the_output_of_the_process_receives_the_content_in_its_turn(tmp_path, name):
+    """Also where the shell has sent it into a file, which must not be replaced."""
+    code = (
+        f"from data_adapters import write_bytes; print('before'); write_bytes({name!r}, b'content\\n'); print('after')"
+    )
+    with (tmp_path / "out").open("wb") as out:
+        out.write(b"first\n")
+        out.flush()
+        subprocess.run([sys.executable, "-c", code], stdout=out, check=True)
+    assert (tmp_path / "out").read_text() == "first\nbefore\ncontent\nafter\n"
