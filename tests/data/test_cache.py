@@ -98,7 +98,32 @@ def test_the_cache_lies_where_asked(tmp_path, monkeypatch):
     monkeypatch.setenv("MEGABYTE_MM_CACHE", str(tmp_path))
     assert cache_folder() == tmp_path
     monkeypatch.delenv("MEGABYTE_MM_CACHE")
-    assert cache_folder() == Path.home() / ".cache" / "megabyte-mm"
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cache_folder() == tmp_path / ".cache" / "megabyte-mm"
+
+
+@pytest.mark.parametrize("home", ["a file", "missing"])
+def test_without_a_home_the_cache_is_temporary_and_says_what_to_set(tmp_path, monkeypatch, caplog, home):
+    monkeypatch.delenv("MEGABYTE_MM_CACHE", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    if home == "a file":
+        (tmp_path / "home").touch()
+    else:
+
+        def unknown(path):
+            raise RuntimeError("Could not determine home directory.")
+
+        monkeypatch.setattr(Path, "expanduser", unknown)
+    encoded_cache._temporary_folder.cache_clear()
+    folder = cache_folder()
+    assert folder == cache_folder()
+    assert folder.is_dir()
+    [record] = caplog.records
+    assert record.message == (
+        f"no home folder to keep encoded files in: they are in {folder} until this command ends; name a folder with "
+        "--data.cache_dir or the variable MEGABYTE_MM_CACHE"
+    )
+    encoded_cache._temporary_folder.cache_clear()
 
 
 def test_unreadable_files_are_listed_and_notes_counted(tree):

@@ -7,8 +7,10 @@ temporary folder, which names its host and process and is deleted by a later run
 
 from __future__ import annotations
 
+import atexit
 import errno
 import hashlib
+import logging
 import os
 import shutil
 import socket
@@ -16,7 +18,9 @@ import time
 import uuid
 from contextlib import closing, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from data_adapters.io import sync_folder
 from megabyte_mm.data.digests import Digest, file_digests
@@ -26,6 +30,7 @@ from megabyte_mm.data.storage.shard_cache import ShardCache
 from megabyte_mm.data.storage.shard_writer import ShardWriter, write_index
 from megabyte_mm.data.storage.shards import DamagedShardsError, ShardReader
 
+log = logging.getLogger(__name__)
 _TEMPORARY = ".encoding"
 _DAY = 86_400
 
@@ -49,9 +54,29 @@ class CacheConfig:
 
 
 def cache_folder(cache_dir: str | None = None) -> Path:
-    """`cache_dir`, else $MEGABYTE_MM_CACHE, else ~/.cache/megabyte-mm."""
-    chosen = cache_dir or os.environ.get("MEGABYTE_MM_CACHE") or "~/.cache/megabyte-mm"
-    return Path(chosen).expanduser()
+    """`cache_dir`, else $MEGABYTE_MM_CACHE, else ~/.cache/megabyte-mm; a temporary folder where there is no home."""
+    chosen = cache_dir or os.environ.get("MEGABYTE_MM_CACHE")
+    if chosen:
+        return Path(chosen).expanduser()
+    with suppress(OSError, RuntimeError):  # a container's user may have no home, or one that is not writable
+        folder = Path("~/.cache/megabyte-mm").expanduser()
+        folder.mkdir(parents=True, exist_ok=True)
+        if os.access(folder, os.W_OK):
+            return folder
+    return _temporary_folder()
+
+
+@cache
+def _temporary_folder() -> Path:
+    """A folder that lasts as long as this process, with a warning."""
+    temporary = TemporaryDirectory(prefix="megabyte-mm-")
+    atexit.register(temporary.cleanup)
+    log.warning(
+        "no home folder to keep encoded files in: they are in %s until this command ends; name a folder with "
+        "--data.cache_dir or the variable MEGABYTE_MM_CACHE",
+        temporary.name,
+    )
+    return Path(temporary.name)
 
 
 def load_or_encode(files: Files, cache_dir: str | None = None) -> ShardReader:
