@@ -6,6 +6,7 @@ import logging
 import math
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -29,6 +30,7 @@ from megabyte_mm.errors import FieldError
 from megabyte_mm.models import check_registered
 from megabyte_mm.training.callbacks import RunReport, Throughput
 from megabyte_mm.training.checkpointing import AtomicCheckpointIO, BestCheckpoint, LastCheckpoint
+from megabyte_mm.training.claim import claimed
 from megabyte_mm.training.compatibility import check_settings
 from megabyte_mm.training.console import StepProgressBar, configure_output
 from megabyte_mm.training.distributed import check_strategy, register_strategies
@@ -46,6 +48,9 @@ class TrainingCLI(LightningCLI):
 
     The folder of a run is trainer.default_root_dir, with best.ckpt, last.ckpt, and logs and samples below logs/.
     """
+
+    claims: ExitStack
+    """Ends with the command: holds the folder of the run."""
 
     def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the sections that all readers of configs share."""
@@ -84,12 +89,13 @@ class TrainingCLI(LightningCLI):
         training = self.subcommand == "fit"
         check_strategy(config.strategy)
         command_config = self.config_init[str(self.subcommand)]
+        if training and not config.fast_dev_run:
+            check_writable(root)
+            self.claims.enter_context(claimed(root))
         command_config.ckpt_path = self._checkpoint(root, training)
         if command_config.weights_only is False:
             raise ValueError("weights_only false would run whatever code a checkpoint holds: leave it out")
         command_config.weights_only = True  # not Lightning's default for a checkpoint at a URL
-        if training and not config.fast_dev_run:
-            check_writable(root)
         callbacks = self._callbacks(config, root, training)
         extra: dict[str, Any] = {"callbacks": callbacks}
         if config.precision is None:
@@ -166,8 +172,8 @@ def run(name: str, arguments: Sequence[str]) -> None:
     configure_output()
     register_strategies()
     try:
-        with raise_on_signal():
-            _run(name, arguments)
+        with raise_on_signal(), ExitStack() as claims:
+            _run(name, arguments, claims)
     except ArgumentError as error:
         raise ValueError(explain(str(error))) from error
     except MisconfigurationException as error:
@@ -191,7 +197,7 @@ def is_peer_failure(error: RuntimeError) -> bool:
     return isinstance(error, lost) or "Connection closed by peer" in str(error)
 
 
-def _run(name: str, arguments: Sequence[str]) -> None:
+def _run(name: str, arguments: Sequence[str], claims: ExitStack) -> None:
     command = TRAINING_COMMANDS[name]
     own_parser = {
         "exit_on_error": False,
@@ -199,8 +205,8 @@ def _run(name: str, arguments: Sequence[str]) -> None:
         "description": f"{command.summary[0].upper()}{command.summary[1:]}.",
         "epilog": f"examples:\n  {command.example}",
     }
-    cli_class = type("SingleCommandCLI", (TrainingCLI,), {"subcommands": staticmethod(lambda: _subcommands(name))})
-    cli_class(
+    members = {"subcommands": staticmethod(lambda: _subcommands(name)), "claims": claims}
+    type("SingleCommandCLI", (TrainingCLI,), members)(
         ByteLM,
         ByteData,
         args=[name, *arguments],

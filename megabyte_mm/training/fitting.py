@@ -12,6 +12,7 @@ from data_adapters.io import remove
 from megabyte_mm.data.module import ByteData
 from megabyte_mm.training.callbacks import Throughput
 from megabyte_mm.training.checkpointing import AtomicCheckpointIO, BestCheckpoint, LastCheckpoint
+from megabyte_mm.training.claim import claimed
 from megabyte_mm.training.console import configure_output
 from megabyte_mm.training.loggers import make_loggers
 from megabyte_mm.training.module import ByteLM
@@ -35,7 +36,7 @@ def fit(
     `folder` receives best.ckpt, last.ckpt and logs/; checkpoints of an earlier run are removed when training begins. An
     interrupt (Jupyter's stop button) stops the run after the current step and returns last.ckpt. val_every: steps
     between two validations, at most `steps`; by default one validation at the end. Raises ValueError for settings that
-    do not fit the data, and for a folder that cannot be written to.
+    do not fit the data, and for a folder that cannot be written to or in which another run is training.
     """
     folder = Path(folder)
     best, last = folder / "best.ckpt", folder / "last.ckpt"
@@ -44,7 +45,8 @@ def fit(
     seed_everything(seed)
     try:
         trainer = _trainer(folder, steps, min(val_every or steps, steps), [*callbacks, _RemoveCheckpoints(best, last)])
-        trainer.fit(model, datamodule=data)
+        with claimed(folder):
+            trainer.fit(model, datamodule=data)
     except RunInterrupted as stop:
         log.info("stopped by %s; the model so far is in %s", stop, last)
         return last
