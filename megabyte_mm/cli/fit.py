@@ -34,6 +34,7 @@ from megabyte_mm.training.claim import claimed
 from megabyte_mm.training.compatibility import check_settings
 from megabyte_mm.training.console import StepProgressBar, configure_output
 from megabyte_mm.training.distributed import check_strategy, register_strategies
+from megabyte_mm.training.divergence import StopDiverged
 from megabyte_mm.training.loggers import make_loggers
 from megabyte_mm.training.module import ByteLM
 from megabyte_mm.training.run_folder import CHECKPOINTS
@@ -122,7 +123,7 @@ class TrainingCLI(LightningCLI):
         callbacks.append(GracefulStop())
         if not training:
             return callbacks
-        callbacks += [Throughput(), RunReport()]
+        callbacks += [Throughput(), RunReport(), StopDiverged()]
         if config.logger is not False:
             callbacks.append(LearningRateMonitor("step"))
         minutes = self._get(self.config_init, "checkpoint_minutes")

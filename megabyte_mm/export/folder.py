@@ -74,10 +74,12 @@ def check_samples(count: int) -> None:
 def export_model(folder: Path, card: Card, samples: int) -> list[Path]:
     """Generate samples of each modality and write the folder of a model. Returns the files.
 
-    Raises ValueError and OSError; then nothing was written.
+    Raises ValueError, also for weights that are not finite, and OSError; then nothing was written.
     """
     check_samples(samples)
     bundle = card.bundle
+    if not all(bool(weight.isfinite().all()) for weight in bundle.model.parameters()):
+        raise ValueError("the model's weights are not finite: its training has diverged; take an earlier checkpoint")
     classes = _classes(bundle, samples)
     attempts = {name: _generate(bundle.for_modality(name), samples, classes, card.seed) for name in bundle.alone}
     generated = {name: continuations for name, continuations in attempts.items() if continuations}

@@ -19,6 +19,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from data_adapters.io import open_durable, replace, temporary_beside
 from megabyte_mm.checkpoint.dcp import is_sharded_checkpoint, read_sharded_checkpoint
+from megabyte_mm.training.divergence import check_finite
 from megabyte_mm.training.signals import RunInterrupted
 
 log = logging.getLogger(__name__)
@@ -26,6 +27,8 @@ log = logging.getLogger(__name__)
 
 class RunCheckpoint(ModelCheckpoint):
     """A checkpoint of a fixed name. Where it cannot be written, the previous one stays, and `failure` has the reason.
+
+    Saving raises ValueError where training has diverged.
 
     Whenever it is written, it holds Lightning's counters as they were after the last update, or after the validation
     that followed it. Later the counters would be wrong: they count the next batch once it is fetched, even where its
@@ -86,6 +89,7 @@ class RunCheckpoint(ModelCheckpoint):
         return current
 
     def _save_checkpoint(self, trainer: Trainer, filepath: str) -> None:
+        check_finite(trainer)
         failure, saved = None, self._last_global_step_saved
         self._saving = True
         try:

@@ -14,6 +14,7 @@ from megabyte_mm.training.callbacks import Throughput
 from megabyte_mm.training.checkpointing import AtomicCheckpointIO, BestCheckpoint, LastCheckpoint
 from megabyte_mm.training.claim import claimed
 from megabyte_mm.training.console import configure_output
+from megabyte_mm.training.divergence import StopDiverged
 from megabyte_mm.training.loggers import make_loggers
 from megabyte_mm.training.module import ByteLM
 from megabyte_mm.training.signals import GracefulStop, RunInterrupted
@@ -75,7 +76,8 @@ def _trainer(folder: Path, steps: int, val_every: int, callbacks: Sequence[Callb
         "enable_progress_bar": False,
         "enable_model_summary": False,
     }
-    run_callbacks = [GracefulStop(), Throughput(), BestCheckpoint(folder), LastCheckpoint(folder, CHECKPOINT_MINUTES)]
+    run_callbacks = [GracefulStop(), Throughput(), StopDiverged()]
+    run_callbacks += [BestCheckpoint(folder), LastCheckpoint(folder, CHECKPOINT_MINUTES)]
     trainer = Trainer(**settings, callbacks=[*callbacks, *run_callbacks])
     trainer.strategy.checkpoint_io = AtomicCheckpointIO()
     return trainer

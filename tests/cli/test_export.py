@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import math
 import re
 import shlex
 from dataclasses import replace
@@ -289,4 +290,13 @@ def test_mistakes_are_reported_in_a_line(texts, capsys):
     ):
         assert main(arguments) == 2
         assert capsys.readouterr().err.endswith(f"{message}\n")
+    assert not Path("shared").exists()
+
+
+def test_a_diverged_model_is_not_exported(texts):
+    checkpoint = torch.load(texts, weights_only=True)
+    next(iter(checkpoint["state_dict"].values())).flatten()[0] = math.nan
+    torch.save(checkpoint, texts)
+    with pytest.raises(ValueError, match="weights are not finite: its training has diverged; take an earlier"):
+        export(texts, "shared", samples=0)
     assert not Path("shared").exists()
