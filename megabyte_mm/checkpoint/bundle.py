@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -112,14 +113,21 @@ class Bundle:
         if name is None and classes:
             reason = f"must be one of the classes that this model was trained with: {classes}"
             raise ArgumentValueError("condition", reason)
-        if name is not None and name not in self.conditions:
+        number = 0 if name is None else self._number(name)
+        if number is None:
             known = f"it knows {classes}" if classes else "it was trained without classes"
             raise ArgumentValueError("condition", f"{name}: unknown to this model; {known}")
-        return 0 if name is None else self.conditions.index(name)
+        return number
 
     def window_of(self, name: str) -> int:
         """The most bytes of a modality that the model reads in a row."""
         return self.modalities[name].window or self.window
+
+    def _number(self, name: str) -> int | None:
+        """The number of the condition of that name, in whatever Unicode form either is written."""
+        names = [unicodedata.normalize("NFC", known) for known in self.conditions]
+        composed = unicodedata.normalize("NFC", name)
+        return names.index(composed) if composed in names else None
 
     def condition_from_folder(self, path: Path, root: Path) -> int:
         """The number of the class after which the nearest folder above a file is named, 0 for none.
@@ -127,8 +135,8 @@ class Bundle:
         Folders above `root`, by which the user named the file, do not count: they say nothing about its content.
         """
         for folder in path.absolute().parents:
-            if folder.name in self.conditions:
-                return self.conditions.index(folder.name)
+            if (number := self._number(folder.name)) is not None:
+                return number
             if folder == root.absolute():
                 break
         return 0

@@ -7,6 +7,7 @@ import hashlib
 import itertools
 import os
 import re
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -103,11 +104,14 @@ def _listing(path: str) -> tuple[Path, list[str]]:
         return local, [file.relative_to(local).as_posix() for file in walk(local)]
     if os.path.lexists(local):
         return local.parent, [local.name]
-    if not glob.has_magic(path):
+    # A folder that exists is no pattern, even if its name has brackets.
+    above = next((parent for parent in local.parents if parent.exists()), Path(local.anchor))
+    parts = local.relative_to(above).parts
+    if not any(map(glob.has_magic, parts)):
         raise PathNotFoundError("path", f"{path}: no such file or folder")
-    root = Path(*itertools.takewhile(lambda part: not glob.has_magic(part), local.parts))
-    matches = map(Path, glob.glob(str(local), recursive=True))  # noqa: PTH207 (which would find hidden files too)
-    files = [file for file in matches if not file.is_dir()]
+    matches = glob.glob(str(Path(*parts)), root_dir=above, recursive=True)  # noqa: PTH207 (finds hidden files)
+    root = above.joinpath(*itertools.takewhile(lambda part: not glob.has_magic(part), parts))
+    files = [file for file in (above / match for match in matches) if not file.is_dir()]
     if not files:
         raise PathNotFoundError("path", f"{path}: the pattern matches no file")
     return root, sorted({file.relative_to(root).as_posix() for file in files})
@@ -256,10 +260,13 @@ def _number(name: str) -> float:
 
 
 def classes_of(names: Sequence[str]) -> list[str | None]:
-    """The first folder of each name below its split, or None for a file that lies in none."""
+    """The first folder of each name below its split, in Unicode's composed form (NFC), or None for a file in none.
+
+    Some systems write an accent as a character of its own, and two spellings of one name would be two classes.
+    """
     depth = 1 if named_splits(names) else 0
     folders = [name.split("/")[depth:-1] for name in names]
-    return [below[0] if below else None for below in folders]
+    return [unicodedata.normalize("NFC", below[0]) if below else None for below in folders]
 
 
 def conditions_of(labels: Sequence[str | None], train: Sequence[int]) -> tuple[str, ...]:

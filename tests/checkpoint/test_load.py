@@ -370,3 +370,14 @@ def test_a_flipped_bit_of_a_weight_is_found(save_checkpoint):
     path.write_bytes(content)
     with pytest.raises(ValueError, match=r"tiny\.ckpt: not a checkpoint, or a damaged one"):
         load_model(path)
+
+
+def test_classes_are_known_in_any_spelling_of_their_accents(save_checkpoint, tmp_path):
+    composed, decomposed = "caf\u00e9", "cafe\u0301"
+    for known in (composed, decomposed):
+        path = save_checkpoint(
+            ImageAdapter("L", (8, 8), patch=2), window=64, classes=["a", known], name=f"{len(known)}.ckpt"
+        )
+        bundle = load_model(path)
+        assert [bundle.condition_number(name) for name in (composed, decomposed)] == [2, 2]
+        assert bundle.condition_from_folder(tmp_path / decomposed / "1.png", tmp_path) == 2

@@ -73,6 +73,19 @@ def test_mixed_modalities_are_counted(tree):
         find_files(str(tree({"a.txt": 1, "b.txt": 1, "c.png": 1})))
 
 
+def test_two_spellings_of_one_name_are_one_class():
+    composed, decomposed = "caf\u00e9", "cafe\u0301"
+    assert classes_of([f"{composed}/1", f"{decomposed}/2"]) == [composed, composed]
+
+
+def test_folders_with_brackets_in_their_names_are_no_patterns(tree):
+    root = tree({"pictures [2020]/a/1.txt": 1, "pictures [2020]/b/2.txt": 1, "pictures 2/3.txt": 1})
+    for pattern, names in (("*/*.txt", ("a/1.txt", "b/2.txt")), ("a/*.txt", ("1.txt",)), ("**/2.txt", ("b/2.txt",))):
+        assert find_files(f"{root}/pictures [2020]/{pattern}").names == names
+    with pytest.raises(FieldError, match=r"\[2020\]/c.txt: no such file or folder"):
+        find_files(f"{root}/pictures [2020]/c.txt")
+
+
 def test_files_beside_split_folders_are_counted_but_not_used(tree):
     files = find_files(str(tree({"train/a.txt": 1, "val/b.txt": 1, "notes.txt": 1, "old/c.txt": 1})))
     assert (files.names, files.unused) == (("train/a.txt", "val/b.txt"), 2)
