@@ -8,7 +8,7 @@ PYTEST_ARGS ?= -n 2 --dist worksteal
 OLDEST_TORCH ?= 2.11.0
 OLDEST_VENV ?= .venv-oldest
 # Of each model that the notebooks train; the notebooks name more useful numbers.
-NOTEBOOK_STEPS ?= 60
+NOTEBOOK_STEPS ?= 30
 # A package of benchmarks/ with its options.
 BENCH ?= train_step --parts speed --workloads text-2048
 # For each target of `make fuzz`.

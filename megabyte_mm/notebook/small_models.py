@@ -22,8 +22,9 @@ _DATA: dict[Kind, dict[str, Any]] = {
         "path": "captions",
         "parts": [["text", "image"], ["image", "text"]],
         "part_weights": [[0, 1], [0, 0.1]],
+        "batch_size": 8,
     },
-    "notes": {"path": "melodies", "parts": ["audio", "text"], "part_weights": [0, 1]},
+    "notes": {"path": "melodies", "parts": ["audio", "text"], "part_weights": [0, 1], "batch_size": 8},
 }
 _ADAPTERS: dict[Kind, tuple[type[Adapter], dict[str, Any]]] = {
     "image": (ImageAdapter, {"size": (32, 32)}),
