@@ -66,11 +66,16 @@ def find_files(path: str, adapter: Adapter | None = None) -> Files:
     if not names:
         raise FieldError("path", f"{path}: no files in it")
     used: Collection[str] = named_splits(names)
+    outside = 0
     if not used:
-        _refuse_splits_below(path, names)
-        used = names
+        parent = _parent_of_splits(path, names)
+        if parent is not None:
+            root /= parent
+            inside = [name.removeprefix(f"{parent}/") for name in names if name.startswith(f"{parent}/")]
+            outside, names = len(names) - len(inside), inside
+        used = named_splits(names) or names
     unread = suffixes_there - Counter(map(_suffix, names))
-    return Files(root, tuple(sorted(used)), adapter, unused=len(names) - len(used), unread=unread)
+    return Files(root, tuple(sorted(used)), adapter, unused=len(names) - len(used) + outside, unread=unread)
 
 
 def unread_by_all(files: Mapping[str, int], adapters: Iterable[Adapter]) -> dict[str, int]:
@@ -214,23 +219,32 @@ def _splits_of_series(names: Sequence[str]) -> dict[str, str]:
     return {name: split for splits in whole for name, split in splits.items()}
 
 
-def _refuse_splits_below(path: str, names: Sequence[str]) -> None:
-    """Raise FieldError where all files lie in folders such as digits/train and digits/val: all would train."""
+def _parent_of_splits(path: str, names: Sequence[str]) -> str | None:
+    """The folder that has splits below it, in which all files lie but those of no folder: media/images of media/.
+
+    None where there is none. Raises FieldError for several, such as digits/train and letters/train: which of their
+    folders are classes is not known.
+    """
     below: dict[str, dict[str, str]] = defaultdict(dict)
     for name in names:
         folders = name.split("/")[:-1]
         depth = next((depth for depth, folder in enumerate(folders) if folder.lower() in SPLIT_NAMES), 0)
-        if not depth:
-            return
-        below["/".join(folders[:depth])][SPLIT_NAMES[folders[depth].lower()]] = folders[depth]
-    for parent, found in sorted(below.items()):
-        if "train" in found and len(found) > 1:
-            other = found.get("val") or found["test"]
-            raise FieldError(
-                "path",
-                f"{path}: {parent}/{found['train']} and {parent}/{other} look like splits, which must be the first "
-                f"folders below the path: give {path.rstrip('/')}/{parent}, or move the folders",
-            )
+        if not depth and folders:
+            return None
+        if depth:
+            below["/".join(folders[:depth])][SPLIT_NAMES[folders[depth].lower()]] = folders[depth]
+    parents = [parent for parent, found in sorted(below.items()) if "train" in found and len(found) > 1]
+    if len(parents) == len(below) == 1:
+        return parents[0]
+    if parents:
+        found = below[parents[0]]
+        other = found.get("val") or found["test"]
+        raise FieldError(
+            "path",
+            f"{path}: {parents[0]}/{found['train']} and {parents[0]}/{other} look like splits, and so do folders "
+            f"elsewhere: give {path.rstrip('/')}/{parents[0]}, or move the folders of each split into one",
+        )
+    return None
 
 
 def split_rows(names: Sequence[str], val_share: float) -> dict[str, list[int]]:

@@ -20,7 +20,14 @@ Config = TypeVar("Config")
 RENAMED_FIELDS = {"byte_scale": "embedding_scale"}
 """Fields of model configs that older checkpoints and config files have under another name: old name -> present name."""
 
-LATER_FIELDS: dict[str, Any] = {"neighbourhood": None, "patch_scale": 1.0, "parts": None, "orders": None, "signed": ()}
+LATER_FIELDS: dict[str, Any] = {
+    "neighbourhood": None,
+    "patch_scale": 1.0,
+    "embedding_init": "random",
+    "parts": None,
+    "orders": None,
+    "signed": (),
+}
 """Fields that model configs, or what they hold, did not always have, and the value of those without them."""
 
 KINDS = {int: "a whole number", float: "a number", bool: "true or false"}

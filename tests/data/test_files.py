@@ -121,12 +121,20 @@ def test_words_for_splits_in_names_of_other_files_split_nothing():
         assert sorted(rows["train"] + rows["val"]) == list(range(len(names)))
 
 
-def test_splits_below_the_first_folders_are_refused(tree):
-    digits = {"digits/Train/0.txt": 1, "digits/valid/1.txt": 1}
-    with pytest.raises(FieldError, match=r"digits/Train and digits/valid look like splits, .* give .*/digits, or move"):
-        find_files(str(tree(digits)))
+def test_splits_below_one_folder_are_those_of_its_files(tree):
+    digits = {"digits/Train/0/a.txt": 1, "digits/valid/1/b.txt": 1}
+    files = find_files(str(tree({**digits, "README.txt": 1})))
+    assert (files.root.name, files.names, files.unused) == ("digits", ("Train/0/a.txt", "valid/1/b.txt"), 1)
     # A source tree with such folders is no set of splits.
-    assert len(find_files(str(tree({**digits, "digits/setup.txt": 1}))).names) == 3
+    files = find_files(str(tree({**digits, "digits/setup/a.txt": 1})))
+    assert len(files.names) == 4
+    assert "digits/setup/a.txt" in files.names
+
+
+def test_splits_below_several_folders_are_refused(tree):
+    names = {f"{parent}/{split}/0.txt": 1 for parent in ("digits", "letters") for split in ("Train", "valid")}
+    with pytest.raises(FieldError, match=r"digits/Train and digits/valid look like splits, .* give .*/digits, or move"):
+        find_files(str(tree(names)))
 
 
 TRAINING = [f"train/{name}" for name in NAMES]

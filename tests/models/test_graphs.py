@@ -9,6 +9,7 @@ import torch
 
 from megabyte_mm.models import BlockConfig, MegabyteConfig, StackConfig, StepOptions
 
+AT_ONCE, IN_CHUNKS = 2.0**31, 1.0  # bytes for activations
 STACK = StackConfig(dim=16, layers=2, heads=2)
 VARIANTS: dict[str, dict[str, Any]] = {
     "paper": {},
@@ -21,8 +22,10 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")  # of torch's compiler about itself
-@pytest.mark.parametrize("budget", [2.0**31, 1.0], ids=["at once", "in chunks"])
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize(
+    ("variant", "budget"),
+    [*((variant, AT_ONCE) for variant in VARIANTS), ("paper", IN_CHUNKS), ("across patches", IN_CHUNKS)],
+)
 def test_no_block_falls_into_several_graphs(variant: str, budget: float, monkeypatch: pytest.MonkeyPatch) -> None:
     compile_module = torch.compile
 
