@@ -16,7 +16,10 @@ def main(arguments: list[str] | None = None) -> int:
     """Return the exit code: 0 when the page is written, 1 (with one line on stderr) when a step fails."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "--minutes", type=float, default=2.75, help="minutes of training per modality, on average (default: 2.75)"
+        "--minutes",
+        type=float,
+        default=2.25,
+        help="minutes of training, of which each model takes a share (default: 2.25)",
     )
     minutes = parser.parse_args(arguments).minutes
     if minutes <= 0:

@@ -65,6 +65,7 @@ def find_files(path: str, adapter: Adapter | None = None) -> Files:
             raise FieldError("path", f"{path}: no file of the {adapter.name} adapter ({', '.join(suffixes)}) in it")
     if not names:
         raise FieldError("path", f"{path}: no files in it")
+    unread = suffixes_there - Counter(map(_suffix, names))
     used: Collection[str] = named_splits(names)
     outside = 0
     if not used:
@@ -74,7 +75,6 @@ def find_files(path: str, adapter: Adapter | None = None) -> Files:
             inside = [name.removeprefix(f"{parent}/") for name in names if name.startswith(f"{parent}/")]
             outside, names = len(names) - len(inside), inside
         used = named_splits(names) or names
-    unread = suffixes_there - Counter(map(_suffix, names))
     return Files(root, tuple(sorted(used)), adapter, unused=len(names) - len(used) + outside, unread=unread)
 
 
@@ -208,10 +208,10 @@ def _splits_of_series(names: Sequence[str]) -> dict[str, str]:
     train-00000-of-00002.txt and validation-00000-of-00001.txt.
     """
     series: dict[str, dict[str, str]] = defaultdict(dict)
-    for name in names:
+    for name in (name for name in names if "/" not in name):
         words = re.split(r"([._-])", name.lower())
         places = [place for place, word in enumerate(words) if word in SPLIT_NAMES]
-        if "/" not in name and len(places) == 1:
+        if len(places) == 1:
             split = SPLIT_NAMES[words[places[0]]]
             words[places[0]] = "/"
             series[re.sub(r"\d+", "0", "".join(words))][name] = split

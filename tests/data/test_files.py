@@ -125,6 +125,7 @@ def test_splits_below_one_folder_are_those_of_its_files(tree):
     digits = {"digits/Train/0/a.txt": 1, "digits/valid/1/b.txt": 1}
     files = find_files(str(tree({**digits, "README.txt": 1})))
     assert (files.root.name, files.names, files.unused) == ("digits", ("Train/0/a.txt", "valid/1/b.txt"), 1)
+    assert not files.unread
     # A source tree with such folders is no set of splits.
     files = find_files(str(tree({**digits, "digits/setup/a.txt": 1})))
     assert len(files.names) == 4
