@@ -66,7 +66,8 @@ bytes by the same kind of model, MEGABYTE. Generating the data, training and sam
 {seconds / 60:.1f} minutes on this machine.</p>
 </header>
 <main>{body}</main><footer><p>Codecs compress each validation file by itself, headers included, without training; the
-model was trained on other files of the same kind, and its row shows its lowest <code>val/bpb</code>.</p>
+model was trained on other files of the same kind, and its row shows its lowest <code>val/bpb</code>, of the second part
+of a record.</p>
 </footer></body></html>
 """
 

@@ -1,4 +1,4 @@
-"""`make demo`: train a small model each on pictures, melodies and text, and show their samples on one page."""
+"""`make demo`: train small models of pictures, melodies, text and records, and show their samples on one page."""
 
 from __future__ import annotations
 

@@ -279,7 +279,7 @@ def _train_on_records(root: Path, records: Records, minutes: float) -> Section:
         keep=0.0,
         train=train,
         val=val,
-        scores=(("this model", lowest[1]), *_codec_scores(records.name, records.codecs, files)),
+        scores=(("this model", lowest[1]), *_codec_scores(records.name, records.codecs, files, records.order[1])),
         facts=(
             ("parameters", f"{_parameters(root / records.checkpoint):,}"),
             ("seconds in fit", f"{seconds:,.0f}"),
@@ -345,13 +345,13 @@ def _measure(root: Path, modality: Modality, section: Section, seconds: float) -
     return replace(section, train=train, val=val, scores=scores, facts=tuple(facts))
 
 
-def _codec_scores(name: str, codecs: Sequence[str], files: Sequence[Path]) -> list[tuple[str, float]]:
+def _codec_scores(name: str, codecs: Sequence[str], files: Sequence[Path], part: str = "") -> list[tuple[str, float]]:
     """Bits per byte of the codecs on the same bytes, read with the adapter of the demo's config of that name."""
     if not codecs:
         return []
     from megabyte_mm.evaluation import CODECS, content_of
 
-    adapter = _adapter(name, "image")
+    adapter = _adapter(name, part)
     contents = [content_of(adapter, adapter.read(path)) for path in files]
     return [(codec.name, codec.bits_per_byte(contents)) for codec in CODECS if codec.name in codecs]
 

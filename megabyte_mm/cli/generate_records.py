@@ -53,8 +53,9 @@ def first_parts(bundle: Bundle, files: Sequence[str], texts: Sequence[str], to: 
     names = [name for name, _ in next(iter(by_part.values()))]
     stems = _text_stems(texts) if texts else unique_stems("--prefix", names)
     originals = [None if texts else _original(bundle, Path(name)) for name in names]
+    order = _order_of_given(bundle, list(by_part), to)
     return [
-        FirstParts(stem, {name: given[number][1] for name, given in by_part.items()}, original)
+        FirstParts(stem, {name: by_part[name][number][1] for name in order}, original)
         for number, (stem, original) in enumerate(zip(stems, originals, strict=True))
     ]
 
@@ -96,8 +97,22 @@ def generate_records(
         raise KeyboardInterrupt
 
 
+def _order_of_given(bundle: Bundle, names: list[str], to: str | None) -> list[str]:
+    """The given parts as the only order that begins with them has them; else as they were given."""
+    orders = [order for order in bundle.orders[1:] if to in (None, order[-1], "+".join(order))]
+    begun = {order[: len(names)] for order in orders if set(order[: len(names)]) == set(names)}
+    return list(begun.pop()) if len(begun) == 1 else names
+
+
 def _part_of_file(bundle: Bundle, file: str, to: str | None) -> str:
-    """The part that a file is, by its name; of several parts that read it, the one that begins an order."""
+    """The part that a file is, by the suffix of its part in training, else by those of the adapters.
+
+    Of several parts that read it, the one that begins an order.
+    """
+    suffixes = {name: str(modality.files.get("suffix", "")).lower() for name, modality in bundle.modalities.items()}
+    named = [name for name, suffix in suffixes.items() if suffix and file.lower().endswith(suffix)]
+    if named:  # 7.mask.png is a mask, though 7.png may be a picture
+        return max(named, key=lambda name: len(suffixes[name]))
     names = [name for name, modality in bundle.modalities.items() if _is_named(modality, file)]
     if not names:
         return modality_of_file(bundle, file)

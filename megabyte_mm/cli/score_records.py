@@ -139,7 +139,8 @@ def _score(
     ends = np.cumsum(list(sizes.values())).tolist()
     parts = {name: slice(end - sizes[name], end) for name, end in zip(order, ends, strict=True)}
     scores: dict[str, dict[str, PartScore]] = {}
-    with byte_progress(sum(int(reader.lengths.sum()) for reader in joined.readers), "scored") as on_bytes:
+    total = sum(int(reader.lengths[chosen].sum()) for reader, chosen in zip(joined.readers, joined.rows, strict=True))
+    with byte_progress(total, "scored") as on_bytes:
         for number, scored in enumerate(score_records(bundle.model, _batches(rows, batch_size), parts)):
             on_bytes(sum(part.bytes for part in scored.values()))
             scores[records.names[number]] = {name: part.score for name, part in scored.items()}

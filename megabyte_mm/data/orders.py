@@ -49,15 +49,18 @@ def part_orders(
     lists = _lists(parts)
     if max(map(len, lists)) < 2:
         raise FieldError("data.parts", ": name two parts or more, such as [text, image]")
+    of_lists = _weights(part_weights, lists)
+    # An order that is listed has its own weights, also where it is the rest of another.
+    weights = dict(zip(map(tuple, lists), of_lists, strict=True))
+    if len(weights) < len(lists):
+        raise FieldError("data.parts", f"{parts!r} has an order twice")
     shares: dict[tuple[str, ...], float] = {}
-    weights: dict[tuple[str, ...], tuple[float, ...] | None] = {}
-    for order, order_weights in zip(lists, _weights(part_weights, lists), strict=True):
+    for order, order_weights in zip(lists, of_lists, strict=True):
         dropped = drop_part if len(order) > 1 else 0.0
         for first, share in ((0, 1.0 - dropped), (1, dropped)):
             if share:
                 rest = tuple(order[first:])
                 shares[rest] = shares.get(rest, 0.0) + share
-                # An order that is both listed and a rest of another has the weights of the first.
                 weights.setdefault(rest, order_weights and order_weights[first:])
     return tuple(PartOrder(order, share, weights[order]) for order, share in shares.items())
 

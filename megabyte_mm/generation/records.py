@@ -6,7 +6,6 @@ import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -86,10 +85,10 @@ def convert(
 ) -> list[CompletedRecord]:
     """Generate what follows the first parts of a record: `megabyte-mm generate` from Python.
 
-    parts: by their names, in their order: files, or for a text the text itself. to: the part to end with. keep: the
-    share of the last given part that is kept, where it is to be continued. guidance: above 1, samples follow the first
-    part more closely; the model must have been trained with data.drop_part. Raises ValueError for arguments that do not
-    fit the model, MediaError for a file that cannot be read.
+    parts: by their names, in their order: files, or for a text the text itself, where no file has that name. to: the
+    part to end with. keep: the share of the last given part that is kept, where it is to be continued. guidance: above
+    1, samples follow the first part more closely; the model must have been trained with data.drop_part. Raises
+    ValueError for arguments that do not fit the model, MediaError for a file that cannot be read.
     """
     check_positive(count=count)
     order = find_order(bundle, list(parts), to)
@@ -283,6 +282,6 @@ def _prefix(complete: Sequence[ByteStream], begun: ByteStream | None, parts: Seq
 def _stream(adapter: Adapter, part: str | os.PathLike[str] | ByteStream) -> ByteStream:
     if isinstance(part, ByteStream):
         return part
-    if isinstance(part, str) and isinstance(adapter, TextAdapter) and not Path(part).is_file():
+    if isinstance(part, str) and isinstance(adapter, TextAdapter) and not os.path.isfile(part):  # noqa: PTH113 (long texts)
         return adapter.stream_of(part)
     return adapter.read(part)

@@ -81,6 +81,7 @@ def show_records(bundle: Bundle, records: Sequence[Sequence[CompletedRecord]]) -
             **{f"sample {number}": cell(record, record.generated) for number, record in enumerate(row, start=1)},
         }
         for row in records
+        if row
     ]
     return HTML(_table(rows))
 
@@ -130,7 +131,7 @@ def _part(adapter: Adapter, stream: ByteStream) -> str:
     if isinstance(adapter, AudioAdapter):
         return _player(adapter, stream)
     if isinstance(adapter, TextAdapter):
-        return f"<code>{escape(adapter.decode(stream.data))}</code>"
+        return f'<code style="white-space: pre-wrap">{escape(adapter.decode(stream.data))}</code>'
     raise ValueError(f"parts of the {adapter.name} adapter cannot be shown, only pictures, sound and text")
 
 
@@ -138,7 +139,7 @@ def _picture(adapter: ImageAdapter, stream: ByteStream) -> str:
     from PIL import Image
 
     pixels, output = adapter.pixels(stream, fill=UNKNOWN), io.BytesIO()
-    Image.fromarray(pixels.squeeze()).save(output, format="PNG")
+    Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).save(output, format="PNG")
     source = base64.b64encode(output.getvalue()).decode("ascii")
     return f'<img style="{PICTURE}" src="data:image/png;base64,{source}">'
 
@@ -146,6 +147,8 @@ def _picture(adapter: ImageAdapter, stream: ByteStream) -> str:
 def _player(adapter: AudioAdapter, stream: ByteStream) -> str:
     from IPython.display import Audio
 
+    if not len(stream.data):
+        return "(no sound)"
     # Not normalized: a sound that is silent would become loud noise.
     sound = adapter.frames(stream).T / 2**15
     source = Audio(sound, rate=int(stream.format["rate"]), normalize=False).src_attr()

@@ -110,15 +110,30 @@ class BestCheckpoint(RunCheckpoint):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder, filename="best", monitor="val/bpb", enable_version_counter=False)
         self._written: float | None = None
+        self._module: LightningModule | None = None
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Keep the module, which knows the parts of records that count in val/bpb."""
+        super().setup(trainer, pl_module, stage)
+        self._module = pl_module
+
+    @property
+    def _parts(self) -> list[str]:
+        """The parts of records or sources of a mix that count; none for one source."""
+        return sorted(getattr(self._module, "measured_parts", ()))
 
     def state_dict(self) -> dict[str, Any]:
-        """The score without a path, so that a run folder may be moved or copied."""
-        return {"val/bpb": self._written}
+        """The score without a path, so that a run folder may be moved or copied; and what counts in it."""
+        return {"val/bpb": self._written} | ({"parts": self._parts} if self._parts else {})
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore the score, unless the run resumes in another folder."""
-        if Path(self.dirpath or "", "best.ckpt").exists():
+        """Restore the score, unless the run resumes in another folder, or with other parts that count."""
+        if not Path(self.dirpath or "", "best.ckpt").exists():
+            return
+        if state_dict.get("parts", self._parts) == self._parts:
             self._restore_score(state_dict["val/bpb"])
+        else:
+            log.warning("data.part_weights have changed: the next validation replaces best.ckpt")
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Raise OSError where the best model could not be written, once all else is done."""

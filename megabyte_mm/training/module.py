@@ -96,6 +96,11 @@ class ByteLM(LightningModule):
         self._part_weights: dict[str, float] | None = None
         self._unlearned: tuple[tuple[int, slice], ...] = ()
 
+    @property
+    def measured_parts(self) -> tuple[str, ...]:
+        """The parts of records, or the sources of a mix, that count in val/bpb, by their names in logs."""
+        return tuple(self._parts)
+
     @classmethod
     def load_from_checkpoint(cls, *_: Any, **__: Any) -> Self:
         """Not supported: the data fix parts of the model. `megabyte_mm.load_model` loads a trained one."""

@@ -8,6 +8,7 @@ import torch
 from data_adapters import ImageAdapter
 from megabyte_mm.alphabet import END
 from megabyte_mm.data import ByteData, Source
+from megabyte_mm.data.orders import part_orders
 from megabyte_mm.errors import FieldError
 from tests.data.test_part_files import touch
 
@@ -58,6 +59,16 @@ def test_parts_weigh_alike_in_each_order_or_by_the_order(folder, tmp_path, weigh
         data = opened(folder, tmp_path / "cache", parts=BOTH, drop_part=0.25, part_weights=weights)
     names = ["text+image/text", "text+image/image", "image", "image+text/image", "image+text/text", "text"]
     assert data.weights_of_parts() == (expected and dict(zip(names, expected, strict=True)))
+
+
+def test_a_listed_order_has_its_own_weights_also_where_another_may_lose_its_first_part():
+    parts = [["text", "image", "mask"], ["image", "mask"]]
+    orders = part_orders(parts, 0.25, [[0.0, 1.0, 1.0], [0.0, 1.0]], {})
+    assert [(order.name, order.weight, order.part_weights) for order in orders] == [
+        ("text+image+mask", 0.75, (0, 1, 1)),
+        ("image+mask", 1.0, (0, 1)),
+        ("mask", 0.25, (1,)),
+    ]
 
 
 def test_orders_read_the_same_records(folder, tmp_path):
@@ -137,6 +148,7 @@ def test_a_loader_of_records_resumes_exactly(folder, tmp_path):
         ({"parts": ["text"]}, "data.parts: name two parts or more"),
         ({"parts": ["text", "text"]}, "must be a list of different names"),
         ({"parts": ["text", ["image"]]}, "must be a list of different names"),
+        ({"parts": [["text", "image"], ["text", "image"]]}, "has an order twice"),
         ({"parts": ["text", "picture"]}, "data.sources.picture.adapter is missing, and no adapter is called 'picture'"),
         ({"drop_part": 1.0}, "data.drop_part 1.0 must be at least 0 and below 1"),
         ({"part_weights": [1.0]}, "data.part_weights \\[1.0\\] must be 2 numbers"),

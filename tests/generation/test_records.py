@@ -1,12 +1,57 @@
 """Records whose parts have no fixed size end where their format says."""
 
+from pathlib import Path
+
 import numpy as np
+import pytest
 import torch
+from PIL import Image
 
 from data_adapters import ByteStream, ImageAdapter, TextAdapter
 from megabyte_mm.checkpoint import Bundle, Modality
-from megabyte_mm.generation import SamplingParams, complete_records, record_request
+from megabyte_mm.cli.generate_records import first_parts
+from megabyte_mm.generation import SamplingParams, complete_records, convert, record_request
 from megabyte_mm.models import MegabyteConfig, PartConfig, StackConfig
+
+
+def captions_and_masks() -> Bundle:
+    """An untrained model of captions, pictures and their masks."""
+    torch.manual_seed(0)
+    picture = ImageAdapter(mode="L", size=(4, 4), patch=2)
+    config = MegabyteConfig(
+        parts=(PartConfig(4, 8), PartConfig(4, 16), PartConfig(4, 16)),
+        orders=((0, 1), (0, 1), (1, 0), (1, 2)),
+        patch_size=4,
+        max_len=32,
+        conditions=4,
+        global_stack=StackConfig(8, 1, 2),
+        local_stack=StackConfig(8, 1, 2),
+    )
+    modalities = {
+        "text": Modality(TextAdapter(), False, 8),
+        "image": Modality(picture, True, 16, {"suffix": ".image.png"}),
+        "mask": Modality(picture, True, 16, {"suffix": ".mask.png"}),
+    }
+    return Bundle(config.build().eval(), modalities, ("none", "text+image", "image+text", "image+mask"), 32)
+
+
+def test_files_are_the_parts_that_their_suffixes_name(tmp_path: Path) -> None:
+    bundle, picture = captions_and_masks(), Image.new("L", (4, 4))
+    for name in ("7.image.png", "7.mask.png", "8.png"):
+        picture.save(tmp_path / name)
+    (tmp_path / "7.txt").write_text("seven")
+    files = {name: str(tmp_path / name) for name in ("7.image.png", "7.mask.png", "8.png", "7.txt")}
+    [first] = first_parts(bundle, [files["7.image.png"], files["7.mask.png"]], [])
+    assert list(first.parts) == ["image", "mask"]
+    assert list(first_parts(bundle, [files["8.png"]], [], "mask")[0].parts) == ["image"]
+    # In the order of the condition, whatever the order of the files.
+    [first] = first_parts(bundle, [files["7.image.png"], files["7.txt"]], [], "text+image")
+    assert list(first.parts) == ["text", "image"]
+
+
+def test_a_text_that_is_longer_than_a_file_name_may_be_is_a_text() -> None:
+    with pytest.raises(ValueError, match="the text has 999 bytes, and this model reads 8 of it"):
+        convert(captions_and_masks(), {"text": "a" * 999}, to="image")
 
 
 def test_a_picture_of_any_size_is_continued_to_its_own_end() -> None:

@@ -93,7 +93,7 @@ def test_records_show_their_given_parts_once_and_then_what_was_generated():
     html = show_records(bundle, [behind_text, [record([9, 9, 9, 9], "text")]]).data
     first, second = (re.findall(r"<td[^>]*><b>([^<]*)</b><br>(.*?)</td>", row) for row in html.split("</tr>")[:2])
     assert [name for name, _ in first] == ["given", "sample 1", "sample 2"]
-    assert first[0][1] == "<code>&lt;red&gt;</code>"
+    assert first[0][1] == '<code style="white-space: pre-wrap">&lt;red&gt;</code>'
     assert [name for name, _ in second] == ["given", "sample 1"]
     assert second[1][1] == first[0][1]
     pictures = [base64.b64decode(content) for content in re.findall(r"data:image/png;base64,([^\"]+)", html)]

@@ -84,6 +84,22 @@ def test_losses_are_those_of_the_parts_with_weight(config, tmp_path, capsys):
     assert measured["val/bpb"][:8] in capsys.readouterr().out
 
 
+def test_with_other_parts_that_count_best_is_compared_anew(config, tmp_path, capsys):
+    orders = ["--data.parts", "[[text, image]]", "--data.drop_part", "0", "--trainer.val_check_interval", "1"]
+    assert (
+        main(["fit", "--config", str(config), *orders, "--data.part_weights", "[1, 1]", "--trainer.max_steps", "1"])
+        == 0
+    )
+    best = tmp_path / "run/best.ckpt"
+    longer = ["--ckpt_path", "last", "--trainer.max_steps", "2", "--model.optimizer.lr", "1e-9"]
+    state = torch.load(best, weights_only=True)["callbacks"]["BestCheckpoint"]
+    assert state["parts"] == ["text+image/image", "text+image/text"]
+    capsys.readouterr()
+    assert main(["fit", "--config", str(config), *orders, "--data.part_weights", "[0, 1]", *longer]) == 0
+    assert "data.part_weights have changed: the next validation replaces best.ckpt" in capsys.readouterr().err
+    assert torch.load(best, weights_only=True)["global_step"] == 2
+
+
 def test_words_make_pictures_and_pictures_make_words(config, pairs, tmp_path, capsys, monkeypatch):
     assert main(["fit", "--config", str(config)]) == 0
     log, checkpoint = tmp_path / "run/logs/version_0", str(tmp_path / "run/last.ckpt")
