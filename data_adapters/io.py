@@ -100,11 +100,9 @@ def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
 
 def _open_descriptor(path: Path) -> int | None:
     """The number of the open file of this process that a path such as /dev/stdout or /dev/fd/3 names, or None."""
-    names = {"/dev/stdout": "1", "/dev/stderr": "2"}
-    number = names.get(str(path)) or next(
-        (path.name for folder in ("/dev/fd", "/proc/self/fd") if path.parent == Path(folder)), ""
-    )
-    return int(number) if number.isdecimal() else None
+    if str(path.parent) in ("/dev/fd", "/proc/self/fd"):
+        return int(path.name) if path.name.isdecimal() else None
+    return {"/dev/stdout": 1, "/dev/stderr": 2}.get(str(path))
 
 
 def _write_special(target: Path | int, write: Callable[[Path], object], suffix: str) -> None:

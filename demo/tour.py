@@ -29,28 +29,11 @@ KEEP = 0.5  # share of a file that is the prefix
 
 
 @dataclass(frozen=True)
-class Modality:
-    """The settings of one modality.
-
-    share: of the training time, in units of --minutes; text needs the least. temperature: of continuations, low
-    after a few minutes of training. sample_temperature: of samples without a prefix. media: folder of validation files
-    below media/. codecs: names in `evaluation.CODECS`. prefixes: number of validation files to continue, each
-    `continuations` times. excerpt: samples or bytes of such a file to use, None for all. length: bytes to generate,
-    None where the format fixes it.
-    """
+class DemoModel:
+    """A model of the demo. share: of the training time, in units of --minutes."""
 
     name: str
-    title: str
-    about: str
-    media: str
-    codecs: tuple[str, ...]
-    prefixes: int
-    continuations: int
     share: float
-    temperature: float
-    sample_temperature: float
-    excerpt: int | None = None
-    length: int | None = None
 
     @property
     def run(self) -> Path:
@@ -66,14 +49,36 @@ class Modality:
         return self.run / "best.ckpt"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Modality(DemoModel):
+    """The settings of one modality.
+
+    temperature: of continuations, low after a few minutes of training. sample_temperature: of samples without a prefix.
+    media: folder of validation files below media/. codecs: names in `evaluation.CODECS`. prefixes: number of validation
+    files to continue, each `continuations` times. excerpt: samples or bytes of such a file to use, None for all.
+    length: bytes to generate, None where the format fixes it.
+    """
+
+    title: str
+    about: str
+    media: str
+    codecs: tuple[str, ...]
+    prefixes: int
+    continuations: int
+    temperature: float
+    sample_temperature: float
+    excerpt: int | None = None
+    length: int | None = None
+
+
 MODALITIES = (
     Modality(
-        "image",
-        "Pictures",
-        "32 × 32 RGB pixels, scanned in patches of 4 × 4: 3,072 bytes each. "
+        name="image",
+        title="Pictures",
+        about="32 × 32 RGB pixels, scanned in patches of 4 × 4: 3,072 bytes each. "
         "The model continues the upper half of a validation picture with the lower half.",
-        "images/val",
-        ("PNG", "WebP"),
+        media="images/val",
+        codecs=("PNG", "WebP"),
         prefixes=10,
         continuations=2,
         share=1.3,
@@ -81,12 +86,12 @@ MODALITIES = (
         sample_temperature=0.8,
     ),
     Modality(
-        "audio",
-        "Melodies",
-        "8 kHz sound, one byte per sample: four bars of 8,640 bytes each. The model continues the first bar of a "
+        name="audio",
+        title="Melodies",
+        about="8 kHz sound, one byte per sample: four bars of 8,640 bytes each. The model continues the first bar of a "
         "validation melody with a second one.",
-        "audio/val",
-        ("FLAC",),
+        media="audio/val",
+        codecs=("FLAC",),
         prefixes=4,
         continuations=1,
         share=0.8,
@@ -96,12 +101,12 @@ MODALITIES = (
         length=8640,
     ),
     Modality(
-        "text",
-        "Text",
-        "Modules of Python's standard library, byte by byte. The model continues the first 512 bytes of a validation "
-        "module.",
-        "text/val",
-        ("xz",),
+        name="text",
+        title="Text",
+        about="Modules of Python's standard library, byte by byte. The model continues the first 512 bytes of a "
+        "validation module.",
+        media="text/val",
+        codecs=("xz",),
         prefixes=3,
         continuations=1,
         share=0.4,
@@ -113,67 +118,53 @@ MODALITIES = (
 )
 
 
-@dataclass(frozen=True)
-class Records:
+@dataclass(frozen=True, kw_only=True)
+class Records(DemoModel):
     """Records of two parts, of which the model makes the second from the first.
 
-    share, temperature, codecs: as of `Modality`. media: folder of validation records below pairs/. order: the names of
-    the parts. given, made: suffixes of their files. prefixes: number of given parts, each with `samples` of the other.
+    temperature, codecs: as of `Modality`. media: folder of validation records below pairs/. order: the names of
+    the parts. source_suffix, target_suffix: of their files. prefixes: number of first parts, each with `samples` second
+    ones.
     """
 
-    name: str
     title: str
     about: str
     media: str
     order: tuple[str, str]
-    given: str
-    made: str
+    source_suffix: str
+    target_suffix: str
     codecs: tuple[str, ...]
     prefixes: int
     samples: int
-    share: float
     temperature: float
-
-    @property
-    def run(self) -> Path:
-        """Folder of checkpoints and metrics, as in `demo/<name>.yaml`."""
-        return Path("runs", f"demo-{self.name}")
-
-    @property
-    def out(self) -> Path:
-        return Path("gallery", self.name)
-
-    @property
-    def checkpoint(self) -> Path:
-        return self.run / "best.ckpt"
 
 
 RECORDS = (
     Records(
-        "captions",
-        "Pictures from captions",
-        "16 × 16 RGB pixels behind the letters of their captions, as one stream of bytes. The model has read none of "
-        "these captions before, only other combinations of the words.",
-        "captions/val",
-        ("text", "image"),
-        ".txt",
-        ".png",
-        ("PNG", "WebP"),
+        name="captions",
+        title="Pictures from captions",
+        about="16 × 16 RGB pixels behind the letters of their captions, as one stream of bytes. The model has read "
+        "none of these captions before, only other combinations of the words.",
+        media="captions/val",
+        order=("text", "image"),
+        source_suffix=".txt",
+        target_suffix=".png",
+        codecs=("PNG", "WebP"),
         prefixes=12,
         samples=2,
         share=1.0,
         temperature=0.1,
     ),
     Records(
-        "notes",
-        "Notes from melodies",
-        "Melodies of 0.9 seconds, 8 kHz, one byte per sample, and behind them the names of their notes. The model "
-        "writes the notes of melodies that it has not read before.",
-        "melodies/val",
-        ("audio", "text"),
-        ".wav",
-        ".txt",
-        (),
+        name="notes",
+        title="Notes from melodies",
+        about="Melodies of 0.9 seconds, 8 kHz, one byte per sample, and behind them the names of their notes. The "
+        "model writes the notes of melodies that it has not read before.",
+        media="melodies/val",
+        order=("audio", "text"),
+        source_suffix=".wav",
+        target_suffix=".txt",
+        codecs=(),
         prefixes=6,
         samples=1,
         share=0.3,
@@ -216,7 +207,7 @@ def _run(root: Path, *arguments: str) -> str:
     return command
 
 
-def _fit(root: Path, each: Modality | Records, minutes: float) -> tuple[str, float]:
+def _fit(root: Path, each: DemoModel, minutes: float) -> tuple[str, float]:
     """Train for a share of the minutes. Returns the command as typed and the seconds that it took."""
     started = time.monotonic()
     limit = _max_time(minutes * each.share)
@@ -254,12 +245,14 @@ def _train_on_records(root: Path, records: Records, minutes: float) -> Section:
     fit, seconds = _fit(root, records, minutes)
     originals = _originals_by_content(root, records)
     chosen = _evenly_spaced(sorted(originals), records.prefixes)
-    prefixes = [str(originals[each][0].with_suffix(records.given).relative_to(root)) for each in chosen]
+    prefixes = [str(originals[each][0].with_suffix(records.source_suffix).relative_to(root)) for each in chosen]
     options = ("--num_samples", str(records.samples), "--temperature", f"{records.temperature:g}")
     out = ("--out", str(records.out))
     generate = _run(root, "generate", str(records.checkpoint), "--prefix", *prefixes, *out, *options)
     continuations = [
-        Continuation(paths[0], _generated(root / records.out, paths[0].stem), paths[0].with_suffix(records.given))
+        Continuation(
+            paths[0], _generated(root / records.out, paths[0].stem), paths[0].with_suffix(records.source_suffix)
+        )
         for paths in map(originals.__getitem__, chosen)
     ]
     part = f"val/bpb/{'+'.join(records.order)}/{records.order[1]}"
@@ -292,8 +285,8 @@ def _train_on_records(root: Path, records: Records, minutes: float) -> Section:
 def _originals_by_content(root: Path, records: Records) -> dict[bytes, list[Path]]:
     """The second parts of the validation records, by the content of the first: a caption has several pictures."""
     originals: dict[bytes, list[Path]] = {}
-    for path in sorted((root / "pairs" / records.media).glob(f"*{records.given}")):
-        originals.setdefault(path.read_bytes(), []).append(path.with_suffix(records.made))
+    for path in sorted((root / "pairs" / records.media).glob(f"*{records.source_suffix}")):
+        originals.setdefault(path.read_bytes(), []).append(path.with_suffix(records.target_suffix))
     return originals
 
 

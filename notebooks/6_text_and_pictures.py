@@ -71,7 +71,7 @@ show_records(captions, [convert(captions, {"image": picture}, count=1, temperatu
 # %% [markdown]
 # ## There and back
 #
-# From a caption to a picture, and from that picture to a caption again: does the model recognise what it has drawn?
+# From a caption to a picture, and from that picture to a caption again: does the model recognise what it has generated?
 
 # %%
 back = [convert(captions, {"image": row[0].parts["image"]}, count=1, temperature=0) for row in pictures]

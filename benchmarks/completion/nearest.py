@@ -35,18 +35,18 @@ class Captioned:
         return self.captions[same[int(np.argmin(differences))]]
 
 
-def caption_rows(wanted: Sequence[str], found: Sequence[str]) -> list[tuple[str, int, float]]:
+def caption_rows(wanted: Sequence[str], nearest: Sequence[str]) -> list[tuple[str, int, float]]:
     """What was asked for, how often, and in which share of the cases the nearest caption has it.
 
-    First all whole captions, then each word that some of them have and others lack. wanted, found: captions of equal
+    First all whole captions, then each word that some of them have and others lack. wanted, nearest: captions of equal
     number, of which one or more.
     """
-    rows = [("all", len(wanted), fmean(a == b for a, b in zip(wanted, found, strict=True)))]
+    rows = [("all", len(wanted), fmean(a == b for a, b in zip(wanted, nearest, strict=True)))]
     words = [frozenset(re.findall(r"\w+", caption)) for caption in wanted]
-    found_words = [frozenset(re.findall(r"\w+", caption)) for caption in found]
+    nearest_words = [frozenset(re.findall(r"\w+", caption)) for caption in nearest]
     counts = Counter(word for each in words for word in each)
     common = [word for word, number in counts.most_common(MOST_WORDS) if number < len(wanted)]
     for word in sorted(common):
         asked = [number for number, each in enumerate(words) if word in each]
-        rows.append((word, len(asked), fmean(word in found_words[number] for number in asked)))
+        rows.append((word, len(asked), fmean(word in nearest_words[number] for number in asked)))
     return rows

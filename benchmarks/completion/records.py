@@ -153,10 +153,10 @@ def _rows(case: _Case, completed: Sequence[ByteStream]) -> list[tuple[Cell, ...]
         return rows
     if case.real is not None:
         assert isinstance(first, TextAdapter)
-        found = [case.real.nearest(pixels) for pixels in pictures]
+        nearest = [case.real.nearest(pixels) for pixels in pictures]
         return [
             (case.name, given, number, None, None, None, share, None)
-            for given, number, share in caption_rows(_texts(first, case.val, 0), found)
+            for given, number, share in caption_rows(_texts(first, case.val, 0), nearest)
         ]
     iou = None
     if isinstance(first, ImageAdapter):

@@ -58,14 +58,14 @@ def prepare(
     targets = {name: f"{root}/{name}" if name else root for name in sources}
     for name, source in sources.items():
         _check_target(source.path or path, targets[name], cache_dir)
-    found = _find(path, sources, in_parts)
+    files_of = _find(path, sources, in_parts)
     readers = {
-        targets[name]: _prepare(files, targets[name], workers, shard_mib, cache_dir) for name, files in found.items()
+        targets[name]: _prepare(files, targets[name], workers, shard_mib, cache_dir) for name, files in files_of.items()
     }
     for target, reader in readers.items():
         print(f"{target}: {_summary(reader)}")
-    adapters = [files.adapter for files in found.values()]
-    for name, source_files in found.items():
+    adapters = [files.adapter for files in files_of.values()]
+    for name, source_files in files_of.items():
         if unread := unread_by_all(source_files.unread, adapters):
             print(printable(describe_unread(sources[name].path or path, unread)), file=sys.stderr)
     skipped = [entry for reader in readers.values() for entry in reader.metadata["skipped"]]

@@ -221,9 +221,8 @@ class ByteLM(LightningModule):
 
     def _learned(self, batch: Batch) -> Tensor:
         """The scored symbols of parts with weight, (B, T) bool."""
-        learned_BT = batch.scored
+        learned_BT = batch.scored.clone()
         for condition, symbols in self._unlearned:
-            learned_BT = learned_BT.clone()
             learned_BT[:, symbols] &= (batch.condition != condition)[:, None]
         return learned_BT
 
