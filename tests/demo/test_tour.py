@@ -90,7 +90,7 @@ def test_only_the_folders_of_the_demo_are_replaced(root):
 def test_a_failing_command_is_named_and_nothing_runs_after_it(root, capsys):
     (root / "broken").write_text("demo/audio.yaml")
     assert main([]) == 1
-    command = "megabyte-mm fit --config demo/audio.yaml --trainer.max_time 00:00:01:48"
+    command = "megabyte-mm fit --config demo/audio.yaml --trainer.max_time 00:00:02:28"
     assert capsys.readouterr().err == f"demo: command failed with exit code 3: {command}\n"
     assert (root / "calls.txt").read_text().splitlines()[-1] == command.removeprefix("megabyte-mm ")
     assert not (root / "gallery/index.html").exists()
