@@ -95,13 +95,13 @@ def _is_compared(adapters: tuple[Adapter, ...]) -> bool:
 
 def _open(bundle: Bundle, path: str, order: tuple[str, ...], count: int, seed: int) -> _Case:
     """Read the validation records, and what judges pictures behind classes or captions."""
-    val = join_folder(bundle, str(Path(path) / "val"), order)
+    val, _ = join_folder(bundle, str(Path(path) / "val"), order)
     val = val.take(val.evenly_spaced(count))
     adapters = _adapters(bundle, order)
     text, picture, last = adapters[0], adapters[-1], len(order) - 1
     if not (isinstance(text, TextAdapter) and isinstance(picture, ImageAdapter)):
         return _Case(order, adapters, val)
-    train = join_folder(bundle, str(Path(path) / "train"), order)
+    train, _ = join_folder(bundle, str(Path(path) / "train"), order)
     labels, val_labels = _texts(text, train, 0), _texts(text, val, 0)
     if len(set(labels)) < 2:
         return _Case(order, adapters, val)

@@ -40,7 +40,7 @@ class Bundle:
 
     modalities: one named "", or those of a mix under the names of their conditions. conditions: the name of each
     condition number, "none" first. window: the most symbols that the model sees. provenance: the training run of
-    its weights.
+    its weights. unlearned: by the names of orders, the parts that had no weight in the loss (data.part_weights).
     """
 
     model: ByteModel
@@ -48,6 +48,7 @@ class Bundle:
     conditions: tuple[str, ...]
     window: int
     provenance: Provenance = field(default_factory=Provenance)
+    unlearned: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def config(self) -> Any:
@@ -149,8 +150,11 @@ class Bundle:
             | ({"files": dict(modality.files)} if modality.files else {})
             for name, modality in self.modalities.items()
         }
-        data: dict[str, Any] = modalities.get("", {"sources": modalities})
-        return make_spec(self.model, data | {"window": self.window, "conditions": list(self.conditions)})
+        data: dict[str, Any] = dict(modalities.get("", {"sources": modalities}))
+        data |= {"window": self.window, "conditions": list(self.conditions)}
+        if self.unlearned:
+            data |= {"unlearned": {name: list(parts) for name, parts in self.unlearned.items()}}
+        return make_spec(self.model, data)
 
     def _only_modality(self) -> Modality:
         if len(self.modalities) > 1:

@@ -57,7 +57,8 @@ def load_model(
         model = config.build()
         model.load_state_dict(weights)
         model = model.to(device).eval()
-        return Bundle(model, modalities, tuple(data["conditions"]), data["window"], _provenance(checkpoint))
+        unlearned = {name: tuple(parts) for name, parts in data.get("unlearned", {}).items()}
+        return Bundle(model, modalities, tuple(data["conditions"]), data["window"], _provenance(checkpoint), unlearned)
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:

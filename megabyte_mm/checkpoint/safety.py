@@ -9,7 +9,7 @@ from __future__ import annotations
 import pickle
 import pickletools
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from io import BytesIO
 from typing import IO, Any
@@ -132,6 +132,17 @@ def check_data(data: Mapping[str, Any], config: ModelConfig) -> None:
             raise ValueError(f"its model reads more parts than its sources {names}")
         if ["+".join(names[part] for part in order) for order in parts[1:]] != conditions[1:]:
             raise ValueError(f"its sources {names} are not its conditions {conditions}")
+    _check_unlearned(data.get("unlearned", {}), conditions)
+
+
+def _check_unlearned(unlearned: Any, conditions: Sequence[str]) -> None:
+    """Raise ValueError for anything but parts of orders, by the names of their conditions."""
+    are_parts = isinstance(unlearned, dict) and all(
+        name in conditions and isinstance(parts, list) and all(part in name.split("+") for part in parts)
+        for name, parts in unlearned.items()
+    )
+    if not are_parts:
+        raise ValueError(f"its unlearned parts {unlearned!r} are not parts of its conditions {conditions}")
 
 
 def check_modalities(modalities: Mapping[str, Modality], window: int, config: ModelConfig) -> None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, count
 from pathlib import Path
@@ -21,6 +20,7 @@ from megabyte_mm.data.encode import first_reasons
 from megabyte_mm.data.joined import Joined, JoinedWindows, PartRoom, join
 from megabyte_mm.data.order import WindowRequest
 from megabyte_mm.data.part_files import PartRule, find_parts
+from megabyte_mm.data.records import Skipped
 from megabyte_mm.data.storage.encoded_cache import load_or_encode
 from megabyte_mm.errors import DIVERGED
 from megabyte_mm.evaluation import heatmap_files, write_heatmap
@@ -74,8 +74,11 @@ def score_folder(
     orders = [order for order in known if condition in (None, "+".join(order))]
     if not orders:
         raise ValueError(f"--condition {condition}: the records of this model are {', '.join(map('+'.join, known))}")
-    joined = [join_folder(bundle, paths[0], order) for order in orders]
-    folders = [_Records(order, each, _names(each)) for order, each in zip(orders, joined, strict=True)]
+    folders, skipped = [], dict[str, Skipped]()
+    for order in orders:
+        joined, left_out = join_folder(bundle, paths[0], order)
+        folders.append(_Records(order, joined, _names(joined)))
+        skipped[folders[-1].title] = left_out
     heatmaps = _heatmaps(bundle, Path(heatmap), folders, overwrite) if heatmap else None
     results = {records.title: _score(bundle, records, batch_size, heatmaps) for records in folders}
     width = max(len(f"{name}/{part}") for name, records in results.items() for part in next(iter(records.values())))
@@ -86,27 +89,38 @@ def score_folder(
             if not math.isfinite(total.nats):
                 raise ValueError(DIVERGED)
             each = total.nats / math.log(2) / len(records)
-            label = f"{name}/{part}"
-            print(f"{label:{width}}  {len(records):8,}  {total.bytes:12,}  {total.bits_per_byte:13.4f}  {each:15.2f}")
+            figures = f"{total.bits_per_byte:13.4f}  {each:15.2f}"
+            if part in bundle.unlearned.get(name, ()):
+                figures = f"{'not learned':>13}"
+            print(f"{f'{name}/{part}':{width}}  {len(records):8,}  {total.bytes:12,}  {figures}")
     if json_file:
-        figures = {
+        by_record = {
             name: {key: {part: vars(score) for part, score in scores.items()} for key, scores in records.items()}
             for name, records in results.items()
         }
-        write_bytes(json_file, (json.dumps({"orders": figures}, indent=1, allow_nan=False) + "\n").encode())
+        content = {"orders": by_record, "skipped": skipped}
+        write_bytes(json_file, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
+    _check_complete(skipped, folders)
 
 
-def join_folder(bundle: Bundle, path: str, order: tuple[str, ...]) -> Joined:
-    """The records of a folder with the parts of an order, read as in training; prints how many are left out, and why.
+def join_folder(bundle: Bundle, path: str, order: tuple[str, ...]) -> tuple[Joined, Skipped]:
+    """The records of a folder with the parts of an order, read as in training, and why others are left out.
 
     Raises FieldError where there are none.
     """
     rules = {name: PartRule(modality.adapter, **modality.files) for name, modality in bundle.modalities.items()}
     readers = {name: load_or_encode(files) for name, files in find_parts(path, rules, order).items()}
-    joined, skipped = join(readers, {name: bundle.window_of(name) for name in order})
-    if skipped:
-        print(f"{len(skipped)} of {path} left out: {first_reasons(skipped)}", file=sys.stderr)
-    return joined
+    return join(readers, {name: bundle.window_of(name) for name in order})
+
+
+def _check_complete(skipped: Mapping[str, Skipped], folders: Sequence[_Records]) -> None:
+    """Raise ValueError where a record has no figures."""
+    for records in folders:
+        if left_out := skipped[records.title]:
+            count = len(left_out) + len(records.names)
+            raise ValueError(
+                f"{len(left_out)} of {count} records of {records.title} could not be scored: {first_reasons(left_out)}"
+            )
 
 
 def _heatmaps(bundle: Bundle, folder: Path, folders: Sequence[_Records], overwrite: bool) -> _Heatmaps:

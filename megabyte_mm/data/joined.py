@@ -59,12 +59,14 @@ def join(readers: Mapping[str, ShardReader], rooms: Mapping[str, int]) -> tuple[
     Raises FieldError where two parts have several, and where no record is complete.
     """
     by_key = {name: _rows_by_key(reader) for name, reader in readers.items()}
+    unread = {name: _unread_by_key(reader) for name, reader in readers.items()}
     keys = sorted(set().union(*by_key.values()))
     skipped: Skipped = []
     found: list[tuple[int, ...]] = []
     for key in keys:
         if missing := [name for name, rows in by_key.items() if key not in rows]:
-            skipped.append({"path": key, "reason": f"has no {' and no '.join(missing)}"})
+            broken = [unread[name][key] for name in missing if key in unread[name]]
+            skipped += broken or [{"path": key, "reason": f"has no {' and no '.join(missing)}"}]
             continue
         found += _records(key, {name: rows[key] for name, rows in by_key.items()})
     columns = np.array(sorted(found), dtype=np.int64).reshape(-1, len(readers))
@@ -87,6 +89,12 @@ def _rows_by_key(reader: ShardReader) -> dict[str, list[int]]:
     for row, key in enumerate(reader.keys):
         rows[key].append(row)
     return rows
+
+
+def _unread_by_key(reader: ShardReader) -> dict[str, dict[str, str]]:
+    """The entries of files that could not be read, by the keys of their records."""
+    keys: Mapping[str, str] = reader.metadata.get("keys", {})
+    return {keys[entry["path"]]: entry for entry in reader.metadata["skipped"] if entry["path"] in keys}
 
 
 def _records(key: str, rows: Mapping[str, Sequence[int]]) -> Iterator[tuple[int, ...]]:

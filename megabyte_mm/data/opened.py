@@ -187,7 +187,9 @@ class OpenData:
 
     def spec(self) -> dict[str, Any]:
         """The data settings that generation needs, as plain values for a checkpoint."""
-        shared = {"window": self.geometry.window, "conditions": list(self.geometry.conditions)}
+        shared: dict[str, Any] = {"window": self.geometry.window, "conditions": list(self.geometry.conditions)}
+        if unlearned := self._unlearned():
+            shared["unlearned"] = {name: list(parts) for name, parts in unlearned.items()}
         streams: dict[str, dict[str, Any]] = {
             source.name: {
                 "adapter": registry.spec(source.adapter),
@@ -212,4 +214,9 @@ class OpenData:
             )
             for source in self.sources
         }
-        return Bundle(model, modalities, self.geometry.conditions, self.geometry.window)
+        return Bundle(model, modalities, self.geometry.conditions, self.geometry.window, unlearned=self._unlearned())
+
+    def _unlearned(self) -> dict[str, tuple[str, ...]]:
+        """By the names of orders, the parts of weight 0 in the loss."""
+        orders = {order.name: order.unlearned for order in self.settings.orders}
+        return {name: parts for name, parts in orders.items() if parts}

@@ -30,6 +30,12 @@ class PartOrder:
         """That of its condition."""
         return "+".join(self.parts)
 
+    @property
+    def unlearned(self) -> tuple[str, ...]:
+        """The parts of weight 0, which the model reads and does not learn to generate."""
+        weights = self.part_weights or (1.0,) * len(self.parts)
+        return tuple(part for part, weight in zip(self.parts, weights, strict=True) if not weight)
+
 
 def part_orders(
     parts: PartsSetting, drop_part: float, part_weights: WeightsSetting, sources: Mapping[str, Source]

@@ -178,7 +178,8 @@ def _use(card: Card) -> str:
     if card.bundle.reads_records:
         records = ["+".join(order) for order in card.bundle.orders[1:] if len(order) > 1]
         commands = [
-            f"megabyte-mm generate {_word(card.name)} --out {_word(name)} --condition {_word(name)}" for name in records
+            f"megabyte-mm generate {_word(card.name)} --out {_word(name)} --condition {_word(name)}{_first(card, name)}"
+            for name in records
         ]
         return "\n".join(["## Use", "", f"{where}.", "", "```bash", *commands, "```"])
     name, adapter = next(iter(card.adapters.items()))
@@ -194,6 +195,14 @@ def _use(card: Card) -> str:
     commands.append(f"megabyte-mm score {model} {file}{options}")
     code = _python(card, name, condition, is_custom_adapter) if _has_default_format(adapter) else ""
     return "\n".join(["## Use", "", f"{where}.", "", "```bash", *commands, "```"]) + code
+
+
+def _first(card: Card, order: str) -> str:
+    """The options that begin a record with the parts that the model has not learned to generate."""
+    parts = [(name, card.adapters[name]) for name in card.bundle.unlearned.get(order, ())]
+    texts = [f" --text a_{name}" for name, adapter in parts if isinstance(adapter, TextAdapter)]
+    files = [f" a{next(iter(adapter.suffixes), '')}" for _, adapter in parts if not isinstance(adapter, TextAdapter)]
+    return "".join([*texts, " --prefix" if files else "", *files])
 
 
 def _python(card: Card, name: str, condition: str, is_custom_adapter: bool) -> str:

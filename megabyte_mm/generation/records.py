@@ -114,12 +114,24 @@ def record_request(
             raise ValueError(f"the {name} has {len(stream.data)} bytes, and this model reads {room} of it")
     is_open = len(given) == len(order) or (keep is not None and keep < 1)
     if not is_open or not given:
-        return RecordRequest(order, tuple(given), count=count)
+        return _checked(bundle, RecordRequest(order, tuple(given), count=count))
     last, adapter = given[-1], bundle.modalities[order[len(given) - 1]].adapter
     prefix = cut_prefix(adapter, last, keep)
     if len(given) == len(order) and len(prefix) == len(last.data) and adapter.length_in(last.format) is not None:
         raise ArgumentValueError("keep", f"leaves nothing to generate of the {order[-1]}; choose a smaller share")
-    return RecordRequest(order, (*given[:-1], ByteStream(prefix, last.format)), open=True, count=count)
+    request = RecordRequest(order, (*given[:-1], ByteStream(prefix, last.format)), open=True, count=count)
+    return _checked(bundle, request)
+
+
+def _checked(bundle: Bundle, request: RecordRequest) -> RecordRequest:
+    """The same request. Raises ValueError for one that generates a part that the model has not learned."""
+    name = "+".join(request.order)
+    for part in request.generated:
+        if part in bundle.unlearned.get(name, ()):
+            raise ValueError(
+                f"this model has not learned the {part} of {name}, whose data.part_weights is 0: begin with all of it"
+            )
+    return request
 
 
 def complete_records(

@@ -84,6 +84,41 @@ def test_losses_are_those_of_the_parts_with_weight(config, tmp_path, capsys):
     assert measured["val/bpb"][:8] in capsys.readouterr().out
 
 
+def test_a_part_of_weight_0_is_read_and_not_generated(config, pairs, tmp_path, capsys):
+    data = ["--data.parts", "[[text, image]]", "--data.drop_part", "0.1", "--data.part_weights", "[0, 1]"]
+    assert main(["fit", "--config", str(config), *data, "--trainer.max_steps=1", "--trainer.val_check_interval=1"]) == 0
+    checkpoint, shared, out = str(tmp_path / "run/last.ckpt"), tmp_path / "shared", ["--out", str(tmp_path / "out")]
+    assert load_model(checkpoint).unlearned == {"text+image": ("text",)}
+    whole = ["--condition", "text+image"]
+    refuse(capsys, ["generate", checkpoint, *out, *whole], "this model has not learned the text of text+image")
+    half = ["--text", "dark", "--keep", "0.5"]
+    refuse(capsys, ["generate", checkpoint, *out, *whole, *half], "this model has not learned the text of text+image")
+    assert main(["generate", checkpoint, *out, "--text", "dark", "--num_samples", "1"]) == 0
+    assert main(["generate", checkpoint, *out, "--condition", "image", "--num_samples", "1"]) == 0
+
+    assert main(["export", checkpoint, str(shared)]) == 0
+    assert load_model(shared).unlearned == {"text+image": ("text",)}
+    assert "--condition text+image --text a_text" in (shared / "README.md").read_text()
+    capsys.readouterr()
+    assert main(["score", checkpoint, str(pairs / "val")]) == 0
+    _, text, image = (line.split() for line in capsys.readouterr().out.splitlines())
+    assert text == ["text+image/text", "4", "20", "not", "learned"]
+    assert float(image[3]) == pytest.approx(math.log2(257), rel=0.04)
+
+
+def test_score_reports_records_without_figures(config, pairs, tmp_path, capsys):
+    assert main(["fit", "--config", str(config), "--trainer.max_steps=1", "--trainer.val_check_interval=1"]) == 0
+    (pairs / "val/0.png").write_bytes(b"no picture")
+    (pairs / "val/1.txt").unlink()
+    json_file = tmp_path / "scores.json"
+    score = ["score", str(tmp_path / "run/last.ckpt"), str(pairs / "val"), "--json", str(json_file)]
+    refuse(capsys, score, "2 of 4 records of text+image could not be scored: 0.png: ")
+    content = json.loads(json_file.read_text())
+    assert list(content["orders"]["text+image"]) == ["2", "3"]
+    assert [entry["path"] for entry in content["skipped"]["text+image"]] == ["0.png", "1"]
+    assert content["skipped"]["text+image"][1]["reason"] == "has no text"
+
+
 def test_with_other_parts_that_count_best_is_compared_anew(config, tmp_path, capsys):
     orders = ["--data.parts", "[[text, image]]", "--data.drop_part", "0", "--trainer.val_check_interval", "1"]
     assert (
@@ -230,6 +265,7 @@ DAMAGED = [
     (lambda spec: spec["data"]["sources"]["text"].update(files=["x"]), "the files of a source are"),
     (lambda spec: spec["data"]["sources"].pop("image"), "its model reads more parts than its sources"),
     (lambda spec: spec["data"]["conditions"].reverse(), "are not its conditions"),
+    (lambda spec: spec["data"].update(unlearned={"text+image": ["sound"]}), "its unlearned parts {'text"),
     (lambda spec: spec["model"]["config"].update(orders=[[0, 7]]), "orders must hold numbers of parts"),
     (lambda spec: spec["model"]["config"].update(parts=[]), "parts and orders come together"),
     (lambda spec: spec["model"]["config"]["parts"][0].update(patch_size=5), "must be a multiple of patch_size 5"),
