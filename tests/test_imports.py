@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 LEVELS = [
     {"cli", "notebook"},
     {"training", "export"},
-    {"generation", "evaluation", "compression", "data"},
+    {"generation", "evaluation", "compression", "data", "features"},
     {"checkpoint"},
     {"models", "plots", "demo_data", "metrics"},
     {"alphabet", "windows", "errors", "progress", "lazy"},
@@ -31,6 +31,7 @@ OUTSIDE = {
         "data",
         "evaluation",
         "export",
+        "features",
         "generation",
         "notebook",
         "training",

@@ -66,6 +66,32 @@ OWN_COMMANDS = {
             "--overwrite": {"action": "store_true"},
         },
     ),
+    "embed": Command(
+        "write features of files",
+        "megabyte-mm embed runs/image/best.ckpt photos/train --out train.npz",
+        {"checkpoint": {}, "path": {"nargs": "+", "metavar": "PATH"}, "--overwrite": {"action": "store_true"}},
+    ),
+    "probe": Command(
+        "measure what features say of classes",
+        "megabyte-mm probe train.npz val.npz --map map.png",
+        {"train": {}, "val": {}},
+    ),
+    "classify": Command(
+        "find the class or text that makes a file cheapest",
+        "megabyte-mm classify runs/digits/best.ckpt a.wav b.wav\n"
+        "  megabyte-mm classify runs/pairs/best.ckpt photos/ --candidates cat dog",
+        {
+            "checkpoint": {},
+            "file": {"nargs": "+", "metavar": "FILE"},
+            "--candidates": {"nargs": "+", "default": [], "metavar": "NAME"},
+        },
+    ),
+    "search": Command(
+        "find the files most like a file, or of a text",
+        "megabyte-mm search runs/image/best.ckpt a.png photos/\n"
+        "  megabyte-mm search runs/pairs/best.ckpt 'a red heart' photos/",
+        {"checkpoint": {}, "query": {}, "folder": {}},
+    ),
     "compress": Command(
         "compress files with a model, without loss",
         "megabyte-mm compress runs/image/best.ckpt photos/ --out photos.mbz\n"

@@ -17,7 +17,7 @@ from megabyte_mm.models.baselines import PerceiverAR, PerceiverARConfig, Transfo
 from megabyte_mm.models.config import BlockConfig, ModelConfig, StackConfig
 from megabyte_mm.models.decoding.execution import DEFAULT_EXECUTION, Backend, Execution, Precision, with_rounded_weights
 from megabyte_mm.models.flops import Flops
-from megabyte_mm.models.megabyte import Megabyte, MegabyteConfig, OneOrder, PartConfig
+from megabyte_mm.models.megabyte import Megabyte, MegabyteConfig, OneOrder, PartConfig, global_states
 from megabyte_mm.models.registry import CONFIGS, build, check_registered, config_of, register
 
 __all__ = [
@@ -47,6 +47,7 @@ __all__ = [
     "check_registered",
     "condition_ids",
     "config_of",
+    "global_states",
     "register",
     "with_rounded_weights",
 ]

@@ -125,6 +125,12 @@ def parts_logits(model: Megabyte, ids_BT: Tensor, condition_B: Tensor) -> Tensor
     return logits_BTV[:, : ids_BT.shape[1]]
 
 
+def parts_global_output(model: Megabyte, ids_BT: Tensor, condition_B: Tensor) -> Tensor:
+    """The output of the global model at the step that predicts each patch: (B, T) int64 -> (B, K, G)."""
+    pieces, padded_BT = _prepared(model, ids_BT, _conditions(condition_B))
+    return _global_output(model, padded_BT, condition_B, pieces, recompute=False)
+
+
 def _conditions(condition_B: Tensor) -> list[int]:
     """Conditions as numbers; without them, as where operations are counted, all rows have the first."""
     return [0] * len(condition_B) if condition_B.is_meta else condition_B.tolist()

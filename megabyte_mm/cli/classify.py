@@ -1,0 +1,104 @@
+"""`megabyte-mm classify`: the class, or the text, that makes a file cheapest."""
+
+from __future__ import annotations
+
+import json as json_text
+from collections.abc import Sequence
+
+import numpy as np
+
+from data_adapters import write_bytes
+from megabyte_mm.checkpoint import Bundle, load_model
+from megabyte_mm.cli.arguments import pick_device
+from megabyte_mm.cli.feature_files import ClassedFile, check_all_read, read_all, read_media
+from megabyte_mm.cli.files import Skipped, check_output
+from megabyte_mm.evaluation import score_streams
+from megabyte_mm.features.matching import Floats64, part_of_files, text_bits
+from megabyte_mm.progress import byte_progress
+
+
+def classify(
+    checkpoint: str,
+    file: Sequence[str],
+    candidates: Sequence[str] = (),
+    json: str | None = None,
+    batch_size: int = 64,
+    device: str = "auto",
+    adapter: str | None = None,
+) -> None:
+    """Print the class under which each file costs the fewest bits, and by how many bits the next one costs more.
+
+    A model that was trained with classes is asked for each of them; a model of files with texts for each of the
+    candidates. Where files lie in folders named as these, the share of right ones is printed too.
+
+    Args:
+        checkpoint: A checkpoint of a training run, such as runs/image/best.ckpt, an exported folder, or a hub id.
+        file: Files, and folders with all files below them.
+        candidates: Classes to choose from, by default all; for a model of files with texts the texts, such as zero one.
+        json: A file for the bits of every class.
+        batch_size: Windows read at the same time.
+        device: auto, cpu, cuda, cuda:1, mps, ...
+        adapter: Import path of your own adapter class, for a model that was trained with one.
+    """
+    check_output("json", json)
+    bundle = load_model(checkpoint, pick_device(device), adapter)
+    if bundle.reads_records:
+        if len(set(candidates)) < 2:
+            raise ValueError("--candidates: give the texts to choose from, such as --candidates cat dog")
+        files, skipped, bits_NC = _by_text(bundle, file, candidates, batch_size)
+    else:
+        candidates = _classes(bundle, candidates)
+        files, skipped, bits_NC = _by_class(bundle, file, candidates, batch_size)
+    best_N, width = bits_NC.argmin(axis=1), max(len(str(each.path)) for each in files)
+    ordered_NC = np.sort(bits_NC, axis=1)
+    for each, best, ordered_C in zip(files, best_N.tolist(), ordered_NC, strict=True):
+        print(f"{each.path!s:{width}}  {candidates[best]}  by {ordered_C[1] - ordered_C[0]:.1f} bits")
+    labelled = [number for number, each in enumerate(files) if each.label in candidates]
+    if labelled:
+        right = sum(candidates[best_N[number]] == files[number].label for number in labelled)
+        print(f"{right} of {len(labelled)} right ({100 * right / len(labelled):.1f} %)")
+    if json:
+        figures = {
+            str(each.path): dict(zip(candidates, bits_C, strict=True))
+            for each, bits_C in zip(files, bits_NC.tolist(), strict=True)
+        }
+        write_bytes(json, (json_text.dumps({"bits": figures, "skipped": skipped}, indent=1) + "\n").encode())
+    check_all_read(skipped)
+
+
+def _classes(bundle: Bundle, candidates: Sequence[str]) -> Sequence[str]:
+    """The classes to choose from. Raises ValueError for unknown ones, and for fewer than two."""
+    known = bundle.conditions[1:] if len(bundle.modalities) == 1 else ()
+    if not known:
+        raise ValueError(
+            "this model was trained without classes: train with --data.classes true, or on files with texts"
+        )
+    if unknown := [name for name in candidates if name not in known]:
+        raise ValueError(f"--candidates {unknown[0]}: unknown to this model; it knows {', '.join(known)}")
+    if candidates and len(set(candidates)) < 2:
+        raise ValueError("--candidates: give two classes or more")
+    return candidates or known
+
+
+def _by_class(
+    bundle: Bundle, paths: Sequence[str], candidates: Sequence[str], batch_size: int
+) -> tuple[list[ClassedFile], Skipped, Floats64]:
+    _, files, skipped = read_media(bundle, paths)
+    numbers = [bundle.condition_number(name) for name in candidates]
+    pairs = [(file.stream.data, number) for file in files for number in numbers]
+    unit = bundle.adapter.common_unit(file.stream.format for file in files)
+    with byte_progress(sum(len(data) for data, _ in pairs), "scored") as on_bytes:
+        scores = score_streams(
+            bundle.model, pairs, bundle.window, unit, bundle.fixed_length, batch_size=batch_size, on_bytes=on_bytes
+        )
+        bits = [float(score.bits.sum()) for score in scores]
+    return files, skipped, np.array(bits).reshape(len(files), len(numbers))
+
+
+def _by_text(
+    bundle: Bundle, paths: Sequence[str], candidates: Sequence[str], batch_size: int
+) -> tuple[list[ClassedFile], Skipped, Floats64]:
+    part = part_of_files(bundle)
+    files, skipped = read_all(bundle.modalities[part].adapter, paths, bundle.window_of(part))
+    streams = [file.stream.data for file in files]
+    return files, skipped, text_bits(bundle, part, streams, candidates, batch_size)

@@ -1,0 +1,72 @@
+"""`megabyte-mm embed`: features of files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from data_adapters import write_atomically
+from megabyte_mm.checkpoint import load_model
+from megabyte_mm.cli.arguments import pick_device
+from megabyte_mm.cli.feature_files import check_all_read, read_media
+from megabyte_mm.cli.files import check_output
+from megabyte_mm.errors import check_absent
+from megabyte_mm.features import POOLINGS, Layer, embed_streams
+from megabyte_mm.progress import byte_progress
+
+
+def embed(
+    checkpoint: str,
+    path: Sequence[str],
+    out: str,
+    layer: Layer = None,
+    pooling: str = "quarters",
+    condition: str | None = None,
+    batch_size: int = 64,
+    overwrite: bool = False,
+    device: str = "auto",
+    adapter: str | None = None,
+) -> None:
+    """Write a vector of features for each file.
+
+    The file holds the arrays vectors, paths and classes (the first folder of each file below the given one, or ""),
+    and with `--pooling patches` the number of vectors of each file, in counts.
+
+    Args:
+        checkpoint: A checkpoint of a training run, such as runs/image/best.ckpt, an exported folder, or a hub id.
+        path: Files, and folders with all files below them.
+        out: A file that ends in .npz.
+        layer: Of the global model: 0 for its patches, n for the output of its block n; by default the middle one;
+            bytes for the bytes of each file, of one length for all, to compare features with.
+        pooling: Of the states of the patches: quarters (the means of the four quarters of the file), mean, max or last;
+            patches keeps the vector of each patch.
+        condition: The modality of all files, for a model of several.
+        batch_size: Windows read at the same time.
+        overwrite: Replace a file of the same name.
+        device: auto, cpu, cuda, cuda:1, mps, ...
+        adapter: Import path of your own adapter class, for a model that was trained with one.
+    """
+    check_output("out", out)
+    if Path(out).suffix.lower() != ".npz":
+        raise ValueError(f"--out {out}: the name must end in .npz")
+    check_absent(Path(out), "out", overwrite)
+    if pooling not in POOLINGS:
+        raise ValueError(f"--pooling {pooling}: known are {', '.join(POOLINGS)}")
+    bundle, files, skipped = read_media(load_model(checkpoint, pick_device(device), adapter), path, condition)
+    streams = [file.stream.data for file in files]
+    with byte_progress(sum(map(len, streams)), "read") as on_bytes:
+        features = list(embed_streams(bundle, streams, layer, pooling, batch_size, on_bytes))
+    if len({each.shape[-1] for each in features}) > 1:
+        raise ValueError("--layer bytes: the files have different lengths; choose a layer of the model")
+    arrays = {
+        "vectors": np.concatenate(features) if pooling == "patches" else np.stack(features),
+        "paths": np.array([str(file.path) for file in files]),
+        "classes": np.array([file.label for file in files]),
+    }
+    if pooling == "patches":
+        arrays["counts"] = np.array([len(each) for each in features])
+    write_atomically(out, lambda temporary: np.savez(temporary, **arrays))  # type: ignore[arg-type]
+    print(f"{out}: {len(files)} files, {arrays['vectors'].shape[1]} features each")
+    check_all_read(skipped)

@@ -1,0 +1,125 @@
+"""Features of files: the global model's states, pooled over the patches of each file.
+
+Legend: F files, K patches, D width of a state, R rows, T symbols of a row.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice, pairwise
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from data_adapters import Bytes
+from megabyte_mm.alphabet import fill_window
+from megabyte_mm.checkpoint import Bundle
+from megabyte_mm.errors import ArgumentValueError, check_positive
+from megabyte_mm.models import ByteModel, global_states
+
+Floats = NDArray[np.float32]
+Layer = int | Literal["bytes"] | None
+POOLINGS = ("quarters", "mean", "max", "last", "patches")
+"""Of the states of a file: one vector, or with `patches` a vector for each patch. `quarters` are the means of its four
+quarters, one behind the other."""
+
+
+def embed(
+    bundle: Bundle,
+    files: Sequence[str | os.PathLike[str]],
+    layer: Layer = None,
+    pooling: str = "quarters",
+    batch_size: int = 64,
+) -> list[Floats]:
+    """The features of files: (D,) each, or (K, D) with the pooling `patches`; `megabyte-mm embed` from Python.
+
+    bundle: of one modality (`Bundle.for_modality` selects it in a mix). layer: as of `stream_states`. Raises ValueError
+    for a layer or a pooling that does not exist, MediaError for a file that cannot be read.
+    """
+    streams = [bundle.adapter.read(file).data for file in files]
+    return list(embed_streams(bundle, streams, layer, pooling, batch_size))
+
+
+def embed_streams(
+    bundle: Bundle,
+    streams: Sequence[Bytes],
+    layer: Layer = None,
+    pooling: str = "quarters",
+    batch_size: int = 64,
+    on_bytes: Callable[[int], object] = lambda count: None,
+) -> Iterator[Floats]:
+    """Yield the features of each stream, as of `embed`. on_bytes: called with each number of bytes that were read.
+
+    With the layer `bytes` they are the bytes themselves, (n,): what any features should be compared with.
+    """
+    check_positive(batch_size=batch_size)
+    if pooling not in POOLINGS:
+        raise ArgumentValueError("pooling", f"{pooling}: known are {', '.join(POOLINGS)}")
+    if layer == "bytes":
+        yield from (data.astype(np.float32) for data in streams)
+        return
+    for states_KD in stream_states(bundle.model, streams, bundle.window, layer, batch_size, on_bytes):
+        yield pool(states_KD, pooling)
+
+
+def pool(states_KD: Floats, pooling: str) -> Floats:
+    """The states of a file as one vector, (K, D) -> (D,) or (4 D,); all of them for `patches`."""
+    if pooling == "patches":
+        return states_KD
+    if pooling == "last":
+        last: Floats = states_KD[-1]
+        return last
+    if pooling == "quarters":
+        borders = np.linspace(0, len(states_KD), 5)
+        spans = [slice(int(start), math.ceil(stop)) for start, stop in pairwise(borders)]
+        joined: Floats = np.concatenate([pool(states_KD[span], "mean") for span in spans])
+        return joined
+    vector: Floats = states_KD.mean(axis=0) if pooling == "mean" else states_KD.max(axis=0)
+    return vector
+
+
+def stream_states(
+    model: ByteModel,
+    streams: Sequence[Bytes],
+    window: int,
+    layer: int | None = None,
+    batch_size: int = 64,
+    on_bytes: Callable[[int], object] = lambda count: None,
+) -> Iterator[Floats]:
+    """Yield the states of the patches of each stream, in order: (K, D).
+
+    window: symbols read at once; longer streams are read window by window. layer: 0 for the patches as the global model
+    reads them, n for the output of its block n; by default that of the block in the middle. The model should be in eval
+    mode. Raises ValueError for a layer that the model does not have.
+    """
+    size, device = model.patch_size, next(model.parameters()).device
+    rows = ((number, start) for number, data in enumerate(streams) for start in range(0, max(len(data), 1), window))
+    parts: list[Floats] = []
+    current = 0
+    while batch := list(islice(rows, batch_size)):
+        pieces = [streams[number][start : start + window] for number, start in batch]
+        longest = max(map(len, pieces))
+        length = max(-(-longest // size), 1) * size
+        ids_RT = torch.from_numpy(np.stack([fill_window(piece, length) for piece in pieces])).to(device)
+        states_RKD = _layer(global_states(model, ids_RT), layer).float().cpu().numpy()
+        for (number, _), piece, states_KD in zip(batch, pieces, states_RKD, strict=True):
+            if number != current:
+                yield np.concatenate(parts)
+                parts, current = [], number
+            parts.append(states_KD[: max(-(-len(piece) // size), 1)])
+            on_bytes(len(piece))
+    if parts:
+        yield np.concatenate(parts)
+
+
+def _layer(states: Sequence[torch.Tensor], layer: int | None) -> torch.Tensor:
+    blocks = len(states) - 2
+    if layer is None:
+        return states[(blocks + 1) // 2]
+    if not 0 <= layer <= blocks:
+        raise ArgumentValueError("layer", f"{layer}: the global model of this checkpoint has layers 0 to {blocks}")
+    return states[layer]
