@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import warnings
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 
+from data_adapters import printable
 from data_adapters.base import Adapter
 from megabyte_mm.data.dataset import RowSource, WindowDataset
 from megabyte_mm.data.geometry import Geometry
@@ -18,9 +20,12 @@ from megabyte_mm.data.opened import DataSettings, OpenData
 from megabyte_mm.data.order import Order, SequentialOrder, SourceOrder, TrainingOrder, source_seed
 from megabyte_mm.data.orders import part_orders, parts_as_sources
 from megabyte_mm.data.records import Records, Skipped, Split, warn_skipped
+from megabyte_mm.data.repeated import find_repeated
 from megabyte_mm.data.sources import OpenSource, Source, check_sources
 from megabyte_mm.data.storage.encoded_cache import CacheConfig
 from megabyte_mm.errors import FieldError
+
+log = logging.getLogger(__name__)
 
 
 class ByteData(LightningDataModule):
@@ -256,6 +261,17 @@ class ByteData(LightningDataModule):
         if self.skipped:
             paths = ", ".join(dict.fromkeys(source.path for source in self.sources))
             warn_skipped(paths, self.skipped, log_dir)
+        if not self.settings.in_parts:  # words of records are the same again and again
+            self._warn_repeated()
+
+    def _warn_repeated(self) -> None:
+        for source, train, val in zip(self.sources, self.records("train"), self.records("val"), strict=True):
+            if repeated := find_repeated(train, val):
+                which = f"{repeated.count} of {len(val)} validation files of {source.path}"
+                twins = printable(f"{repeated.val} and {repeated.train}")
+                log.warning(
+                    f"{which} hold the same as a training file, such as {twins}: take them out of one of the two"
+                )
 
 
 class FixEpochRestart(Callback):

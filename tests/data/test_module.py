@@ -1,4 +1,5 @@
 import pickle
+import re
 import warnings
 from typing import Any
 
@@ -343,6 +344,19 @@ def test_under_a_trainer_the_skipped_files_are_listed_in_its_folder(tree, tmp_pa
         warnings.simplefilter("ignore")
         trainer(tmp_path, max_epochs=1).fit(Recorder(), data)
     assert (tmp_path / "skipped_files.txt").read_text() == "b.bin\tbegins with !\n"
+
+
+def test_validation_files_that_are_training_files_too_are_reported(tree, caplog):
+    long = bytes(range(256)) * 8
+    root = tree({
+        "train/a.bin": long, "train/b.bin": b"same", "train/c.bin": b"same", "train/d.bin": b"sum", "train/e.bin": b"",
+        "val/f.bin": long[:-1] + b"!", "val/g.bin": b"same", "val/h.bin": b"some", "val/i.bin": long, "val/j.bin": b"",
+    })  # fmt: skip
+    data = ByteData(str(root), Whole(), window=2048, batch_size=1)
+    with pytest.warns(UserWarning, match="skipped 2 files"):
+        data.setup("fit")
+    expected = "2 of 4 validation files of .* a training file, such as val/g.bin and train/b.bin: take them out of one"
+    assert re.search(expected, caplog.text)
 
 
 def test_overfitting_repeats_the_same_batches(tree, tmp_path):

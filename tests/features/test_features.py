@@ -16,7 +16,7 @@ from megabyte_mm import load_model
 from megabyte_mm.cli.main import main
 from megabyte_mm.features import embed, embed_streams
 from megabyte_mm.features.probe import linear_accuracy, neighbour_accuracies, principal_components
-from megabyte_mm.models import Transformer, TransformerConfig, global_states
+from megabyte_mm.models import Megabyte, Transformer, TransformerConfig, global_states
 
 TEXTS = ["a text of several windows, read one after the other", "short", "exactly 24 bytes of text", "x"]
 
@@ -34,6 +34,8 @@ def text_model(save_checkpoint) -> str:
 
 def test_a_state_depends_on_the_patches_up_to_its_own(text_model):
     model = load_model(text_model).model
+    assert isinstance(model, Megabyte)
+    assert model.config.global_stack is not None
     ids = torch.randint(0, 256, (1, 20), generator=torch.Generator().manual_seed(0))
     before = global_states(model, ids)
     assert len(before) == model.config.global_stack.layers + 2
@@ -48,7 +50,9 @@ def test_a_state_depends_on_the_patches_up_to_its_own(text_model):
     full = torch.cat([ids, ids[:, :4]], dim=1)
     states = global_states(model, full)
     assert states[-1].shape == (1, 5, 16)
-    assert torch.allclose(states[-1], model.global_output(full, torch.zeros(1, dtype=torch.long))[:, 1:], atol=1e-5)
+    output = model.global_output(full, torch.zeros(1, dtype=torch.long))
+    assert output is not None
+    assert torch.allclose(states[-1], output[:, 1:], atol=1e-5)
     assert torch.allclose(states[-1], before[-1], atol=1e-5)
 
 
