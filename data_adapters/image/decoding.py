@@ -87,7 +87,7 @@ def convert(image: Image.Image, mode: str, convert_profile: bool = False) -> tup
             notes.append("alpha composited over white")
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     if (source not in _GREY) if mode == "L" else (source in _OTHER_COLOURS and image.mode != mode):
-        notes.append(f"converted {source} to {mode}")
+        notes.append(f"converted {'palette' if source in ('P', 'PA') else source} to {mode}")
     return image.convert(mode), notes
 
 

@@ -75,7 +75,7 @@ def test_a_palette_becomes_its_colours(tmp_path):
     data, notes = read(RGB, tmp_path, encoded(image, "png"))
     assert (data.tolist(), notes) == ([[1, 2, 3], [200, 100, 50]], ())
     data, notes = read(GREY, tmp_path, encoded(image, "png"))
-    assert (data.tolist(), notes) == ([2, 124], ("converted P to L",))
+    assert (data.tolist(), notes) == ([2, 124], ("converted palette to L",))
 
 
 def test_one_bit_pixels_become_black_and_white(tmp_path):
@@ -209,7 +209,7 @@ def test_avif_files_of_more_than_8_bits_are_refused(tmp_path):
 
 def test_samples_of_few_bits_are_read(tmp_path):
     assert read(GREY, tmp_path, b"P5 2 1 15\n\x0f\x01")[0].tolist() == [255, 17]
-    assert read(GREY, tmp_path, encoded(COLOURS.quantize(4), "png", bits=2))[1] == ("converted P to L",)
+    assert read(GREY, tmp_path, encoded(COLOURS.quantize(4), "png", bits=2))[1] == ("converted palette to L",)
     assert len(read(RGB, tmp_path, encoded(COLOURS, "jpeg2000"))[0]) == 480
 
 

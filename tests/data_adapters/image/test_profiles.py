@@ -1,5 +1,7 @@
 """Colour profiles: noted, or applied."""
 
+import struct
+
 import numpy as np
 import pytest
 from PIL import Image, ImageCms, features
@@ -23,6 +25,25 @@ def swapped():
 def grey(curve=b"rTRC"):
     """A profile of grey: the curve of sRGB, or with another tag's data an unknown one."""
     return SRGB.replace(b"RGB XYZ ", b"GRAYXYZ ", 1).replace(curve, b"kTRC", 1)
+
+
+def linear_grey():
+    """A profile of grey without a curve: "curv" of no entries in place of sRGB's."""
+    at = SRGB.index(b"para")
+    return grey()[:at] + b"curv".ljust(32, b"\0") + grey()[at + 32 :]
+
+
+def all_ink_is_black():
+    """A profile of CMYK: without ink white, with any ink black. A table of 2 x 2 x 2 x 2 colours in Lab."""
+    corners = bytes([255, 128, 128]) + bytes([0, 128, 128]) * 15
+    scale = struct.pack(">9i", *(0x10000 * (i % 4 == 0) for i in range(9)))
+    table = b"mft1" + bytes(4) + bytes([4, 3, 2, 0]) + scale + bytes(range(256)) * 4 + corners + bytes(range(256)) * 3
+    white = b"XYZ " + bytes(4) + struct.pack(">3i", 63190, 65536, 54061)
+    start = 128 + 4 + 2 * 12
+    tags = struct.pack(">I", 2) + b"A2B0" + struct.pack(">II", start, len(table))
+    tags += b"wtpt" + struct.pack(">II", start + len(table), len(white))
+    header = SRGB[8:12] + b"prtrCMYKLab " + SRGB[24:128]
+    return struct.pack(">I4x", start + len(table) + len(white)) + header + tags + table + white
 
 
 def read(tmp_path, image, icc, suffix=".png", **settings):
@@ -55,6 +76,24 @@ def test_transparency_outlives_the_conversion(tmp_path):
     data, notes = read(tmp_path, image, swapped(), convert_profile=True)
     np.testing.assert_allclose(data, [30, 220, 30, 255, 255, 255], atol=3)
     assert notes == (CONVERTED, "alpha composited over white")
+
+
+@pytest.mark.parametrize(("mode", "expected"), [("RGB", [188] * 3), ("L", [188])])
+def test_grey_is_converted(tmp_path, mode, expected):
+    data, notes = read(tmp_path, Image.new("L", (1, 1), 128), linear_grey(), mode=mode, convert_profile=True)
+    np.testing.assert_allclose(data, expected, atol=1)
+    assert notes == (CONVERTED,)
+    assert read(tmp_path, Image.new("L", (1, 1), 128), linear_grey(), mode=mode)[1] == (IGNORED,)
+
+
+def test_cmyk_is_converted_by_its_profile_instead_of_pillows_rule(tmp_path):
+    image = Image.new("CMYK", (1, 1), (255, 0, 0, 0))
+    data, notes = read(tmp_path, image, all_ink_is_black(), ".tiff")
+    assert data == [0, 255, 255]
+    assert notes == ("its colour profile without a name is ignored", "converted CMYK to RGB")
+    data, notes = read(tmp_path, image, all_ink_is_black(), ".tiff", convert_profile=True)
+    np.testing.assert_allclose(data, [0, 0, 0], atol=2)
+    assert notes == ("converted from the colour profile without a name to sRGB",)
 
 
 def test_a_palette_is_converted(tmp_path):
