@@ -258,6 +258,8 @@ def test_colour_spaces_that_pillow_cannot_convert_are_refused(tmp_path, monkeypa
         (SyntaxError("broken PNG file (chunk b'abcd')"), "its contents are damaged"),
         (TypeError("'NoneType' object is not subscriptable"), "its contents are damaged"),
         (IndexError(), "its contents are damaged"),
+        (ValueError("Decoder plugin generated an error: Unspecified: ..."), "its contents are damaged"),
+        (RuntimeError("Memory allocation error: Security limit exceeded: Image size ..."), "its contents are damaged"),
         (
             ValueError("Decompressed data too large for PngImagePlugin.MAX_TEXT_CHUNK"),
             "a text or profile in it unpacks",
