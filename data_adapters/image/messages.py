@@ -13,7 +13,8 @@ _PLAIN = {
     r"decompressed data too large|too much memory": "a text or profile in it unpacks to more than a megabyte",
     r"decod(er|ing) error|failed to decode|could not create decoder|decoder plugin|codec configuration": _DAMAGED,
     r"broken|corrupt|malformed|\bbad\b|invalid|unrecognized data|inconsistent|checksum": _DAMAGED,
-    r"cannot load this image|failed to read|too long in file|cannot extend|raw mode|out of range|buffer|security limit|reformat": _DAMAGED,
+    r"cannot load this image|failed to read|too long in file|cannot extend|raw mode|out of range|buffer": _DAMAGED,
+    r"security limit|reformat failed": _DAMAGED,
 }
 """Parts of Pillow's messages, in any case -> what they mean."""
 
