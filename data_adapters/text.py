@@ -8,12 +8,16 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from data_adapters.base import Adapter, Bytes, ByteStream, Format
+from data_adapters.base import Adapter, Bytes, ByteStream, Format, MediaError
 from data_adapters.io import read_bytes, write_bytes
+from data_adapters.packed import packed_kind
 
 
 class TextAdapter(Adapter):
-    """A text file as its own bytes: line ends, a byte order mark, NULs and invalid UTF-8 are all preserved."""
+    """A text file as its own bytes: line ends, a byte order mark, NULs and invalid UTF-8 are all preserved.
+
+    Compressed and packed files are refused: a model would learn nothing of the texts in them.
+    """
 
     name = "text"
     suffixes: ClassVar[tuple[str, ...]] = (
@@ -27,9 +31,11 @@ class TextAdapter(Adapter):
         return {}
 
     def read(self, path: str | os.PathLike[str]) -> ByteStream:
-        """Return the file's bytes unchanged. Raises MediaError where the file cannot be read."""
-        data = np.frombuffer(read_bytes(path), np.uint8)
-        return ByteStream(data, {**self.default_format(), "suffix": Path(path).suffix})
+        """Return the file's bytes unchanged. Raises MediaError where the file cannot be read, or is packed."""
+        content = read_bytes(path)
+        if kind := packed_kind(content):
+            raise MediaError(path, f"is {kind}, not text: unpack it first, or read its bytes with the file adapter")
+        return ByteStream(np.frombuffer(content, np.uint8), {**self.default_format(), "suffix": Path(path).suffix})
 
     def stream_of(self, text: str) -> ByteStream:
         """Return a text that is no file as a stream."""

@@ -11,6 +11,7 @@ import soundfile
 
 from data_adapters.audio import containers
 from data_adapters.audio.encoding import Samples, Steps
+from data_adapters.audio.messages import plain_reason
 from data_adapters.base import MediaError
 from data_adapters.io import read_bytes
 
@@ -71,7 +72,7 @@ def open_sound(path: str | os.PathLike[str]) -> Sound:
     try:
         sound, num_frames = _decode(containers.close_wav(content))
     except soundfile.LibsndfileError as error:
-        raise MediaError(path, f"cannot be decoded: {error.error_string}") from error
+        raise MediaError(path, plain_reason(error)) from error
     except ValueError as error:
         raise MediaError(path, str(error)) from error
     if len(sound.samples) < num_frames and _UNKNOWN_LENGTH not in sound.notes:
@@ -96,7 +97,8 @@ def _decode(content: bytes) -> tuple[Sound, int]:
         kind = "int16" if file.subtype in _SIXTEEN_BITS else "float64"
         samples = file.read(dtype=kind, always_2d=True)
         if samples.dtype == np.float64:
-            samples *= 32768
+            with np.errstate(over="ignore"):  # the largest numbers of damaged files become infinite, and are refused
+                samples *= 32768
         return Sound(samples, file.samplerate, file.subtype, _notes(content, file.format)), file.frames
 
 

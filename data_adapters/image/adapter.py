@@ -14,6 +14,7 @@ from data_adapters.base import Adapter, Bytes, ByteStream, Format, MediaError, c
 from data_adapters.image.channels import add_green, subtract_green
 from data_adapters.image.decoding import convert, decoding, open_image
 from data_adapters.image.neighbourhood import before_in_scan, neighbourhood
+from data_adapters.image.profiles import can_convert
 from data_adapters.image.scan import Value, patch_scan, patch_unscan, raster_scan, raster_unscan
 from data_adapters.io import write_atomically
 from data_adapters.neighbourhood import Neighbourhood
@@ -43,12 +44,15 @@ class ImageAdapter(Adapter):
             the right and lower edges; from the first of these on, the model's patches no longer match the squares.
         transform: "subtract_green" stores a pixel of mode RGB as green, red - green and blue - green, which a model
             learns sooner; exactly inverted. "none" keeps red, green and blue. Grey pixels are the same with both.
+        convert_profile: Convert images with a colour profile to sRGB. By default their numbers are kept as they are.
+        max_pixels: Pixels that an image file may have, since small files can decode to gigabytes. By default Pillow's
+            limit, 89,478,485.
     """
 
     name = "image"
     suffixes: ClassVar[tuple[str, ...]] = (
         *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".tga"),
-        *(".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".avif"),
+        *(".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".avif", ".heic", ".heif"),
     )
     single_window = True
 
@@ -60,35 +64,47 @@ class ImageAdapter(Adapter):
         scan: Scan = "patch",
         patch: int = 4,
         transform: Transform = "none",
+        convert_profile: bool = False,
+        max_pixels: int | None = None,
     ) -> None:
         choices = ("mode", mode, Mode), ("fit", fit, Fit), ("scan", scan, Scan), ("transform", transform, Transform)
         for field, value, options in choices:
             if value not in get_args(options):
                 raise ValueError(f"{field} must be one of {', '.join(get_args(options))}, not {value!r}")
-        check_int(patch=patch)
-        if patch < 1:
-            raise ValueError(f"patch must be at least 1, not {patch}")
+        check_int(patch=patch, max_pixels=max_pixels)
+        for field, count in (("patch", patch), ("max_pixels", max_pixels)):
+            if count is not None and count < 1:
+                raise ValueError(f"{field} must be at least 1, not {count}")
+        if convert_profile not in (False, True):
+            raise ValueError(f"convert_profile must be true or false, not {convert_profile!r}")
+        if convert_profile and not can_convert():
+            raise ValueError("convert_profile needs a Pillow that was built with Little CMS: pip install -U pillow")
         if size is not None:
             _check_size(size, patch if scan == "patch" else 1)
         self.mode, self.fit, self.scan, self.patch = mode, fit, scan, patch
         self.transform: Transform = transform if mode == "RGB" else "none"
         self.size = None if size is None else (size[0], size[1])
+        self.convert_profile, self.max_pixels = bool(convert_profile), max_pixels
 
     def settings(self) -> dict[str, Any]:
-        """All arguments, the size as a list; without the transform if it is "none"."""
+        """All arguments, the size as a list; without those added later (transform, ...) that have their defaults.
+
+        So caches and checkpoints of before still match.
+        """
         size = None if self.size is None else list(self.size)
         settings = {"mode": self.mode, "size": size, "fit": self.fit, "scan": self.scan, "patch": self.patch}
-        return {**settings, **self._stored_transform}
+        later = {"convert_profile": self.convert_profile, "max_pixels": self.max_pixels}
+        return {**settings, **self._stored_transform, **{name: value for name, value in later.items() if value}}
 
     def read(self, path: str | os.PathLike[str]) -> ByteStream:
         """Return the image's pixels, (H * W * C,) uint8 in the order of the scan.
 
-        Raises MediaError for a file that is not an image, is damaged, has more than 8 bits a sample, or has another
-        size than fit "exact" requires.
+        Raises MediaError for a file that is not an image, is damaged, has more than 8 bits a sample or more pixels than
+        max_pixels, or has another size than fit "exact" requires.
         """
-        image, notes = open_image(path)
-        with decoding(path):
-            image, converted = convert(image, self.mode)
+        image, notes = open_image(path, self.max_pixels)
+        with decoding(path, self.max_pixels):
+            image, converted = convert(image, self.mode, self.convert_profile)
         if self.size is not None and image.size != self.size:
             if self.fit == "exact":
                 raise MediaError(

@@ -1,9 +1,18 @@
+import bz2
+import gzip
+import io
+import lzma
+import sqlite3
+import zipfile
+from contextlib import closing
+
 import numpy as np
 import pytest
+import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_adapters import ByteStream, TextAdapter
+from data_adapters import ByteStream, FileAdapter, MediaError, TextAdapter
 
 ADAPTER = TextAdapter()
 
@@ -20,6 +29,50 @@ def test_any_bytes_round_trip(folder, content):
     assert (stream.data.tobytes(), stream.notes) == (content, ())
     ADAPTER.write(stream, folder / "out.txt")
     assert (folder / "out.txt").read_bytes() == content
+
+
+def zipped():
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("a.txt", "words")
+    return file.getvalue()
+
+
+def database():
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.execute("create table texts (words)")
+        return connection.serialize()
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        (gzip.compress(b"words"), "compressed by gzip"),
+        (bz2.compress(b"words"), "compressed by bzip2"),
+        (lzma.compress(b"words"), "compressed by xz"),
+        (zstandard.compress(b"words"), "compressed by zstd"),
+        (zipped(), "a ZIP archive"),
+        (b"PAR1\x15\n\x00 columns PAR1", "a Parquet table"),
+        (b"%PDF-1.7\n%\xe2\xe3", "a PDF document"),
+        (database(), "an SQLite database"),
+    ],
+)
+def test_packed_files_are_refused_with_what_to_do(tmp_path, content, kind):
+    path = tmp_path / "a.txt"
+    path.write_bytes(content)
+    advice = "unpack it first, or read its bytes with the file adapter"
+    with pytest.raises(MediaError) as caught:
+        ADAPTER.read(path)
+    assert str(caught.value) == f"{path}: is {kind}, not text: {advice}"
+    assert FileAdapter().read(path).data.tobytes() == content
+
+
+@pytest.mark.parametrize(
+    "content", [b"PAR1 is a word", b"%PDF- in a comment", b"PK and BZh9", b"SQLite format 3 is old"]
+)
+def test_texts_that_begin_like_packed_files_are_read(tmp_path, content):
+    (tmp_path / "a.txt").write_bytes(content)
+    assert ADAPTER.read(tmp_path / "a.txt").data.tobytes() == content
 
 
 @pytest.mark.parametrize("length", range(12))

@@ -1,6 +1,7 @@
 """The tables of docs/hostile_files.md: each row is tried with a file, and its messages are compared."""
 
 import contextlib
+import gzip
 import io
 import os
 import re
@@ -119,6 +120,10 @@ ROWS: dict[str, dict[str, tuple[Any, Any]]] = {
         "not UTF-8, or cut inside a character": (TEXT, TEXTS["cut"]),
         "byte order mark, NULs, any line ends": (TEXT, b"\xef\xbb\xbf\0\r\n\r"),
         "image named a.txt": (TEXT, PNG),
+        "compressed or packed (gzip, zstd, bzip2, xz, ZIP, Parquet, PDF, SQLite), named a.txt": (
+            TEXT,
+            gzip.compress(b"words"),
+        ),
     },
 }
 

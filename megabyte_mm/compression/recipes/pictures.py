@@ -39,7 +39,7 @@ def find_picture_recipe(
 
     None if no recipe rebuilds the file, or the adapter does not read its pixels unchanged.
     """
-    image, notes = open_image(path)
+    image, notes = open_image(path, adapter.max_pixels)
     if image.mode != adapter.mode or notes:
         return None
     pixels_HWC = np.asarray(image).reshape(image.height, image.width, -1)

@@ -8,6 +8,7 @@ import pytest
 import soundfile
 
 from data_adapters import AudioAdapter, MediaError
+from data_adapters.audio.messages import plain_reason
 
 SAMPLES = np.random.default_rng(0).integers(-9000, 9000, 3000).astype(np.int16)
 
@@ -32,7 +33,7 @@ def read(tmp_path, content):
 def test_truncated_files_are_refused(tmp_path, kind):
     content = encoded(kind)
     for length in (*(len(content) - missing for missing in (1, 2, 1000, 2000)), 43, 20, 12, 3, 0):
-        with pytest.raises(MediaError, match=r"a\.wav: (is truncated|cannot be decoded)"):
+        with pytest.raises(MediaError, match=r"a\.wav: (is truncated|cannot be decoded|is not a sound file)"):
             read(tmp_path, content[:length])
 
 
@@ -82,6 +83,52 @@ def test_chunks_after_the_samples_are_ignored(tmp_path):
 def test_infinite_and_nan_samples_are_refused(tmp_path, value):
     with pytest.raises(MediaError, match="has infinite or NaN samples"):
         read(tmp_path, encoded("AIFF", np.array([0, 0.5, value]), subtype="FLOAT"))
+
+
+def test_samples_beyond_the_largest_number_are_refused(tmp_path):
+    """Once with a warning of numpy, which is an error here."""
+    with pytest.raises(MediaError, match="has infinite or NaN samples"):
+        read(tmp_path, encoded("WAV", np.array([0, 1e306]), subtype="DOUBLE"))
+
+
+def with_channels(count):
+    content = encoded("WAV")
+    return content[:22] + struct.pack("<H", count) + content[24:]
+
+
+NOT_SOUND = "is not a sound file in a supported format: WAV, AIFF, FLAC, Ogg, MP3"
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", NOT_SOUND),
+        (b"some words, and no sound at all", NOT_SOUND),
+        (with_channels(0), "its header states no valid rate, length or number of channels"),
+        (with_channels(65535), "its header states no valid rate, length or number of channels"),
+        (encoded("FLAC")[:100] + bytes(50) + encoded("FLAC")[150:], "cannot be decoded: its contents are damaged"),
+    ],
+)
+def test_messages_of_libsndfile_are_put_in_plain_words(tmp_path, content, reason):
+    with pytest.raises(MediaError, match=reason):
+        read(tmp_path, content)
+
+
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        (
+            "Internal error : SF_INFO struct incomplete.",
+            "its header states no valid rate, length or number of channels",
+        ),
+        ("Internal psf_fseek() failed.", "its contents are damaged"),
+        ("Supported file format but file is malformed.", "its contents are damaged"),
+        ("Supported file format but unsupported encoding.", "its coding is not supported"),
+    ],
+)
+def test_internal_words_of_libsndfile_are_left_out(monkeypatch, message, reason):
+    monkeypatch.setattr(soundfile.LibsndfileError, "error_string", message)
+    assert plain_reason(soundfile.LibsndfileError(1)).startswith(f"cannot be decoded: {reason}")
 
 
 def test_a_flac_stream_of_unknown_length_is_refused_with_advice(tmp_path):

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image, ImageOps, features
 
 from data_adapters import ImageAdapter, MediaError
+from data_adapters.image.messages import plain_reason
 from fuzz import forged
 
 RGB, GREY = ImageAdapter("RGB", scan="raster"), ImageAdapter("L", scan="raster")
@@ -53,10 +54,11 @@ def test_the_exif_orientation_is_applied(tmp_path, orientation, kind):
     assert stream.data.tobytes() == expected.tobytes()
 
 
-def test_turning_is_noted(tmp_path):
+@pytest.mark.parametrize("kind", ["jpeg", "png", "tiff", "webp"])
+def test_turning_is_noted(tmp_path, kind):
     exif = Image.Exif()
     exif[0x0112] = 6
-    assert read(RGB, tmp_path, encoded(COLOURS, "png", exif=exif))[1] == ("turned upright (EXIF orientation 6)",)
+    assert read(RGB, tmp_path, encoded(COLOURS, kind, exif=exif))[1] == ("turned upright (EXIF orientation 6)",)
 
 
 def test_only_the_first_image_of_a_gif_is_read(tmp_path):
@@ -73,7 +75,7 @@ def test_a_palette_becomes_its_colours(tmp_path):
     data, notes = read(RGB, tmp_path, encoded(image, "png"))
     assert (data.tolist(), notes) == ([[1, 2, 3], [200, 100, 50]], ())
     data, notes = read(GREY, tmp_path, encoded(image, "png"))
-    assert (data.tolist(), notes) == ([2, 124], ("converted P to L",))
+    assert (data.tolist(), notes) == ([2, 124], ("converted palette to L",))
 
 
 def test_one_bit_pixels_become_black_and_white(tmp_path):
@@ -110,6 +112,47 @@ def test_opaque_alpha_is_dropped_without_a_note(tmp_path):
     data, notes = read(RGB, tmp_path, encoded(opaque, "png"))
     assert notes == ()
     np.testing.assert_array_equal(data, PIXELS.reshape(-1, 3))
+
+
+@pytest.mark.parametrize("kind", ["tga", "bmp"])
+def test_an_unused_alpha_channel_of_tga_and_bmp_is_ignored(tmp_path, kind):
+    unused, used = COLOURS.convert("RGBA"), COLOURS.convert("RGBA")
+    unused.putalpha(0)
+    used.putalpha(0)
+    used.putpixel((3, 2), (1, 2, 3, 255))
+    data, notes = read(RGB, tmp_path, _with_alpha_mask(encoded(unused, kind), kind))
+    assert notes == ()
+    np.testing.assert_array_equal(data, PIXELS.reshape(-1, 3))
+    data, notes = read(RGB, tmp_path, _with_alpha_mask(encoded(used, kind), kind))
+    assert notes == ("alpha composited over white",)
+    assert (data == 255).all(axis=1).sum() >= len(data) - 1
+
+
+def _with_alpha_mask(content, kind):
+    """A BMP of version 4, whose header names the byte of alpha: Pillow writes version 3, without it."""
+    if kind == "tga":
+        return content
+    header, pixels = content[14:54], content[54:]
+    masks = struct.pack("<4I", 0xFF0000, 0xFF00, 0xFF, 0xFF000000) + bytes(52)
+    header = struct.pack("<I", 108) + header[4:16] + struct.pack("<I", 3) + header[20:] + masks
+    return struct.pack("<2sIII", b"BM", 122 + len(pixels), 0, 122) + header + pixels
+
+
+def test_alpha_of_zeros_is_transparent_in_other_formats(tmp_path):
+    clear = COLOURS.copy()
+    clear.putalpha(0)
+    assert (read(RGB, tmp_path, encoded(clear, "png"))[0] == 255).all()
+
+
+@pytest.mark.parametrize(("depth", "row"), [(1, 0b01000000), (2, 0b01100000), (4, 0x12), (8, 0)])
+@pytest.mark.parametrize("adapter", [GREY, RGB])
+def test_the_transparent_grey_of_a_png_becomes_white_at_every_depth(tmp_path, adapter, depth, row):
+    pixels = bytes([0, row, 2])[: 2 + (depth == 8)]
+    transparent = {1: 0, 2: 1, 4: 1, 8: 0}[depth]
+    content = forged.png(*(2, 1, (b"tRNS", struct.pack(">H", transparent))), colour_type=0, depth=depth, pixels=pixels)
+    data, notes = read(adapter, tmp_path, content)
+    assert data.reshape(2, -1)[:, 0].tolist() == [255, {1: 255, 2: 170, 4: 34, 8: 2}[depth]]
+    assert notes == ("alpha composited over white",)
 
 
 def test_grey_with_alpha_is_composited(tmp_path):
@@ -166,7 +209,7 @@ def test_avif_files_of_more_than_8_bits_are_refused(tmp_path):
 
 def test_samples_of_few_bits_are_read(tmp_path):
     assert read(GREY, tmp_path, b"P5 2 1 15\n\x0f\x01")[0].tolist() == [255, 17]
-    assert read(GREY, tmp_path, encoded(COLOURS.quantize(4), "png", bits=2))[1] == ("converted P to L",)
+    assert read(GREY, tmp_path, encoded(COLOURS.quantize(4), "png", bits=2))[1] == ("converted palette to L",)
     assert len(read(RGB, tmp_path, encoded(COLOURS, "jpeg2000"))[0]) == 480
 
 
@@ -185,6 +228,17 @@ def test_decompression_bombs_are_refused(tmp_path, monkeypatch, limit):
         read(RGB, tmp_path, encoded(COLOURS, "png"))
 
 
+def test_the_limit_is_stated_and_can_be_raised(tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 200)
+    reason = "a.png: is too large to be decoded safely: it has 480 pixels, and the limit is 200; "
+    with pytest.raises(MediaError, match=reason + "make it smaller, or raise the image adapter's max_pixels$"):
+        read(RGB, tmp_path, encoded(COLOURS, "png"))
+    assert len(read(ImageAdapter(max_pixels=480), tmp_path, encoded(COLOURS, "png"))[0]) == 480
+    with pytest.raises(MediaError, match="it has 480 pixels, and the limit is 479"):
+        read(ImageAdapter(max_pixels=479), tmp_path, encoded(COLOURS, "png"))
+    assert Image.MAX_IMAGE_PIXELS == 200  # that of the user's program
+
+
 def test_colour_spaces_that_pillow_cannot_convert_are_refused(tmp_path, monkeypatch):
     def refuse(image, mode):
         raise ValueError(f"conversion from {image.mode} to {mode} not supported")
@@ -192,6 +246,29 @@ def test_colour_spaces_that_pillow_cannot_convert_are_refused(tmp_path, monkeypa
     monkeypatch.setattr(Image.Image, "convert", refuse)  # the set of such spaces depends on the version of Pillow
     with pytest.raises(MediaError, match="cannot be decoded: conversion from LAB to RGB not supported$"):
         read(RGB, tmp_path, encoded(Image.new("LAB", (2, 2)), "tiff"))
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (OSError("image file is truncated (12 bytes not processed)"), "its end is missing"),
+        (ValueError("Reached EOF while reading header"), "its end is missing"),
+        (OSError("-2 decoder error when reading image file"), "its contents are damaged"),
+        (ValueError("b'Token too long in file header: 12\\x00'"), "its contents are damaged"),
+        (SyntaxError("broken PNG file (chunk b'abcd')"), "its contents are damaged"),
+        (TypeError("'NoneType' object is not subscriptable"), "its contents are damaged"),
+        (IndexError(), "its contents are damaged"),
+        (ValueError("Decoder plugin generated an error: Unspecified: ..."), "its contents are damaged"),
+        (RuntimeError("Memory allocation error: Security limit exceeded: Image size ..."), "its contents are damaged"),
+        (
+            ValueError("Decompressed data too large for PngImagePlugin.MAX_TEXT_CHUNK"),
+            "a text or profile in it unpacks",
+        ),
+        (OSError("Unsupported BMP compression (7)"), "Unsupported BMP compression (7)"),
+    ],
+)
+def test_messages_of_pillow_are_put_in_plain_words(error, reason):
+    assert plain_reason(error).startswith(reason)
 
 
 def test_the_pixels_are_those_that_a_viewer_shows(tmp_path):
