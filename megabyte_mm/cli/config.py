@@ -30,7 +30,7 @@ from megabyte_mm.training.trainer import CHECKPOINT_MINUTES, TRAINER_DEFAULTS
 
 SECTIONS = {"model": ByteLM, "data": ByteData, "samples": SampleWriter}
 """The sections of a config beside `trainer`, and the classes that take their settings."""
-KEYS = ("trainer", *SECTIONS, "seed_everything", "checkpoint_minutes", "ckpt_path", "weights_only")
+KEYS = ("trainer", *SECTIONS, "seed_everything", "checkpoint_minutes", "init_from", "ckpt_path", "weights_only")
 """The allowed top-level keys of a config."""
 
 PARSER_MODE = "yaml with former names"
@@ -58,14 +58,14 @@ def _load(text: str) -> Any:
 
 
 def add_settings(parser: LightningArgumentParser) -> None:
-    """Add the sections trainer, model, data and samples, and checkpoint_minutes."""
+    """Add the sections trainer, model, data and samples, checkpoint_minutes and init_from."""
     parser.add_lightning_class_args(Trainer, "trainer")
     parser.set_defaults({f"trainer.{name}": value for name, value in TRAINER_DEFAULTS.items()})
     _add_sections(parser)
 
 
 def _add_sections(parser: LightningArgumentParser) -> None:
-    """Add the sections model, data and samples, and checkpoint_minutes."""
+    """Add the sections model, data and samples, checkpoint_minutes and init_from."""
     for section, kind in SECTIONS.items():
         parser.add_lightning_class_args(kind, section)
     parser.add_argument(
@@ -73,6 +73,12 @@ def _add_sections(parser: LightningArgumentParser) -> None:
         type=float,
         default=CHECKPOINT_MINUTES,
         help="Minutes of training between two last.ckpt.",
+    )
+    parser.add_argument(
+        "--init_from",
+        type=str | None,
+        default=None,
+        help="Begin with the weights of this model: a checkpoint, an exported folder, or a hub id.",
     )
 
 
@@ -106,7 +112,7 @@ def read_config(path: str, data_path: str | None = None) -> RunConfig:
     for name in inspect.signature(Trainer).parameters:  # values unchecked: their classes need not exist on this machine
         trainer.add_argument(f"--trainer.{name}", type=Any)
     for key in KEYS:
-        if key not in ("trainer", *SECTIONS, "checkpoint_minutes"):
+        if key not in ("trainer", *SECTIONS, "checkpoint_minutes", "init_from"):
             parser.add_argument(f"--{key}", type=Any)
     try:
         settings = parser.parse_path(path)

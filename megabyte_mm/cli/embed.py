@@ -38,7 +38,7 @@ def embed(
         checkpoint: A checkpoint of a training run, such as runs/image/best.ckpt, an exported folder, or a hub id.
         path: Files, and folders with all files below them.
         out: A file that ends in .npz.
-        layer: Of the global model: 0 for its patches, n for the output of its block n; by default the middle one;
+        layer: Of the global model: 0 for its patches, n for the output of its block n; by default the last;
             bytes for the bytes of each file, of one length for all, to compare features with.
         pooling: Of the states of the patches: quarters (the means of the four quarters of the file), mean, max or last;
             patches keeps the vector of each patch.

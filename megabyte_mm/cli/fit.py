@@ -80,6 +80,7 @@ class TrainingCLI(LightningCLI):
             check_registered(self.model.net)
         except ValueError as error:
             raise ValueError(f"model.net: {error}") from error
+        self.model.init_from = self._initial(checkpoint)
         is_here = checkpoint is not None and _is_checkpoint(checkpoint)
         check_settings(self.model.net, self.model.method, self.datamodule, checkpoint if is_here else None)
 
@@ -114,6 +115,13 @@ class TrainingCLI(LightningCLI):
             keep_freed_memory()
         return trainer
 
+    def _initial(self, checkpoint: str | None) -> str | None:
+        """The path of --init_from, if any. Raises ValueError beside a checkpoint to resume, which has all weights."""
+        path: str | None = self._get(self.config_init, "init_from")
+        if path is not None and self.subcommand == "fit" and checkpoint is not None and not self._resumes_last:
+            raise ValueError(f"--init_from {path}: --ckpt_path {checkpoint} has all weights; give one of the two")
+        return path
+
     def _callbacks(self, config: Any, root: Path, training: bool) -> list[Callback]:
         user_callbacks = config.callbacks or []
         callbacks: list[Callback] = list(user_callbacks) if isinstance(user_callbacks, list) else [user_callbacks]
@@ -136,6 +144,8 @@ class TrainingCLI(LightningCLI):
     def _checkpoint(self, root: Path, training: bool) -> str | None:
         """The path of --ckpt_path, if any. Raises ValueError where a new run would replace a checkpoint."""
         path: str | None = self._get(self.config_init, "ckpt_path")
+        # A job script may have both: it begins with other weights once, and resumes its own run from then on.
+        self._resumes_last = path in (None, "last")
         for name in CHECKPOINTS:
             recover(root / name)
         existing = {name: str(root / name) for name in CHECKPOINTS if _is_checkpoint(root / name)}

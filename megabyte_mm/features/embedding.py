@@ -93,7 +93,7 @@ def stream_states(
     """Yield the states of the patches of each stream, in order: (K, D).
 
     window: symbols read at once; longer streams are read window by window. layer: 0 for the patches as the global model
-    reads them, n for the output of its block n; by default that of the block in the middle. The model should be in eval
+    reads them, n for the output of its block n; by default that of the last block. The model should be in eval
     mode. Raises ValueError for a layer that the model does not have.
     """
     size, device = model.patch_size, next(model.parameters()).device
@@ -119,7 +119,7 @@ def stream_states(
 def _layer(states: Sequence[torch.Tensor], layer: int | None) -> torch.Tensor:
     blocks = len(states) - 2
     if layer is None:
-        return states[(blocks + 1) // 2]
+        return states[blocks]
     if not 0 <= layer <= blocks:
         raise ArgumentValueError("layer", f"{layer}: the global model of this checkpoint has layers 0 to {blocks}")
     return states[layer]

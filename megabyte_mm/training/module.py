@@ -11,7 +11,7 @@ import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.plugins import MixedPrecision, Precision
 from lightning.pytorch.trainer.states import TrainerFn
-from lightning.pytorch.utilities import GradClipAlgorithmType
+from lightning.pytorch.utilities import GradClipAlgorithmType, rank_zero_info
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.nn import ModuleDict
@@ -34,6 +34,7 @@ from megabyte_mm.training.compatibility import (
     use_former_layouts,
 )
 from megabyte_mm.training.distributed import FSDP2Strategy, check_strategy, shard_model
+from megabyte_mm.training.initial_weights import load_initial_weights
 from megabyte_mm.training.loss import AccumulatedLoss
 from megabyte_mm.training.optim import (
     LearningRate,
@@ -87,6 +88,8 @@ class ByteLM(LightningModule):
         self.activation_memory = activation_memory
         self.compile_mode = compile_mode
         self.activation_checkpointing = activation_checkpointing
+        self.init_from: str | None = None
+        """What `fit` takes the first weights from, as of `load_model`; a run that resumes does not read it."""
         self._step_options = DEFAULT_STEP
         self._clock = 0.0, math.inf
         self.val_bpb = BitsPerByte()
@@ -126,6 +129,10 @@ class ByteLM(LightningModule):
         self._step_options = replace(self._step_options, unlearned=unlearned)
         self.bpb_of_part.update({_PREFIX + name: BitsPerByte() for name in self._parts})
         self.model = build_model(self.net, self.method, data.geometry)
+        if self.init_from is not None and self.trainer.state.fn == TrainerFn.FITTING and not self.trainer.ckpt_path:
+            names = [source.name for source in data.sources]
+            notes = load_initial_weights(self.model, self.init_from, data.geometry.conditions, names)
+            rank_zero_info("; ".join([f"starting with the weights of {self.init_from}", *notes]))
         if isinstance(self.trainer.strategy, FSDP2Strategy):
             shard_model(self.model, self.trainer.strategy.device_mesh["data_parallel"])
 
