@@ -51,11 +51,13 @@ class CompletedRecord:
     generated: tuple[str, ...]
 
 
-def find_order(bundle: Bundle, given: Sequence[str], to: str | None = None) -> tuple[str, ...]:
+def find_order(
+    bundle: Bundle, given: Sequence[str], to: str | None = None, argument: str = "condition"
+) -> tuple[str, ...]:
     """The order of a model's parts that begins with the given ones, and with another behind them.
 
-    to: the whole order, or the name of its last part; of several such orders the longest. Raises ArgumentValueError
-    where there is not exactly one.
+    to: the whole order, or the name of its last part; of several such orders the longest. argument: the caller's
+    name of `to`, for the message. Raises ArgumentValueError where there is not exactly one.
     """
     orders = [order for order in bundle.orders[1:] if order[: len(given)] == tuple(given)]
     if to is not None:
@@ -67,7 +69,7 @@ def find_order(bundle: Bundle, given: Sequence[str], to: str | None = None) -> t
         behind = f" behind {' and '.join(given)}" if given else ""
         several = f"several kinds of records{behind}"
         wanted = several if longest else (f"no {to}{behind}" if to else f"nothing{behind}")
-        raise ArgumentValueError("condition", f": this model generates {wanted}; choose one of {known}")
+        raise ArgumentValueError(argument, f": this model generates {wanted}; choose one of {known}")
     return longest[0]
 
 
@@ -91,7 +93,7 @@ def convert(
     ValueError for arguments that do not fit the model, MediaError for a file that cannot be read.
     """
     check_positive(count=count)
-    order = find_order(bundle, list(parts), to)
+    order = find_order(bundle, list(parts), to, argument="to")
     given = [_stream(bundle.modalities[name].adapter, part) for name, part in parts.items()]
     request = record_request(bundle, order, given, keep, count)
     sampling = SamplingParams(temperature, top_k, top_p)

@@ -10,6 +10,7 @@ from PIL import Image
 from data_adapters import ByteStream, ImageAdapter, TextAdapter
 from megabyte_mm.checkpoint import Bundle, Modality
 from megabyte_mm.cli.generate_records import first_parts
+from megabyte_mm.errors import FieldError
 from megabyte_mm.generation import SamplingParams, complete_records, convert, record_request
 from megabyte_mm.models import MegabyteConfig, PartConfig, StackConfig
 
@@ -47,6 +48,12 @@ def test_files_are_the_parts_that_their_suffixes_name(tmp_path: Path) -> None:
     # In the order of the condition, whatever the order of the files.
     [first] = first_parts(bundle, [files["7.image.png"], files["7.txt"]], [], "text+image")
     assert list(first.parts) == ["text", "image"]
+
+
+def test_an_unknown_last_part_is_an_error_about_the_argument_to() -> None:
+    with pytest.raises(FieldError, match="no mask behind text") as error:
+        convert(captions_and_masks(), {"text": "a"}, to="mask")
+    assert error.value.field == "to"
 
 
 def test_a_text_that_is_longer_than_a_file_name_may_be_is_a_text() -> None:
