@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json as json_text
 import math
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import cast
@@ -62,7 +63,7 @@ def score(
         checkpoint: A checkpoint of a training run, such as runs/image/best.ckpt, an exported folder, or a hub id.
         path: Files, and folders with all files below them.
         method: How the model is read, one or several of plain, sliding, strided, sliding+strided, or all.
-        json: A file for all figures.
+        json: A file for all figures; - prints them on stdout, and all else on stderr.
         curves: A picture (png, svg or pdf) of the mean bits by position in the patch and in the window.
         heatmap: A folder for a picture of each file with the bits of its pixels, samples, characters or bytes, and for
             text a page of HTML too, by the first of several methods.
@@ -81,6 +82,8 @@ def score(
     if bundle.reads_records:
         if methods != ("plain",) or curves or window:
             raise ValueError("records of several parts are scored plain, without --curves and --window")
+        if json == "-":
+            raise ValueError("--json -: scores of records of several parts are written to a file; name one")
         score_folder(bundle, path, condition, batch_size, json, heatmap, overwrite)
         return
     groups = group_by_modality(bundle, path, condition)
@@ -108,12 +111,15 @@ def score(
     all_results = [result for group in results.values() for result in group]
     modalities = results if len(bundle.modalities) > 1 else None
     if all_results:
-        print("\n".join(format_table(all_results, methods, modalities or {})))
+        print("\n".join(format_table(all_results, methods, modalities or {})), file=sys.stderr if json == "-" else None)
     if json:
         header = {"checkpoint": checkpoint, "window": max(windows), "skipped": skipped}
         figures = header | to_json(all_results, methods, sums or None, modalities)
         text = json_text.dumps(figures, indent=1, allow_nan=False) + "\n"
-        write_bytes(json, text.encode())
+        if json == "-":
+            print(text, end="")
+        else:
+            write_bytes(json, text.encode())
     if curves:
         _plot(curves, sums)
     _check_complete(all_results, skipped)
@@ -130,7 +136,7 @@ def _methods(names: Sequence[str]) -> tuple[Method, ...]:
 
 
 def _check_outputs(json: str | None, curves: str | None, heatmap: str | None) -> None:
-    check_output("json", json)
+    check_output("json", None if json == "-" else json)
     check_output("curves", curves)
     if curves is not None and Path(curves).suffix.lower() not in FIGURES:
         raise ValueError(f"--curves {curves}: the name must end in {', '.join(FIGURES)}")

@@ -61,6 +61,14 @@ def plainly(checkpoint: str, data: bytes, condition: int = 0) -> float:
     return float(nats[scored(ids)].sum()) / math.log(2)
 
 
+def test_json_on_stdout_leaves_the_table_to_stderr(text_model, texts, capsys):
+    score(text_model, [str(texts)], json="-")
+    printed, err = capsys.readouterr()
+    assert len(json.loads(printed)["files"]) == 4
+    assert "total of 4" in err
+    assert not Path("-").exists()
+
+
 def test_all_files_below_a_folder_are_scored_and_added_up(text_model, texts, tmp_path, capsys):
     out = tmp_path / "scores.json"
     score(text_model, [str(texts)], json=str(out))
