@@ -62,7 +62,7 @@ def plainly(checkpoint: str, data: bytes, condition: int = 0) -> float:
 
 
 def test_json_on_stdout_leaves_the_table_to_stderr(text_model, texts, capsys):
-    score(text_model, [str(texts)], json="-")
+    assert main(["score", text_model, str(texts), "--json", "-"]) == 0
     printed, err = capsys.readouterr()
     assert len(json.loads(printed)["files"]) == 4
     assert "total of 4" in err
