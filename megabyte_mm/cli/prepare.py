@@ -5,9 +5,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 
 from data_adapters import load_class, printable
 from megabyte_mm.cli.packaged import find_config
+from megabyte_mm.data.archives import unpacked
 from megabyte_mm.data.encode import first_reasons, processors
 from megabyte_mm.data.files import Files, describe_unread, find_files, is_url, local_path, unread_by_all
 from megabyte_mm.data.part_files import find_parts
@@ -58,7 +60,7 @@ def prepare(
     targets = {name: f"{root}/{name}" if name else root for name in sources}
     for name, source in sources.items():
         _check_target(source.path or path, targets[name], cache_dir)
-    files_of = _find(path, sources, in_parts)
+    files_of = _find(path, sources, in_parts, CacheConfig.at(cache_dir).folder)
     readers = {
         targets[name]: _prepare(files, targets[name], workers, shard_mib, cache_dir) for name, files in files_of.items()
     }
@@ -105,12 +107,14 @@ def read_sources(config: str | None, adapter: str | None) -> tuple[dict[str, Sou
     return {"": Source(adapter=load_class(adapter)() if adapter else None)}, False
 
 
-def _find(path: str, sources: Mapping[str, Source], in_parts: bool) -> dict[str, Files]:
+def _find(path: str, sources: Mapping[str, Source], in_parts: bool, cache: Path) -> dict[str, Files]:
     """The files of each source. Raises ValueError for a path that cannot be used."""
     try:
         if in_parts:
-            return find_parts(path, {name: source.rule for name, source in sources.items()})
-        return {name: find_files(source.path or path, source.adapter) for name, source in sources.items()}
+            return find_parts(unpacked(path, cache), {name: source.rule for name, source in sources.items()})
+        return {
+            name: find_files(unpacked(source.path or path, cache), source.adapter) for name, source in sources.items()
+        }
     except FieldError as error:
         raise ValueError(error.reason) from error
 

@@ -13,8 +13,9 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from data_adapters import registry
+from data_adapters import TextAdapter, registry
 from data_adapters.base import Adapter
+from megabyte_mm.data.documents import Documents, holds_documents
 from megabyte_mm.errors import FieldError, PathNotFoundError
 
 SPLITS = ("train", "val", "test")
@@ -75,7 +76,11 @@ def find_files(path: str, adapter: Adapter | None = None) -> Files:
             inside = [name.removeprefix(f"{parent}/") for name in names if name.startswith(f"{parent}/")]
             outside, names = len(names) - len(inside), inside
         used = named_splits(names) or names
-    return Files(root, tuple(sorted(used)), adapter, unused=len(names) - len(used) + outside, unread=unread)
+    unused = len(names) - len(used) + outside
+    if isinstance(adapter, TextAdapter) and holds_documents(root, sorted(used)):
+        texts = Documents(root, sorted(used))
+        return Files(root, tuple(texts), adapter, unused=unused, texts=texts, unread=unread)
+    return Files(root, tuple(sorted(used)), adapter, unused=unused, unread=unread)
 
 
 def unread_by_all(files: Mapping[str, int], adapters: Iterable[Adapter]) -> dict[str, int]:

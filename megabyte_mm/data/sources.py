@@ -8,12 +8,13 @@ from dataclasses import dataclass, field, replace
 
 from data_adapters import registry
 from data_adapters.base import Adapter
+from megabyte_mm.data.archives import unpacked
 from megabyte_mm.data.encode import first_reasons
 from megabyte_mm.data.files import describe_unread, find_files, is_url, local_path, unread_by_all
 from megabyte_mm.data.part_files import PartRule, find_parts
 from megabyte_mm.data.records import Split, Splits, split_records
 from megabyte_mm.data.storage.base import LocalStorage
-from megabyte_mm.data.storage.encoded_cache import CacheConfig, load_or_encode
+from megabyte_mm.data.storage.encoded_cache import CacheConfig, cache_folder, load_or_encode
 from megabyte_mm.data.storage.prepared import adapter_of, check_cache_size, is_prepared, open_prepared
 from megabyte_mm.data.storage.remote import open_storage
 from megabyte_mm.data.storage.shards import INDEX, DamagedShardsError, ShardReader
@@ -149,7 +150,8 @@ def open_parts(sources: Mapping[str, Source], path: str, cache: CacheConfig) -> 
     if is_url(path) or is_prepared(open_storage(f"{path.rstrip('/')}/{next(iter(sources))}", cache.shards)):
         return open_sources(sources, path, cache)
     opened = []
-    for name, files in find_parts(path, {name: source.rule for name, source in sources.items()}).items():
+    folder = unpacked(path, cache.folder)
+    for name, files in find_parts(folder, {name: source.rule for name, source in sources.items()}).items():
         registry.check_name(type(files.adapter))
         reader = load_or_encode(files, str(cache.folder))
         opened.append(OpenSource(name, path, files.adapter, reader, _unit(reader, files.adapter), 1.0))
@@ -164,7 +166,9 @@ def adapter_at(path: str) -> Adapter | None:
     if is_url(path) or not path:
         return None
     storage = LocalStorage(local_path(path))
-    return adapter_of(ShardReader(storage)) if is_prepared(storage) else find_files(path).adapter
+    return (
+        adapter_of(ShardReader(storage)) if is_prepared(storage) else find_files(unpacked(path, cache_folder())).adapter
+    )
 
 
 def _section(name: str) -> str:
@@ -212,6 +216,6 @@ def _open_reader(
         raise PathNotFoundError(
             "path", f"{path}: no prepared data there (no {INDEX}); create them with megabyte-mm prepare --out {path}"
         )
-    files = find_files(path, adapter)
+    files = find_files(unpacked(path, cache.folder), adapter)
     registry.check_name(type(files.adapter))
     return load_or_encode(files, str(cache.folder)), files.adapter, files.unread

@@ -1,0 +1,177 @@
+"""Archives of media files as data: they are unpacked once, into the cache, and then read as a folder.
+
+An archive is known by its name: .zip, .tar, .tar.gz, .tgz, .tar.bz2, .tar.xz, .tar.zst; a packed text by .gz, .zst,
+.bz2 or .xz behind its own suffix. A folder of the cache belongs to one state of one archive, and is renamed when it is
+complete.
+"""
+
+from __future__ import annotations
+
+import bz2
+import glob
+import gzip
+import hashlib
+import lzma
+import os
+import re
+import shutil
+import tarfile
+import uuid
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import IO, Any
+
+import zstandard
+
+from data_adapters import TextAdapter, printable
+from megabyte_mm.data.files import SPLIT_NAMES, is_url, local_path
+from megabyte_mm.errors import FieldError
+from megabyte_mm.progress import byte_progress
+
+_TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
+_PACKED: dict[str, Callable[[IO[bytes]], Any]] = {
+    ".gz": lambda file: gzip.GzipFile(fileobj=file),
+    ".tgz": lambda file: gzip.GzipFile(fileobj=file),
+    ".bz2": bz2.BZ2File,
+    ".xz": lzma.LZMAFile,
+    ".zst": lambda file: zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True),
+}
+_TEXTS = tuple(f"{text}{packed}" for text in TextAdapter.suffixes for packed in _PACKED if packed != ".tgz")
+_ARCHIVES = (".zip", *_TARS, *_TEXTS)
+_DAMAGE = (
+    *(zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, lzma.LZMAError, zstandard.ZstdError),
+    *(EOFError, NotImplementedError, UnicodeError),
+)
+_CHUNK = 2**20
+_SPARE = 2**28
+"""Bytes that unpacking leaves free on the disk of the cache."""
+
+
+def unpacked(path: str, cache: Path) -> str:
+    """The folder of the cache with the files of an archive, or of several; any other path as it is.
+
+    path: an archive, a pattern that matches nothing else, or a folder that holds nothing else, as the shards of a
+    WebDataset. Members of train-000.tar are files of train/. Hidden files, links and what Macs add are left out, and so
+    is a single folder around all files. Raises FieldError for an archive that is damaged, encrypted or hostile, or for
+    which the disk has no room; nothing of it is kept then.
+    """
+    archives = [] if is_url(path) else _archives(path)
+    if not archives:
+        return path
+    states = [(archive, archive.stat()) for archive in archives]
+    state = "\n".join(f"{file}\0{at.st_size}\0{at.st_mtime_ns}\0{at.st_ino}" for file, at in states)
+    folder = cache / "unpacked" / hashlib.sha256(os.fsencode(state)).hexdigest()[:24]
+    if not folder.is_dir():
+        with _unpacking(path, folder) as temporary:
+            for archive in archives:
+                _unpack(path, archive, temporary / _split_of(archive) if len(archives) > 1 else temporary)
+    inside = [entry for entry in folder.iterdir() if entry.is_dir()]
+    only = len(inside) == len(list(folder.iterdir())) == 1 and inside[0].name.lower() not in SPLIT_NAMES
+    return str(inside[0] if only else folder)
+
+
+def _archives(path: str) -> list[Path]:
+    """The archives that a path stands for; none where it is or holds anything else."""
+    local = local_path(path)
+    if local.is_dir():
+        files = [entry for entry in local.iterdir() if not entry.name.startswith(".")]
+    elif local.is_file():
+        files = [local]
+    else:
+        files = [Path(match) for match in glob.glob(str(local), recursive=True)]  # noqa: PTH207 (an absolute pattern)
+    are_archives = all(file.is_file() and file.name.lower().endswith(_ARCHIVES) for file in files)
+    # A lone text in a folder is a text among the files to come.
+    packed = local.is_dir() and any(file.name.lower().endswith(_TEXTS) for file in files)
+    return sorted(file.resolve() for file in files) if are_archives and not packed else []
+
+
+def _split_of(archive: Path) -> str:
+    """train of train-000.tar; nothing for one that is named after no split, or after several."""
+    words = [word for word in re.split(r"[._-]", archive.name.lower()) if word in SPLIT_NAMES]
+    return SPLIT_NAMES[words[0]] if len(words) == 1 else ""
+
+
+@contextmanager
+def _unpacking(path: str, folder: Path) -> Iterator[Path]:
+    """A folder that becomes `folder` when the block ends, and is removed if it fails."""
+    temporary = folder.with_name(f".{folder.name}-{uuid.uuid4().hex}")
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        if not folder.is_dir():  # another process may have been faster
+            temporary.rename(folder)
+    except _DAMAGE as error:
+        raise FieldError(
+            "path", f"{path}: a damaged archive: {printable(str(error)) or 'it ends too early'}"
+        ) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _unpack(path: str, archive: Path, folder: Path) -> None:
+    name = archive.name.lower()
+    writer = _Writer(path, folder)
+    if name.endswith(".zip"):
+        with zipfile.ZipFile(archive) as zipped:
+            infos = [info for info in zipped.infolist() if not info.is_dir()]
+            if any(info.flag_bits & 1 for info in infos):
+                raise FieldError("path", f"{path}: is encrypted; unpack it yourself, and give the folder")
+            writer.check_room(sum(info.file_size for info in infos))
+            with byte_progress(sum(info.file_size for info in infos), "unpacked") as on_bytes:
+                for info in infos:
+                    if writer.wants(info.filename):
+                        with zipped.open(info) as member:
+                            writer.write(info.filename, member, on_bytes)
+        return
+    with archive.open("rb") as file, byte_progress(archive.stat().st_size, "unpacked") as on_bytes:
+        unpack = _PACKED.get(Path(name).suffix)
+        content: Any = unpack(file) if unpack else file
+        if not name.endswith(_TARS):
+            writer.write(archive.stem, content, lambda count: None)
+            return
+        with tarfile.open(fileobj=content, mode="r|") as tar:
+            before = 0
+            for entry in tar:
+                if entry.isreg() and writer.wants(entry.name):
+                    stream = tar.extractfile(entry)
+                    assert stream is not None
+                    writer.write(entry.name, stream, lambda count: None)
+                on_bytes(file.tell() - before)
+                before = file.tell()
+
+
+class _Writer:
+    """Writes the members of an archive below a folder, never outside it."""
+
+    def __init__(self, path: str, folder: Path) -> None:
+        self.path, self.folder = path, folder
+
+    def wants(self, name: str) -> bool:
+        """False for hidden files. Raises FieldError for a name that leads out of the folder."""
+        parts = PurePosixPath(name.replace("\\", "/")).parts
+        if not parts or parts[0] == "/" or ".." in parts or "\0" in name or ":" in parts[0]:
+            raise FieldError("path", f"{self.path}: has a member {name!r}, which leads out of the archive")
+        return not any(part.startswith(".") or part == "__MACOSX" for part in parts if part != ".")
+
+    def write(self, name: str, content: IO[bytes], on_bytes: Callable[[int], object]) -> None:
+        """Raises FieldError for a second member of that name, and where the disk is full."""
+        target = self.folder.joinpath(*PurePosixPath(name.replace("\\", "/")).parts)
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with target.open("xb") as file:
+                while chunk := content.read(_CHUNK):
+                    self.check_room(len(chunk))
+                    file.write(chunk)
+                    on_bytes(len(chunk))
+        except (FileExistsError, NotADirectoryError) as error:
+            raise FieldError("path", f"{self.path}: has two members {name!r}") from error
+
+    def check_room(self, size: int) -> None:
+        """Raise FieldError where that many bytes would fill the disk."""
+        if shutil.disk_usage(self.folder).free - size < _SPARE:
+            raise FieldError(
+                "path", f"{self.path}: no room to unpack it in {self.folder.parent.parent}: set data.cache_dir"
+            )

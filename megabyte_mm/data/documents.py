@@ -1,0 +1,116 @@
+"""Files of many texts: each line of a .jsonl, and each row of a .csv, is a document of its own.
+
+A file is read once to find where its documents begin. Their texts are read when they are needed, so that memory does
+not grow with them.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+
+from megabyte_mm.errors import FieldError
+
+FIELD = "text"
+"""The field of a line, or the column of a table, that is the document."""
+
+
+def holds_documents(root: Path, files: Sequence[str]) -> bool:
+    """True for files that are all .jsonl, or all .csv with a column `text`."""
+    suffixes = {PurePosixPath(name).suffix.lower() for name in files}
+    return suffixes == {".jsonl"} or (suffixes == {".csv"} and all(FIELD in _header(root / name) for name in files))
+
+
+class Documents(Mapping[str, str]):
+    """The documents of files by their names, `file/number`; files: their names below the root.
+
+    Raises FieldError, naming the line, where one has no text.
+    """
+
+    def __init__(self, root: Path, files: Sequence[str]) -> None:
+        self._root = root
+        self._files = {str(PurePosixPath(name).with_suffix("")): name for name in files}
+        if len(self._files) < len(files):
+            raise FieldError("path", f"{root}: two of {', '.join(files)} have the same name but the suffix")
+        self._spans = {stem: _spans(root / name, name) for stem, name in self._files.items()}
+
+    def __len__(self) -> int:
+        return sum(len(spans) // 2 for spans in self._spans.values())
+
+    def __iter__(self) -> Iterator[str]:
+        for stem, spans in self._spans.items():
+            yield from (f"{stem}/{number:09d}" for number in range(len(spans) // 2))
+
+    def __getitem__(self, name: str) -> str:
+        stem, _, number = name.rpartition("/")
+        start, stop = self._spans[stem][2 * int(number) : 2 * int(number) + 2]
+        path = self._root / self._files[stem]
+        with path.open("rb") as file:
+            file.seek(start)
+            content = file.read(stop - start)
+        if path.suffix.lower() == ".jsonl":
+            return str(json.loads(content)[FIELD])
+        [row] = csv.reader(content.decode("utf-8-sig").splitlines(keepends=True))
+        return row[_header(path).index(FIELD)]
+
+
+def _spans(path: Path, name: str) -> array[int]:
+    """Where each document begins and ends: 2 numbers each."""
+    read = _lines if path.suffix.lower() == ".jsonl" else _rows
+    spans = array("q")
+    try:
+        for start, stop in read(path, name):
+            spans.extend((start, stop))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise FieldError("path", f"{name}: cannot be read behind {len(spans) // 2} documents: {error}") from error
+    if not spans:
+        raise FieldError("path", f"{name}: holds no documents")
+    return spans
+
+
+def _lines(path: Path, name: str) -> Iterator[tuple[int, int]]:
+    stop = 0
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            start, stop = stop, stop + len(line)
+            if not line.strip():
+                continue
+            try:
+                document = json.loads(line)
+            except ValueError as error:
+                raise FieldError("path", f"{name}: line {number} is no JSON: {error}") from error
+            if not isinstance(document, dict) or not isinstance(document.get(FIELD), str):
+                raise FieldError("path", f"{name}: line {number} has no field {FIELD!r} that is a text")
+            yield start, stop
+
+
+def _rows(path: Path, name: str) -> Iterator[tuple[int, int]]:
+    stop = 0
+
+    def lines() -> Iterator[str]:
+        nonlocal stop
+        with path.open("rb") as file:
+            for number, line in enumerate(file):
+                stop += len(line)
+                yield line.decode("utf-8-sig" if not number else "utf-8")
+
+    rows = csv.reader(lines(), strict=True)
+    column, start = next(rows).index(FIELD), stop
+    for number, row in enumerate(rows, start=1):
+        if row and len(row) <= column:
+            raise FieldError("path", f"{name}: row {number} has no {FIELD}")
+        if row:
+            yield start, stop
+        start = stop
+
+
+def _header(path: Path) -> list[str]:
+    """The columns of a table; none where it cannot be read as one."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            return next(csv.reader(file), [])
+    except (OSError, UnicodeDecodeError, csv.Error):
+        return []
