@@ -28,6 +28,7 @@ from megabyte_mm.cli.former_names import with_present_options
 from megabyte_mm.data.module import ByteData
 from megabyte_mm.errors import FieldError
 from megabyte_mm.models import check_registered
+from megabyte_mm.training.callback_checks import check_callbacks
 from megabyte_mm.training.callbacks import RunReport, Throughput
 from megabyte_mm.training.checkpointing import AtomicCheckpointIO, BestCheckpoint, LastCheckpoint
 from megabyte_mm.training.claim import claimed
@@ -35,6 +36,7 @@ from megabyte_mm.training.compatibility import check_settings
 from megabyte_mm.training.console import StepProgressBar, configure_output
 from megabyte_mm.training.distributed import check_strategy, register_strategies
 from megabyte_mm.training.divergence import StopDiverged
+from megabyte_mm.training.end_report import EndReport
 from megabyte_mm.training.loggers import make_loggers
 from megabyte_mm.training.module import ByteLM
 from megabyte_mm.training.run_folder import CHECKPOINTS
@@ -117,13 +119,14 @@ class TrainingCLI(LightningCLI):
     def _callbacks(self, config: Any, root: Path, training: bool) -> list[Callback]:
         user_callbacks = config.callbacks or []
         callbacks: list[Callback] = list(user_callbacks) if isinstance(user_callbacks, list) else [user_callbacks]
+        check_callbacks(callbacks)
         bar = config.enable_progress_bar or (config.enable_progress_bar is None and sys.stderr.isatty())
         if bar and not any(isinstance(callback, ProgressBar) for callback in callbacks):
             callbacks.append(StepProgressBar())
         callbacks.append(GracefulStop())
         if not training:
             return callbacks
-        callbacks += [Throughput(), RunReport(), StopDiverged()]
+        callbacks += [Throughput(), RunReport(), EndReport(root), StopDiverged()]
         if config.logger is not False:
             callbacks.append(LearningRateMonitor("step"))
         minutes = self._get(self.config_init, "checkpoint_minutes")
