@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 
 from lightning.pytorch import Callback
@@ -50,3 +51,15 @@ def check_monitors(callbacks: Sequence[Callback], parts: Iterable[str]) -> None:
             continue
         reason = f"{type(callback).__name__} monitors {name!r}, which no run logs: take one of {', '.join(known)}"
         raise FieldError("trainer.callbacks", reason)
+
+
+def monitor_error(error: RuntimeError) -> FieldError | None:
+    """The error of EarlyStopping for a figure that was not logged, in the words of `check_monitors`; else None."""
+    names = re.findall(r"`([^`]*)`", str(error))
+    if not str(error).startswith("Early stopping conditioned on metric") or len(names) < 3:
+        return None
+    figures = ", ".join(sorted(name for name in names[1:] if name != EarlyStopping.__name__))
+    return FieldError(
+        "trainer.callbacks",
+        f": EarlyStopping monitors {names[0]!r}, which this run has not logged: take one of {figures}",
+    )
