@@ -10,15 +10,24 @@ provenance.py  figures of the training run
 """
 
 from megabyte_mm.checkpoint.bundle import SPEC_KEY, Bundle, Modality, make_spec
-from megabyte_mm.checkpoint.load import WEIGHT_PREFIX, last_checkpoint_hint, load_model, read_checkpoint
+from megabyte_mm.checkpoint.load import (
+    AVERAGE_KEY,
+    WEIGHT_PREFIX,
+    averaged_state,
+    last_checkpoint_hint,
+    load_model,
+    read_checkpoint,
+)
 from megabyte_mm.checkpoint.provenance import Provenance
 
 __all__ = [
+    "AVERAGE_KEY",
     "SPEC_KEY",
     "WEIGHT_PREFIX",
     "Bundle",
     "Modality",
     "Provenance",
+    "averaged_state",
     "last_checkpoint_hint",
     "load_model",
     "make_spec",

@@ -21,6 +21,7 @@ from megabyte_mm.checkpoint.provenance import TRAINING, Provenance, from_run, fr
 from megabyte_mm.checkpoint.safety import (
     DAMAGE,
     check_data,
+    check_finite_weights,
     check_format,
     check_modalities,
     check_weights_match_config,
@@ -30,6 +31,8 @@ from megabyte_mm.models import config_of
 
 WEIGHT_PREFIX = "model."
 """Prefix of the bare model's weights in a Lightning checkpoint."""
+AVERAGE_KEY = "weight_average"
+"""Entry of a checkpoint with the moving average of the weights, by their names; absent where there is none."""
 
 
 def load_model(
@@ -45,13 +48,14 @@ def load_model(
     adapter = load_class(adapter) if isinstance(adapter, str) else adapter
     checkpoint = read_checkpoint(path)
     with _naming(path):
-        spec, weights = checkpoint[SPEC_KEY], _model_weights(checkpoint["state_dict"])
+        spec, weights = checkpoint[SPEC_KEY], _model_weights(averaged_state(checkpoint))
         check_format(spec["format"])
         data = spec["data"]
         sources = _sources(data, adapter)
         config = config_of(spec["model"])
         check_data(data, config)
         check_weights_match_config(config, weights)
+        check_finite_weights(weights.values())
         modalities = {name: _modality(source, adapter) for name, source in sources.items()}
         check_modalities(modalities, data["window"], config)
         model = config.build()
@@ -75,6 +79,11 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     if not isinstance(checkpoint, dict) or SPEC_KEY not in checkpoint:
         raise ValueError(f"{os.fspath(path)}: not a checkpoint of megabyte-mm")
     return checkpoint
+
+
+def averaged_state(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Return the weights of a checkpoint for use: their average where it has one, else those that were trained."""
+    return {**checkpoint["state_dict"], **checkpoint.get(AVERAGE_KEY, {})}
 
 
 def last_checkpoint_hint(path: str | os.PathLike[str]) -> str:

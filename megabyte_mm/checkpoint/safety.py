@@ -9,7 +9,7 @@ from __future__ import annotations
 import pickle
 import pickletools
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from io import BytesIO
 from typing import IO, Any
@@ -28,6 +28,8 @@ DAMAGE = (
     *(RuntimeError, TypeError, ValueError),
 )
 """Errors of torch and pickle for damaged files; the list comes from fuzzing."""
+
+NOT_FINITE = "its weights are not finite: its training has diverged; take an earlier checkpoint"
 
 MAX_WINDOW = 2**28
 """Symbols in a window: far more than anybody trains, and far fewer than fill the memory."""
@@ -183,6 +185,22 @@ def check_weights_match_config(config: ModelConfig, weights: Mapping[str, Tensor
         dense = weight.layout is torch.strided and weight.is_contiguous() and weight.device.type == "cpu"
         if not dense or not weight.is_floating_point():
             raise ValueError(f"its weight {name} is not a plain tensor of floating-point numbers")
+
+
+def are_finite(weights: Iterable[Tensor]) -> bool:
+    """Return whether no number is infinite or NaN; of a DTensor, those that this process holds."""
+    return all(bool(_local(weight).isfinite().all()) for weight in weights)
+
+
+def _local(weight: Tensor) -> Tensor:
+    to_local = getattr(weight, "to_local", None)
+    return weight if to_local is None else to_local()
+
+
+def check_finite_weights(weights: Iterable[Tensor]) -> None:
+    """Raise ValueError where a weight is infinite or NaN."""
+    if not are_finite(weights):
+        raise ValueError(NOT_FINITE)
 
 
 def _stacks(config: Any) -> Iterator[StackConfig]:

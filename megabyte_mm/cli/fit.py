@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 import torch
 from jsonargparse import ArgumentError
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch import Callback, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor, ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.plugins import TorchCheckpointIO
@@ -28,6 +28,7 @@ from megabyte_mm.cli.former_names import with_present_options
 from megabyte_mm.data.module import ByteData
 from megabyte_mm.errors import FieldError
 from megabyte_mm.models import check_registered
+from megabyte_mm.training.callback_checks import check_callbacks, monitor_error
 from megabyte_mm.training.callbacks import RunReport, Throughput
 from megabyte_mm.training.checkpointing import AtomicCheckpointIO, BestCheckpoint, LastCheckpoint
 from megabyte_mm.training.claim import claimed
@@ -35,6 +36,7 @@ from megabyte_mm.training.compatibility import check_settings
 from megabyte_mm.training.console import StepProgressBar, configure_output
 from megabyte_mm.training.distributed import check_strategy, register_strategies
 from megabyte_mm.training.divergence import StopDiverged
+from megabyte_mm.training.end_report import EndReport
 from megabyte_mm.training.loggers import make_loggers
 from megabyte_mm.training.module import ByteLM
 from megabyte_mm.training.run_folder import CHECKPOINTS
@@ -125,13 +127,14 @@ class TrainingCLI(LightningCLI):
     def _callbacks(self, config: Any, root: Path, training: bool) -> list[Callback]:
         user_callbacks = config.callbacks or []
         callbacks: list[Callback] = list(user_callbacks) if isinstance(user_callbacks, list) else [user_callbacks]
+        check_callbacks(callbacks)
         bar = config.enable_progress_bar or (config.enable_progress_bar is None and sys.stderr.isatty())
         if bar and not any(isinstance(callback, ProgressBar) for callback in callbacks):
             callbacks.append(StepProgressBar())
         callbacks.append(GracefulStop())
         if not training:
             return callbacks
-        callbacks += [Throughput(), RunReport(), StopDiverged()]
+        callbacks += [Throughput(), RunReport(), EndReport(root), StopDiverged()]
         if config.logger is not False:
             callbacks.append(LearningRateMonitor("step"))
         minutes = self._get(self.config_init, "checkpoint_minutes")
@@ -170,6 +173,25 @@ class TrainingCLI(LightningCLI):
         return path if _is_checkpoint(path) else _missing(path)
 
 
+class SaveRunConfig(SaveConfigCallback):
+    """Saves config.yaml in the log folder, or in the run's folder where a logger has its files elsewhere.
+
+    Loggers of services, such as Wandb's, may name the current folder, where a config.yaml would be replaced.
+    """
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Save it once, before training."""
+        log_dir, root = trainer.log_dir, Path(trainer.default_root_dir).resolve()
+        self.save_to_log_dir = log_dir is not None and Path(log_dir).resolve().is_relative_to(root)
+        super().setup(trainer, pl_module, stage)
+
+    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Save it in the run's folder where Lightning has not saved it."""
+        if not self.save_to_log_dir:
+            path = Path(trainer.default_root_dir, self.config_filename)
+            self.parser.save(self.config, path, skip_none=False, overwrite=True, multifile=self.multifile)
+
+
 def _is_checkpoint(path: str | Path) -> bool:
     return Path(path).is_file() or is_sharded_checkpoint(path)
 
@@ -194,6 +216,8 @@ def run(name: str, arguments: Sequence[str]) -> None:
             requeue_job()
         raise SystemExit(stop.exit_code) from None
     except RuntimeError as error:
+        if (wrong_monitor := monitor_error(error)) is not None:
+            raise wrong_monitor from error
         if not is_peer_failure(error):
             raise
         log.error("another process of this run has failed; its own message has the reason")
@@ -225,7 +249,7 @@ def _run(name: str, arguments: Sequence[str], claims: ExitStack) -> None:
         seed_everything_default=0,
         # A subparser takes its formatter from the main parser.
         parser_kwargs={"exit_on_error": False, "formatter_class": ExamplesFormatter, name: own_parser},
-        save_config_callback=SaveConfigCallback if name == "fit" else None,
+        save_config_callback=SaveRunConfig if name == "fit" else None,
         save_config_kwargs={"overwrite": True},
         auto_configure_optimizers=False,
     )

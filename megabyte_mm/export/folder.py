@@ -16,6 +16,7 @@ from data_adapters.io import remove, temporary_beside
 from megabyte_mm.checkpoint import Bundle
 from megabyte_mm.checkpoint.exported import CONFIG_FILE, WEIGHTS_FILE, write_exported
 from megabyte_mm.checkpoint.provenance import TRAINING
+from megabyte_mm.checkpoint.safety import check_finite_weights
 from megabyte_mm.export.card import Card, SampleFiles, model_card
 from megabyte_mm.generation import (
     SHEET,
@@ -78,8 +79,7 @@ def export_model(folder: Path, card: Card, samples: int) -> list[Path]:
     """
     check_samples(samples)
     bundle = card.bundle
-    if not all(bool(weight.isfinite().all()) for weight in bundle.model.parameters()):
-        raise ValueError("the model's weights are not finite: its training has diverged; take an earlier checkpoint")
+    check_finite_weights(bundle.model.parameters())
     classes = _classes(bundle, samples)
     attempts = {name: _generate(bundle.for_modality(name), samples, classes, card.seed) for name in bundle.alone}
     generated = {name: continuations for name, continuations in attempts.items() if continuations}

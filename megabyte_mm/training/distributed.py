@@ -34,6 +34,7 @@ from megabyte_mm.checkpoint.dcp import (
     write_meta,
     write_tensors,
 )
+from megabyte_mm.checkpoint.safety import NOT_FINITE, are_finite
 from megabyte_mm.errors import FieldError
 from megabyte_mm.models import ByteModel
 from megabyte_mm.models.layers import Stack
@@ -164,6 +165,9 @@ class FSDP2Strategy(ModelParallelStrategy):
             return
         weights = self.model.state_dict()
         read_into({f"{STATE_DICT}.{name}": weight for name, weight in weights.items()}, self._folder)
+        # A process that raised alone would leave the others waiting.
+        if not self.reduce_boolean_decision(are_finite(weights.values())):
+            raise ValueError(f"{self._folder}: {NOT_FINITE}")
 
     def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
         """Fill the shards of the moments in this process."""

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from megabyte_mm.checkpoint.safety import are_finite
+
 ADVICE = "training has diverged; checkpoints are of earlier steps: start again with a lower --model.optimizer.lr"
 
 
@@ -35,13 +37,6 @@ class StopDiverged(Callback):
 
 def check_finite(trainer: Trainer) -> None:
     """Raise ValueError, in all processes alike, where a weight of the model is infinite or not a number."""
-    weights = trainer.lightning_module.parameters()
-    is_finite = all(bool(torch.isfinite(_local(weight.detach())).all()) for weight in weights)
+    is_finite = are_finite(weight.detach() for weight in trainer.lightning_module.parameters())
     if not trainer.strategy.reduce_boolean_decision(is_finite):
         raise ValueError(f"step {trainer.global_step}: the weights are not finite: {ADVICE}")
-
-
-def _local(weight: torch.Tensor) -> torch.Tensor:
-    """The part of a weight that this process holds."""
-    to_local = getattr(weight, "to_local", None)
-    return weight if to_local is None else to_local()

@@ -15,6 +15,7 @@ from megabyte_mm.training.checkpointing import AtomicCheckpointIO, BestCheckpoin
 from megabyte_mm.training.claim import claimed
 from megabyte_mm.training.console import configure_output
 from megabyte_mm.training.divergence import StopDiverged
+from megabyte_mm.training.end_report import EndReport
 from megabyte_mm.training.loggers import make_loggers
 from megabyte_mm.training.module import ByteLM
 from megabyte_mm.training.signals import GracefulStop, RunInterrupted
@@ -76,7 +77,7 @@ def _trainer(folder: Path, steps: int, val_every: int, callbacks: Sequence[Callb
         "enable_progress_bar": False,
         "enable_model_summary": False,
     }
-    run_callbacks = [GracefulStop(), Throughput(), StopDiverged()]
+    run_callbacks = [GracefulStop(), Throughput(), EndReport(folder), StopDiverged()]
     run_callbacks += [BestCheckpoint(folder), LastCheckpoint(folder, CHECKPOINT_MINUTES)]
     trainer = Trainer(**settings, callbacks=[*callbacks, *run_callbacks])
     trainer.strategy.checkpoint_io = AtomicCheckpointIO()

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any, Self
 
 import torch
-from lightning.pytorch import LightningModule
+from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch.plugins import MixedPrecision, Precision
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import GradClipAlgorithmType, rank_zero_info
@@ -18,14 +18,17 @@ from torch.nn import ModuleDict
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from megabyte_mm.checkpoint import SPEC_KEY, make_spec
+from megabyte_mm.checkpoint import AVERAGE_KEY, SPEC_KEY, averaged_state, make_spec
 from megabyte_mm.checkpoint.dcp import STATE_DICT
+from megabyte_mm.checkpoint.safety import NOT_FINITE, are_finite
 from megabyte_mm.data.dataset import Batch
 from megabyte_mm.data.module import ByteData
 from megabyte_mm.errors import FieldError
 from megabyte_mm.evaluation import Method, is_sliding, method_nll
 from megabyte_mm.metrics import BitsPerByte, Totals, totals
 from megabyte_mm.models import DEFAULT_STEP, ByteModel, CompileMode, MegabyteConfig, ModelConfig
+from megabyte_mm.training.average import WeightAverage, resume_average
+from megabyte_mm.training.callback_checks import check_callbacks, check_monitors
 from megabyte_mm.training.compatibility import (
     build_model,
     check_resumable,
@@ -66,6 +69,8 @@ class ByteLM(LightningModule):
             reduce-overhead and max-autotune record CUDA graphs. Null: the eager code, which is faster on a CPU.
         activation_checkpointing: Keep only the input of each Transformer block, whatever the memory, and recompute the
             rest in the backward pass.
+        ema_decay: Keep an exponential moving average of the weights with this decay, such as 0.999. It is validated,
+            sampled, and used wherever the checkpoint is. Null: no average.
     """
 
     model: ByteModel
@@ -78,6 +83,7 @@ class ByteLM(LightningModule):
         activation_memory: float | None = None,
         compile_mode: CompileMode | None = None,
         activation_checkpointing: bool = False,
+        ema_decay: float | None = None,
     ) -> None:
         super().__init__()
         self.net = net
@@ -90,6 +96,9 @@ class ByteLM(LightningModule):
         self.activation_checkpointing = activation_checkpointing
         self.init_from: str | None = None
         """What `fit` takes the first weights from, as of `load_model`; a run that resumes does not read it."""
+        if ema_decay is not None and not 0.0 < ema_decay < 1.0:
+            raise FieldError("model.ema_decay", f"is {ema_decay}; it must be between 0 and 1, such as 0.999")
+        self.average = None if ema_decay is None else WeightAverage(ema_decay)
         self._step_options = DEFAULT_STEP
         self._clock = 0.0, math.inf
         self.val_bpb = BitsPerByte()
@@ -108,6 +117,19 @@ class ByteLM(LightningModule):
     def load_from_checkpoint(cls, *_: Any, **__: Any) -> Self:
         """Not supported: the data fix parts of the model. `megabyte_mm.load_model` loads a trained one."""
         raise NotImplementedError("use megabyte_mm.load_model(path): it returns the trained model and its adapter")
+
+    def configure_callbacks(self) -> list[Callback]:
+        """Return the callback that averages the weights, if any. Raises FieldError for callbacks that do not work."""
+        check_callbacks(self.trainer.callbacks)  # type: ignore[attr-defined] # set by a connector
+        if self.average is None:
+            return []
+        if isinstance(self.trainer.strategy, FSDP2Strategy):
+            raise FieldError("model.ema_decay", "does not work with fsdp2: leave it out, or take trainer.strategy ddp")
+        return [self.average]
+
+    def on_fit_start(self) -> None:
+        """Raise FieldError for a callback that monitors a figure that does not exist."""
+        check_monitors(self.trainer.callbacks, self.measured_parts)  # type: ignore[attr-defined]
 
     def setup(self, stage: str) -> None:
         """Let the data make the windows of the method. Raises ValueError for settings that do not work here."""
@@ -263,8 +285,10 @@ class ByteLM(LightningModule):
         self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the spec that loading the bare model and generation need."""
+        """Add the spec that loading the bare model and generation need, and the average of the weights."""
         checkpoint[SPEC_KEY] = make_spec(self.model, self._data().spec())
+        if self.average is not None and self.average.state:
+            checkpoint[AVERAGE_KEY] = self.average.state
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Check the checkpoint, and apply the optimizer settings of this run to it.
@@ -282,8 +306,16 @@ class ByteLM(LightningModule):
             raise
         except ValueError as error:
             raise ValueError(f"{self.trainer.ckpt_path}: a damaged checkpoint: {error}") from error
+        for key in (STATE_DICT, AVERAGE_KEY):
+            if not are_finite(
+                checkpoint.get(key, {}).values()
+            ):  # the weights of a folder are checked when they are read
+                raise ValueError(f"{self.trainer.ckpt_path}: {NOT_FINITE}")
         if training:
+            resume_average(self.average, checkpoint)
             apply_current_settings(checkpoint, self.optimizer, groups)
+        elif AVERAGE_KEY in checkpoint:
+            checkpoint[STATE_DICT] = averaged_state(checkpoint)
 
     def _check_checkpoint(self, checkpoint: dict[str, Any], groups: Sequence[ParameterGroup] | None) -> None:
         """Raise ValueError where something is missing. groups: of a run that resumes; None where it only measures."""
@@ -294,6 +326,8 @@ class ByteLM(LightningModule):
             check_resumable(checkpoint, self.trainer, groups, weights)
         elif weights is not None:
             check_weights(checkpoint.get(STATE_DICT), weights)
+        if AVERAGE_KEY in checkpoint:
+            check_weights(checkpoint[AVERAGE_KEY], dict(self.named_parameters()))
 
     def _data(self) -> ByteData:
         data = getattr(self.trainer, "datamodule", None)

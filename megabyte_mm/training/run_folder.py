@@ -27,8 +27,10 @@ class Run:
     @property
     def config(self) -> Path | None:
         """The config of the last start, None without one."""
-        configs = [version / "config.yaml" for version in self.versions if (version / "config.yaml").is_file()]
-        return configs[-1] if configs else None
+        # A logger without a folder here leaves the config in that of the run.
+        configs = [folder / "config.yaml" for folder in (self.folder, *self.versions)]
+        present = [path for path in configs if path.is_file()]
+        return max(present, key=lambda path: (path.stat().st_mtime, configs.index(path)), default=None)
 
     @property
     def checkpoint(self) -> Path | None:
@@ -39,7 +41,7 @@ class Run:
     def samples(self) -> Mapping[int, Path]:
         """Folders of samples by updates done, in order; of two starts, that of the later one."""
         folders = {}
-        for version in self.versions:
+        for version in (self.folder, *self.versions):
             for folder in version.glob("samples/step-*"):
                 if (step := re.fullmatch(r"step-(\d+)", folder.name)) and folder.is_dir():
                     folders[int(step[1])] = folder
@@ -50,12 +52,12 @@ def open_run(folder: Path) -> Run:
     """Return the run in a folder. Raises ValueError where there is none."""
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder")
-    versions = {
-        int(number[1]): path
-        for path in folder.glob("logs/version_*")
+    versions = [
+        (int(number[1]), path)
+        for path in folder.glob("*/version_*")  # logs/ is ours; other loggers have names of their own
         if (number := re.fullmatch(r"version_(\d+)", path.name)) and path.is_dir()
-    }
-    run = Run(folder, tuple(versions[number] for number in sorted(versions)))
+    ]
+    run = Run(folder, tuple(path for _, path in sorted(versions)))
     if not run.versions and run.checkpoint is None:
         raise ValueError(f"{folder}: not the folder of a run: it has neither logs/version_N nor a checkpoint")
     return run

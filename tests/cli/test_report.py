@@ -265,13 +265,20 @@ def test_a_page_shows_what_a_run_has_and_notes_the_rest(run, capsys):
     assert "The run's config cannot be read" in message
 
 
-def test_a_diverged_model_is_not_measured(run, capsys):
+@pytest.mark.parametrize(
+    ("number", "message"),
+    [
+        (math.nan, "The model cannot be loaded; no files were measured: {path}: its weights are not finite"),
+        (3e38, "No files were measured: the model's output is not finite"),
+    ],
+)
+def test_a_diverged_model_is_not_measured(run, capsys, number, message):
     checkpoint = torch.load(run / "best.ckpt")
     for weight in checkpoint["state_dict"].values():
-        weight.fill_(math.nan)
+        weight.fill_(number)
     torch.save(checkpoint, run / "best.ckpt")
     assert main(["report", str(run)]) == 0
-    assert "No files were measured: the model's output is not finite" in capsys.readouterr().err
+    assert message.format(path=run / "best.ckpt") in capsys.readouterr().err
 
 
 def test_a_codec_that_is_not_installed_is_left_out_with_the_reason(run, monkeypatch):

@@ -109,7 +109,7 @@ def test_several_methods_stand_side_by_side(text_model, texts, tmp_path, capsys)
 def test_a_diverged_model_is_refused_and_its_figures_are_null(text_model, texts, tmp_path, capsys):
     checkpoint = torch.load(text_model, weights_only=True)
     for weight in checkpoint["state_dict"].values():
-        weight.fill_(math.nan)
+        weight.fill_(3e38)
     torch.save(checkpoint, text_model)
     out, picture = tmp_path / "out.json", tmp_path / "out.png"
     with pytest.raises(ValueError, match=r"a\.txt: the model's output is not finite: its training has diverged"):

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from lightning.pytorch.loggers import CSVLogger
 
 from megabyte_mm import load_model
+from megabyte_mm.training.run_folder import open_run
 from tests.training.test_samples import CASES
 
 PLAIN = (dict, list, tuple, str, int, float, bool, type(None), torch.Tensor)
@@ -269,3 +271,29 @@ def test_best_is_the_lowest_val_bpb_after_a_resume_in_a_moved_folder_too(fit, ro
     bad = ("--model.optimizer.lr=9", "--model.optimizer.warmup_steps=0", "--trainer.max_steps=12")
     assert fit(f"--trainer.default_root_dir={moved}", "--ckpt_path=last", *bad) == 0
     assert torch.load(moved / "best.ckpt", weights_only=True)["global_step"] == best
+
+
+class Elsewhere(CSVLogger):
+    """A logger like those of services: its files are not in the run's folder."""
+
+    @property
+    def log_dir(self) -> str:
+        return "."
+
+
+@pytest.mark.parametrize(
+    ("logger", "config"),
+    [
+        ("tests.training.test_fit.Elsewhere --trainer.logger.save_dir=other", "config.yaml"),
+        (
+            "lightning.pytorch.loggers.CSVLogger --trainer.logger.save_dir={root}",
+            "lightning_logs/version_0/config.yaml",
+        ),
+        ("false", "config.yaml"),
+    ],
+)
+def test_the_config_of_a_run_is_in_its_folder_with_any_logger(fit, root, logger, config):
+    Path("config.yaml").write_text("of the user")
+    assert fit(*f"--trainer.logger={logger.format(root=root)}".split()) == 0
+    assert open_run(root).config == root / config
+    assert Path("config.yaml").read_text() == "of the user"

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from megabyte_mm.checkpoint import load_model
+from megabyte_mm.checkpoint import AVERAGE_KEY, load_model
 from megabyte_mm.cli.main import main
 from megabyte_mm.models import MegabyteConfig, StackConfig
 from megabyte_mm.training.distributed import gather_model
@@ -77,6 +77,7 @@ SAMPLES = ["--samples.count=2", "--samples.length=4"]
 ALONE = {
     **{name: [*ONE, *net] for name, net in NETS.items()},
     "half": [*ONE, *HALF, *NETS["megabyte"]],
+    "average": [*ONE, "--model.ema_decay=0.9", *NETS["megabyte"]],
     "long": ["--data.batch_size=2", *LONG, *NETS["megabyte"]],
     "accumulated": [
         "--data.batch_size=4",
@@ -87,6 +88,14 @@ ALONE = {
 }
 TOGETHER = {
     "ddp": [*TWO, "--trainer.strategy=ddp", *SAMPLES, *NETS["megabyte"]],
+    "average-ddp": [*TWO, "--trainer.strategy=ddp", *SAMPLES, "--model.ema_decay=0.9", *HALF, *NETS["megabyte"]],
+    "average-resumed": [
+        *TWO,
+        "--trainer.strategy=ddp",
+        "--model.ema_decay=0.9",
+        "--ckpt_path=average-ddp/last.ckpt",
+        *NETS["megabyte"],
+    ],
     "fsdp2": [*TWO, "--trainer.strategy=fsdp2_sharded", *SAMPLES, *HALF, *NETS["megabyte"]],
     "resumed": [*TWO, "--trainer.strategy=fsdp2", "--ckpt_path=half/last.ckpt", *NETS["megabyte"]],
     "chunks": [
@@ -199,6 +208,15 @@ def test_two_processes_train_and_measure_as_one(runs, two, one):
     read = logged(runs / two, "train/bytes")
     assert read == logged(runs / one, "train/bytes")[: len(read)]
     assert len(list((runs / two / "logs").iterdir())) == 1
+
+
+def test_two_processes_average_and_resume_as_one(runs):
+    one = figures(runs / "average")
+    assert one["val/bpb"] != pytest.approx(figures(runs / "megabyte")["val/bpb"], rel=1e-3)
+    assert_same(figures(runs / "average-ddp"), one)
+    assert_same(figures(runs / "average-resumed"), one, first=4)
+    checkpoints = [torch.load(runs / run / "last.ckpt", weights_only=True) for run in ("average-resumed", "average")]
+    torch.testing.assert_close(*(checkpoint[AVERAGE_KEY] for checkpoint in checkpoints), rtol=1e-4, atol=1e-5)
 
 
 def test_accumulated_batches_train_as_one_large_batch(runs):
