@@ -46,8 +46,9 @@ _SPECIAL_FILES = {
 """Kinds that may never end, or block until another process writes."""
 
 
-def read_bytes(path: str | os.PathLike[str]) -> bytes:
-    """Return the file's content, following links.
+@contextmanager
+def open_binary(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """Open a file for reading, following links; the errors below also stand for those of the block.
 
     Raises MediaError for a file that cannot be read: missing, a folder, a pipe or a device, not permitted.
     Raises UnavailableError where the machine fails: out of memory, too many open files, a disk or network error.
@@ -55,7 +56,8 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
     path = Path(path)
     try:
         refuse_special(path)
-        return path.read_bytes()
+        with path.open("rb") as file:
+            yield file
     except MemoryError as error:
         raise UnavailableError(path, "is too large for this machine's memory") from error
     except OSError as error:
@@ -64,6 +66,12 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
         if isinstance(error, FileNotFoundError) and path.is_symlink():
             raise MediaError(path, "is a broken link") from error
         raise MediaError(path, f"cannot be read: {error.strerror or error}") from error
+
+
+def read_bytes(path: str | os.PathLike[str]) -> bytes:
+    """Return the file's content, with the errors of `open_binary`."""
+    with open_binary(path) as file:
+        return file.read()
 
 
 def refuse_special(path: Path) -> None:

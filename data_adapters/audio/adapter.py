@@ -6,13 +6,12 @@ import io
 import os
 from typing import Any, ClassVar, Literal, get_args
 
-import numpy as np
 import soundfile
-import soxr
 
-from data_adapters.audio.containers import empty_flac
-from data_adapters.audio.decoding import MAX_SAMPLES_PER_BYTE, MIN_SAMPLE_LIMIT, Sound, open_sound
-from data_adapters.audio.encoding import BYTES_PER_SAMPLE, Encoding, Samples, Steps, decode, encode, to_int16
+from data_adapters.audio.conversion import convert
+from data_adapters.audio.decoding import open_sound
+from data_adapters.audio.encoding import BYTES_PER_SAMPLE, Encoding, Samples, decode
+from data_adapters.audio.flac import empty_flac
 from data_adapters.audio.neighbourhood import one_byte, two_bytes
 from data_adapters.base import Adapter, ByteStream, Format, MediaError, check_int
 from data_adapters.io import write_bytes
@@ -73,16 +72,10 @@ class AudioAdapter(Adapter):
         Raises MediaError for a file that is not a sound, is damaged or truncated, has NaN samples, or has channels that
         cannot be mixed to the setting.
         """
-        sound = open_sound(path)
-        try:
-            sound = _resample(_mix(sound, self.channels), self.rate)
-        except ValueError as error:
-            raise MediaError(path, str(error)) from error
-        samples, notes = _round_to_int16(sound)
-        data = encode(samples, self.encoding)
-        if not np.array_equal(decode(data, self.encoding), samples.reshape(-1)):
-            notes.append(f"samples rounded to the 256 levels of {self.encoding}")
-        return ByteStream(data, self._format(sound.rate, samples.shape[1]), (*sound.notes, *notes))
+        with open_sound(path) as sound:
+            rate, channels = self.rate or sound.header.rate, self.channels or sound.header.channels
+            data, notes = convert(sound, rate, channels, self.encoding)
+        return ByteStream(data, self._format(rate, channels), notes)
 
     def write(self, stream: ByteStream, path: str | os.PathLike[str]) -> None:
         """Write a WAV or FLAC file of 8 bits (pcm8) or 16 bits; an incomplete last frame is dropped.
@@ -133,42 +126,6 @@ class AudioAdapter(Adapter):
 
     def _format(self, rate: int, channels: int) -> Format:
         return {"modality": self.name, "rate": rate, "channels": channels, "encoding": self.encoding}
-
-
-def _mix(sound: Sound, channels: int | None) -> Sound:
-    """Convert the number of channels. Raises ValueError except from 1 or to 1."""
-    count = sound.samples.shape[1]
-    if channels is None or channels == count:
-        return sound
-    mixed: Samples | Steps
-    if channels == 1:
-        mixed, note = sound.samples.mean(axis=1, keepdims=True), f"{count} channels mixed down to their mean"
-    elif count == 1:
-        mixed, note = sound.samples.repeat(channels, axis=1), f"one channel copied to {channels}"
-    else:
-        raise ValueError(f"has {count} channels, which can be mixed down to 1 but not to {channels}")
-    return Sound(mixed, sound.rate, sound.coding, (*sound.notes, note))
-
-
-def _resample(sound: Sound, rate: int | None) -> Sound:
-    if rate is None or rate == sound.rate:
-        return sound
-    if rate > MAX_SAMPLES_PER_BYTE * sound.rate and sound.samples.size * rate > MIN_SAMPLE_LIMIT * sound.rate:
-        raise ValueError(f"states a rate of {sound.rate} Hz; resampled to {rate} Hz it would be too large")
-    samples = soxr.resample(sound.samples.astype(np.float64), sound.rate, rate, quality="VHQ")
-    return Sound(samples, rate, sound.coding, (*sound.notes, f"resampled from {sound.rate} to {rate} Hz"))
-
-
-def _round_to_int16(sound: Sound) -> tuple[Samples, list[str]]:
-    """Return (T, C) int16 samples, with notes of rounding and clipping."""
-    if sound.samples.dtype == np.int16:
-        return sound.samples.astype(np.int16, copy=False), []
-    samples, clipped = to_int16(sound.samples.astype(np.float64, copy=False))
-    rounded = sound.is_finer and not np.array_equal(samples, sound.samples)
-    notes = [f"{sound.coding} samples rounded to 16 bits"] if rounded else []
-    if clipped:
-        notes.append(f"{clipped} of {samples.size} samples clipped")
-    return samples, notes
 
 
 def _encode_file(samples: Samples, stream: ByteStream, container: Container) -> bytes:

@@ -1,9 +1,11 @@
-"""Defects of sound files that libsndfile ignores: a missing end, a size never filled in, FLAC without any sample."""
+"""Chunks of WAV and AIFF files: a missing end, a size never filled in, other data behind the samples."""
 
 from __future__ import annotations
 
 import struct
 from typing import Literal
+
+from data_adapters.audio.content import Content
 
 _UNKNOWN_SIZE = 0x7FFF0000
 """Chunk sizes from here up mean "unknown" (streaming programs write them: 0xFFFFFFFF by ffmpeg, 0x7FFFF000 by sox)."""
@@ -17,84 +19,15 @@ _SAMPLES_CHUNK: dict[bytes, tuple[bytes, _Order]] = {
 }
 """First bytes of a file made of chunks -> name of the chunk with the samples, and the byte order of sizes."""
 
-_EMPTY_FLAC = b"fLaC" + bytes([0x80, 0, 0, 34]) + struct.pack(">HH", 4096, 4096) + bytes(6)
+
+def is_chunked(content: Content) -> bool:
+    """True for a file made of chunks: WAV, AIFF."""
+    return content[:4] in _SAMPLES_CHUNK
 
 
-def is_truncated(content: bytes) -> bool:
-    """True for a WAV, AIFF or Ogg file without its end. (For FLAC and MP3, decoding shows that.)"""
-    if content[:4] == b"OggS":
-        return _ogg_is_truncated(content)
-    return content[:4] in _SAMPLES_CHUNK and _chunk_is_truncated(content, *_SAMPLES_CHUNK[content[:4]])
-
-
-def has_trailing_data(content: bytes) -> bool:
-    """True where something other than chunks follows the samples of a WAV or AIFF file: its sizes are wrong."""
-    name, order = _SAMPLES_CHUNK.get(content[:4], (b"data", "little"))
-    chunk = _find_chunk(content, name, order) if content[:4] in _SAMPLES_CHUNK else None
-    if chunk is None or chunk[1] >= _UNKNOWN_SIZE:
-        return False
-    at, end = sum(chunk) + chunk[1] % 2, len(content.rstrip(b"\0"))
-    while at + 8 <= end:
-        if not content[at : at + 4].decode("latin-1").isprintable():
-            return True
-        size = int.from_bytes(content[at + 4 : at + 8], order)
-        at += 8 + size + size % 2
-    return at < end or at > len(content) + 1
-
-
-def close_wav(content: bytes) -> bytes:
-    """Fill in the data size of a WAV whose writer left it at 0; other content is returned unchanged.
-
-    libsndfile would read no samples otherwise. A finished file without samples has the right outer size and is not
-    changed.
-    """
-    chunk = _find_chunk(content, b"data", "little") if content[:4] == b"RIFF" else None
-    if chunk is None or chunk[1] or int.from_bytes(content[4:8], "little") + 8 == len(content):
-        return content
-    start = chunk[0]
-    return content[: start - 4] + struct.pack("<I", len(content) - start) + content[start:]
-
-
-def states_length(content: bytes) -> bool:
-    """True for an MP3 file whose header (Xing, Info) states its length; otherwise decoders can only estimate it."""
-    start = 0
-    if content[:3] == b"ID3":
-        start = 10 + sum((byte & 0x7F) << shift for byte, shift in zip(content[6:10], (21, 14, 7, 0), strict=True))
-    head = content[start : start + 256]
-    return b"Xing" in head or b"Info" in head
-
-
-def empty_flac(rate: int, channels: int, bits: int) -> bytes:
-    """Return a FLAC file without samples, for which libsndfile writes no header at all."""
-    packed = rate << 44 | channels - 1 << 41 | bits - 1 << 36
-    return _EMPTY_FLAC + packed.to_bytes(8, "big") + bytes(16)
-
-
-def read_empty_flac(content: bytes) -> tuple[int, int] | None:
-    """Rate and channels of a FLAC file that ends after its metadata; None for any other file."""
-    if content[:4] != b"fLaC" or len(content) < 42:
-        return None
-    at, last = 4, False
-    while not last and at + 4 <= len(content):
-        last = bool(content[at] & 0x80)
-        at += 4 + int.from_bytes(content[at + 1 : at + 4], "big")
-    packed = int.from_bytes(content[18:26], "big")
-    num_samples = packed & 2**36 - 1
-    return (packed >> 44, (packed >> 41 & 7) + 1) if last and at == len(content) and not num_samples else None
-
-
-def _find_chunk(content: bytes, name: bytes, order: _Order) -> tuple[int, int] | None:
-    """Position of the chunk's content, and the size that its header states."""
-    at = 12
-    while at + 8 <= len(content):
-        size = int.from_bytes(content[at + 4 : at + 8], order)
-        if content[at : at + 4] == name:
-            return at + 8, size
-        at += 8 + size + size % 2
-    return None
-
-
-def _chunk_is_truncated(content: bytes, name: bytes, order: _Order) -> bool:
+def is_truncated(content: Content) -> bool:
+    """True for a WAV or AIFF file without its end."""
+    name, order = _SAMPLES_CHUNK[content[:4]]
     chunk = _find_chunk(content, name, order)
     if chunk is None:
         return int.from_bytes(content[4:8], order) + 8 > len(content)
@@ -106,11 +39,54 @@ def _chunk_is_truncated(content: bytes, name: bytes, order: _Order) -> bool:
     return start + size > len(content)
 
 
-def _ogg_is_truncated(content: bytes) -> bool:
-    """An Ogg file must end with a complete page that is marked as the last."""
-    at = content.rfind(b"OggS")
-    header = content[at : at + 27]
-    if len(header) < 27:
-        return True
-    segments = content[at + 27 : at + 27 + header[26]]
-    return not header[5] & 4 or at + 27 + header[26] + sum(segments) > len(content)
+def split(content: Content) -> tuple[list[Content], bool]:
+    """Return the WAV or AIFF files that follow each other, and whether something else follows: sizes are wrong."""
+    files: list[Content] = []
+    while True:
+        end, has_trailing_data = _find_end(content)
+        if end is None:
+            return [*files, content], has_trailing_data
+        files.append(content.part(0, end))
+        content = content.part(end)
+
+
+def _find_end(content: Content) -> tuple[int | None, bool]:
+    """Position of the next file behind this one, if there is one; True where something else follows its chunks."""
+    name, order = _SAMPLES_CHUNK[content[:4]]
+    chunk = _find_chunk(content, name, order)
+    if chunk is None or chunk[1] >= _UNKNOWN_SIZE:
+        return None, False
+    at, end = sum(chunk) + chunk[1] % 2, content.unpadded_length()
+    while at + 8 <= end:
+        chunk_name = content[at : at + 4]
+        if chunk_name in _SAMPLES_CHUNK:
+            return at, False
+        if not chunk_name.decode("latin-1").isprintable():
+            return None, True
+        size = int.from_bytes(content[at + 4 : at + 8], order)
+        at += 8 + size + size % 2
+    return None, at < end or at > len(content) + 1
+
+
+def close_wav(content: Content) -> Content:
+    """Fill in the data size of a WAV whose writer left it at 0; other content is returned unchanged.
+
+    libsndfile would read no samples otherwise. A finished file without samples has the right outer size and is not
+    changed.
+    """
+    chunk = _find_chunk(content, b"data", "little") if content[:4] == b"RIFF" else None
+    if chunk is None or chunk[1] or int.from_bytes(content[4:8], "little") + 8 == len(content):
+        return content
+    start = chunk[0]
+    return content.part(start, prefix=content[: start - 4] + struct.pack("<I", min(len(content) - start, 2**32 - 1)))
+
+
+def _find_chunk(content: Content, name: bytes, order: _Order) -> tuple[int, int] | None:
+    """Position of the chunk's content, and the size that its header states."""
+    at = 12
+    while at + 8 <= len(content):
+        size = int.from_bytes(content[at + 4 : at + 8], order)
+        if content[at : at + 4] == name:
+            return at + 8, size
+        at += 8 + size + size % 2
+    return None

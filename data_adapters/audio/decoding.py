@@ -1,24 +1,26 @@
-"""Decode sound files for `AudioAdapter`: complete ones, or refuse them."""
+"""Decode sound files for `AudioAdapter` block by block: complete ones, or refuse them."""
 
 from __future__ import annotations
 
-import io
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 import soundfile
 
-from data_adapters.audio import containers
+from data_adapters.audio import flac, mp3
+from data_adapters.audio.content import Content, ContentFile
 from data_adapters.audio.encoding import Samples, Steps
 from data_adapters.audio.messages import plain_reason
+from data_adapters.audio.segments import Segment, split
+from data_adapters.audio.stderr import silenced_stderr
 from data_adapters.base import MediaError
-from data_adapters.io import read_bytes
+from data_adapters.io import open_binary
 
 _SIXTEEN_BITS = ("PCM_16", "PCM_S8", "PCM_U8", "ULAW", "ALAW", "IMA_ADPCM", "MS_ADPCM")
 """libsndfile's names of the codings with samples of at most 16 bits."""
-
-_UNKNOWN_LENGTH = "an MP3 file that does not state its length: the end may be missing"
 
 _CONTAINERS = ("WAV", "WAVEX", "RF64", "AIFF", "FLAC", "OGG", "MP3")
 """libsndfile's names of the supported formats: those in which a missing end is detected."""
@@ -27,82 +29,151 @@ MIN_SAMPLE_LIMIT = 2**26
 """Samples that a file of any size may decode to: 25 minutes at 44.1 kHz."""
 MAX_SAMPLES_PER_BYTE = 64
 """Samples per byte of the file that larger files may decode to. Opus speech, the densest common coding, has 30."""
+BLOCK_SAMPLES = 2**18
+"""Samples of all channels that are decoded at once."""
 
 
-class _Content(io.BytesIO):
-    """Clamps seeks before the start, which libsndfile makes on damaged headers: its callbacks must not raise."""
+class _SequentialFile(soundfile.SoundFile):  # type: ignore[misc]
+    """Read from front to end. SoundFile else seeks after each block, which restarts MP3 and Opus decoders."""
 
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        try:
-            return super().seek(offset, whence)
-        except ValueError:
-            return super().seek(0)
+    def seekable(self) -> bool:
+        """False."""
+        return False
+
+
+@dataclass(frozen=True)
+class _Header:
+    """rate: frames a second. coding: libsndfile's name ("PCM_24", "VORBIS")."""
+
+    rate: int
+    channels: int
+    coding: str
+
+    def __str__(self) -> str:
+        return f"{self.channels} channels of {self.coding} at {self.rate} Hz"
 
 
 @dataclass(frozen=True)
 class Sound:
-    """A decoded file.
+    """An open file of one or more segments, whose samples are decoded by `blocks`.
 
-    samples: (T, C) int16 where the file holds nothing finer, else float64 in steps of 16-bit sound (full scale 32768).
-    rate: frames a second. coding: libsndfile's name ("PCM_24", "VORBIS"). notes: as of `ByteStream`.
+    num_frames: number of frames, as stated. notes: as of `ByteStream`.
     """
 
-    samples: Samples | Steps
-    rate: int
-    coding: str
+    header: _Header
+    segments: tuple[tuple[Segment, int], ...]
     notes: tuple[str, ...] = ()
+
+    @property
+    def num_frames(self) -> int:
+        """Number of frames that the file states."""
+        return sum(num_frames for _, num_frames in self.segments)
 
     @property
     def is_finer(self) -> bool:
         """True where the file's own samples have more than 16 bits."""
-        return self.coding not in _SIXTEEN_BITS
+        return self.header.coding not in _SIXTEEN_BITS
+
+    def blocks(self) -> Iterator[Samples | Steps]:
+        """Decode (T, C) int16 where the file holds nothing finer, else float64 in steps of 16-bit sound.
+
+        Full scale is 32768. Raises ValueError for a truncated file, and for infinite or NaN samples.
+        """
+        kind = "float64" if self.is_finer else "int16"
+        for segment, num_frames in self.segments:
+            num_decoded = 0
+            for samples in _decode(segment, num_frames, kind):
+                if samples.dtype == np.float64:
+                    with np.errstate(over="ignore"):  # the largest numbers of damaged files become infinite
+                        samples *= 32768
+                    if not np.isfinite(samples).all():
+                        raise ValueError("has infinite or NaN samples")
+                num_decoded += len(samples)
+                yield samples
+            if num_decoded < num_frames - (mp3.DECODER_DELAY if segment.is_mp3 else 0):
+                raise ValueError(f"is truncated: it has {num_decoded} of {num_frames} frames")
 
 
-def open_sound(path: str | os.PathLike[str]) -> Sound:
-    """Decode the whole file.
+@contextmanager
+def open_sound(path: str | os.PathLike[str]) -> Iterator[Sound]:
+    """Open a file whose samples are decoded inside the block. ValueErrors raised there become MediaErrors.
 
-    Raises MediaError for a file that is not a sound, is damaged or truncated, has infinite or NaN samples, or would
-    decode to more than MIN_SAMPLE_LIMIT samples and more than MAX_SAMPLES_PER_BYTE times its size.
+    Raises MediaError for a file that is not a sound, is damaged or truncated, has infinite or NaN samples, joins sounds
+    of different formats, or would decode to more than MIN_SAMPLE_LIMIT samples and more than MAX_SAMPLES_PER_BYTE times
+    its size. Raises UnavailableError where the machine fails, as where memory ends.
     """
-    content = read_bytes(path)
-    if containers.is_truncated(content):
-        raise MediaError(path, "is truncated: its header states more data than the file has")
-    if (empty := containers.read_empty_flac(content)) is not None:
-        return Sound(np.zeros((0, empty[1]), np.int16), empty[0], "PCM_16")
-    try:
-        sound, num_frames = _decode(containers.close_wav(content))
-    except soundfile.LibsndfileError as error:
-        raise MediaError(path, plain_reason(error)) from error
-    except ValueError as error:
-        raise MediaError(path, str(error)) from error
-    if len(sound.samples) < num_frames and _UNKNOWN_LENGTH not in sound.notes:
-        raise MediaError(path, f"is truncated: it has {len(sound.samples)} of {num_frames} frames")
-    if not np.isfinite(sound.samples).all():
-        raise MediaError(path, "has infinite or NaN samples")
-    return sound
+    with open_binary(path) as file:
+        try:
+            yield _open(Content.of(file))
+        except MediaError:
+            raise
+        except soundfile.LibsndfileError as error:
+            raise MediaError(path, plain_reason(error)) from error
+        except ValueError as error:
+            raise MediaError(path, str(error)) from error
 
 
-def _decode(content: bytes) -> tuple[Sound, int]:
-    """Return the sound and the number of frames that the file states. Raises ValueError for unsupported files."""
-    with soundfile.SoundFile(_Content(content)) as file:
+def _open(content: Content) -> Sound:
+    segments, notes = split(content)
+    headers: list[_Header] = []
+    lengths: list[int] = []
+    for segment in segments:
+        header, num_frames = _read_header(segment)
+        if headers and header != headers[0]:
+            raise ValueError(f"joins sounds of different formats ({headers[0]}; {header}); split it first")
+        headers.append(header)
+        lengths.append(max(num_frames, segment.num_frames))
+        if sum(lengths) * header.channels > max(MIN_SAMPLE_LIMIT, MAX_SAMPLES_PER_BYTE * len(content)):
+            size = f"{sum(lengths)} frames of {header.channels} channels in {len(content)} bytes"
+            raise ValueError(f"is too large to be decoded safely: {size}; convert it to WAV first")
+    return Sound(headers[0], tuple(zip(segments, lengths, strict=True)), notes)
+
+
+def _read_header(segment: Segment) -> tuple[_Header, int]:
+    """Return the header and the number of frames that it states. Raises ValueError for unsupported files."""
+    if (empty := flac.read_empty_flac(segment.content)) is not None:
+        return _Header(*empty, "PCM_16"), 0
+    source = ContentFile(segment.content)
+    with _library_call(segment, source):
+        file = soundfile.SoundFile(source)
+    with file:
         if file.format not in _CONTAINERS:
             raise ValueError(f"is {file.format_info}; supported are WAV, AIFF, FLAC, Ogg and MP3 files")
         if not file.seekable():  # GSM, G.72x: libsndfile does not know where their last block ends
             raise ValueError(f"is coded as {file.subtype_info}, which is not supported; convert it to 16 bits first")
-        if file.frames > len(content) << 16:  # FLAC and Ogg streams with an open end; libsndfile cannot read them
+        if file.format == "MP3" and not segment.is_mp3:  # frames without a stated size
+            raise ValueError("is an MP3 file of free bit rate, which is not supported; convert it to WAV first")
+        if file.frames > len(segment.content) << 16:  # FLAC and Ogg streams with an open end
             raise ValueError("states no plausible length; convert it to WAV first")
-        if file.frames * file.channels > max(MIN_SAMPLE_LIMIT, MAX_SAMPLES_PER_BYTE * len(content)):
-            size = f"{file.frames} frames of {file.channels} channels in {len(content)} bytes"
-            raise ValueError(f"is too large to be decoded safely: {size}; convert it to WAV first")
-        kind = "int16" if file.subtype in _SIXTEEN_BITS else "float64"
-        samples = file.read(dtype=kind, always_2d=True)
-        if samples.dtype == np.float64:
-            with np.errstate(over="ignore"):  # the largest numbers of damaged files become infinite, and are refused
-                samples *= 32768
-        return Sound(samples, file.samplerate, file.subtype, _notes(content, file.format)), file.frames
+        return _Header(file.samplerate, file.channels, file.subtype), file.frames
 
 
-def _notes(content: bytes, kind: str) -> tuple[str, ...]:
-    if kind == "MP3" and not containers.states_length(content):
-        return (_UNKNOWN_LENGTH,)
-    return ("data after its samples was ignored: its header may be wrong",) * containers.has_trailing_data(content)
+def _decode(segment: Segment, num_frames: int, kind: str) -> Iterator[Samples | Steps]:
+    """Decode all blocks of a segment. Raises OSError where reading fails."""
+    if not num_frames:
+        return
+    source = ContentFile(segment.content)
+    with _library_call(segment, source):
+        file = _SequentialFile(source)
+    with file:
+        while num_frames > 0:  # and no further: FLAC decoders fail on what follows
+            block_frames = min(max(BLOCK_SAMPLES // file.channels, 1), num_frames)
+            with _library_call(segment, source):
+                samples = file.read(block_frames, dtype=kind, always_2d=True)
+            if not len(samples):
+                return
+            num_frames -= len(samples)
+            yield samples
+
+
+@contextmanager
+def _library_call(segment: Segment, source: ContentFile) -> Iterator[None]:
+    """Keep libsndfile silent, and raise the OSError of its source, which it takes for the end of the file."""
+    try:
+        with silenced_stderr(segment.is_mp3):
+            yield
+    except soundfile.LibsndfileError:
+        if source.error is None:
+            raise
+    if source.error is not None:
+        raise source.error

@@ -23,6 +23,8 @@ from fuzz import contracts, forged, seeds
 PAGE = (Path(__file__).parents[2] / "docs" / "hostile_files.md").read_text(encoding="utf-8")
 PICTURES, SOUNDS, TEXTS = seeds.pictures(), seeds.sounds(), seeds.texts()
 PNG, WAV, MP3 = PICTURES["PNG-RGB"], SOUNDS["WAV-PCM_16"], SOUNDS["MP3-MPEG_LAYER_III"]
+OGG = SOUNDS["OGG-VORBIS"]
+FREE_BIT_RATE = (bytes([0xFF, 0xFB, 0x00, 0xC0]) + bytes(413)) * 9
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="Windows has no pipes and devices among its files")
 
@@ -104,6 +106,13 @@ ROWS: dict[str, dict[str, tuple[Any, Any]]] = {
         "truncated WAV or Ogg": (AUDIO, WAV[:-10]),
         "truncated FLAC, or with a flipped bit": (AUDIO, forged.flip_bit(SOUNDS["FLAC-PCM_16"], 0.9)),
         "truncated MP3 without a stated length": (AUDIO, MP3[MP3.find(MP3[:2], 2) : -9]),
+        "truncated WAV or AIFF behind an ID3 tag": (AUDIO, b"ID3\3\0\0\0\0\0\x09" + bytes(9) + WAV[:-10]),
+        "MP3 with other bytes than tags between its frames": (AUDIO, MP3 + b"anything"),
+        "MP3 of free bit rate": (AUDIO, FREE_BIT_RATE),
+        "several sounds end to end (chained Ogg, joined FLAC, MP3, WAV)": (AUDIO, MP3 * 3),
+        "several sounds of different rates, channels or codings": (AUDIO, WAV + wav_of(np.zeros(9), 44100)),
+        "Ogg streams side by side (video)": (AUDIO, OGG[:58] + OGG),
+        "other data behind a FLAC or Ogg sound": (AUDIO, OGG + b"anything"),
         "WAV that states more data than it has": (AUDIO, forged.wav(200)),
         "WAV that states less data than it has": (AUDIO, forged.wav(100)),
         "WAV of size 0 or 0xFFFFFFFF": (AUDIO, forged.wav(2**32 - 1)),
@@ -113,6 +122,10 @@ ROWS: dict[str, dict[str, tuple[Any, Any]]] = {
         "8 bits, or six channels": (AUDIO, wav_of(np.zeros((9, 6)), subtype="PCM_U8")),
         "24 or 32 bits, or floating-point": (AUDIO, SOUNDS["WAV-PCM_24"]),
         "infinite or NaN samples": (AUDIO, wav_of(np.array([0, np.nan]), subtype="FLOAT")),
+        "channels that cancel each other, to be mixed to one": (
+            AudioAdapter(channels=1),
+            wav_of(np.array([[0.5, -0.5], [-0.25, 0.25]])),
+        ),
         "no samples": (AUDIO, wav_of(np.zeros(0))),
     },
     "Text, and any file as its bytes": {

@@ -121,9 +121,9 @@ def test_the_shortest_sounds_are_resampled(tmp_path, frames):
 
 
 def test_channels_are_mixed_down_by_their_mean(tmp_path):
-    path = write(tmp_path / "a.wav", np.array([[10, 20], [1, 2], [2, 3], [-32768, 32767]], np.int16))
+    path = write(tmp_path / "a.wav", np.array([[10, 20], [1, 2], [2, 3], [-32768, 32767], [30000, 32766]], np.int16))
     stream = AudioAdapter(channels=1).read(path)
-    assert stream.data.view("<i2").tolist() == [15, 2, 2, 0]
+    assert stream.data.view("<i2").tolist() == [15, 2, 2, 0, 31383]
     assert stream.notes == ("2 channels mixed down to their mean",)
 
 
@@ -185,3 +185,16 @@ def test_sound_without_a_prefix_needs_rate_and_channels(settings):
 def test_invalid_settings_are_named(settings):
     with pytest.raises(ValueError, match=f"{next(iter(settings))} must be"):
         AudioAdapter(**settings)
+
+
+def test_channels_that_cancel_each_other_are_noted(tmp_path):
+    sound = noise(1000) // 2
+    path = write(tmp_path / "a.wav", np.hstack([sound, 1 - sound]))
+    note = "the channels cancel each other: their mean is nearly silent"
+    assert AudioAdapter(channels=1).read(path).notes == ("2 channels mixed down to their mean", note)
+    assert AudioAdapter().read(path).notes == ()
+    for other in (sound, 0 * sound, -sound // 2, noise(1000, seed=1)):
+        write(path, np.hstack([sound, other]))
+        assert note not in AudioAdapter(channels=1).read(path).notes
+    write(path, np.zeros((1000, 2), np.int16))
+    assert note not in AudioAdapter(channels=1).read(path).notes

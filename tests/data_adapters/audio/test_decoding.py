@@ -38,7 +38,7 @@ def test_truncated_files_are_refused(tmp_path, kind):
 
 
 def test_a_truncated_mp3_is_refused(tmp_path):
-    with pytest.raises(MediaError, match=r"is truncated: it has \d+ of 3000 frames"):
+    with pytest.raises(MediaError, match="is truncated: it has 6 of 8 MP3 frames"):
         read(tmp_path, encoded("MP3")[:-300])
 
 
