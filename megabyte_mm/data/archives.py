@@ -1,5 +1,7 @@
 """Archives of media files as data: they are unpacked once, into the cache, and then read as a folder.
 
+Arrays and tables of media are unpacked alike (arrays.py, parquet.py).
+
 An archive is known by its name: .zip, .tar, .tar.gz, .tgz, .tar.bz2, .tar.xz, .tar.zst; a packed text by .gz, .zst,
 .bz2 or .xz behind its own suffix. A folder of the cache belongs to one state of one archive, and is renamed when it is
 complete.
@@ -27,6 +29,7 @@ from typing import IO, Any
 import zstandard
 
 from data_adapters import TextAdapter, printable
+from megabyte_mm.data import arrays, parquet
 from megabyte_mm.data.files import SPLIT_NAMES, is_url, local_path
 from megabyte_mm.errors import FieldError
 from megabyte_mm.progress import byte_progress
@@ -40,7 +43,7 @@ _PACKED: dict[str, Callable[[IO[bytes]], Any]] = {
     ".zst": lambda file: zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True),
 }
 _TEXTS = tuple(f"{text}{packed}" for text in TextAdapter.suffixes for packed in _PACKED if packed != ".tgz")
-_ARCHIVES = (".zip", *_TARS, *_TEXTS)
+_ARCHIVES = (".zip", *_TARS, *_TEXTS, *arrays.SUFFIXES, ".parquet")
 _DAMAGE = (
     *(zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, lzma.LZMAError, zstandard.ZstdError),
     *(EOFError, NotImplementedError, UnicodeError),
@@ -78,6 +81,7 @@ def _archives(path: str) -> list[Path]:
     local = local_path(path)
     if local.is_dir():
         files = [entry for entry in local.iterdir() if not entry.name.startswith(".")]
+        files = [entry for entry in files if not entry.name.endswith(arrays.LABELS)]
     elif local.is_file():
         files = [local]
     else:
@@ -89,9 +93,10 @@ def _archives(path: str) -> list[Path]:
 
 
 def _split_of(archive: Path) -> str:
-    """train of train-000.tar; nothing for one that is named after no split, or after several."""
-    words = [word for word in re.split(r"[._-]", archive.name.lower()) if word in SPLIT_NAMES]
-    return SPLIT_NAMES[words[0]] if len(words) == 1 else ""
+    """train of train-000.tar, test of t10k-images; nothing for one that is named after no split, or after several."""
+    names = {**SPLIT_NAMES, "t10k": "test"}
+    words = [word for word in re.split(r"[._-]", archive.name.lower()) if word in names]
+    return names[words[0]] if len(words) == 1 else ""
 
 
 @contextmanager
@@ -113,7 +118,13 @@ def _unpacking(path: str, folder: Path) -> Iterator[Path]:
 
 def _unpack(path: str, archive: Path, folder: Path) -> None:
     name = archive.name.lower()
+    folder.mkdir(parents=True, exist_ok=True)
     writer = _Writer(path, folder)
+    if name.endswith((*arrays.SUFFIXES, ".parquet")):
+        read = parquet.unpack_parquet if name.endswith(".parquet") else arrays.unpack_arrays
+        with byte_progress(archive.stat().st_size, "unpacked") as on_bytes:
+            read(path, archive, folder, on_bytes)
+        return
     if name.endswith(".zip"):
         with zipfile.ZipFile(archive) as zipped:
             infos = [info for info in zipped.infolist() if not info.is_dir()]

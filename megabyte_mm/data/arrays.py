@@ -1,0 +1,110 @@
+"""Pictures in arrays (.npz, .npy, idx) as PNG files, in folders of their splits and classes."""
+
+from __future__ import annotations
+
+import gzip
+import re
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from megabyte_mm.data.files import SPLIT_NAMES
+from megabyte_mm.errors import FieldError
+
+SUFFIXES = (".npz", ".npy", "idx3-ubyte", "idx3-ubyte.gz")
+LABELS = ("idx1-ubyte", "idx1-ubyte.gz")
+"""The ends of the names of files that hold the labels of others."""
+_LABEL_KEYS = ("labels", "label", "y", "targets")
+
+
+def unpack_arrays(path: str, file: Path, folder: Path, on_bytes: Callable[[int], object]) -> None:
+    """Write the pictures of a file: (N, H, W) or (N, H, W, C) uint8, or (N, 3 * H * W), the channels one by one.
+
+    Labels, where there are some, are class folders. path: for messages. Raises FieldError where there are no pictures.
+    """
+    arrays = _read(path, file)
+    keys = [key for key, array in arrays.items() if array.ndim >= 2 and array.dtype == np.uint8 and len(array)]
+    if not keys:
+        found = ", ".join(f"{key} {array.dtype} {array.shape}" for key, array in arrays.items())
+        raise FieldError(
+            "path", f"{path}: holds no pictures, (N, H, W) or (N, H, W, 3) uint8, but {found or 'nothing'}"
+        )
+    for key in keys:
+        labels = _labels_of(key, arrays)
+        below = folder / (_split_of(key) or key) if len(keys) > 1 else folder
+        _write(path, key, arrays[key], labels, below, on_bytes)
+
+
+def _read(path: str, file: Path) -> Mapping[str, NDArray[Any]]:
+    """The arrays of a file by their names. Raises FieldError for one that is damaged, or would run code."""
+    try:
+        if file.name.endswith(SUFFIXES[2:]):
+            beside = file.with_name(file.name.replace("idx3", "idx1").replace("images", "labels"))
+            found = {"images": _read_idx(file)}
+            return found | ({"labels": _read_idx(beside)} if beside != file and beside.is_file() else {})
+        if file.suffix == ".npy":
+            return {"images": np.load(file, mmap_mode="r", allow_pickle=False)}
+        with file.open("rb") as opened, np.load(opened, allow_pickle=False) as arrays:
+            return dict(arrays)
+    except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
+        raise FieldError("path", f"{path}: {file.name} cannot be read: {error}") from error
+
+
+def _read_idx(file: Path) -> NDArray[np.uint8]:
+    """An array in the format of MNIST. Raises ValueError for anything else."""
+    with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as opened:
+        content = opened.read()
+    if len(content) < 4 or content[:3] != b"\0\0\x08" or len(content) < 4 + 4 * content[3]:
+        raise ValueError("it is no idx file of bytes")
+    ends = 4 + 4 * content[3]
+    shape = np.frombuffer(content[4:ends], ">u4").tolist()
+    return np.frombuffer(content[ends:], np.uint8).reshape(shape)
+
+
+def _labels_of(key: str, arrays: Mapping[str, NDArray[Any]]) -> NDArray[Any] | None:
+    """The array with a label for each picture of another: y_train of x_train, or the only labels."""
+    candidates = [re.sub("x|data|images", name, key, count=1) for name in ("y", "labels")] + list(_LABEL_KEYS)
+    for name in candidates:
+        labels = arrays.get(name)
+        if name != key and labels is not None and labels.size == len(arrays[key]) and labels.dtype.kind in "iuUS":
+            return labels.reshape(-1)
+    return None
+
+
+def _split_of(name: str) -> str:
+    """train of x_train; nothing for a name without one split."""
+    words = [word for word in re.split(r"[._-]", name.lower()) if word in SPLIT_NAMES]
+    return SPLIT_NAMES[words[0]] if len(words) == 1 else ""
+
+
+def _write(
+    path: str, key: str, array: NDArray[np.uint8], labels: NDArray[Any] | None, folder: Path,
+    on_bytes: Callable[[int], object],
+) -> None:  # fmt: skip
+    for number, pixels in enumerate(_pictures(path, key, array)):
+        label = "" if labels is None else labels[number]
+        name = label.decode() if isinstance(label, bytes) else str(label)
+        target = folder / re.sub(r"[/\\\0]|^\.", "_", name) / f"{number:08d}.png"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(target, compress_level=1)
+        on_bytes(pixels.nbytes)
+
+
+def _pictures(path: str, key: str, array: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
+    """(H, W) or (H, W, C) each. Raises FieldError for a shape that is no picture's."""
+    if array.ndim == 2:  # as ImageNet32 and CIFAR-10 come
+        side = round((array.shape[1] / 3) ** 0.5)
+        if 3 * side * side == array.shape[1]:
+            yield from (row.reshape(3, side, side).transpose(1, 2, 0).copy() for row in array)
+            return
+    if array.ndim == 4 and array.shape[3] == 1:
+        array = array[..., 0]
+    if array.ndim == 3 or (array.ndim == 4 and array.shape[3] in (3, 4)):
+        yield from (np.ascontiguousarray(pixels) for pixels in array)
+        return
+    raise FieldError("path", f"{path}: {key} has the shape {array.shape}; pictures are (N, H, W) or (N, H, W, 3)")

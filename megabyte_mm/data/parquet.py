@@ -1,0 +1,120 @@
+"""Tables of media in .parquet, as Hugging Face datasets writes them, as files: needs pyarrow (extra `parquet`)."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from megabyte_mm.errors import FieldError
+
+_BATCH = 64
+"""Rows in memory at a time."""
+_TEXTS = ("text", "caption", "transcription", "sentence")
+_LABELS = ("label", "labels", "class", "fine_label")
+_BEGINNINGS = {
+    b"\x89PNG": ".png", b"\xff\xd8\xff": ".jpg", b"GIF8": ".gif", b"BM": ".bmp", b"II*\0": ".tif", b"MM\0*": ".tif",
+    b"fLaC": ".flac", b"OggS": ".ogg", b"ID3": ".mp3", b"\xff\xfb": ".mp3", b"FORM": ".aiff",
+}  # fmt: skip
+
+
+def unpack_parquet(path: str, file: Path, folder: Path, on_bytes: Callable[[int], object]) -> None:
+    """Write the rows of a table as files: pictures or sounds by their bytes, with the text of their row beside them.
+
+    A column of labels names the class folders. A table of texts alone becomes a .jsonl of documents. path: for
+    messages. Raises FieldError where there is neither, and without pyarrow.
+    """
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        reason = "reading .parquet takes pyarrow: pip install 'megabyte-mm[parquet]'"
+        raise FieldError("path", f"{path}: {reason}") from error
+    try:
+        with pyarrow.parquet.ParquetFile(file) as table:
+            schema = table.schema_arrow
+            media = next((each.name for each in schema if _holds_bytes(each.type)), None)
+            text = next((name for name in _TEXTS if name in schema.names), None)
+            label = next((name for name in _LABELS if name in schema.names), None) if media else None
+            columns = [name for name in (media, text, label) if name is not None]
+            if media is None and text is None:
+                known = ", ".join(schema.names)
+                raise FieldError("path", f"{path}: no column of {file.name} holds media or a text, but {known}")
+            rows = _rows(table, columns)
+            if media is None:
+                assert text is not None
+                _write_documents(folder / f"{file.stem}.jsonl", text, rows, on_bytes)
+                return
+            _write_media(path, folder, file.stem, rows, (media, text, label), _class_names(schema, label), on_bytes)
+    except (pyarrow.ArrowException, OSError) as error:
+        raise FieldError("path", f"{path}: {file.name} cannot be read: {str(error).splitlines()[0]}") from error
+
+
+def _holds_bytes(kind: Any) -> bool:
+    """True for bytes, and for the struct of bytes and path that datasets writes."""
+    from pyarrow import types
+
+    if types.is_struct(kind):
+        return any(kind.field(i).name == "bytes" for i in range(kind.num_fields))
+    return bool(types.is_binary(kind) or types.is_large_binary(kind))
+
+
+def _rows(table: Any, columns: list[str]) -> Iterator[Mapping[str, Any]]:
+    for batch in table.iter_batches(batch_size=_BATCH, columns=columns):
+        yield from batch.to_pylist()
+
+
+def _class_names(schema: Any, label: str | None) -> list[str]:
+    """The names of the numbers of a label column, as datasets stores them."""
+    try:
+        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+        return [str(name) for name in features[label]["names"]]
+    except (KeyError, TypeError, ValueError):
+        return []
+
+
+def _write_documents(
+    target: Path, text: str, rows: Iterator[Mapping[str, Any]], on_bytes: Callable[[int], object]
+) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with target.open("w", encoding="utf-8") as file:
+        for row in rows:
+            if row[text] is not None:
+                line = json.dumps({"text": row[text]}) + "\n"
+                file.write(line)
+                on_bytes(len(line))
+
+
+def _write_media(
+    path: str, folder: Path, stem: str, rows: Iterator[Mapping[str, Any]],
+    columns: tuple[str, str | None, str | None], classes: list[str], on_bytes: Callable[[int], object],
+) -> None:  # fmt: skip
+    media, text, label = columns
+    for number, row in enumerate(rows):
+        value = row[media]
+        content, named = (value.get("bytes"), value.get("path")) if isinstance(value, dict) else (value, None)
+        if content is None:
+            raise FieldError("path", f"{path}: row {number} of {stem} has no bytes in {media}: embed the files first")
+        name = f"{stem}-{number:08d}"
+        below = folder / _class_of(row[label], classes) if label else folder
+        below.mkdir(parents=True, exist_ok=True)
+        (below / f"{name}{_suffix(content, named)}").write_bytes(content)
+        if text and row[text] is not None:
+            (below / f"{name}.txt").write_text(str(row[text]), encoding="utf-8")
+        on_bytes(len(content))
+
+
+def _class_of(label: Any, classes: list[str]) -> str:
+    name = classes[label] if isinstance(label, int) and 0 <= label < len(classes) else str(label)
+    return re.sub(r"[/\\\0]|^\.", "_", name) or "_"
+
+
+def _suffix(content: bytes, named: str | None) -> str:
+    """That of the stored path, else of the format by its first bytes."""
+    if named and (suffix := PurePosixPath(named).suffix):
+        return suffix.lower()
+    if content[:4] == b"RIFF":
+        return ".webp" if content[8:12] == b"WEBP" else ".wav"
+    return next((suffix for begin, suffix in _BEGINNINGS.items() if content.startswith(begin)), ".bin")
