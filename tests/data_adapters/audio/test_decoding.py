@@ -84,6 +84,11 @@ def test_infinite_and_nan_samples_are_refused(tmp_path, value):
         read(tmp_path, encoded("AIFF", np.array([0, 0.5, value]), subtype="FLOAT"))
 
 
+def test_samples_that_overflow_are_refused(tmp_path):
+    with pytest.raises(MediaError, match="has infinite or NaN samples"):
+        read(tmp_path, encoded("WAV", np.array([0, 1e307]), subtype="DOUBLE"))
+
+
 def test_a_flac_stream_of_unknown_length_is_refused_with_advice(tmp_path):
     content = encoded("FLAC")
     known = int.from_bytes(content[18:26], "big")

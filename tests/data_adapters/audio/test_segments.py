@@ -115,6 +115,12 @@ def test_bytes_that_are_no_frame_of_an_mp3_are_refused_by_their_position(tmp_pat
     assert refused(tmp_path, content + b"anything") == f"cannot be decoded: it has no MP3 frame at byte {len(content)}"
 
 
+@pytest.mark.parametrize("frames", [slice(1), slice(1, 2)])
+def test_an_mp3_without_a_complete_frame_of_sound_is_refused(tmp_path, frames):
+    content = b"".join(frames_of(encoded("MP3"))[frames])[:-1]
+    assert refused(tmp_path, content) == "cannot be decoded: it has no complete MP3 frame"
+
+
 @pytest.mark.parametrize("layer", [0, 1, 2, 3])
 def test_the_sizes_of_mp3_frames_follow_the_standard(layer):
     heads = {0: 0xF9, 1: 0xFF, 2: 0xFD, 3: 0xFB}  # MPEG 1, without a checksum
