@@ -73,8 +73,8 @@ def test_joined_files_are_refused_if_the_last_is_truncated_or_has_another_rate(t
     first = encoded(kind)
     assert refused(tmp_path, first + encoded(kind, 1)[:-700]).startswith(("is truncated: ", "cannot be decoded: "))
     reason = refused(tmp_path, first + encoded(kind, 1, rate=8000))
-    assert reason.startswith("joins sounds of different formats (1 channels of ")
-    assert "at 16000 Hz; 1 channels" in reason
+    assert reason.startswith("joins sounds of different formats (")
+    assert "16000 Hz, 1 channel; " in reason
 
 
 @pytest.mark.parametrize("kind", ["WAV", "AIFF", "FLAC", "OGG", "MP3"])
