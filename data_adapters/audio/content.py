@@ -5,10 +5,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, BinaryIO
-
-if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
+from typing import Any, BinaryIO
 
 _BLOCK = 2**20
 
@@ -94,7 +91,7 @@ class ContentFile(io.RawIOBase):
         self._at = max(base + offset, 0)
         return self._at
 
-    def readinto(self, buffer: WriteableBuffer) -> int:
+    def readinto(self, buffer: Any) -> int:
         """Fill the buffer as far as the content goes; returns the number of bytes."""
         view = memoryview(buffer).cast("B")
         try:

@@ -61,9 +61,10 @@ class _Mixing:
             return block
         if self._count == 1:
             return block.repeat(self._channels, axis=1)
-        mean: Steps = block.mean(axis=1, keepdims=True)
-        self._energy += float(np.square(block, dtype=np.float64).sum()) / self._count
-        self._mean_energy += float(np.square(mean).sum())
+        with np.errstate(over="ignore"):  # the largest samples are clipped below
+            mean: Steps = block.mean(axis=1, keepdims=True)
+            self._energy += float(np.square(block, dtype=np.float64).sum()) / self._count
+            self._mean_energy += float(np.square(mean).sum())
         return mean
 
     def notes(self) -> list[str]:

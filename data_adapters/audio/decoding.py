@@ -50,14 +50,14 @@ class _Header:
     coding: str
 
     def __str__(self) -> str:
-        return f"{self.channels} channels of {self.coding} at {self.rate} Hz"
+        return f"{self.coding}, {self.rate} Hz, {self.channels} channel{'s' * (self.channels > 1)}"
 
 
 @dataclass(frozen=True)
 class Sound:
-    """An open file of one or more segments, whose samples are decoded by `blocks`.
+    """An open file, whose samples are decoded by `blocks`.
 
-    num_frames: number of frames, as stated. notes: as of `ByteStream`.
+    header: of all segments. segments: each with the number of frames that it states. notes: as of `ByteStream`.
     """
 
     header: _Header
@@ -84,7 +84,7 @@ class Sound:
             num_decoded = 0
             for samples in _decode(segment, num_frames, kind):
                 if samples.dtype == np.float64:
-                    with np.errstate(over="ignore"):  # the largest numbers of damaged files become infinite
+                    with np.errstate(over="ignore"):  # refused in the next line
                         samples *= 32768
                     if not np.isfinite(samples).all():
                         raise ValueError("has infinite or NaN samples")

@@ -46,6 +46,8 @@ def split(content: Content) -> tuple[list[Segment], tuple[str, ...]]:
         segments = [Segment(file) for file in files]
     elif mp3.parse_frame(content[:4]):
         sounds = mp3.split(content)
+        if not sounds:
+            raise ValueError("cannot be decoded: it has no complete MP3 frame")
         segments = [Segment(sound.content, sound.num_samples, is_mp3=True) for sound in sounds]
         has_trailing_data = False
         notes = () if all(sound.states_length for sound in sounds) else (_UNKNOWN_LENGTH,)

@@ -73,8 +73,8 @@ def test_joined_files_are_refused_if_the_last_is_truncated_or_has_another_rate(t
     first = encoded(kind)
     assert refused(tmp_path, first + encoded(kind, 1)[:-700]).startswith(("is truncated: ", "cannot be decoded: "))
     reason = refused(tmp_path, first + encoded(kind, 1, rate=8000))
-    assert reason.startswith("joins sounds of different formats (1 channels of ")
-    assert "at 16000 Hz; 1 channels" in reason
+    assert reason.startswith("joins sounds of different formats (")
+    assert "16000 Hz, 1 channel; " in reason
 
 
 @pytest.mark.parametrize("kind", ["WAV", "AIFF", "FLAC", "OGG", "MP3"])
@@ -113,6 +113,12 @@ def test_tags_around_and_between_mp3s_are_no_sound(tmp_path, tag):
 def test_bytes_that_are_no_frame_of_an_mp3_are_refused_by_their_position(tmp_path):
     content = encoded("MP3")
     assert refused(tmp_path, content + b"anything") == f"cannot be decoded: it has no MP3 frame at byte {len(content)}"
+
+
+@pytest.mark.parametrize("frames", [slice(1), slice(1, 2)])
+def test_an_mp3_without_a_complete_frame_of_sound_is_refused(tmp_path, frames):
+    content = b"".join(frames_of(encoded("MP3"))[frames])[:-1]
+    assert refused(tmp_path, content) == "cannot be decoded: it has no complete MP3 frame"
 
 
 @pytest.mark.parametrize("layer", [0, 1, 2, 3])
