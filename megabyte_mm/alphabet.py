@@ -21,6 +21,11 @@ def scored(ids_BT: Tensor) -> Tensor:
     return (ends_BT == 0) | ((ends_BT == 1) & (ids_BT == END))
 
 
+def num_filled(ids_BT: Tensor) -> int:
+    """The number of positions at which some row has a byte: (B, T) int64, 0..256."""
+    return int((ids_BT != END).any(0).sum())
+
+
 def fill_window(data: NDArray[np.uint8], window: int) -> NDArray[np.int64]:
     """The bytes as symbols, followed by END up to `window` symbols: (n,) uint8 with n <= window -> (window,) int64."""
     if len(data) > window:

@@ -55,7 +55,7 @@ def test_every_requirement_of_a_developer_is_pinned_to_a_version_that_it_allows(
 
 
 def test_every_package_imported_is_a_requirement():
-    extras = [line for extra in ("heif", "hub", "cloud", "report", "notebooks") for line in EXTRAS[extra]]
+    extras = [line for extra in ("heif", "hub", "cloud", "parquet", "report", "notebooks") for line in EXTRAS[extra]]
     declared = set(requirements([*PROJECT["dependencies"], *extras]))
     distributions = packages_distributions()
     for package in ("data_adapters", "megabyte_mm"):

@@ -98,7 +98,7 @@ def _generate_chunks(
     device = decoder.conditions.device
     row_requests = [requests[row.request] for row in batch]
     prefixes = [to_ids(request.prefix).to(device) for request in row_requests]
-    condition_B = torch.tensor([request.condition for request in row_requests], device=device)
+    condition_B = torch.tensor([request.condition for request in row_requests])
     lengths, seeds = [request.length for request in row_requests], [row.seed for row in batch]
     columns = generate_rows(decoder, prefixes, lengths, sampling, seeds, condition_B)
     while chunk := list(islice(columns, sync_interval(device))):

@@ -22,6 +22,7 @@ from megabyte_mm.models import (
     Precision,
     with_rounded_weights,
 )
+from megabyte_mm.models.transfer import numbers_to_device, to_device
 
 UNIFORM_BLOCK = 256
 """Random numbers of each row that are generated and moved to the device at once."""
@@ -129,7 +130,7 @@ def generate_rows(
     context with the last half of it.
     """
     if condition_B is not None:
-        decoder.conditions[: len(prefixes)] = condition_B
+        decoder.set_conditions(condition_B)
     contexts = [ids_T[num_truncated(len(ids_T), decoder, row) :] for row, ids_T in enumerate(prefixes)]
     logits_BV = _check_finite(decoder.prefill_rows(contexts, condition_B))
     state = BatchState(decoder, contexts, lengths)
@@ -166,7 +167,7 @@ class BatchState:
         for row, (ids_T, count) in enumerate(zip(prefixes, self.num_forced, strict=True)):
             self._forced_BW[row, :count] = ids_T[len(ids_T) - count :]
         self._last_step = [count + length - 1 for count, length in zip(self.num_forced, lengths, strict=True)]
-        self._finished_B = torch.tensor([length < 1 for length in lengths], device=device)
+        self._finished_B = numbers_to_device([length < 1 for length in lengths], device)
         self._any_finished = min(lengths) < 1
         self._active = {row for row, length in enumerate(lengths) if length > 0}
         for row in set(range(len(lengths))) - self._active:
@@ -212,8 +213,9 @@ class BatchState:
         self._finished_B = self._finished_B | ended_B
         self._any_finished = True
         if self._step % self._sync_interval == 0:
-            for row in self._finished_B.nonzero().flatten().tolist():
-                self._finish(row)
+            for row, finished in enumerate(self._finished_B.tolist()):
+                if finished:
+                    self._finish(row)
 
     def _finish(self, row: int) -> None:
         if row in self._active:
@@ -265,7 +267,7 @@ def _uniforms(seeds: Sequence[int], num_forced: Sequence[int], device: torch.dev
             remaining[row] -= skipped
             count = UNIFORM_BLOCK - skipped
             numbers_BN[row, skipped:] = torch.rand(count, generator=generator, dtype=torch.float64)
-        yield from numbers_BN.to(device).unbind(1)
+        yield from to_device(numbers_BN, device).unbind(1)
 
 
 def _check_finite(logits_BV: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from megabyte_mm.models.config import ModelConfig
 from megabyte_mm.models.decoding.execution import DEFAULT_EXECUTION, Execution
 from megabyte_mm.models.flops import FlopsByModule, count_flops, total_flops
 from megabyte_mm.models.layers import Stack
+from megabyte_mm.models.transfer import to_device
 
 CompileMode = Literal["default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"]
 """torch.compile's modes: how long it searches for fast code, and whether it records CUDA graphs."""
@@ -34,12 +35,15 @@ class StepOptions:
         all_reduce_max: The maximum of a number over all processes; each of them must call it.
         unlearned: Parts of rows that the loss leaves out, each by the row's condition and its first symbol. Their nats
             need not be computed, and are 0 then.
+        num_filled: Positions of the batch at which some row has a byte, where the caller knows it from the CPU; None to
+            look at the symbols, for which a GPU is waited for.
     """
 
     activation_budget: float = 2**31
     shared_generator: torch.Generator | None = None
     all_reduce_max: Callable[[int], int] = int
     unlearned: frozenset[tuple[int, int]] = frozenset()
+    num_filled: int | None = None
 
 
 DEFAULT_STEP = StepOptions()
@@ -58,7 +62,20 @@ class Decoder(ABC):
     lengths: list[int] | None = None
     """Symbols of each row read so far; None before `prefill_rows`."""
     conditions: Tensor
-    """The condition of each row, (B,) int64."""
+    """The condition of each row, (B,) int64; `set_conditions` changes them."""
+    _condition_numbers: list[int] | None = None
+
+    @property
+    def condition_numbers(self) -> list[int]:
+        """The condition of each row as a number, read from the device once."""
+        if self._condition_numbers is None:
+            self._condition_numbers = self.conditions.tolist()
+        return self._condition_numbers
+
+    def set_conditions(self, condition_B: Tensor) -> None:
+        """Set the conditions of the first rows: (B,) int64, on any device."""
+        self.conditions[: len(condition_B)] = to_device(condition_B, self.conditions.device)
+        self._condition_numbers = None
 
     @abstractmethod
     def prefill_rows(self, prefixes: Sequence[Tensor], condition_B: Tensor | None = None) -> Tensor:
@@ -106,7 +123,7 @@ class Decoder(ABC):
         if not 1 <= len(prefixes) <= len(self.conditions):
             raise ValueError(f"{len(prefixes)} rows; this decoder takes 1 to {len(self.conditions)}")
         if condition_B is not None:
-            self.conditions[: len(prefixes)] = condition_B
+            self.set_conditions(condition_B)
         for row, prefix in enumerate(prefixes):
             self._check_room(row, len(prefix))
         self.lengths = [len(prefix) for prefix in prefixes]
@@ -155,7 +172,8 @@ class ByteModel(nn.Module, ABC):
     def forward(self, ids_BT: Tensor, condition_B: Tensor | None = None) -> Tensor:
         """Logits of every symbol given the ones before it.
 
-        ids: (B, T) int64, 0..256, 1 <= T <= max_positions; condition: (B,) int64, default 0 -> (B, T, 257).
+        ids: (B, T) int64, 0..256, 1 <= T <= max_positions; condition: (B,) int64, default 0 -> (B, T, 257). Conditions
+        may stay on the CPU: models of rows of several parts look at them there, without waiting for a GPU.
         """
 
     def decoder(
@@ -288,9 +306,9 @@ def prefill_unique(
 
 
 def condition_ids(condition_B: Tensor | None, batch: int, device: torch.device) -> Tensor:
-    """The conditions, 0 for every row if None. Raises ValueError if there is not one for each row."""
+    """The conditions on that device, 0 for every row if None. Raises ValueError if there is not one for each row."""
     if condition_B is None:
         return torch.zeros(batch, dtype=torch.long, device=device)
     if condition_B.shape != (batch,):
         raise ValueError(f"condition has shape {tuple(condition_B.shape)}, expected ({batch},)")
-    return condition_B
+    return to_device(condition_B, device)

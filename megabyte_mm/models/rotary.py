@@ -17,6 +17,8 @@ class RotaryEmbedding:
     def __init__(self, head_dim: int) -> None:
         self._rates_e = BASE ** (-torch.arange(0, head_dim, 2, dtype=torch.float64, device="cpu") / head_dim)
         self._table: Tensor | None = None
+        self._back: tuple[tuple[object, ...], Tensor] | None = None
+        """The latest inverse rotations, behind the arguments that they were made for."""
 
     def between(self, start: int, stop: int, like: Tensor) -> Tensor:
         """Cosines and sines of positions start..stop - 1, (2, stop - start, E / 2), on the device of `like`.
@@ -27,11 +29,19 @@ class RotaryEmbedding:
         if like.device.type == "meta":  # only shapes are needed
             return torch.empty(2, stop - start, len(self._rates_e), dtype=dtype, device="meta")
         if start < 0:
-            return self._computed(start, stop).to(like.device, dtype)
+            return self._inverse(start, stop, like.device, dtype)
         table = self._table
         if table is None or table.shape[1] < stop or table.device != like.device or table.dtype != dtype:
             self._table = table = self._grown(stop, like.device, dtype)
         return table[:, start:stop]
+
+    def _inverse(self, start: int, stop: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+        # A decoder needs the same one at the end of every patch, where a copy to a GPU would wait for it.
+        key = start, stop, device, dtype
+        if self._back is None or self._back[0] != key:
+            with torch.inference_mode(False):
+                self._back = key, self._computed(start, stop).to(device, dtype)
+        return self._back[1]
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _grown(self, stop: int, device: torch.device, dtype: torch.dtype) -> Tensor:

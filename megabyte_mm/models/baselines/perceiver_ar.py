@@ -14,7 +14,7 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from megabyte_mm.alphabet import END
+from megabyte_mm.alphabet import num_filled
 from megabyte_mm.errors import FieldError
 from megabyte_mm.models.attention import MultiHeadAttention, attend
 from megabyte_mm.models.base import DEFAULT_STEP, Decoder, StepOptions, evaluating
@@ -113,7 +113,8 @@ class PerceiverAR(SequenceModel):
 
     def sample_span(self, ids_BT: Tensor, options: StepOptions = DEFAULT_STEP) -> LatentSpan:
         """Sample a training span, the same in all processes, but none where every row has ended."""
-        filled = options.all_reduce_max(int((ids_BT != END).any(0).sum()))
+        own = num_filled(ids_BT) if options.num_filled is None else options.num_filled
+        filled = options.all_reduce_max(own)
         spans = self.training_spans(min(filled + 1, ids_BT.shape[1]))
         return spans[int(torch.randint(len(spans), (), generator=options.shared_generator))]
 

@@ -21,6 +21,7 @@ from megabyte_mm.models.decoding.execution import Execution
 from megabyte_mm.models.decoding.neighbours import NeighbourhoodSteps
 from megabyte_mm.models.decoding.steps import stack_steps
 from megabyte_mm.models.layers import Stack, init_weights
+from megabyte_mm.models.transfer import numbers_to_device
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ class TransformerDecoder(Decoder):
         self._read_rows(dict(enumerate(prefixes)))
         if self._neighbourhood is not None:
             self._neighbourhood.restart(dict(enumerate(prefixes)))
-        return self._next(torch.stack([ids_T[-1] if len(ids_T) else ids_T.new_tensor(END) for ids_T in prefixes]))
+        return self._next(torch.stack([ids_T[-1] if len(ids_T) else ids_T.new_full((), END) for ids_T in prefixes]))
 
     @torch.no_grad()
     def step(self, ids_B: Tensor, new_contexts: Mapping[int, Tensor] | None = None) -> Tensor:
@@ -114,7 +115,7 @@ class TransformerDecoder(Decoder):
         """Read all but the last symbol of each, which is left to `_next`."""
         if prefixes:
             before = {row: ids_T[:-1] for row, ids_T in prefixes.items()}
-            prefill_unique(self._model, before, self.conditions.tolist(), self._read, self._copy)
+            prefill_unique(self._model, before, self.condition_numbers, self._read, self._copy)
 
     def _copy(self, source: int, to: int) -> None:
         assert self.lengths is not None
@@ -125,7 +126,7 @@ class TransformerDecoder(Decoder):
         """Logits after the last symbol of each row, at the position of its length: (B,) -> (B, V)."""
         assert self.lengths is not None
         rows, slots = len(ids_B), [length % self._size for length in self.lengths]
-        position_B, slot_B = torch.tensor([self.lengths, slots], device=ids_B.device)
+        position_B, slot_B = numbers_to_device([self.lengths, slots], ids_B.device)
         input_BD = self._model.embedder.one(ids_B, position_B, self.conditions[:rows])
         if self._neighbourhood is not None:
             input_BD = self._neighbourhood.add(input_BD)

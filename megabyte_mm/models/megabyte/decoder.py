@@ -23,6 +23,7 @@ from megabyte_mm.models.decoding.neighbours import NeighbourhoodSteps
 from megabyte_mm.models.decoding.steps import projection, stack_steps
 from megabyte_mm.models.megabyte.chunked_loss import receptive_field
 from megabyte_mm.models.megabyte.patch_borders import PATCHES_AT_ONCE, embed_patches, first_inputs, local_contexts
+from megabyte_mm.models.transfer import numbers_to_device
 
 if TYPE_CHECKING:
     from megabyte_mm.models.megabyte.model import Megabyte
@@ -114,7 +115,7 @@ class MegabyteDecoder(Decoder):
 
     def _read_rows(self, prefixes: Mapping[int, Tensor]) -> None:
         if prefixes:
-            prefill_unique(self._model, prefixes, self.conditions.tolist(), self._read, self._copy)
+            prefill_unique(self._model, prefixes, self.condition_numbers, self._read, self._copy)
 
     def _next_logits(self, ids_B: Tensor | None, rows: int, position: int | None = None) -> Tensor:
         """Logits at a position of the open patch, by default the present one, -> (B, V).
@@ -143,7 +144,7 @@ class MegabyteDecoder(Decoder):
         if self._model.global_stack is not None:
             # A row that has filled its window stays in its last slot, which is not read again.
             slots = [min(patches + 1, self._max_patches - 1) for patches in self._patches]
-            slot_B = torch.tensor(slots, device=patch_BP.device)
+            slot_B = numbers_to_device(slots, patch_BP.device)
             numbers = [max(slot - 1, 0) for slot in slots]
             embedded_BG = embed_patches(self._model.embedder, patch_BP, numbers, self._recent_ids_BC[:rows])
             global_BG = self._global_step(embedded_BG, self._global_start_B[:rows], slot_B, max(slots) + 1)

@@ -106,7 +106,7 @@ class Megabyte(ByteModel):
     def forward(self, ids_BT: Tensor, condition_B: Tensor | None = None) -> Tensor:
         batch, length = ids_BT.shape
         if self.config.parts is not None:
-            return parts_logits(self, ids_BT, self.checked(ids_BT, condition_B))
+            return parts_logits(self, ids_BT, condition_B)
         padded_BT, condition_B = self.padded(ids_BT, condition_B)
         recompute = self.recomputes_global(batch, DEFAULT_STEP.activation_budget)
         global_BKG = self.global_output(padded_BT, condition_B, recompute)
@@ -123,7 +123,7 @@ class Megabyte(ByteModel):
         several, and gradients are needed, each chunk is recomputed in the backward pass.
         """
         if self.config.parts is not None:
-            return parts_nll(self, ids_BT, self.checked(ids_BT, condition_B), options)
+            return parts_nll(self, ids_BT, condition_B, options)
         padded_BT, condition_B = self.padded(ids_BT, condition_B)
         recompute = self.recomputes_global(len(ids_BT), options.activation_budget)
         global_BKG = self.global_output(padded_BT, condition_B, recompute)
@@ -137,7 +137,7 @@ class Megabyte(ByteModel):
         return F.pad(ids_BT, (0, -ids_BT.shape[1] % self.patch_size), value=END), condition_B
 
     def checked(self, ids_BT: Tensor, condition_B: Tensor | None) -> Tensor:
-        """A condition for each row. Raises ValueError for too many symbols or conditions."""
+        """A condition for each row, on the device of the symbols. Raises ValueError for too many of either."""
         self.check_length(ids_BT.shape[1])
         return condition_ids(condition_B, len(ids_BT), ids_BT.device)
 

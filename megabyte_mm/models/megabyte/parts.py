@@ -21,6 +21,7 @@ from megabyte_mm.alphabet import END, SYMBOLS
 from megabyte_mm.models.base import DEFAULT_STEP, StepOptions
 from megabyte_mm.models.megabyte.chunked_loss import chunked_nll
 from megabyte_mm.models.megabyte.config import MegabyteConfig
+from megabyte_mm.models.transfer import numbers_to_device
 
 if TYPE_CHECKING:
     from megabyte_mm.models.megabyte.model import Megabyte
@@ -55,7 +56,7 @@ class Pieces:
         return self._indices(self.first, self.patches, device)
 
     def _indices(self, firsts: Sequence[int], count: int, device: torch.device) -> tuple[Tensor, Tensor]:
-        row_n1, first_n1 = torch.tensor([self.rows, firsts], device=device)[..., None].unbind()
+        row_n1, first_n1 = numbers_to_device([self.rows, firsts], device)[..., None].unbind()
         return row_n1, first_n1 + torch.arange(count, device=device)
 
 
@@ -85,12 +86,14 @@ def pieces_of(
     ]
 
 
-def parts_nll(model: Megabyte, ids_BT: Tensor, condition_B: Tensor, options: StepOptions = DEFAULT_STEP) -> Tensor:
+def parts_nll(
+    model: Megabyte, ids_BT: Tensor, condition_B: Tensor | None, options: StepOptions = DEFAULT_STEP
+) -> Tensor:
     """The nats of each symbol, 0 behind the end of its row's last part: (B, T) int64 -> (B, T) float32.
 
     The local model does not read the parts that `options.unlearned` names, which also have 0.
     """
-    conditions = _conditions(condition_B)
+    conditions, condition_B = _conditions(condition_B, len(ids_BT)), model.checked(ids_BT, condition_B)
     pieces, padded_BT = _prepared(model, ids_BT, conditions)
     recompute = model.recomputes_global(len(ids_BT), options.activation_budget)
     global_BKG = _global_output(model, padded_BT, condition_B, pieces, recompute)
@@ -110,9 +113,10 @@ def parts_nll(model: Megabyte, ids_BT: Tensor, condition_B: Tensor, options: Ste
     return nats_BT[:, : ids_BT.shape[1]]
 
 
-def parts_logits(model: Megabyte, ids_BT: Tensor, condition_B: Tensor) -> Tensor:
+def parts_logits(model: Megabyte, ids_BT: Tensor, condition_B: Tensor | None) -> Tensor:
     """Logits of each symbol, 0 behind the end of its row's last part: (B, T) int64 -> (B, T, V)."""
-    pieces, padded_BT = _prepared(model, ids_BT, _conditions(condition_B))
+    conditions, condition_B = _conditions(condition_B, len(ids_BT)), model.checked(ids_BT, condition_B)
+    pieces, padded_BT = _prepared(model, ids_BT, conditions)
     recompute = model.recomputes_global(len(ids_BT), DEFAULT_STEP.activation_budget)
     global_BKG = _global_output(model, padded_BT, condition_B, pieces, recompute)
     logits_BTV = global_BKG.new_zeros(*padded_BT.shape, SYMBOLS)
@@ -127,13 +131,13 @@ def parts_logits(model: Megabyte, ids_BT: Tensor, condition_B: Tensor) -> Tensor
 
 def parts_global_output(model: Megabyte, ids_BT: Tensor, condition_B: Tensor) -> Tensor:
     """The output of the global model at the step that predicts each patch: (B, T) int64 -> (B, K, G)."""
-    pieces, padded_BT = _prepared(model, ids_BT, _conditions(condition_B))
+    pieces, padded_BT = _prepared(model, ids_BT, _conditions(condition_B, len(ids_BT)))
     return _global_output(model, padded_BT, condition_B, pieces, recompute=False)
 
 
-def _conditions(condition_B: Tensor) -> list[int]:
+def _conditions(condition_B: Tensor | None, batch: int) -> list[int]:
     """Conditions as numbers; without them, as where operations are counted, all rows have the first."""
-    return [0] * len(condition_B) if condition_B.is_meta else condition_B.tolist()
+    return [0] * batch if condition_B is None or condition_B.is_meta else condition_B.tolist()
 
 
 def _prepared(model: Megabyte, ids_BT: Tensor, conditions: Sequence[int]) -> tuple[list[Pieces], Tensor]:

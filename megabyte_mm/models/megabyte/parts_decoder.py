@@ -21,6 +21,7 @@ from megabyte_mm.models.decoding.neighbours import NeighbourhoodSteps
 from megabyte_mm.models.decoding.steps import projection, stack_steps
 from megabyte_mm.models.megabyte.config import PartConfig
 from megabyte_mm.models.megabyte.patch_borders import PATCHES_AT_ONCE, embed_patches, first_inputs, local_contexts
+from megabyte_mm.models.transfer import numbers_to_device
 
 if TYPE_CHECKING:
     from megabyte_mm.models.megabyte.model import Megabyte
@@ -99,16 +100,16 @@ class PartsDecoder(Decoder):
         self._cursors: list[Cursor] = []
 
     def capacity_of(self, row: int) -> int:
-        order = self._model.config.order(int(self.conditions[row]))
+        order = self._model.config.order(self.condition_numbers[row])
         return min(self.capacity, sum(part.max_len for part in order))
 
     def alignment_of(self, row: int) -> int:
-        return math.lcm(*(part.patch_size for part in self._model.config.order(int(self.conditions[row]))))
+        return math.lcm(*(part.patch_size for part in self._model.config.order(self.condition_numbers[row])))
 
     @torch.no_grad()
     def prefill_rows(self, prefixes: Sequence[Tensor], condition_B: Tensor | None = None) -> Tensor:
         self._reset_lengths(prefixes, condition_B)
-        conditions = self.conditions.tolist()[: len(prefixes)]
+        conditions = self.condition_numbers[: len(prefixes)]
         self._cursors = [Cursor((), ()) for _ in prefixes]
         return self._next_logits(self._restart(dict(enumerate(prefixes)), conditions))
 
@@ -130,7 +131,7 @@ class PartsDecoder(Decoder):
         if closing:
             self._close_patches(closing, rows)
         if new_contexts:
-            self._restart(new_contexts, self.conditions.tolist())
+            self._restart(new_contexts, self.condition_numbers)
         return self._next_logits(ids_B)
 
     def _cursor(self, condition: int, length: int) -> Cursor:
@@ -145,14 +146,14 @@ class PartsDecoder(Decoder):
         return cursor
 
     def _positions(self, rows: int) -> Tensor:
-        return torch.tensor([cursor.position for cursor in self._cursors[:rows]], device=self._patch_BP.device)
+        return numbers_to_device([cursor.position for cursor in self._cursors[:rows]], self._patch_BP.device)
 
     def _next_logits(self, ids_B: Tensor) -> Tensor:
         """Logits of the present positions, given the symbol in front of each; where a patch begins it has no effect."""
         model, rows = self._model, len(ids_B)
         assert model.local_stack is not None
         slots = [cursor.position for cursor in self._cursors]
-        slot_B = torch.tensor(slots, device=ids_B.device)
+        slot_B = numbers_to_device(slots, ids_B.device)
         input_BL = model.local_bytes(ids_B)
         if not all(slots):
             input_BL = torch.where((slot_B == 0)[:, None], self._starts(range(rows)), input_BL)
@@ -165,7 +166,8 @@ class PartsDecoder(Decoder):
     def _starts(self, rows: Sequence[int]) -> Tensor:
         """The first input of the local model in the open patches of some rows: (n, L)."""
         follows = [self._cursors[row].patch > 0 for row in rows]
-        return first_inputs(self._model, self._recent_ids_BC[list(rows), -1], follows)
+        row_n = numbers_to_device(list(rows), self._recent_ids_BC.device)
+        return first_inputs(self._model, self._recent_ids_BC[row_n, -1], follows)
 
     def _close_patches(self, closing: Sequence[int], rows: int) -> None:
         """Read the full patches of these rows with the global model, and give the next ones their contexts."""
@@ -183,7 +185,7 @@ class PartsDecoder(Decoder):
         ahead = set(range(rows)) - set(closing)
         last = self._model.max_patches - 1
         slots = [min(cursor.steps + (row in ahead), last) for row, cursor in enumerate(self._cursors)]
-        slot_B = torch.tensor(slots, device=embedded_BG.device)
+        slot_B = numbers_to_device(slots, embedded_BG.device)
         input_BG = embedded_BG + self._model.part_PG[self._part_B[:rows]]
         global_BG = self._global_step(input_BG, torch.zeros_like(slot_B), slot_B, max(slots) + 1)
         self._set_contexts(closing, global_BG)
@@ -195,7 +197,7 @@ class PartsDecoder(Decoder):
         start_CG = self._model.start_CG
         embedded_BG = start_CG.new_zeros(rows, start_CG.shape[1])
         for size, chosen in self._by_size(closing).items():
-            embedder, row_n = self._layers[size].embedder, torch.tensor(chosen, device=start_CG.device)
+            embedder, row_n = self._layers[size].embedder, numbers_to_device(chosen, start_CG.device)
             numbers = [self._cursors[row].patch for row in chosen]
             patch_np = self._patch_BP[row_n, :size]
             embedded_BG[row_n] = embed_patches(embedder, patch_np, numbers, self._recent_ids_BC[row_n])
@@ -208,7 +210,7 @@ class PartsDecoder(Decoder):
     def _set_contexts(self, rows: Sequence[int], global_BG: Tensor) -> None:
         """Project the global output for the patches that these rows are about to open: (B, G), a row for each row."""
         for size, chosen in self._by_size(rows).items():
-            row_n = torch.tensor(chosen, device=global_BG.device)
+            row_n = numbers_to_device(chosen, global_BG.device)
             positions_pL = self._layers[size].local_positions.weight
             self._context_BPL[row_n, :size] = local_contexts(self._projections[size], global_BG[row_n], positions_pL)
 
@@ -227,8 +229,9 @@ class PartsDecoder(Decoder):
         if self._neighbourhood is not None:
             self._neighbourhood.restart({row: self._of_open_part(row, ids_T) for row, ids_T in contexts.items()})
         prefill_unique(self._model, contexts, conditions, self._read, self._copy)
-        last_B = [max(cursor.position - 1, 0) for cursor in self._cursors]
-        return self._patch_BP[range(len(last_B)), last_B]
+        last = [max(cursor.position - 1, 0) for cursor in self._cursors]
+        row_B, last_B = numbers_to_device([range(len(last)), last], self._patch_BP.device)
+        return self._patch_BP[row_B, last_B]
 
     def _of_open_part(self, row: int, ids_T: Tensor) -> Tensor:
         """The last symbols of a row, which belong to the part of its open patch."""
@@ -266,7 +269,7 @@ class PartsDecoder(Decoder):
             numbers += [number] * (part_1t.shape[1] // part.patch_size)
             begin += part.max_len
         self._set_parts([row])
-        part_K = torch.tensor([*numbers, cursor.number], device=ids_T.device)
+        part_K = numbers_to_device([*numbers, cursor.number], ids_T.device)
         input_1KG = torch.cat(embedded, dim=1) + model.part_PG[part_K]
         caches = [cache.row(row) for cache in self._global_caches]
         for begin in range(0, input_1KG.shape[1], PATCHES_AT_ONCE):

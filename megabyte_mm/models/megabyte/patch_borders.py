@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from megabyte_mm.models.megabyte.embedders import PatchEmbedder
+from megabyte_mm.models.transfer import numbers_to_device
 
 if TYPE_CHECKING:
     from megabyte_mm.models.megabyte.model import Megabyte
@@ -28,7 +29,7 @@ def first_inputs(model: Megabyte, before_n: Tensor, follows_patch: Sequence[bool
     start_nL = model.local_start_L.expand(len(before_n), -1)
     if model.config.local_start == "learned":
         return start_nL
-    follows_n1 = torch.tensor(follows_patch, device=start_nL.device)[:, None]
+    follows_n1 = numbers_to_device(follows_patch, start_nL.device)[:, None]
     return torch.where(follows_n1, model.local_bytes(before_n), start_nL)
 
 
@@ -39,7 +40,7 @@ def embed_patches(embedder: PatchEmbedder, patch_nP: Tensor, numbers: Sequence[i
     columns.
     """
     if not embedder.receptive_field:
-        return embedder.one_patch(patch_nP, torch.tensor(numbers, device=patch_nP.device))
+        return embedder.one_patch(patch_nP, numbers_to_device(numbers, patch_nP.device))
     # Row by row: the order in which convolutions sum depends on the number of rows.
     embedded = []
     for row, number in enumerate(numbers):
