@@ -22,7 +22,7 @@ def embed(
     path: Sequence[str],
     out: str,
     layer: Layer = None,
-    pooling: str = "quarters",
+    pooling: str = "sections",
     condition: str | None = None,
     batch_size: int = 64,
     overwrite: bool = False,
@@ -40,8 +40,8 @@ def embed(
         out: A file that ends in .npz.
         layer: Of the global model: 0 for its patches, n for the output of its block n; by default the last;
             bytes for the bytes of each file, of one length for all, to compare features with.
-        pooling: Of the states of the patches: quarters (the means of the four quarters of the file), mean, max or last;
-            patches keeps the vector of each patch.
+        pooling: Of the states of the patches: sections (the means of 16 sections of the file, one behind the other),
+            mean, max or last; patches keeps the vector of each patch.
         condition: The modality of all files, for a model of several.
         batch_size: Windows read at the same time.
         overwrite: Replace a file of the same name.

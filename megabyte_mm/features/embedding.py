@@ -23,16 +23,17 @@ from megabyte_mm.models import ByteModel, global_states
 
 Floats = NDArray[np.float32]
 Layer = int | Literal["bytes"] | None
-POOLINGS = ("quarters", "mean", "max", "last", "patches")
-"""Of the states of a file: one vector, or with `patches` a vector for each patch. `quarters` are the means of its four
-quarters, one behind the other."""
+POOLINGS = ("sections", "mean", "max", "last", "patches")
+"""Of the states of a file: one vector, or with `patches` a vector for each patch. `sections` are the means of its
+SECTIONS sections, one behind the other."""
+SECTIONS = 16
 
 
 def embed(
     bundle: Bundle,
     files: Sequence[str | os.PathLike[str]],
     layer: Layer = None,
-    pooling: str = "quarters",
+    pooling: str = "sections",
     batch_size: int = 64,
 ) -> list[Floats]:
     """The features of files: (D,) each, or (K, D) with the pooling `patches`; `megabyte-mm embed` from Python.
@@ -48,7 +49,7 @@ def embed_streams(
     bundle: Bundle,
     streams: Sequence[Bytes],
     layer: Layer = None,
-    pooling: str = "quarters",
+    pooling: str = "sections",
     batch_size: int = 64,
     on_bytes: Callable[[int], object] = lambda count: None,
 ) -> Iterator[Floats]:
@@ -67,14 +68,14 @@ def embed_streams(
 
 
 def pool(states_KD: Floats, pooling: str) -> Floats:
-    """The states of a file as one vector, (K, D) -> (D,) or (4 D,); all of them for `patches`."""
+    """The states of a file as one vector, (K, D) -> (D,) or (16 D,); all of them for `patches`."""
     if pooling == "patches":
         return states_KD
     if pooling == "last":
         last: Floats = states_KD[-1]
         return last
-    if pooling == "quarters":
-        borders = np.linspace(0, len(states_KD), 5)
+    if pooling == "sections":
+        borders = np.linspace(0, len(states_KD), SECTIONS + 1)
         spans = [slice(int(start), math.ceil(stop)) for start, stop in pairwise(borders)]
         joined: Floats = np.concatenate([pool(states_KD[span], "mean") for span in spans])
         return joined

@@ -75,16 +75,18 @@ def test_features_of_a_file_do_not_depend_on_the_others(text_model, tmp_path):
     ):
         for states, vector in zip(together, embed(bundle, files, pooling=pooling), strict=True):
             np.testing.assert_allclose(vector, expected(states), atol=1e-5)
-    [quarters] = embed(bundle, files[:1])
-    np.testing.assert_allclose(quarters[:16], together[0][:3].mean(axis=0), atol=1e-5)
-    np.testing.assert_allclose(quarters[-16:], together[0][8:].mean(axis=0), atol=1e-5)
-    assert all(len(vector) == 64 for vector in embed(bundle, files))
+    # Sixteen sections of eleven states, the first and the last of one.
+    [sections] = embed(bundle, files[:1])
+    np.testing.assert_allclose(sections[:16], together[0][0], atol=1e-5)
+    np.testing.assert_allclose(sections[16:32], together[0][:2].mean(axis=0), atol=1e-5)
+    np.testing.assert_allclose(sections[-16:], together[0][10], atol=1e-5)
+    assert all(len(vector) == 256 for vector in embed(bundle, files))
 
     [bytes_of] = embed_streams(bundle, [np.frombuffer(b"abc", np.uint8)], layer="bytes")
     assert bytes_of.tolist() == [97, 98, 99]
     with pytest.raises(ValueError, match="layer 7: the global model of this checkpoint has layers 0 to 1"):
         embed(bundle, files, layer=7)
-    with pytest.raises(ValueError, match="pooling median: known are quarters, mean"):
+    with pytest.raises(ValueError, match="pooling median: known are sections, mean"):
         embed(bundle, files, pooling="median")
 
 
@@ -155,7 +157,7 @@ def test_features_recognise_classes_and_classes_files(pictures, tmp_path, capsys
         out = str(tmp_path / f"{split}.npz")
         assert main(["embed", checkpoint, str(pictures / split), "--out", out]) == 0
     with np.load(tmp_path / "val.npz") as arrays:
-        assert arrays["vectors"].shape == (8, 4 * 24)
+        assert arrays["vectors"].shape == (8, 16 * 24)
         assert {Path(path).parent.name for path in arrays["paths"]} == set(arrays["classes"]) == {"dark", "bright"}
     capsys.readouterr()
     probe = ["probe", str(tmp_path / "train.npz"), str(tmp_path / "val.npz")]
@@ -193,7 +195,7 @@ def test_features_recognise_classes_and_classes_files(pictures, tmp_path, capsys
     refuse(capsys, ["probe", str(bits), str(bits)], "not a file of megabyte-mm embed")
     np.savez(tmp_path / "wide.npz", vectors=np.zeros((2, 3), np.float32), classes=["dark", "bright"])
     refuse(capsys, [*probe[:2], str(tmp_path / "wide.npz")], "of another layer or model")
-    np.savez(tmp_path / "flat.npz", vectors=np.zeros((2, 96), np.float32), classes=["dark", ""])
+    np.savez(tmp_path / "flat.npz", vectors=np.zeros((2, 384), np.float32), classes=["dark", ""])
     refuse(capsys, [*probe[:2], str(tmp_path / "flat.npz")], "some of its files lie in no class folder")
 
 
