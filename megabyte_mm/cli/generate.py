@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, nullcontext
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
-from data_adapters import TextAdapter
+from data_adapters import ByteStream, TextAdapter
 from megabyte_mm.checkpoint import Bundle, load_model
 from megabyte_mm.cli.arguments import pick_device
 from megabyte_mm.cli.files import check_suffix, make_folder, select_modality, unique_stems
-from megabyte_mm.cli.generate_records import first_parts, generate_records
+from megabyte_mm.cli.generate_records import first_parts, generate_records, text_stems
 from megabyte_mm.cli.live_text import LiveText
+from megabyte_mm.cli.standard_streams import STANDARD, read_standard_input, write_standard_output
 from megabyte_mm.errors import check_positive
 from megabyte_mm.generation import (
     Continuations,
@@ -30,6 +31,14 @@ from megabyte_mm.generation import (
 )
 from megabyte_mm.models import Backend, Execution
 from megabyte_mm.progress import byte_progress
+
+
+class Prefix(NamedTuple):
+    """What is continued, under its name in messages; stem: the first part of the names of its continuations."""
+
+    name: str
+    stem: str
+    stream: ByteStream
 
 
 def generate(
@@ -60,10 +69,11 @@ def generate(
 
     Args:
         checkpoint: A checkpoint of a training run, such as runs/image/best.ckpt, an exported folder, or a hub id.
-        out: The folder for the files, and for pictures a contact sheet, which replaces that of an earlier run.
-        prefix: Files to continue; the continuations are named after them. For a model of records of several parts,
-            their first parts, whatever follows is generated: captions make pictures. Files of two parts, as in
-            --prefix a.txt half.png, are parts of one record.
+        out: The folder for the files, and for pictures a contact sheet, which replaces that of an earlier run. A single
+            file goes to standard output with -.
+        prefix: Files to continue; the continuations are named after them; - is standard input. For a model of records
+            of several parts, their first parts, whatever follows is generated: captions make pictures. Files of two
+            parts, as in --prefix a.txt half.png, are parts of one record.
         text: Texts to continue, or first parts of records, that are no files.
         keep: The share of each prefix file that is kept, cut at a pixel, frame or character: by default half of a
             picture, and all of anything else.
@@ -89,6 +99,12 @@ def generate(
         overwrite: Replace files of the same names in `out`.
     """
     check_positive(num_samples=num_samples, batch_size=batch_size, length=length, window=window)
+    if out == STANDARD:
+        if num_samples > 1 or max(len(prefix), len(text)) > 1:
+            raise ValueError("--out - takes one file: add --num_samples 1, and give one --prefix or --text at most")
+        arguments = {name: value for name, value in locals().items() if name != "out"}
+        write_standard_output(lambda folder: generate(out=folder, **arguments))
+        return
     bundle = load_model(checkpoint, pick_device(device), adapter)
     execution = Execution(backend, None if precision == "float32" else precision)
     if bundle.reads_records:
@@ -99,14 +115,13 @@ def generate(
         firsts = first_parts(bundle, prefix, text, condition)
         generate_records(bundle, Path(out), firsts, condition, keep, num_samples, overwrite, sampling, **options)
         return
-    if text:
-        raise ValueError("--text: this model continues files; write the text to a file for --prefix")
     if guidance != 1.0:
         raise ValueError(f"--guidance {guidance}: is for models of records of several parts")
-    bundle = select_modality(bundle, prefix, condition)
+    bundle = select_modality(bundle, [file for file in prefix if file != STANDARD], condition)
     number, window = bundle.condition_number(condition), _check_window(bundle, window)
-    if prefix:
-        requests = _prefix_requests(bundle, prefix, window, keep, length, num_samples, number)
+    if prefix or text:
+        named = [*_read_prefixes(bundle, prefix), *_read_texts(bundle, text)]
+        requests = _prefix_requests(bundle, named, window, keep, length, num_samples, number)
     else:
         requests = [_empty_request(bundle, window, keep, length, num_samples, number)]
     sampling = SamplingParams(temperature, top_k, top_p)
@@ -155,30 +170,50 @@ def _empty_request(
     return empty_request(bundle.adapter, "sample", window, length, count, condition)
 
 
+def _read_prefixes(bundle: Bundle, files: Sequence[str]) -> Iterator[Prefix]:
+    """Each file as a prefix; - is what comes from standard input. Prints conversions to stderr."""
+    for file, stem in zip(files, unique_stems("--prefix", files), strict=True):
+        if file == STANDARD:
+            yield Prefix("stdin", "stdin", read_standard_input(bundle.adapter))
+            continue
+        if Path(file).is_dir():
+            raise ValueError(f"{file}: is a folder; --prefix takes files")
+        check_suffix(bundle.adapter, file)
+        stream = bundle.adapter.read(file)
+        for note in stream.notes:
+            print(f"{file}: {note}", file=sys.stderr)
+        yield Prefix(file, stem, stream)
+
+
+def _read_texts(bundle: Bundle, texts: Sequence[str]) -> Iterator[Prefix]:
+    """Each text as a prefix. Raises ValueError for a model of anything else."""
+    if texts and not isinstance(bundle.adapter, TextAdapter):
+        raise ValueError(f"--text: this model continues {bundle.adapter.name} files: give them as --prefix")
+    for text, stem in zip(texts, text_stems(texts), strict=True):
+        assert isinstance(bundle.adapter, TextAdapter)
+        yield Prefix(text, stem, bundle.adapter.stream_of(text))
+
+
 def _prefix_requests(
     bundle: Bundle,
-    files: Sequence[str],
+    prefixes: Sequence[Prefix],
     window: int,
     keep: float | None,
     length: int | None,
     count: int,
     condition: int,
 ) -> list[FileRequest]:
-    """Read the files and cut their prefixes; prints conversions and truncations to stderr."""
+    """Cut the prefixes; prints truncations to stderr."""
     decoder = bundle.model.decoder(1, capacity=window, execution=Execution("eager"))
     requests = []
-    for file, stem in zip(files, unique_stems("--prefix", files), strict=True):
-        if Path(file).is_dir():
-            raise ValueError(f"{file}: is a folder; --prefix takes files")
-        check_suffix(bundle.adapter, file)
-        stream = bundle.adapter.read(file)
+    for name, stem, stream in prefixes:
         request = prefix_request(bundle.adapter, stream, stem, window, keep, length, count, condition)
         requests.append(request)
         size = len(request.prefix)
         truncated = 0 if bundle.adapter.single_window else num_truncated(size, decoder)
-        seen = f"only the last {size - truncated} of {size} bytes are seen: the window holds {window}"
-        for note in (*stream.notes, *([seen] if truncated else [])):
-            print(f"{file}: {note}", file=sys.stderr)
+        if truncated:
+            seen = f"only the last {size - truncated} of {size} bytes are seen: the window holds {window}"
+            print(f"{name}: {seen}", file=sys.stderr)
     return requests
 
 

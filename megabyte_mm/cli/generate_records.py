@@ -10,6 +10,7 @@ from typing import Any
 from data_adapters import ByteStream, ImageAdapter, MediaError, TextAdapter, printable
 from megabyte_mm.checkpoint import Bundle, Modality
 from megabyte_mm.cli.files import make_folder, modality_of_file, unique_stems
+from megabyte_mm.cli.standard_streams import STANDARD
 from megabyte_mm.generation import (
     FirstParts,
     RecordRequest,
@@ -37,6 +38,8 @@ def first_parts(bundle: Bundle, files: Sequence[str], texts: Sequence[str], to: 
         name, adapter = _text_part(bundle)
         by_part.setdefault(name, []).append((text, adapter.stream_of(text)))
     for file in files:
+        if file == STANDARD:
+            raise ValueError("--prefix -: standard input may be any part of a record; give a text as --text")
         if not Path(file).is_file():
             raise ValueError(f"--prefix {file}: no such file")
         name = _part_of_file(bundle, file, to)
@@ -51,7 +54,7 @@ def first_parts(bundle: Bundle, files: Sequence[str], texts: Sequence[str], to: 
     if not by_part:
         return [FirstParts("sample", {})]
     names = [name for name, _ in next(iter(by_part.values()))]
-    stems = _text_stems(texts) if texts else unique_stems("--prefix", names)
+    stems = text_stems(texts) if texts else unique_stems("--prefix", names)
     originals = [None if texts else _original(bundle, Path(name)) for name in names]
     order = _order_of_given(bundle, list(by_part), to)
     return [
@@ -133,7 +136,7 @@ def _text_part(bundle: Bundle) -> tuple[str, TextAdapter]:
     raise ValueError("--text: this model has no part that is text")
 
 
-def _text_stems(texts: Sequence[str]) -> list[str]:
+def text_stems(texts: Sequence[str]) -> list[str]:
     """Names for files that follow texts: their letters and digits, numbered where two are the same."""
     stems = ["_".join("".join(c if c.isalnum() else " " for c in text).split())[:LONGEST_STEM] for text in texts]
     stems = [stem or "text" for stem in stems]

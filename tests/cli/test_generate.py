@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from data_adapters import AudioAdapter, FileAdapter, ImageAdapter, TextAdapter
 from megabyte_mm import load_model
 from megabyte_mm.alphabet import END
 from megabyte_mm.cli.generate import generate
+from megabyte_mm.cli.main import main
 from megabyte_mm.generation import engine
 from megabyte_mm.generation.sampling import sample
 
@@ -166,6 +168,45 @@ def test_sound_of_another_rate_is_converted_with_notes(sound_model, tmp_path, ca
     err = capsys.readouterr().err
     assert f"{tmp_path / 'fast.wav'}: resampled from 16000 to 8000 Hz\n" in err
     assert f"{tmp_path / 'fast.wav'}: one channel copied to 2\n" in err
+
+
+def run_with_input(monkeypatch, content: bytes, *arguments: str) -> int:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content)))
+    return main(["generate", *arguments])
+
+
+def test_standard_input_is_continued_on_standard_output(
+    text_model, save_checkpoint, tmp_path, monkeypatch, capsysbinary
+):
+    adapter = ImageAdapter("L", (8, 4), scan="raster", patch=2)
+    grey_model = str(save_checkpoint(adapter, window=32, name="grey.ckpt"))
+    (tmp_path / "a.txt").write_bytes(b"once \xff upon")
+    options = ["--num_samples", "1", "--length", "5"]
+    assert (
+        main(["generate", text_model, "--prefix", str(tmp_path / "a.txt"), "--out", str(tmp_path / "o"), *options]) == 0
+    )
+    capsysbinary.readouterr()
+    standard = [text_model, "--prefix", "-", "--out", "-", *options]
+    assert run_with_input(monkeypatch, b"once \xff upon", *standard) == 0
+    assert capsysbinary.readouterr().out == (tmp_path / "o/a-000.txt").read_bytes()
+    (tmp_path / "b.txt").write_text("the end")
+    for prefix in (["--text", "the end"], ["--prefix", str(tmp_path / "b.txt")]):
+        assert main(["generate", text_model, *prefix, "--out", "-", *options]) == 0
+    twice = capsysbinary.readouterr().out
+    assert twice[: len(twice) // 2] == twice[len(twice) // 2 :]
+    assert twice.startswith(b"the end")
+    # A picture without its contact sheet.
+    assert main(["generate", grey_model, "--out", "-", "--num_samples", "1"]) == 0
+    with Image.open(io.BytesIO(capsysbinary.readouterr().out)) as picture:
+        assert picture.size == (8, 4)
+
+    for arguments, message in (
+        ([text_model, "--out", "-"], b"--out - takes one file: add --num_samples 1"),
+        ([grey_model, "--text", "a", "--out", str(tmp_path)], b"--text: this model continues image files"),
+        ([grey_model, "--prefix", "-", "--out", str(tmp_path)], b"is not an image"),
+    ):
+        assert run_with_input(monkeypatch, b"no picture", *arguments) == 2
+        assert message in capsysbinary.readouterr().err.splitlines()[-1]
 
 
 def test_a_truncated_prefix_is_noted(sound_model, tmp_path, capsys, no_end):
