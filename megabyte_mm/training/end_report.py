@@ -37,7 +37,7 @@ class EndReport(Callback):
             return
         else:
             saved = f"; the model so far is in {os.path.relpath(self._last)}" if self._last.exists() else ""
-            log.info("step %d: stopped early: %s%s", trainer.global_step, _reason_to_stop(trainer), saved)
+            log.info("ended at step %d: %s%s", trainer.global_step, _reason_to_stop(trainer), saved)
 
 
 def _reason_to_skip(trainer: Trainer) -> str:

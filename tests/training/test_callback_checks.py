@@ -92,8 +92,8 @@ def test_early_stopping_ends_the_run_with_its_reason_and_the_last_checkpoint(fit
     )
     long = ("--trainer.max_steps=40", "--trainer.val_check_interval=2")
     assert fit(f"--trainer.callbacks={CALLBACKS}EarlyStopping", *stopping, *long) == 0
-    (line,) = [line for line in capfd.readouterr().err.splitlines() if "stopped early" in line]
-    assert line.startswith("step 4: stopped early: EarlyStopping: Monitored metric val/bpb did not improve")
+    (line,) = [line for line in capfd.readouterr().err.splitlines() if "ended at step" in line]
+    assert line.startswith("ended at step 4: EarlyStopping: Monitored metric val/bpb did not improve")
     assert line.endswith("the model so far is in run/last.ckpt")
     assert torch.load(root / "last.ckpt", weights_only=True)["global_step"] == 4
 
@@ -105,13 +105,13 @@ def test_early_stopping_ends_the_run_with_its_reason_and_the_last_checkpoint(fit
 def test_a_limit_that_ends_a_run_is_named(fit, capfd, limit, reason):
     assert fit(limit, "--trainer.max_steps=100000", "--trainer.val_check_interval=100000") == 0
     output = capfd.readouterr().err
-    assert "stopped early: " in output
+    assert "ended at step" in output
     assert reason in output
 
 
 def test_a_run_with_nothing_to_do_says_so(fit, capfd):
     assert fit() == 0
-    assert "stopped early" not in capfd.readouterr().err
+    assert "ended at step" not in capfd.readouterr().err
     assert fit("--ckpt_path=last") == 0
     line = capfd.readouterr().err.splitlines()[-1]
     assert line == "nothing to do: the run is at step 8 of trainer.max_steps 8; set a larger one"
