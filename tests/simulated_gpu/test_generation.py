@@ -25,7 +25,7 @@ def generated(model: ByteModel, gpu: SimulatedGpu | None = None) -> torch.Tensor
     prefix, conditions = torch.arange(3 * PREFIX).view(3, PREFIX), torch.arange(3)
     if gpu is not None:
         prefix, conditions = to_gpu(prefix), to_gpu(conditions)
-    columns = []
+    columns: list[torch.Tensor] = []
     length = WINDOW - PREFIX - 1  # until the window is full
     for ids in stream_symbols(model, prefix, length, SAMPLING, row_seeds(0, 3), conditions, None, EAGER):
         if gpu is not None and not columns:
