@@ -24,6 +24,7 @@ from data_adapters import Bytes
 from megabyte_mm.alphabet import BYTES
 from megabyte_mm.models.base import ByteModel, Decoder, evaluating
 from megabyte_mm.models.decoding.execution import DEFAULT_EXECUTION, Execution
+from megabyte_mm.models.transfer import numbers_to_device
 
 Probabilities = NDArray[np.float32]
 
@@ -162,7 +163,7 @@ def _step_through(
     code: takes a position and its probabilities (B, V) of the rows that have not ended, and returns their symbols.
     """
     device = next(model.parameters()).device
-    conditions_B = torch.tensor([window.condition for window in windows], device=device)
+    conditions_B = torch.tensor([window.condition for window in windows])
     running = len(windows)
     with evaluating(model), repeatable(execution):
         logits_BV = start_empty(decoder, len(windows), conditions_B)
@@ -174,7 +175,7 @@ def _step_through(
                 while windows[running - 1].length == t + 1:
                     running -= 1
                     decoder.finish_row(running)
-                logits_BV = decoder.step(torch.tensor(symbols, device=device))
+                logits_BV = decoder.step(numbers_to_device(symbols, device))
 
 
 class _Writer:

@@ -23,8 +23,8 @@ from megabyte_mm.windows import Ints
 class Batch(NamedTuple):
     """ids: (B, T) int64, 0..256: bytes, and END to the end of the row after a record's last byte.
 
-    condition: (B,) int64, 0 for none. scored: (B, T) bool, the symbols that count: bytes and the first END behind them,
-    but neither the fill nor context that another row scores.
+    condition: (B,) int64, 0 for none; on the CPU, wherever the others are. scored: (B, T) bool, the symbols that count:
+    bytes and the first END behind them, but neither the fill nor context that another row scores.
     """
 
     ids: Tensor

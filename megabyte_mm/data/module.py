@@ -8,12 +8,14 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 
 from data_adapters import printable
 from data_adapters.base import Adapter
-from megabyte_mm.data.dataset import RowSource, WindowDataset
+from megabyte_mm.alphabet import num_filled
+from megabyte_mm.data.dataset import Batch, RowSource, WindowDataset
 from megabyte_mm.data.geometry import Geometry
 from megabyte_mm.data.loader import BATCH_SIZE, ResumableLoader, WindowSampler
 from megabyte_mm.data.opened import DataSettings, OpenData
@@ -85,6 +87,8 @@ class ByteData(LightningDataModule):
                 raise FieldError(f"data.{field}", f"{count} must be at least 1")
         if not 0 < val_share < 1:
             raise FieldError("data.val_share", f"{val_share} must lie between 0 and 1")
+        self.num_filled: int | None = None
+        """Positions of the batch that was moved to a GPU last at which some row has a byte."""
         if num_workers < 0:
             raise FieldError("data.num_workers", f"{num_workers} must be 0 or more")
         if not 0 < shard_cache < math.inf:
@@ -213,6 +217,14 @@ class ByteData(LightningDataModule):
     def spec(self) -> dict[str, Any]:
         """The data settings that generation needs, as plain values for a checkpoint."""
         return self.opened.spec()
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        """Move a batch, but leave its conditions, which models look at on the CPU: they would wait for a GPU."""
+        if device.type == "cpu":
+            return batch
+        self.num_filled = num_filled(batch.ids)
+        moved: Batch = super().transfer_batch_to_device(batch, device, dataloader_idx)
+        return moved._replace(condition=batch.condition)
 
     def _check_single(self) -> None:
         if len(self.sources) > 1:

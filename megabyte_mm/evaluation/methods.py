@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from megabyte_mm.models import DEFAULT_STEP, ByteModel, StepOptions
+from megabyte_mm.models.transfer import to_device
 
 Method = Literal["plain", "sliding", "strided", "sliding+strided"]
 
@@ -82,7 +83,8 @@ def strided_nll(
         return nats_BT
     second_BT = model.nll(ids_BT[:, offset:], condition_B, options)
     shifted_BT = torch.cat([nats_BT[:, :offset], second_BT], dim=1)
-    return nats_BT.where(~in_shifted_pass(ids_BT.shape[1], model.patch_size, offset).to(ids_BT.device), shifted_BT)
+    shifted_T = to_device(in_shifted_pass(ids_BT.shape[1], model.patch_size, offset), ids_BT.device)
+    return nats_BT.where(~shifted_T, shifted_BT)
 
 
 def in_shifted_pass(length: int, patch_size: int, offset: int) -> Tensor:

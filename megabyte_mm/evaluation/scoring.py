@@ -18,6 +18,7 @@ from megabyte_mm.alphabet import fill_window
 from megabyte_mm.errors import DIVERGED
 from megabyte_mm.evaluation.methods import Method, check_method, is_sliding, method_nll, patch_positions
 from megabyte_mm.models.base import ByteModel
+from megabyte_mm.models.transfer import to_device
 from megabyte_mm.windows import ScoringWindows
 
 
@@ -134,8 +135,8 @@ def _windows(
 def _nats(model: ByteModel, batch: list[_Window], window: int, method: Method, unit: int) -> NDArray[np.float32]:
     device = next(model.parameters()).device
     rows = [fill_window(one.stream.data[one.start : one.start + window], window) for one in batch]
-    ids_BT = torch.from_numpy(np.stack(rows)).to(device)
-    condition_B = torch.tensor([one.stream.condition for one in batch], device=device)
+    ids_BT = to_device(torch.from_numpy(np.stack(rows)), device)
+    condition_B = torch.tensor([one.stream.condition for one in batch])
     nats: NDArray[np.float32] = method_nll(method, model, ids_BT, condition_B, unit).float().cpu().numpy()
     return nats
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import torch
 from lightning.pytorch import Callback, LightningModule
@@ -27,6 +27,7 @@ from megabyte_mm.errors import FieldError
 from megabyte_mm.evaluation import Method, is_sliding, method_nll
 from megabyte_mm.metrics import BitsPerByte, Totals, totals
 from megabyte_mm.models import DEFAULT_STEP, ByteModel, CompileMode, MegabyteConfig, ModelConfig
+from megabyte_mm.models.transfer import to_device
 from megabyte_mm.training.average import WeightAverage, resume_average
 from megabyte_mm.training.callback_checks import check_callbacks, check_monitors
 from megabyte_mm.training.compatibility import (
@@ -54,6 +55,9 @@ _PREFIX = "of "
 """Precedes the names of sources in a ModuleDict, which reserves some names."""
 
 
+MatmulPrecision = Literal["highest", "high", "medium"]
+
+
 class ByteLM(LightningModule):
     """Trains a byte model by next-symbol prediction and measures it in bits per byte.
 
@@ -71,6 +75,8 @@ class ByteLM(LightningModule):
             rest in the backward pass.
         ema_decay: Keep an exponential moving average of the weights with this decay, such as 0.999. It is validated,
             sampled, and used wherever the checkpoint is. Null: no average.
+        matmul_precision: Precision of float32 products on a GPU: highest, high (TF32 on NVIDIA) or medium, as of
+            torch.set_float32_matmul_precision. Null leaves torch's setting, which is highest.
     """
 
     model: ByteModel
@@ -84,6 +90,7 @@ class ByteLM(LightningModule):
         compile_mode: CompileMode | None = None,
         activation_checkpointing: bool = False,
         ema_decay: float | None = None,
+        matmul_precision: MatmulPrecision | None = None,
     ) -> None:
         super().__init__()
         self.net = net
@@ -99,6 +106,8 @@ class ByteLM(LightningModule):
         if ema_decay is not None and not 0.0 < ema_decay < 1.0:
             raise FieldError("model.ema_decay", f"is {ema_decay}; it must be between 0 and 1, such as 0.999")
         self.average = None if ema_decay is None else WeightAverage(ema_decay)
+        self.matmul_precision = matmul_precision
+        self._former_matmul_precision: str | None = None
         self._step_options = DEFAULT_STEP
         self._clock = 0.0, math.inf
         self.val_bpb = BitsPerByte()
@@ -137,6 +146,16 @@ class ByteLM(LightningModule):
         self._data().use_sliding_windows(is_sliding(self.method))
         if self.compile_mode is not None and stage == "fit":
             check_compile_mode(self.compile_mode, self.trainer)
+
+        if self.matmul_precision is not None:
+            self._former_matmul_precision = torch.get_float32_matmul_precision()
+            torch.set_float32_matmul_precision(self.matmul_precision)
+
+    def teardown(self, stage: str) -> None:
+        """Restore the precision of products, which is a setting of the whole process."""
+        if self._former_matmul_precision is not None:
+            torch.set_float32_matmul_precision(self._former_matmul_precision)
+            self._former_matmul_precision = None
 
     def configure_model(self) -> None:
         """Build the model for the data module of the trainer. Raises ValueError where the two do not fit."""
@@ -193,7 +212,8 @@ class ByteLM(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The mean loss in nats per symbol of an update, over its batches on all devices."""
-        nats_Bt, span = self.model.training_nll(batch.ids, batch.condition, self._step_options)
+        options = replace(self._step_options, num_filled=self._data().num_filled)
+        nats_Bt, span = self.model.training_nll(batch.ids, batch.condition, options)
         if self._part_weights is None:
             loss = self._accumulated_loss.add(totals(nats_Bt, batch.ids, span, batch.scored))
         else:
@@ -208,8 +228,9 @@ class ByteLM(LightningModule):
         """The weight of each symbol in the loss, (B, T): each part of a row weighs as much as `part_weights` says."""
         assert self._part_weights is not None
         weight_BT = torch.zeros_like(batch.ids, dtype=torch.float32)
+        condition_B = to_device(batch.condition, batch.ids.device)
         for name, (condition, symbols) in self._parts.items():
-            scored_Bt = batch.scored[:, symbols] & (batch.condition == condition)[:, None]
+            scored_Bt = batch.scored[:, symbols] & (condition_B == condition)[:, None]
             share_B1 = self._part_weights[name] / scored_Bt.sum(dim=1, keepdim=True).clamp(min=1)
             weight_BT[:, symbols] += scored_Bt * share_B1
         return weight_BT
@@ -241,18 +262,26 @@ class ByteLM(LightningModule):
         nats = self._nats(batch)
         metric.update(nats, batch.ids, self._learned(batch))
         self.log(f"{split}/bpb", metric, prog_bar=prog_bar)
-        for name, (condition, symbols) in self._parts.items():
-            rows = batch.condition == condition  # may be empty on a device, which must still log
+        for name, place in self._parts.items():
             part_bpb = self.bpb_of_part[_PREFIX + name]
             assert isinstance(part_bpb, BitsPerByte)
-            part_bpb.update(nats[rows, symbols], batch.ids[rows, symbols], batch.scored[rows, symbols])
+            # A device may have no such rows, and must still log.
+            each = [self.symbols_of_part(of_BT, batch.condition, *place) for of_BT in (nats, batch.ids, batch.scored)]
+            part_bpb.update(*each)
             self.log(f"{split}/bpb/{name}", part_bpb)
+
+    @staticmethod
+    def symbols_of_part(values_BT: Tensor, condition_B: Tensor, condition: int, symbols: slice) -> Tensor:
+        """The values of a part's symbols in the rows of a condition: (B, T), conditions on the CPU -> (n, t)."""
+        # Numbers of rows: a mask on a GPU would be waited for, and its size.
+        row_n = (condition_B == condition).nonzero()[:, 0]
+        return values_BT[to_device(row_n, values_BT.device), symbols]
 
     def _learned(self, batch: Batch) -> Tensor:
         """The scored symbols of parts with weight, (B, T) bool."""
-        learned_BT = batch.scored.clone()
+        learned_BT, condition_B = batch.scored.clone(), to_device(batch.condition, batch.ids.device)
         for condition, symbols in self._unlearned:
-            learned_BT[:, symbols] &= (batch.condition != condition)[:, None]
+            learned_BT[:, symbols] &= (condition_B != condition)[:, None]
         return learned_BT
 
     def _nats(self, batch: Batch) -> Tensor:

@@ -42,6 +42,15 @@ def test_little_memory_for_activations_changes_nothing_but_rounding(net, fit, ro
     assert fit("--model.activation_memory=0", f"--trainer.default_root_dir={root.with_name('none')}") == 2
 
 
+def test_products_have_the_precision_that_is_asked_for_until_the_command_ends(fit, monkeypatch):
+    before = torch.get_float32_matmul_precision()
+    set_to: list[str] = []
+    monkeypatch.setattr(torch, "set_float32_matmul_precision", set_to.append)
+    assert fit("--model.matmul_precision=high") == 0
+    assert set_to == ["high", before]
+    assert fit("--model.matmul_precision=low") == 2
+
+
 def test_the_metric_adds_up_over_batches_and_processes():
     nats = torch.rand(4, 6)
     ids = torch.randint(0, 256, (4, 6))
