@@ -36,6 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     options = parser.parse_args(arguments)
     check_device(parser, options)
+    if options.device == "cpu" and not options.tiny:
+        parser.error("--device cpu needs --tiny: the other sizes are for a GPU")
     if not options.minutes > 0:
         parser.error(f"--minutes must be above 0, not {options.minutes}")
     if options.wheels is not None and not options.wheels.is_dir():

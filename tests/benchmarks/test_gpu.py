@@ -73,10 +73,10 @@ def test_wheels_are_unpacked_for_the_parts(tmp_path: Path) -> None:
 
 
 def test_bad_options_are_refused_in_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for options in (["--minutes", "0"], ["--wheels", str(tmp_path / "none")]):
+    for options in (["--tiny", "--minutes", "0"], ["--tiny", "--wheels", str(tmp_path / "none")], []):
         with pytest.raises(SystemExit):
             gpu.main(["--device", "cpu", *options])
-    assert capsys.readouterr().err.count("error: --") == 2
+    assert capsys.readouterr().err.count("error: --") == 3
 
 
 def test_it_needs_torch_and_numpy_alone() -> None:
