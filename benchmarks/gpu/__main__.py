@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -71,11 +72,16 @@ def _run(part: str, options: argparse.Namespace) -> int:
     wheels = "" if options.wheels is None else str(unpacked(options.wheels, options.out))
     path = os.pathsep.join(filter(None, [wheels, os.environ.get("PYTHONPATH")]))
     print(f"== {part}, at most {limit:.0f} s", flush=True)
-    try:
-        code = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, timeout=limit, check=False).returncode
-    except subprocess.TimeoutExpired:
-        print(f"{part}: ended after {limit:.0f} s; {options.out / part}.json has what was measured", file=sys.stderr)
-        return 1
+    # A session of its own, so that the tests that a part starts end with it.
+    with subprocess.Popen(command, env={**os.environ, "PYTHONPATH": path}, start_new_session=True) as process:
+        try:
+            code = process.wait(limit)
+        except subprocess.TimeoutExpired:
+            print(f"{part}: ended after {limit:.0f} s; rows so far are in {options.out / part}.json", file=sys.stderr)
+            return 1
+        finally:  # Ctrl-C too
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
     if code:
         print(f"{part}: failed after {time.monotonic() - start:.0f} s", file=sys.stderr)
     return int(code != 0)
