@@ -11,6 +11,9 @@ OLDEST_VENV ?= .venv-oldest
 NOTEBOOK_STEPS ?= 30
 # A package of benchmarks/ with its options.
 BENCH ?= train_step --parts speed --workloads text-2048
+# Of `make gpu`; WHEELS may name a folder of wheels, such as those of peers.
+GPU_MINUTES ?= 9
+GPU_OUT ?= gpu
 # For each target of `make fuzz`.
 FUZZ_SECONDS ?= 60
 
@@ -21,7 +24,7 @@ NEW_VENV = "$(PYTHON)" -c 'import sys; v = sys.version_info[:2]; sys.exit(None i
 	&& "$(PYTHON)" -m venv --clear
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format notebooks docs servedocs bench fuzz oldest clean
+.PHONY: help demo test check format notebooks docs servedocs bench gpu fuzz oldest clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -68,6 +71,9 @@ servedocs: docs  ## show the docs at http://127.0.0.1:8000 and rebuild them when
 bench: $(READY)  ## time training steps beside other implementations; BENCH=decode times generation
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,bench]'
 	$(BIN)/python -m benchmarks.$(BENCH)
+
+gpu:  ## measure and test on this machine's GPU with its own python3, in GPU_MINUTES=9, into GPU_OUT=gpu
+	$(PYTHON) -m benchmarks.gpu --minutes $(GPU_MINUTES) --out $(GPU_OUT) $(if $(WHEELS),--wheels $(WHEELS))
 
 fuzz: $(READY)  ## feed broken files to every reader and loader, FUZZ_SECONDS=60 each (Linux)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,fuzz]'

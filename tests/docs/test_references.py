@@ -113,7 +113,7 @@ def fields_of(config, path):
 @pytest.fixture(scope="module")
 def known_options(tmp_path_factory):
     """The options of every command, of the documented benchmarks, and of every adapter as settings of data.adapter."""
-    programs = sorted(set(re.findall(r"python -m ((?:benchmarks|tests)[\w.]*)", "".join(DOCUMENTS.values()))))
+    programs = sorted(set(re.findall(r"python3? -m ((?:benchmarks|tests)[\w.]*)", "".join(DOCUMENTS.values()))))
     folder, environment = tmp_path_factory.mktemp("help"), os.environ | {"PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", EVERY_HELP, *programs]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
-from typing import get_args
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any, get_args
 
 import pytest
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from megabyte_mm.models import CompileMode, Megabyte, MegabyteConfig, StackConfig, StepOptions
+from megabyte_mm.models import BlockConfig, CompileMode, Megabyte, MegabyteConfig, PartConfig, StackConfig, StepOptions
 from megabyte_mm.models.attention import FUSED_ROWS, attend
+from tests.models.layouts import ONE
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")]
 
 FUSED = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.CUDNN_ATTENTION]
 STACK = StackConfig(dim=64, layers=2, heads=2)
 CONFIG = MegabyteConfig(patch_size=8, max_len=2048, global_stack=STACK, local_stack=STACK, init_std=0.1)
+VARIANTS: dict[str, dict[str, Any]] = {
+    "paper": {},
+    "across patches": {"cross_patch": 4, "local_start": "byte"},
+    "neighbourhood": {"neighbourhood": ONE, "block": BlockConfig(positions="rotary")},
+    "parts": {"parts": (PartConfig(8, 32), PartConfig(16, 2016)), "orders": ((0, 1),), "conditions": 1},
+}
 
 
 def make(seed: int = 0) -> Megabyte:
@@ -66,6 +76,33 @@ def test_activations_keep_to_their_budget() -> None:
         nats_and_gradients(model, ids, budget=budget)
         peaks.append(torch.cuda.max_memory_allocated() - before)
     assert peaks[1] < peaks[0] / 3
+
+
+@contextmanager
+def no_waits() -> Iterator[None]:
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_training_steps_and_decoder_steps_wait_for_nothing(variant: str) -> None:
+    torch.manual_seed(0)
+    model = replace(CONFIG, **VARIANTS[variant]).build().cuda()
+    ids, conditions = torch.randint(256, (2, 64), device="cuda"), torch.zeros(2, dtype=torch.long)
+    model.nll(ids, conditions).mean().backward()
+    decoder = model.eval().decoder(2)
+    decoder.prefill(ids[:, :16])
+    for t in range(16, 32):  # tables of rotations at the first end of a patch
+        decoder.step(ids[:, t])
+    with no_waits():
+        model.train().nll(ids, conditions).mean().backward()
+        for t in range(32, 56):
+            logits = decoder.step(ids[:, t])
+    expected = model.eval()(ids, conditions)[:, 56]
+    torch.testing.assert_close(logits, expected, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")  # of torch's compiler about itself

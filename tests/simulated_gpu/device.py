@@ -8,8 +8,8 @@ the GPU. Kernels and their rounding, memory, CUDA graphs and compiled code are n
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -202,18 +202,6 @@ def to_gpu(x: Tensor) -> Tensor:
 def to_cpu(x: Tensor) -> Tensor:
     """The numbers of a tensor on the simulated GPU, without waiting for it."""
     return x.held if isinstance(x, SimulatedTensor) else x
-
-
-@contextmanager
-def bfloat16() -> Iterator[None]:
-    """Autocast of the simulated GPU: that of the CPU, which its tensors are to torch's C++."""
-    with torch.autocast("cpu", torch.bfloat16):
-        torch.set_autocast_dtype("cuda", torch.bfloat16)
-        torch.set_autocast_enabled("cuda", True)
-        try:
-            yield
-        finally:
-            torch.set_autocast_enabled("cuda", False)
 
 
 def _moved(func: Callable[..., Any], x: Tensor, *args: Any, **kwargs: Any) -> Any:

@@ -1,0 +1,82 @@
+"""The card, its measured limits, and the attention kernels that run on it."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+from importlib.util import find_spec
+
+import torch
+from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from benchmarks.gpu.settings import Row, Settings
+from benchmarks.peers import peer_versions
+
+TESTS = ["-m", "pytest", "-q", "-m", "gpu", "tests/models/test_cuda.py", "-p", "no:cacheprovider"]
+"""The arguments that run the tests which need a GPU; they import torch, numpy, pytest and hypothesis alone."""
+BACKENDS = (SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.CUDNN_ATTENTION, SDPBackend.MATH)
+
+
+def environment(settings: Settings) -> None:
+    """Versions, the speed of products and of memory, and the attention kernels of each kind of input."""
+    settings.add(
+        {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "cuda": torch.version.cuda,
+            "gpu": torch.cuda.get_device_name() if settings.on_gpu else None,
+            "memory bytes": torch.cuda.get_device_properties(0).total_memory if settings.on_gpu else None,
+            **peer_versions(),
+        }
+    )
+    settings.attempt({"what": "products, bfloat16"}, lambda: {"TFLOP/s": peak_flops(settings) / 1e12})
+    settings.attempt({"what": "copy"}, lambda: {"GB/s": bandwidth(settings) / 1e9})
+    for shape, keys in (((4096, 4, 8, 64), 8), ((4096, 4, 8, 64), 16), ((8, 8, 1024, 64), 1024)):
+        for backend in BACKENDS:
+            row: Row = {"attention": f"{shape[2]} queries, {keys} keys", "kernel": backend.name}
+            settings.attempt(row, lambda s=shape, k=keys, b=backend: _attend(settings, s, k, b))  # type: ignore[misc]
+
+
+def run_tests(settings: Settings) -> None:
+    """The tests marked `gpu`, in a process of their own."""
+    if find_spec("pytest") is None:
+        settings.add({"error": "pytest is not installed: put its wheels into the folder of --wheels"})
+        return
+    done = subprocess.run([sys.executable, *TESTS], capture_output=True, text=True, check=False)
+    lines = done.stdout.strip().splitlines() or done.stderr.strip().splitlines() or [""]
+    settings.add({"exit code": done.returncode, "result": lines[-1]})
+    for line in lines:
+        if line.startswith(("FAILED", "ERROR")):
+            settings.add({"failed": line})
+
+
+def peak_flops(settings: Settings) -> float:
+    """Operations a second of a product of square matrices in bfloat16."""
+    size = 64 if settings.tiny else 8192
+    x = torch.randn(size, size, device=settings.device, dtype=torch.bfloat16)
+    return 2 * size**3 / settings.seconds(lambda: x @ x, 20)
+
+
+def bandwidth(settings: Settings) -> float:
+    """Bytes a second that a copy reads and writes."""
+    x = torch.ones(10**4 if settings.tiny else 2**29, device=settings.device)
+    y = torch.empty_like(x)
+    return 2 * x.numel() * x.element_size() / settings.seconds(lambda: y.copy_(x), 20)
+
+
+def _attend(settings: Settings, shape: tuple[int, int, int, int], keys: int, backend: SDPBackend) -> Row:
+    rows, heads, length, width = (2, 2, shape[2], 8) if settings.tiny else shape
+    q = torch.randn(rows, heads, length, width, device=settings.device, dtype=torch.bfloat16)
+    k = torch.randn(rows, heads, keys, width, device=settings.device, dtype=torch.bfloat16)
+    # As `attend` asks for it: causal where the lengths are equal, else with a mask.
+    mask = (
+        None
+        if keys == length
+        else torch.ones(length, keys, dtype=torch.bool, device=settings.device).tril(keys - length)
+    )
+    with sdpa_kernel(backend):
+        return {
+            "ms": 1e3 * settings.seconds(lambda: F.scaled_dot_product_attention(q, k, k, mask, 0.0, mask is None), 20)
+        }

@@ -1,0 +1,100 @@
+"""`python -m benchmarks.gpu` from start to end at toy sizes, without what a bare machine with torch lacks."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks.gpu import __main__ as gpu
+from benchmarks.gpu.decoding import read_bytes
+from benchmarks.gpu.settings import TINY, Settings
+
+CPU = torch.device("cpu")
+
+
+def measured(part: str, folder: Path) -> list[dict[str, object]]:
+    gpu.measure(part, folder, CPU, tiny=True)
+    rows: list[dict[str, object]] = json.loads((folder / f"{part}.json").read_text(encoding="utf-8"))
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("part", "rows"), [("environment", 15), ("training", 2), ("decoding", 2), ("memory", 4), ("profile", 25)]
+)
+def test_a_part_writes_its_rows(part: str, rows: int, tmp_path: Path) -> None:
+    written = measured(part, tmp_path)
+    assert len(written) == rows
+    assert not [row for row in written if "error" in row and "kernel" not in row]
+
+
+def test_peers_stand_beside_ours_or_are_named_as_missing(tmp_path: Path) -> None:
+    rows = measured("peers", tmp_path)
+    assert [row["model"] for row in rows] == ["MEGABYTE-pytorch", "mblm", "megabyte-mm"]
+    assert all(("ms" in row) != ("error" in row) for row in rows)
+
+
+def test_what_runs_out_of_memory_leaves_the_other_rows(tmp_path: Path) -> None:
+    def fail() -> dict[str, str | int | float | None]:
+        raise torch.OutOfMemoryError("out of memory\nand more")
+
+    settings = Settings(CPU, True, tmp_path / "part.json")
+    settings.attempt({"rows": 1}, fail)
+    settings.attempt({"rows": 2}, lambda: {"ms": 1.0})
+    assert json.loads(settings.path.read_text()) == [{"rows": 1, "error": "out of memory"}, {"rows": 2, "ms": 1.0}]
+
+
+def test_parts_are_ended_at_their_limit(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    options = [
+        "--device",
+        "cpu",
+        "--tiny",
+        "--out",
+        str(tmp_path),
+        "--minutes",
+        "0.001",
+        "--parts",
+        "profile",
+        "memory",
+    ]
+    assert gpu.main(options) == 1
+    assert capfd.readouterr().err.count("ended after") == 2
+
+
+def test_wheels_are_unpacked_for_the_parts(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "peer-1-py3-none-any.whl", "w") as wheel:
+        wheel.writestr("peer.py", "")
+    assert (gpu.unpacked(tmp_path, tmp_path / "out") / "peer.py").is_file()
+
+
+def test_bad_options_are_refused_in_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for options in (["--tiny", "--minutes", "0"], ["--tiny", "--wheels", str(tmp_path / "none")], []):
+        with pytest.raises(SystemExit):
+            gpu.main(["--device", "cpu", *options])
+    assert capsys.readouterr().err.count("error: --") == 3
+
+
+def test_it_needs_torch_and_numpy_alone() -> None:
+    code = (
+        "import sys\n"
+        "for name in ('lightning', 'jsonargparse', 'PIL', 'soundfile', 'constriction', 'torchmetrics', 'yaml'):\n"
+        "    sys.modules[name] = None\n"
+        "import benchmarks.gpu.__main__"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
+
+
+def test_a_step_reads_all_weights_that_it_multiplies_once() -> None:
+    model = TINY.build()
+    assert model.patch_size == 4
+    matrices = {name: x.numel() for name, x in model.named_parameters() if "blocks" in name and x.dim() == 2}
+    local = sum(count for name, count in matrices.items() if name.startswith("local_stack.")) + 257 * 16
+    wide = sum(count for name, count in matrices.items() if name.startswith("global_stack.")) + 4 * 16
+    assert read_bytes(TINY, rows=1, position=0) == 4 * (local + wide / 4)
+    keys_and_values = 2 * 16 * 2  # of two patches
+    assert read_bytes(TINY, rows=3, position=8) == 4 * (local + (wide + 3 * keys_and_values) / 4)
