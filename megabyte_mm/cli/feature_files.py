@@ -9,7 +9,7 @@ from pathlib import Path
 
 from data_adapters import Adapter, ByteStream, MediaError
 from megabyte_mm.checkpoint import Bundle
-from megabyte_mm.cli.files import Skipped, find_media, group_by_modality
+from megabyte_mm.cli.files import Skipped, find_media, group_by_modality, read_stream
 from megabyte_mm.data.files import SPLIT_NAMES
 
 
@@ -46,9 +46,7 @@ def read_all(adapter: Adapter, paths: Sequence[str], window: int) -> tuple[list[
     files, skipped = [], []
     for path, root in find_media(adapter, paths).items():
         try:
-            stream = adapter.read(path)
-            if adapter.single_window and len(stream.data) > window:
-                raise MediaError(path, f"its {len(stream.data)} bytes do not fit into the window of {window}")
+            stream = read_stream(adapter, path, window)
             if not len(stream.data):
                 raise MediaError(path, "holds no bytes")
         except MediaError as error:

@@ -138,7 +138,7 @@ def read_files(
     files, skipped = [], []
     for path, root in paths.items():
         try:
-            stream = _read(bundle, path, window)
+            stream = read_stream(bundle.adapter, path, None if bundle.fixed_length else window)
         except MediaError as error:
             print(error, file=sys.stderr)
             skipped.append({"path": str(path), "reason": error.reason})
@@ -151,10 +151,11 @@ def read_files(
     return files, skipped
 
 
-def _read(bundle: Bundle, path: Path, window: int) -> ByteStream:
-    stream = bundle.adapter.read(path)
+def read_stream(adapter: Adapter, path: Path, window: int | None) -> ByteStream:
+    """Read a file. window: the most bytes of one that cannot be cut. Raises MediaError where it cannot be read."""
+    stream = adapter.read(path)
     size = len(stream.data)
-    if bundle.adapter.single_window and not bundle.fixed_length and size > window:
+    if adapter.single_window and window is not None and size > window:
         raise MediaError(path, f"its {size} bytes do not fit into the window of {window}")
     return stream
 

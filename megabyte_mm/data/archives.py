@@ -15,7 +15,6 @@ import gzip
 import hashlib
 import lzma
 import os
-import re
 import shutil
 import tarfile
 import uuid
@@ -30,7 +29,7 @@ import zstandard
 
 from data_adapters import TextAdapter, printable
 from megabyte_mm.data import arrays, parquet
-from megabyte_mm.data.files import SPLIT_NAMES, is_url, local_path
+from megabyte_mm.data.files import SPLIT_NAMES, is_url, local_path, split_in_words
 from megabyte_mm.errors import FieldError
 from megabyte_mm.progress import byte_progress
 
@@ -48,6 +47,8 @@ _DAMAGE = (
     *(zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, lzma.LZMAError, zstandard.ZstdError),
     *(EOFError, NotImplementedError, UnicodeError),
 )
+_SPLITS = {**SPLIT_NAMES, "t10k": "test"}
+"""Words in the names of archives; MNIST's test files begin with t10k."""
 _CHUNK = 2**20
 _SPARE = 2**28
 """Bytes that unpacking leaves free on the disk of the cache."""
@@ -70,7 +71,9 @@ def unpacked(path: str, cache: Path) -> str:
     if not folder.is_dir():
         with _unpacking(path, folder) as temporary:
             for archive in archives:
-                _unpack(path, archive, temporary / _split_of(archive) if len(archives) > 1 else temporary)
+                _unpack(
+                    path, archive, temporary / split_in_words(archive.name, _SPLITS) if len(archives) > 1 else temporary
+                )
     inside = [entry for entry in folder.iterdir() if entry.is_dir()]
     only = len(inside) == len(list(folder.iterdir())) == 1 and inside[0].name.lower() not in SPLIT_NAMES
     return str(inside[0] if only else folder)
@@ -90,13 +93,6 @@ def _archives(path: str) -> list[Path]:
     # A lone text in a folder is a text among the files to come.
     packed = local.is_dir() and any(file.name.lower().endswith(_TEXTS) for file in files)
     return sorted(file.resolve() for file in files) if are_archives and not packed else []
-
-
-def _split_of(archive: Path) -> str:
-    """train of train-000.tar, test of t10k-images; nothing for one that is named after no split, or after several."""
-    names = {**SPLIT_NAMES, "t10k": "test"}
-    words = [word for word in re.split(r"[._-]", archive.name.lower()) if word in names]
-    return names[words[0]] if len(words) == 1 else ""
 
 
 @contextmanager

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from megabyte_mm.data.files import SPLIT_NAMES
+from megabyte_mm.data.files import class_folder, split_in_words
 from megabyte_mm.errors import FieldError
 
 SUFFIXES = (".npz", ".npy", "idx3-ubyte", "idx3-ubyte.gz")
@@ -36,7 +36,7 @@ def unpack_arrays(path: str, file: Path, folder: Path, on_bytes: Callable[[int],
         )
     for key in keys:
         labels = _labels_of(key, arrays)
-        below = folder / (_split_of(key) or key) if len(keys) > 1 else folder
+        below = folder / (split_in_words(key) or key) if len(keys) > 1 else folder
         _write(path, key, arrays[key], labels, below, on_bytes)
 
 
@@ -76,12 +76,6 @@ def _labels_of(key: str, arrays: Mapping[str, NDArray[Any]]) -> NDArray[Any] | N
     return None
 
 
-def _split_of(name: str) -> str:
-    """train of x_train; nothing for a name without one split."""
-    words = [word for word in re.split(r"[._-]", name.lower()) if word in SPLIT_NAMES]
-    return SPLIT_NAMES[words[0]] if len(words) == 1 else ""
-
-
 def _write(
     path: str, key: str, array: NDArray[np.uint8], labels: NDArray[Any] | None, folder: Path,
     on_bytes: Callable[[int], object],
@@ -89,7 +83,7 @@ def _write(
     for number, pixels in enumerate(_pictures(path, key, array)):
         label = "" if labels is None else labels[number]
         name = label.decode() if isinstance(label, bytes) else str(label)
-        target = folder / re.sub(r"[/\\\0]|^\.", "_", name) / f"{number:08d}.png"
+        target = folder / class_folder(name) / f"{number:08d}.png"
         target.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels).save(target, compress_level=1)
         on_bytes(pixels.nbytes)

@@ -208,6 +208,17 @@ def _split_of(name: str) -> str | None:
     return SPLIT_NAMES.get((top if slash else PurePosixPath(top).stem).lower())
 
 
+def split_in_words(name: str, splits: Mapping[str, str] = SPLIT_NAMES) -> str:
+    """train of x_train and of train-000.tar; "" for a name of which no word, or several, are the name of a split."""
+    words = [word for word in re.split(r"[._-]", name.lower()) if word in splits]
+    return splits[words[0]] if len(words) == 1 else ""
+
+
+def class_folder(label: str) -> str:
+    """A label as the name of a folder: without slashes, and not hidden."""
+    return re.sub(r"[/\\\0]|^\.", "_", label)
+
+
 def _splits_of_series(names: Sequence[str]) -> dict[str, str]:
     """Splits of files whose names are alike but for the split and numbers: wiki.train.txt and wiki.valid.txt,
     train-00000-of-00002.txt and validation-00000-of-00001.txt.

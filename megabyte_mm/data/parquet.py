@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from megabyte_mm.data.files import class_folder
 from megabyte_mm.errors import FieldError
 
 _BATCH = 64
@@ -108,7 +108,7 @@ def _write_media(
 
 def _class_of(label: Any, classes: list[str]) -> str:
     name = classes[label] if isinstance(label, int) and 0 <= label < len(classes) else str(label)
-    return re.sub(r"[/\\\0]|^\.", "_", name) or "_"
+    return class_folder(name) or "_"
 
 
 def _suffix(content: bytes, named: str | None) -> str:
