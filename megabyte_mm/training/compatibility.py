@@ -133,18 +133,19 @@ def _fields(spec: Mapping[str, Any]) -> dict[str, Any]:
     for name, source in sources.items():
         if adapter := source.get("adapter"):
             key = f"data.sources.{name}.adapter" if name else "data.adapter"
-            fields |= {f"{key}.name": adapter["name"], **_flat(adapter["settings"], key)}
+            fields |= {f"{key}.name": adapter["name"], **flat(adapter["settings"], key)}
     fields |= {f"data.{key}": data[key] for key in ("window", "conditions") if key in data}
     if model := spec.get("model"):
-        fields |= {"model.net.name": model["name"], **_flat(model["config"], "model.net")}
+        fields |= {"model.net.name": model["name"], **flat(model["config"], "model.net")}
     return fields
 
 
-def _flat(values: Mapping[str, Any], key: str) -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def flat(values: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """Nested values under dotted names that begin with `key`."""
+    fields: dict[str, Any] = {}
     for name, value in values.items():
-        flat |= _flat(value, f"{key}.{name}") if isinstance(value, Mapping) else {f"{key}.{name}": value}
-    return flat
+        fields |= flat(value, f"{key}.{name}") if isinstance(value, Mapping) else {f"{key}.{name}": value}
+    return fields
 
 
 def _differences(names: Mapping[str, Any], run: Mapping[str, Any], stored: Mapping[str, Any]) -> list[str]:

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import asdict
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from megabyte_mm.checkpoint import Bundle, load_model
-from megabyte_mm.models import ByteModel, Megabyte
+from megabyte_mm.models import ByteModel, Megabyte, ModelConfig
+from megabyte_mm.training.compatibility import flat
 
 _OF_DATA = {"patch_size", "max_len", "conditions", "parts", "orders", "neighbourhood"}
 """Fields of a config that follow from the data; the shapes of their weights are compared instead."""
@@ -80,20 +81,16 @@ def _check_config(where: str, model: ByteModel, trained: Bundle) -> None:
     if not set(model.patch_sizes) & set(trained.model.patch_sizes):
         sizes = [", ".join(map(str, each.patch_sizes)) for each in (trained.model, model)]
         raise ValueError(f"--init_from {where}: has patches of {sizes[0]} bytes, and this run of {sizes[1]}")
-    run, there = _flat(model.config), _flat(trained.config)
-    for field, value in run.items():
-        if value != there[field]:
-            raise ValueError(f"--init_from {where}: model.net.{field} is {there[field]!r} there, and here {value!r}")
+    run, there = _of_architecture(model.config), _of_architecture(trained.config)
+    for field in run | there:
+        if run.get(field) != there.get(field):
+            raise ValueError(f"--init_from {where}: {field} is {there.get(field)!r} there, and here {run.get(field)!r}")
 
 
-def _flat(config: Any, prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for each in fields(config):
-        if not prefix and each.name in _OF_DATA | _OF_TRAINING:
-            continue
-        value = getattr(config, each.name)
-        found |= _flat(value, f"{prefix}{each.name}.") if is_dataclass(value) else {f"{prefix}{each.name}": value}
-    return found
+def _of_architecture(config: ModelConfig) -> dict[str, Any]:
+    """The fields that neither the data nor training fix, by their names in a config."""
+    values = asdict(config)  # type: ignore[call-overload]
+    return flat({name: each for name, each in values.items() if name not in _OF_DATA | _OF_TRAINING}, "model.net")
 
 
 def _name_in(trained: ByteModel, model: ByteModel, name: str) -> str | None:

@@ -149,6 +149,7 @@ def test_a_model_of_texts_learns_pictures_too(config, capsys):
         (["--model.net.local_start", "byte"], "model.net.local_start is 'learned' there, and here 'byte'"),
         (["--model.net.block.activation", "relu2"], "model.net.block.activation is 'relu' there, and here 'relu2'"),
         (["--model.net.neighbourhood", "null"], "has neighbourhood.groups.weight, and model.net of this run has none"),
+        (["--model.net.global_stack", "null"], "model.net.global_stack.dim is 24 there, and here None"),
         (["--model.net.patch_size", "8"], "has patches of 4 bytes, and this run of 8"),
         (["--model.net", "TransformerConfig"], "is a megabyte, and model.net of this run a transformer"),
         (["--init_from", "missing.ckpt"], "missing.ckpt: no such file"),
