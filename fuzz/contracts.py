@@ -141,6 +141,32 @@ def check_shards(folder: Path) -> bool:
     return True
 
 
+def check_container(folder: Path, cache: Path) -> bool:
+    """Collect the files of a folder with an archive, a table or a list, and read their texts. Returns if it can be.
+
+    Raises BrokenContract for a refusal of more than one line, for what is kept of a refused archive, and for a file
+    outside of the cache; and any exception but FieldError.
+    """
+    from megabyte_mm.data.collect import collect_files
+    from megabyte_mm.errors import FieldError
+
+    try:
+        files = collect_files(str(folder), None, cache)
+        for name in files.names:
+            if files.texts is not None:
+                require(isinstance(files.texts[name], str), f"{name} is no text")
+            else:
+                inside = files.path(name).resolve()
+                require(any(place.resolve() in inside.parents for place in (folder, cache)), f"{name} lies outside")
+    except FieldError as error:
+        line = str(error)
+        require("\n" not in line and line.isprintable(), f"more than one line: {line!r}")
+        kept = [path.name for path in (cache / "unpacked").glob(".*")] if (cache / "unpacked").is_dir() else []
+        require(not kept, f"keeps {kept} of what it refused")
+        return False
+    return True
+
+
 @contextmanager
 def no_code_runs() -> Iterator[None]:
     """Raise BrokenContract if a program is started, a file removed or a connection made inside the block."""

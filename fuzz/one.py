@@ -27,6 +27,7 @@ INSTRUMENTED = {
         "json.decoder",
     ],
     "shards": ["megabyte_mm.data.storage.shards", "json.decoder"],
+    "containers": ["megabyte_mm.data", "zipfile", "tarfile", "csv", "numpy.lib.npyio", "json.decoder"],
 }
 """Modules whose branches guide the fuzzer. torch is too large for that, and is imported before."""
 

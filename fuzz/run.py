@@ -10,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-NAMES = ("image", "audio", "text", "file", "scans", "checkpoint", "sharded", "exported", "shards")
+NAMES = ("image", "audio", "text", "file", "scans", "checkpoint", "sharded", "exported", "shards", "containers")
 HERE = Path(__file__).parent
 
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
+import tarfile
+import zipfile
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import soundfile
+import zstandard
 from PIL import Image, features
 
 from data_adapters import ByteStream, TextAdapter, spec
@@ -234,3 +239,66 @@ def unpack_shards(content: bytes, folder: Path) -> None:
     index, _, shard = content.partition(b"\n")
     (folder / "index.json").write_bytes(index)
     (folder / "shard-00000.bin").write_bytes(shard)
+
+
+CONTAINERS = (
+    "a.zip", "a.tar", "a.tar.gz", "a.txt.gz", "a.txt.zst", "a.jsonl", "a.csv", "a.npz", "a.npy", "a-idx3-ubyte",
+    "a.parquet", "metadata.csv", "metadata.jsonl", "val_list.txt",
+)  # fmt: skip
+"""Names of the files that `containers` are the content of."""
+
+
+@cache
+def containers() -> dict[str, bytes]:
+    """Archives, tables, arrays and lists, each behind the number of its name in CONTAINERS."""
+    members = {"train/a.txt": b"a text", "val/b.txt": b"another"}
+    pixels = np.arange(2 * 4 * 4, dtype=np.uint8).reshape(2, 4, 4)
+    tar, rows = _tar(members), [{"text": "a text", "label": 1}, {"text": "another", "label": 2}]
+    files = {
+        "a.zip": _zip(members),
+        "a.tar": tar,
+        "a.tar.gz": gzip.compress(tar, mtime=0),
+        "a.txt.gz": gzip.compress(b"a text", mtime=0),
+        "a.txt.zst": zstandard.compress(b"a text"),
+        "a.jsonl": b"".join(json.dumps(row).encode() + b"\n" for row in rows),
+        "a.csv": b'text,label\na text,1\n"another, in\nlines",2\n',
+        "a.npz": _saved(lambda file: np.savez(file, x_train=pixels, y_train=np.array([0, 1]))),
+        "a.npy": _saved(lambda file: np.save(file, pixels)),
+        "a-idx3-ubyte": bytes((0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 4, 0, 0, 0, 4)) + pixels.tobytes(),
+        "a.parquet": _parquet(rows),
+        "metadata.csv": b"file_name,label\na.txt,cat\nb.txt,dog\n",
+        "metadata.jsonl": b'{"file_name": "a.txt", "label": "cat"}\n{"file_name": "b.txt", "label": 2}\n',
+        "val_list.txt": b"a.txt\n",
+    }
+    return {name: bytes([CONTAINERS.index(name)]) + content for name, content in files.items()}
+
+
+def _saved(save: Callable[[IO[bytes]], object]) -> bytes:
+    file = io.BytesIO()
+    save(file)
+    return file.getvalue()
+
+
+def _zip(members: dict[str, bytes]) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as zipped:
+        for name, content in members.items():
+            zipped.writestr(zipfile.ZipInfo(name), content)
+    return file.getvalue()
+
+
+def _tar(members: dict[str, bytes]) -> bytes:
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as tar:
+        for name, content in members.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            tar.addfile(entry, io.BytesIO(content))
+    return file.getvalue()
+
+
+def _parquet(rows: list[dict[str, Any]]) -> bytes:
+    import pyarrow
+    import pyarrow.parquet
+
+    return _saved(lambda file: pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), file))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import numpy as np
@@ -97,6 +98,19 @@ def _shards(content: bytes, folder: Path) -> None:
     contracts.check_shards(folder)
 
 
+def _containers(content: bytes, folder: Path) -> None:
+    kinds = list(seeds.CONTAINERS)
+    name = kinds[content[0] % len(kinds)] if content else kinds[0]  # the first byte selects the format
+    with TemporaryDirectory(dir=folder) as below:
+        data = Path(below, "data")
+        data.mkdir()
+        (data / name).write_bytes(content[1:])
+        if not name.startswith("a"):  # it describes the files beside it
+            (data / "a.txt").write_bytes(b"a text")
+            (data / "b.txt").write_bytes(b"another")
+        contracts.check_container(data, Path(below, "cache"))
+
+
 TARGETS = {
     "image": Target(_image, seeds.pictures, mutate_picture),
     "audio": Target(_reader(_AUDIO, ".wav"), seeds.sounds, mutate_sound, max_len=16384),
@@ -107,4 +121,5 @@ TARGETS = {
     "sharded": Target(_sharded, lambda: {"tiny": seeds.packed_checkpoint()}, mutate_sharded, max_len=131072),
     "exported": Target(_exported, lambda: {"tiny": seeds.packed_export()}, mutate_exported, max_len=65536),
     "shards": Target(_shards, lambda: {"small": seeds.pack_shards(seeds.shard_folder())}, mutate_shards),
+    "containers": Target(_containers, seeds.containers, max_len=8192),
 }

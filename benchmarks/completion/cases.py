@@ -8,9 +8,9 @@ from pathlib import PurePosixPath
 
 from data_adapters import Adapter, AudioAdapter, ByteStream, TextAdapter
 from megabyte_mm.checkpoint import Bundle
-from megabyte_mm.data.files import classes_of, named_splits
 from megabyte_mm.data.module import ByteData
 from megabyte_mm.data.records import Records
+from megabyte_mm.data.splits import classes_of, named_splits
 from megabyte_mm.evaluation.completion import words
 from megabyte_mm.generation import FileRequest, cut_prefix, prefix_request
 from megabyte_mm.training.callbacks import counts

@@ -41,7 +41,7 @@ OWN_COMMANDS = {
         "encode files once, for training from any machine",
         "megabyte-mm prepare photos/ --config image --out s3://bucket/photos\n"
         "  megabyte-mm fit --config image --data.path s3://bucket/photos",
-        {"path": {}, "--allow_skipped": {"action": "store_true"}},
+        {"path": {"nargs": "+", "metavar": "PATH"}, "--allow_skipped": {"action": "store_true"}},
     ),
     "generate": Command(
         "generate files from nothing, or continue files",

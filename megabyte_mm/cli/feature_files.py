@@ -10,7 +10,7 @@ from pathlib import Path
 from data_adapters import Adapter, ByteStream, MediaError
 from megabyte_mm.checkpoint import Bundle
 from megabyte_mm.cli.files import Skipped, find_media, group_by_modality, read_stream
-from megabyte_mm.data.files import SPLIT_NAMES
+from megabyte_mm.data.splits import SPLIT_NAMES
 
 
 @dataclass(frozen=True)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from data_adapters import load_class, printable
 from megabyte_mm.cli.packaged import find_config
-from megabyte_mm.data.archives import unpacked
+from megabyte_mm.data.collect import Paths, collect_files, one_folder, path_text
 from megabyte_mm.data.encode import first_reasons, processors
-from megabyte_mm.data.files import Files, describe_unread, find_files, is_url, local_path, unread_by_all
+from megabyte_mm.data.files import Files, describe_unread, local_path, unread_by_all
 from megabyte_mm.data.part_files import find_parts
 from megabyte_mm.data.sources import Source
 from megabyte_mm.data.storage.base import LocalStorage
@@ -23,7 +23,7 @@ from megabyte_mm.errors import FieldError, check_positive
 
 
 def prepare(
-    path: str,
+    path: Sequence[str],
     out: str,
     config: str | None = None,
     adapter: str | None = None,
@@ -38,7 +38,7 @@ def prepare(
     started again. With a config of several sources, each gets a folder of its name in `out`.
 
     Args:
-        path: A folder, a file or a glob of media files, as --data.path takes it.
+        path: Folders, files, globs or URLs of media files, as --data.path takes them.
         out: A new folder, or a URL such as s3://bucket/photos. Other services than S3's need their fsspec package.
         config: A config whose data.adapter or data.sources read the files.
         adapter: Import path of the adapter class, such as data_adapters.TextAdapter, with its default settings; chosen
@@ -51,16 +51,15 @@ def prepare(
     check_positive(workers=workers, shard_mib=shard_mib)
     if config and adapter:
         raise ValueError("--adapter and --config both choose how files are read: give one of them")
-    if is_url(path):
-        raise ValueError(f"{path}: files are read from this machine's disks; --out may be a URL")
+    paths = path if len(path) > 1 else path[0]
     sources, in_parts = read_sources(config, adapter)
     root = out.rstrip("/") or "/"
     if "" not in sources:
         refuse_other_content(root, sources)
     targets = {name: f"{root}/{name}" if name else root for name in sources}
     for name, source in sources.items():
-        _check_target(source.path or path, targets[name], cache_dir)
-    files_of = _find(path, sources, in_parts, CacheConfig.at(cache_dir).folder)
+        _check_target(source.path or paths, targets[name], cache_dir)
+    files_of = _find(paths, sources, in_parts, CacheConfig.at(cache_dir).folder)
     readers = {
         targets[name]: _prepare(files, targets[name], workers, shard_mib, cache_dir) for name, files in files_of.items()
     }
@@ -69,7 +68,7 @@ def prepare(
     adapters = [files.adapter for files in files_of.values()]
     for name, source_files in files_of.items():
         if unread := unread_by_all(source_files.unread, adapters):
-            print(printable(describe_unread(sources[name].path or path, unread)), file=sys.stderr)
+            print(printable(describe_unread(path_text(sources[name].path or paths), unread)), file=sys.stderr)
     skipped = [entry for reader in readers.values() for entry in reader.metadata["skipped"]]
     for entry in skipped:
         print(printable(f"{entry['path']}: {entry['reason']}"), file=sys.stderr)
@@ -107,23 +106,22 @@ def read_sources(config: str | None, adapter: str | None) -> tuple[dict[str, Sou
     return {"": Source(adapter=load_class(adapter)() if adapter else None)}, False
 
 
-def _find(path: str, sources: Mapping[str, Source], in_parts: bool, cache: Path) -> dict[str, Files]:
+def _find(path: Paths, sources: Mapping[str, Source], in_parts: bool, cache: Path) -> dict[str, Files]:
     """The files of each source. Raises ValueError for a path that cannot be used."""
     try:
         if in_parts:
-            return find_parts(unpacked(path, cache), {name: source.rule for name, source in sources.items()})
-        return {
-            name: find_files(unpacked(source.path or path, cache), source.adapter) for name, source in sources.items()
-        }
+            return find_parts(one_folder(path, cache), {name: source.rule for name, source in sources.items()})
+        return {name: collect_files(source.path or path, source.adapter, cache) for name, source in sources.items()}
     except FieldError as error:
         raise ValueError(error.reason) from error
 
 
-def _check_target(path: str, out: str, cache_dir: str | None) -> None:
+def _check_target(paths: Paths, out: str, cache_dir: str | None) -> None:
     """Raise ValueError where the shards would lie among the files that are read."""
     storage = open_storage(out, CacheConfig.at(cache_dir).shards)
-    if isinstance(storage, LocalStorage) and local_path(path).resolve() in (storage.folder / "x").resolve().parents:
-        raise ValueError(f"--out {out}: lies in {path}, whose files are read: choose a folder beside it")
+    for path in [paths] if isinstance(paths, str) else paths:
+        if isinstance(storage, LocalStorage) and local_path(path).resolve() in (storage.folder / "x").resolve().parents:
+            raise ValueError(f"--out {out}: lies in {path}, whose files are read: choose a folder beside it")
 
 
 def _prepare(files: Files, out: str, workers: int | None, shard_mib: int, cache_dir: str | None) -> ShardReader:

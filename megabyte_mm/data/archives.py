@@ -10,14 +10,13 @@ complete.
 from __future__ import annotations
 
 import bz2
+import errno
 import glob
 import gzip
 import hashlib
 import lzma
 import os
-import shutil
 import tarfile
-import uuid
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -29,7 +28,9 @@ import zstandard
 
 from data_adapters import TextAdapter, printable
 from megabyte_mm.data import arrays, parquet
-from megabyte_mm.data.files import SPLIT_NAMES, is_url, local_path, split_in_words
+from megabyte_mm.data.fetched import check_room, fetched, is_data, whole_folder
+from megabyte_mm.data.files import local_path
+from megabyte_mm.data.splits import SPLIT_NAMES, split_in_words
 from megabyte_mm.errors import FieldError
 from megabyte_mm.progress import byte_progress
 
@@ -47,29 +48,30 @@ _DAMAGE = (
     *(zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, lzma.LZMAError, zstandard.ZstdError),
     *(EOFError, NotImplementedError, UnicodeError),
 )
+_NO_PLACE = (None, errno.EINVAL)
 _SPLITS = {**SPLIT_NAMES, "t10k": "test"}
 """Words in the names of archives; MNIST's test files begin with t10k."""
 _CHUNK = 2**20
-_SPARE = 2**28
-"""Bytes that unpacking leaves free on the disk of the cache."""
 
 
 def unpacked(path: str, cache: Path) -> str:
-    """The folder of the cache with the files of an archive, or of several; any other path as it is.
+    """The folder of the cache with the files of an archive, or of several, or a URL's; any other path as it is.
 
-    path: an archive, a pattern that matches nothing else, or a folder that holds nothing else, as the shards of a
-    WebDataset. Members of train-000.tar are files of train/. Hidden files, links and what Macs add are left out, and so
-    is a single folder around all files. Raises FieldError for an archive that is damaged, encrypted or hostile, or for
-    which the disk has no room; nothing of it is kept then.
+    path: an archive, a URL of files or of archives, a pattern that matches nothing else, or a folder that holds nothing
+    else (but a README), as the shards of a WebDataset. Members of train-000.tar are files of train/. Hidden files,
+    links and what Macs add are left out, and so is a single folder around all files. Raises FieldError for an archive
+    that is damaged, encrypted or hostile, or for which the disk has no room; nothing of it is kept then. Raises as
+    `fetched.fetched` for a URL.
     """
-    archives = [] if is_url(path) else _archives(path)
+    local = fetched(path, cache)
+    archives = _archives(local)
     if not archives:
-        return path
+        return local
     states = [(archive, archive.stat()) for archive in archives]
     state = "\n".join(f"{file}\0{at.st_size}\0{at.st_mtime_ns}\0{at.st_ino}" for file, at in states)
     folder = cache / "unpacked" / hashlib.sha256(os.fsencode(state)).hexdigest()[:24]
     if not folder.is_dir():
-        with _unpacking(path, folder) as temporary:
+        with whole_folder(folder) as temporary, _naming_damage(path):
             for archive in archives:
                 _unpack(
                     path, archive, temporary / split_in_words(archive.name, _SPLITS) if len(archives) > 1 else temporary
@@ -83,7 +85,9 @@ def _archives(path: str) -> list[Path]:
     """The archives that a path stands for; none where it is or holds anything else."""
     local = local_path(path)
     if local.is_dir():
-        files = [entry for entry in local.iterdir() if not entry.name.startswith(".")]
+        files = [entry for entry in local.iterdir() if is_data(entry.name)]
+        if len(files) == 1 and files[0].is_dir():
+            return _archives(str(files[0]))
         files = [entry for entry in files if not entry.name.endswith(arrays.LABELS)]
     elif local.is_file():
         files = [local]
@@ -96,20 +100,15 @@ def _archives(path: str) -> list[Path]:
 
 
 @contextmanager
-def _unpacking(path: str, folder: Path) -> Iterator[Path]:
-    """A folder that becomes `folder` when the block ends, and is removed if it fails."""
-    temporary = folder.with_name(f".{folder.name}-{uuid.uuid4().hex}")
-    temporary.mkdir(parents=True)
+def _naming_damage(path: str) -> Iterator[None]:
     try:
-        yield temporary
-        if not folder.is_dir():  # another process may have been faster
-            temporary.rename(folder)
-    except _DAMAGE as error:
-        raise FieldError(
-            "path", f"{path}: a damaged archive: {printable(str(error)) or 'it ends too early'}"
-        ) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        yield
+    except (*_DAMAGE, OSError) as error:
+        # bz2 raises OSErrors without a number, and a damaged table of a zip leads to places that no file has.
+        if isinstance(error, OSError) and not isinstance(error, gzip.BadGzipFile) and error.errno not in _NO_PLACE:
+            raise
+        reason = printable(str(error)) or "it ends too early"
+        raise FieldError("path", f"{path}: a damaged archive: {reason}") from error
 
 
 def _unpack(path: str, archive: Path, folder: Path) -> None:
@@ -123,10 +122,10 @@ def _unpack(path: str, archive: Path, folder: Path) -> None:
         return
     if name.endswith(".zip"):
         with zipfile.ZipFile(archive) as zipped:
-            infos = [info for info in zipped.infolist() if not info.is_dir()]
+            infos = [info for info in zipped.infolist() if not info.filename.endswith("/")]
             if any(info.flag_bits & 1 for info in infos):
                 raise FieldError("path", f"{path}: is encrypted; unpack it yourself, and give the folder")
-            writer.check_room(sum(info.file_size for info in infos))
+            check_room(path, folder, sum(info.file_size for info in infos))
             with byte_progress(sum(info.file_size for info in infos), "unpacked") as on_bytes:
                 for info in infos:
                     if writer.wants(info.filename):
@@ -170,15 +169,8 @@ class _Writer:
             target.parent.mkdir(parents=True, exist_ok=True)
             with target.open("xb") as file:
                 while chunk := content.read(_CHUNK):
-                    self.check_room(len(chunk))
+                    check_room(self.path, self.folder, len(chunk))
                     file.write(chunk)
                     on_bytes(len(chunk))
         except (FileExistsError, NotADirectoryError) as error:
             raise FieldError("path", f"{self.path}: has two members {name!r}") from error
-
-    def check_room(self, size: int) -> None:
-        """Raise FieldError where that many bytes would fill the disk."""
-        if shutil.disk_usage(self.folder).free - size < _SPARE:
-            raise FieldError(
-                "path", f"{self.path}: no room to unpack it in {self.folder.parent.parent}: set data.cache_dir"
-            )

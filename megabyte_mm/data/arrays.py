@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gzip
 import re
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,12 +15,17 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from megabyte_mm.data.files import class_folder, split_in_words
+from megabyte_mm.data.splits import class_folder, split_in_words
 from megabyte_mm.errors import FieldError
 
 SUFFIXES = (".npz", ".npy", "idx3-ubyte", "idx3-ubyte.gz")
 LABELS = ("idx1-ubyte", "idx1-ubyte.gz")
 """The ends of the names of files that hold the labels of others."""
+_DAMAGE = (
+    *(ValueError, TypeError, LookupError, ArithmeticError, MemoryError, EOFError, OSError, RuntimeError),
+    *(SyntaxError, tokenize.TokenError, zipfile.BadZipFile, zlib.error),
+)
+"""Errors that reading a damaged file raises; the header of an array is a literal of Python."""
 _LABEL_KEYS = ("labels", "label", "y", "targets")
 
 
@@ -51,7 +58,7 @@ def _read(path: str, file: Path) -> Mapping[str, NDArray[Any]]:
             return {"images": np.load(file, mmap_mode="r", allow_pickle=False)}
         with file.open("rb") as opened, np.load(opened, allow_pickle=False) as arrays:
             return dict(arrays)
-    except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
+    except _DAMAGE as error:
         raise FieldError("path", f"{path}: {file.name} cannot be read: {error}") from error
 
 
@@ -98,6 +105,8 @@ def _pictures(path: str, key: str, array: NDArray[np.uint8]) -> Iterator[NDArray
             return
     if array.ndim == 4 and array.shape[3] == 1:
         array = array[..., 0]
+    if not array.size:
+        raise FieldError("path", f"{path}: {key} has the shape {array.shape}, of pictures without pixels")
     if array.ndim == 3 or (array.ndim == 4 and array.shape[3] in (3, 4)):
         yield from (np.ascontiguousarray(pixels) for pixels in array)
         return

@@ -7,9 +7,10 @@ not grow with them.
 from __future__ import annotations
 
 import csv
+import io
 import json
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
 from megabyte_mm.errors import FieldError
@@ -18,24 +19,23 @@ FIELD = "text"
 """The field of a line, or the column of a table, that is the document."""
 
 
-def holds_documents(root: Path, files: Sequence[str]) -> bool:
-    """True for files that are all .jsonl, or all .csv with a column `text`."""
-    suffixes = {PurePosixPath(name).suffix.lower() for name in files}
-    return suffixes == {".jsonl"} or (suffixes == {".csv"} and all(FIELD in _header(root / name) for name in files))
+def holds_documents(paths: Mapping[str, Path]) -> bool:
+    """True for files that are all .jsonl, or all .csv with a column `text`. paths: by their names."""
+    suffixes = {path.suffix.lower() for path in paths.values()}
+    return suffixes == {".jsonl"} or (suffixes == {".csv"} and all(FIELD in _header(path) for path in paths.values()))
 
 
 class Documents(Mapping[str, str]):
-    """The documents of files by their names, `file/number`; files: their names below the root.
+    """The documents of files by their names, `file/number`. paths: of the files, by their names.
 
     Raises FieldError, naming the line, where one has no text.
     """
 
-    def __init__(self, root: Path, files: Sequence[str]) -> None:
-        self._root = root
-        self._files = {str(PurePosixPath(name).with_suffix("")): name for name in files}
-        if len(self._files) < len(files):
-            raise FieldError("path", f"{root}: two of {', '.join(files)} have the same name but the suffix")
-        self._spans = {stem: _spans(root / name, name) for stem, name in self._files.items()}
+    def __init__(self, paths: Mapping[str, Path]) -> None:
+        self._paths = {str(PurePosixPath(name).with_suffix("")): path for name, path in paths.items()}
+        if len(self._paths) < len(paths):
+            raise FieldError("path", f": two of {', '.join(paths)} have the same name but the suffix")
+        self._spans = {str(PurePosixPath(name).with_suffix("")): _spans(path, name) for name, path in paths.items()}
 
     def __len__(self) -> int:
         return sum(len(spans) // 2 for spans in self._spans.values())
@@ -47,13 +47,14 @@ class Documents(Mapping[str, str]):
     def __getitem__(self, name: str) -> str:
         stem, _, number = name.rpartition("/")
         start, stop = self._spans[stem][2 * int(number) : 2 * int(number) + 2]
-        path = self._root / self._files[stem]
+        path = self._paths[stem]
         with path.open("rb") as file:
             file.seek(start)
             content = file.read(stop - start)
         if path.suffix.lower() == ".jsonl":
             return str(json.loads(content)[FIELD])
-        [row] = csv.reader(content.decode("utf-8-sig").splitlines(keepends=True))
+        # Lines end as those of the binary file did: no other character that Unicode calls a line end counts.
+        [row] = csv.reader(io.StringIO(content.decode("utf-8-sig"), newline="\n"), strict=True)
         return row[_header(path).index(FIELD)]
 
 

@@ -106,7 +106,7 @@ def _outcomes(files: Files, names: Sequence[str], digests: Sequence[Digest], wor
         assert isinstance(files.adapter, TextAdapter)
         yield from (Outcome(files.adapter.stream_of(files.texts[name]), unchanged=True) for name in names)
         return
-    paths = [files.root / name for name in names]
+    paths = [files.path(name) for name in names]
     if workers < 2 or len(paths) < 2:
         yield from map(_read, [files.adapter] * len(paths), paths, digests)
         return

@@ -3,35 +3,30 @@
 from __future__ import annotations
 
 import glob
-import hashlib
 import itertools
 import os
-import re
-import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from data_adapters import TextAdapter, registry
 from data_adapters.base import Adapter
 from megabyte_mm.data.documents import Documents, holds_documents
+from megabyte_mm.data.labels import Described
+from megabyte_mm.data.splits import SPLIT_NAMES, named_splits
 from megabyte_mm.errors import FieldError, PathNotFoundError
 
-SPLITS = ("train", "val", "test")
-SPLIT_NAMES = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
-    **dict.fromkeys(("test", "testing"), "test"),
-}
-"""By the names of folders and files that people give to them, in lower case."""
 _MAX_VISITS = 100
 """Ways that may lead a walk to one folder."""
 
 
 @dataclass(frozen=True)
 class Files:
-    """The files of a data set: `root / name` for each of `names`, which are sorted, unique, and written with '/'."""
+    """The files of a data set: `path(name)` for each of `names`, which are sorted, unique, and written with '/'.
+
+    root: what they lie in, for messages and as the name of the data set.
+    """
 
     root: Path
     names: tuple[str, ...]
@@ -44,6 +39,12 @@ class Files:
     """By name, texts that are no files, such as a column of a table; None for files."""
     unread: Mapping[str, int] = field(default_factory=dict)
     """By suffix, the number of files of the folder that the adapter does not read."""
+    paths: Mapping[str, Path] | None = None
+    """By name, where the file lies; None where that is `root / name`."""
+
+    def path(self, name: str) -> Path:
+        """Where a file lies."""
+        return self.root / name if self.paths is None else self.paths[name]
 
 
 def find_files(path: str, adapter: Adapter | None = None) -> Files:
@@ -51,36 +52,23 @@ def find_files(path: str, adapter: Adapter | None = None) -> Files:
 
     From a folder, the files whose suffix `adapter` knows are taken, all of them where it knows every suffix; a file or
     a glob is taken as written. Without an adapter the registry chooses it, and files of unknown suffixes are left out.
+    Labels and lists in a folder become part of the names of its files, see `labels`.
     Raises PathNotFoundError for a missing path, FieldError for one without usable files or with mixed modalities.
     """
     if not path:
         raise FieldError("path", "is empty: give a folder, a file or a glob of media files")
-    root, names = _listing(path)
-    suffixes_there = Counter(map(_suffix, names))
-    if adapter is None:
-        adapter, names = _choose(names, path)
-    elif local_path(path).is_dir() and adapter.suffixes:
-        suffixes = tuple(adapter.suffixes)
-        names = [name for name in names if name.lower().endswith(suffixes)]
-        if not names:
-            raise FieldError("path", f"{path}: no file of the {adapter.name} adapter ({', '.join(suffixes)}) in it")
-    if not names:
-        raise FieldError("path", f"{path}: no files in it")
-    unread = suffixes_there - Counter(map(_suffix, names))
-    used: Collection[str] = named_splits(names)
-    outside = 0
-    if not used:
-        parent = _parent_of_splits(path, names)
-        if parent is not None:
-            root /= parent
-            inside = [name.removeprefix(f"{parent}/") for name in names if name.startswith(f"{parent}/")]
-            outside, names = len(names) - len(inside), inside
-        used = named_splits(names) or names
-    unused = len(names) - len(used) + outside
-    if isinstance(adapter, TextAdapter) and holds_documents(root, sorted(used)):
-        texts = Documents(root, sorted(used))
+    root, listed = _listing(path)
+    described = Described(root, listed if local_path(path).is_dir() else ())
+    names = described.without_sources(listed)
+    adapter, chosen = _chosen(path, names, adapter)
+    used = described.labelled(_in_splits(path, described.split(chosen)))
+    paths = {name: root / file for name, file in sorted(used.items())}
+    unused = len(chosen) - len(used)
+    unread = Counter(map(_suffix, names)) - Counter(map(_suffix, chosen))
+    if isinstance(adapter, TextAdapter) and holds_documents(paths):
+        texts = Documents(paths)
         return Files(root, tuple(texts), adapter, unused=unused, texts=texts, unread=unread)
-    return Files(root, tuple(sorted(used)), adapter, unused=unused, unread=unread)
+    return Files(root, tuple(paths), adapter, unused=unused, unread=unread, paths=paths)
 
 
 def unread_by_all(files: Mapping[str, int], adapters: Iterable[Adapter]) -> dict[str, int]:
@@ -166,6 +154,20 @@ def _refuse_prepared(folder: Path, names: set[str]) -> None:
         )
 
 
+def _chosen(path: str, names: Sequence[str], adapter: Adapter | None) -> tuple[Adapter, Sequence[str]]:
+    """The adapter, or the one that the suffixes choose, and the files that it reads."""
+    if adapter is None:
+        adapter, names = _choose(names, path)
+    elif local_path(path).is_dir() and adapter.suffixes:
+        suffixes = tuple(adapter.suffixes)
+        names = [name for name in names if name.lower().endswith(suffixes)]
+        if not names:
+            raise FieldError("path", f"{path}: no file of the {adapter.name} adapter ({', '.join(suffixes)}) in it")
+    if not names:
+        raise FieldError("path", f"{path}: no files in it")
+    return adapter, names
+
+
 def _choose(names: Sequence[str], path: str) -> tuple[Adapter, list[str]]:
     suffixes = Counter(map(_suffix, names))
     adapters: dict[str, Adapter] = {}
@@ -187,52 +189,14 @@ def _choose(names: Sequence[str], path: str) -> tuple[Adapter, list[str]]:
     return next(iter(adapters.values())), used
 
 
-def named_splits(names: Sequence[str]) -> dict[str, str]:
-    """The split of each name by its folder or file name; empty where names define no splits.
-
-    Folders and files are called as in SPLIT_NAMES, in any case: valid/a.png, Train/a.png, dev.txt. The names of files
-    may have more words, as wiki.train.txt and wiki.valid.txt. They are splits where `train` and `val` exist, as
-    folders or files, and where the folders `train` and `test` exist. Only folders in the second case: beside a
-    train.py, a test.py is no test data.
-    """
-    splits = {name: split for name in names if (split := _split_of(name))}
-    if not {"train", "val"} <= set(splits.values()):
-        folders = {name: split for name, split in splits.items() if "/" in name}
-        splits = folders if {"train", "test"} <= set(folders.values()) else {}
-    return splits or _splits_of_series(names)
-
-
-def _split_of(name: str) -> str | None:
-    """train/a.png and train.txt belong to the split `train`."""
-    top, slash, _ = name.partition("/")
-    return SPLIT_NAMES.get((top if slash else PurePosixPath(top).stem).lower())
-
-
-def split_in_words(name: str, splits: Mapping[str, str] = SPLIT_NAMES) -> str:
-    """train of x_train and of train-000.tar; "" for a name of which no word, or several, are the name of a split."""
-    words = [word for word in re.split(r"[._-]", name.lower()) if word in splits]
-    return splits[words[0]] if len(words) == 1 else ""
-
-
-def class_folder(label: str) -> str:
-    """A label as the name of a folder: without slashes, and not hidden."""
-    return re.sub(r"[/\\\0]|^\.", "_", label)
-
-
-def _splits_of_series(names: Sequence[str]) -> dict[str, str]:
-    """Splits of files whose names are alike but for the split and numbers: wiki.train.txt and wiki.valid.txt,
-    train-00000-of-00002.txt and validation-00000-of-00001.txt.
-    """
-    series: dict[str, dict[str, str]] = defaultdict(dict)
-    for name in (name for name in names if "/" not in name):
-        words = re.split(r"([._-])", name.lower())
-        places = [place for place, word in enumerate(words) if word in SPLIT_NAMES]
-        if len(places) == 1:
-            split = SPLIT_NAMES[words[places[0]]]
-            words[places[0]] = "/"
-            series[re.sub(r"\d+", "0", "".join(words))][name] = split
-    whole = [splits for splits in series.values() if {"train", "val"} <= set(splits.values())]
-    return {name: split for splits in whole for name, split in splits.items()}
+def _in_splits(path: str, files: Mapping[str, str]) -> Mapping[str, str]:
+    """The files of the splits, all where there are none; their names begin where the splits do. files: by name."""
+    used = named_splits(list(files))
+    if not used and (parent := _parent_of_splits(path, list(files))) is not None:
+        inside = f"{parent}/"
+        files = {name.removeprefix(inside): file for name, file in files.items() if name.startswith(inside)}
+        used = named_splits(list(files))
+    return {name: files[name] for name in used} if used else files
 
 
 def _parent_of_splits(path: str, names: Sequence[str]) -> str | None:
@@ -261,54 +225,3 @@ def _parent_of_splits(path: str, names: Sequence[str]) -> str | None:
             f"elsewhere: give {path.rstrip('/')}/{parents[0]}, or move the folders of each split into one",
         )
     return None
-
-
-def split_rows(names: Sequence[str], val_share: float) -> dict[str, list[int]]:
-    """The indices into `names` of "train", "val" and "test"; test is val where there are no test files.
-
-    The splits are those of `named_splits`. Without a "val", it is held out of "train", or of all names: a file is
-    validation when the sha256 of its name, read as a number in [0, 1), is below `val_share`, so that new files move no
-    old one. Should this leave a side empty, the file with the smallest number validates, or the file with the largest
-    one trains. A lone file trains, and "val" stays empty.
-    """
-    named = named_splits(names) or dict.fromkeys(names, "train")
-    rows = {split: [i for i, name in enumerate(names) if named.get(name) == split] for split in SPLITS}
-    if not rows["val"]:
-        rows["train"], rows["val"] = _held_out(names, rows["train"], val_share)
-    return {**rows, "test": rows["test"] or rows["val"]}
-
-
-def _held_out(names: Sequence[str], rows: Sequence[int], share: float) -> tuple[list[int], list[int]]:
-    numbers = {row: _number(names[row]) for row in rows}
-    order = sorted(rows, key=numbers.__getitem__)
-    count = min(max(sum(number < share for number in numbers.values()), 1), len(rows) - 1)
-    return sorted(order[count:]), sorted(order[:count])
-
-
-def _number(name: str) -> float:
-    return int.from_bytes(hashlib.sha256(os.fsencode(name)).digest()[:8]) / 2**64
-
-
-def classes_of(names: Sequence[str]) -> list[str | None]:
-    """The first folder of each name below its split, in Unicode's composed form (NFC), or None for a file in none.
-
-    Some systems write an accent as a character of its own, and two spellings of one name would be two classes.
-    """
-    depth = 1 if named_splits(names) else 0
-    folders = [name.split("/")[depth:-1] for name in names]
-    return [unicodedata.normalize("NFC", below[0]) if below else None for below in folders]
-
-
-def conditions_of(labels: Sequence[str | None], train: Sequence[int]) -> tuple[str, ...]:
-    """("none", then the classes of the training files in alphabetical order): labels of all files, rows that train.
-
-    Raises FieldError for no classes, and for a class that has no training file or is called "none".
-    """
-    classes = sorted({label for row in train if (label := labels[row])})
-    if not classes:
-        raise FieldError("classes", "is set, but no training file lies in a class folder: train/cat/1.png or cat/1.png")
-    if "none" in classes:
-        raise FieldError("classes", ': a class folder is called "none", the name of having no class: rename it')
-    if unknown := sorted({label for label in labels if label} - set(classes)):
-        raise FieldError("classes", f": no training file in the class {', '.join(unknown)}, which other files have")
-    return ("none", *classes)

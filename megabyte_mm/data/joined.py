@@ -11,10 +11,10 @@ import numpy as np
 from data_adapters.base import Bytes, ByteStream
 from megabyte_mm.alphabet import END
 from megabyte_mm.data.dataset import Batch
-from megabyte_mm.data.files import split_rows
 from megabyte_mm.data.records import Skipped, Split
+from megabyte_mm.data.splits import split_rows
 from megabyte_mm.data.storage.shards import ShardReader
-from megabyte_mm.errors import FieldError
+from megabyte_mm.errors import FieldError, errors_inside
 from megabyte_mm.windows import Ints
 
 
@@ -106,8 +106,10 @@ def _records(key: str, rows: Mapping[str, Sequence[int]]) -> Iterator[tuple[int,
         yield tuple(each[number if len(each) > 1 else 0] for each in rows.values())
 
 
-def split_keys(readers: Iterable[ShardReader], val_share: float) -> dict[Split, frozenset[str]]:
-    """The keys of each split, as of `files.split_rows`, of all files of all parts.
+def split_keys(
+    readers: Iterable[ShardReader], val_share: float, group: str | None = None
+) -> dict[Split, frozenset[str]]:
+    """The keys of each split, as of `splits.split_rows`, of all files of all parts.
 
     Those that cannot be read, or lack another part, are among them, so that no split depends on what is complete.
     """
@@ -118,7 +120,8 @@ def split_keys(readers: Iterable[ShardReader], val_share: float) -> dict[Split, 
     unique = sorted(keys)
     if len(unique) < 2:
         raise FieldError("data.path", f": {unique[0]} is the only record, and one cannot both train and validate")
-    rows = split_rows(unique, val_share)
+    with errors_inside("data"):
+        rows = split_rows(unique, val_share, group)
     splits: tuple[Split, ...] = ("train", "val", "test")
     return {split: frozenset(unique[row] for row in rows[split]) for split in splits}
 

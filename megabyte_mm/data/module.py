@@ -15,6 +15,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from data_adapters import printable
 from data_adapters.base import Adapter
 from megabyte_mm.alphabet import num_filled
+from megabyte_mm.data.collect import path_text
 from megabyte_mm.data.dataset import Batch, RowSource, WindowDataset
 from megabyte_mm.data.geometry import Geometry
 from megabyte_mm.data.loader import BATCH_SIZE, ResumableLoader, WindowSampler
@@ -38,12 +39,15 @@ class ByteData(LightningDataModule):
     Args:
         path: A folder, a file or a glob of media files, or the output of `megabyte-mm prepare`, on this disk or at
             a URL (s3://bucket/photos). Folders `train`, `val` and `test` in it are the splits; without `val`, some of
-            the files are held out for validation, or the end of the file if it is the only one.
+            the files are held out for validation, or the end of the file if it is the only one. A list of them is one
+            data set, as [photos/, holidays.zip].
         adapter: Reads the files; chosen by their suffixes if left out.
         window: Bytes in a training example; left out, the length of the adapter's streams, or else 2048.
         batch_size: Windows in a batch of each device.
         val_batch_size: The same for validation and test; `batch_size` if left out.
         val_share: Share of the files, or of the only file, that is held out where there is no `val` folder.
+        group: A regular expression that finds in the path of a file what its group shares, as '_([a-z]+)_' finds the
+            speaker of 7_jackson_0.wav: all files of a group then train, or all validate.
         classes: Make the class folders (train/cat/1.png, or cat/1.png) conditions of the model.
         sources: Several kinds of data that train one model, by name, each with a path or a part of `path`, an adapter
             and a weight; the names become the conditions of the model.
@@ -63,12 +67,13 @@ class ByteData(LightningDataModule):
 
     def __init__(
         self,
-        path: str = "",
+        path: list[str] | str = "",
         adapter: Adapter | None = None,
         window: int | None = None,
         batch_size: int = BATCH_SIZE,
         val_batch_size: int | None = None,
         val_share: float = 0.05,
+        group: str | None = None,
         classes: bool = False,
         sources: dict[str, Source] | None = None,
         parts: list[str] | list[list[str]] | None = None,
@@ -96,8 +101,9 @@ class ByteData(LightningDataModule):
         orders = part_orders(parts, drop_part, part_weights, sources or {"": Source()})
         if parts is not None:
             sources = parts_as_sources(orders, sources or {})
-        check_sources(sources, adapter, classes)
-        self.path = str(path)
+        check_sources(sources, adapter, classes, group, parts is not None)
+        path = path if isinstance(path, list) else str(path)
+        self.path = path_text(path)
         self.batch_size = batch_size
         self.val_batch_size = val_batch_size or batch_size
         self.num_workers = num_workers
@@ -106,13 +112,14 @@ class ByteData(LightningDataModule):
         self.shard_cache = shard_cache
         self.max_val_windows = max_val_windows
         self.settings = DataSettings(
-            self.path,
-            sources or {"": Source(self.path, adapter)},
+            path,
+            sources or {"": Source(path, adapter, group=group)},
             orders,
             parts is not None,
             window,
             val_share,
             classes,
+            group,
         )
         self._opened: OpenData | None = None
         self._reported = False
@@ -153,6 +160,11 @@ class ByteData(LightningDataModule):
     def test_dataloader(self) -> ResumableLoader:
         """Every byte of the test files once, in order; the validation files where there are no test files."""
         return self._in_order("test", self.val_batch_size, self._sliding)
+
+    @property
+    def paths(self) -> list[str]:
+        """The path, or each of several."""
+        return [self.settings.path] if isinstance(self.settings.path, str) else list(self.settings.path)
 
     @property
     def opened(self) -> OpenData:

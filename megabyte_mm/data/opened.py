@@ -9,6 +9,7 @@ from typing import Any
 
 from data_adapters import registry
 from megabyte_mm.checkpoint import Bundle, Modality
+from megabyte_mm.data.collect import Paths
 from megabyte_mm.data.dataset import RowSource, Windows
 from megabyte_mm.data.geometry import Geometry
 from megabyte_mm.data.joined import Joined, JoinedWindows, PartRoom, join, split_joined, split_keys
@@ -25,16 +26,17 @@ class DataSettings:
     """What decides the data of a run.
 
     sources: by name, "" for an only one. orders: of the parts of rows; in_parts: true where they are parts of records.
-    path, window, val_share, classes: as of `ByteData`.
+    path, window, val_share, classes: as of `ByteData`. group: that of records of several parts.
     """
 
-    path: str
+    path: Paths
     sources: Mapping[str, Source]
     orders: Sequence[PartOrder]
     in_parts: bool
     window: int | None
     val_share: float
     classes: bool
+    group: str | None = None
 
     @property
     def order_names(self) -> list[tuple[str, ...]]:
@@ -54,11 +56,16 @@ class DataSettings:
         adapters = {source.name: source.adapter for source in sources}
         units, longest = [source.unit for source in sources], [int(source.reader.lengths.max()) for source in sources]
         geometry = Geometry.of(adapters, self.window, units, self.sources, self.order_names, longest)
-        keys = split_keys([source.reader for source in sources], self.val_share) if self.in_parts else None
+        keys = split_keys([source.reader for source in sources], self.val_share, self.group) if self.in_parts else None
         joined, incomplete = self._join(sources, geometry, keys) if keys else ({}, [])
         splits = tuple(
             source.splits(
-                geometry.window_of(number), self.val_share, self.classes, _condition(geometry, source.name), keys
+                geometry.window_of(number),
+                self.val_share,
+                self.classes,
+                _condition(geometry, source.name),
+                keys,
+                self.sources[source.name].group,
             )
             for number, source in enumerate(sources)
         )

@@ -7,13 +7,14 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from megabyte_mm.data.files import class_folder
+from data_adapters import printable
+from megabyte_mm.data.splits import class_folder
+from megabyte_mm.data.tables import label_column
 from megabyte_mm.errors import FieldError
 
 _BATCH = 64
 """Rows in memory at a time."""
 _TEXTS = ("text", "caption", "transcription", "sentence")
-_LABELS = ("label", "labels", "class", "fine_label")
 _BEGINNINGS = {
     b"\x89PNG": ".png", b"\xff\xd8\xff": ".jpg", b"GIF8": ".gif", b"BM": ".bmp", b"II*\0": ".tif", b"MM\0*": ".tif",
     b"fLaC": ".flac", b"OggS": ".ogg", b"ID3": ".mp3", b"\xff\xfb": ".mp3", b"FORM": ".aiff",
@@ -37,11 +38,12 @@ def unpack_parquet(path: str, file: Path, folder: Path, on_bytes: Callable[[int]
             schema = table.schema_arrow
             media = next((each.name for each in schema if _holds_bytes(each.type)), None)
             text = next((name for name in _TEXTS if name in schema.names), None)
-            label = next((name for name in _LABELS if name in schema.names), None) if media else None
+            label = label_column(schema.names) if media else None
             columns = [name for name in (media, text, label) if name is not None]
             if media is None and text is None:
                 known = ", ".join(schema.names)
-                raise FieldError("path", f"{path}: no column of {file.name} holds media or a text, but {known}")
+                reason = f"{path}: no column of {file.name} holds media or a text, but {known}"
+                raise FieldError("path", printable(reason))
             rows = _rows(table, columns)
             if media is None:
                 assert text is not None
@@ -49,7 +51,9 @@ def unpack_parquet(path: str, file: Path, folder: Path, on_bytes: Callable[[int]
                 return
             _write_media(path, folder, file.stem, rows, (media, text, label), _class_names(schema, label), on_bytes)
     except (pyarrow.ArrowException, OSError) as error:
-        raise FieldError("path", f"{path}: {file.name} cannot be read: {str(error).splitlines()[0]}") from error
+        raise FieldError(
+            "path", printable(f"{path}: {file.name} cannot be read: {str(error).splitlines()[0]}")
+        ) from error
 
 
 def _holds_bytes(kind: Any) -> bool:

@@ -7,8 +7,6 @@ the name of the class folder. What belongs together has the same key.
 
 from __future__ import annotations
 
-import csv
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,11 +15,11 @@ from typing import Any
 
 from data_adapters import TextAdapter, registry
 from data_adapters.base import Adapter
-from megabyte_mm.data.files import Files, classes_of, is_url, local_path, named_splits, walk
+from megabyte_mm.data.files import Files, local_path, walk
+from megabyte_mm.data.splits import classes_of, named_splits
+from megabyte_mm.data.tables import FILE_COLUMN, TABLES, is_table, read_table
 from megabyte_mm.errors import FieldError
 
-TABLES = ("metadata.csv", "metadata.jsonl")
-FILE_COLUMN = "file_name"
 TEXT_COLUMNS = ("text", "caption", "transcription")
 
 
@@ -75,7 +73,7 @@ def find_parts(path: str, rules: Mapping[str, PartRule], only: Sequence[str] | N
     files are theirs. Raises FieldError for a path that is no folder, for a part of which nothing is there, and for two
     files that would be the same part of a record.
     """
-    if is_url(path) or not local_path(path).is_dir():
+    if not local_path(path).is_dir():
         raise FieldError("data.path", f"{path}: records of several parts are read from a folder on this machine")
     root = local_path(path)
     names = sorted(file.relative_to(root).as_posix() for file in walk(root))
@@ -130,18 +128,12 @@ def _part(
 def _rows(root: Path, names: Sequence[str]) -> Iterator[Row]:
     """The rows of all metadata tables. Raises FieldError for one that cannot be read, or names no files."""
     for name in names:
-        table = PurePosixPath(name)
-        if table.name not in TABLES:
+        if not is_table(name):
             continue
-        try:
-            with (root / name).open(encoding="utf-8-sig", newline="") as file:
-                entries = list(csv.DictReader(file)) if table.suffix == ".csv" else [json.loads(line) for line in file]
-        except (OSError, ValueError, csv.Error) as error:
-            raise FieldError("data.path", f": {name} cannot be read: {error}") from error
-        for number, entry in enumerate(entries, start=1):
+        for number, entry in enumerate(read_table(root, name), start=1):
             if not isinstance(entry, dict) or not any(map(_names_files, entry)) or None in entry.values():
                 raise FieldError("data.path", f": row {number} of {name} has no {FILE_COLUMN}, or lacks a value")
-            yield Row(str(table.parent), entry)
+            yield Row(str(PurePosixPath(name).parent), entry)
 
 
 def _names_files(column: Any) -> bool:
@@ -198,16 +190,12 @@ def _of_suffix(root: Path, names: Sequence[str], adapter: Adapter, suffix: str |
         keys = {name: name[: -len(suffix)] for name in names if name.lower().endswith(suffix.lower())}
     else:
         known = tuple(adapter.suffixes)
-        keys = {name: _stem(name) for name in names if name.lower().endswith(known) and not _is_table(name)}
+        keys = {name: _stem(name) for name in names if name.lower().endswith(known) and not is_table(name)}
     for key, count in Counter(keys.values()).items():
         if count > 1:
             both = " and ".join(name for name in keys if keys[name] == key)
             raise FieldError("suffix", f"is missing: {both} would be the same part of one record")
     return _files(root, adapter, keys)
-
-
-def _is_table(name: str) -> bool:
-    return PurePosixPath(name).name in TABLES
 
 
 def _folder_names(keys: Sequence[str]) -> list[tuple[str, str]]:

@@ -15,7 +15,7 @@ import numpy as np
 from data_adapters import printable
 from data_adapters.base import Adapter, Bytes, ByteStream
 from megabyte_mm.data.encode import first_reasons
-from megabyte_mm.data.files import classes_of, conditions_of, named_splits, split_rows
+from megabyte_mm.data.splits import classes_of, conditions_of, named_splits, split_rows
 from megabyte_mm.data.storage.shards import ShardReader
 from megabyte_mm.errors import FieldError
 from megabyte_mm.windows import Ints
@@ -94,11 +94,13 @@ def split_records(
     val_share: float = 0.05,
     classes: bool = False,
     keys: Mapping[Split, frozenset[str]] | None = None,
+    group: str | None = None,
 ) -> Splits:
-    """The splits of a shard folder, as in `files.split_rows`; if only one record is left to
+    """The splits of a shard folder, as in `splits.split_rows`; if only one record is left to
     train on, its end is held out for validation.
 
-    keys: of the records of each split, where the source is a part of records; a split may then be empty.
+    keys: of the records of each split, where the source is a part of records; a split may then be empty. group: as of
+    `splits.split_rows`.
 
     Records of no bytes are left out and listed, and so are those of a `single_window` adapter that exceed `window`.
     Raises FieldError where nothing is left of a split, or where one record is all that trains and cannot be split.
@@ -108,7 +110,7 @@ def split_records(
     if len(names) == 1 and classes:
         raise FieldError("classes", f"is set, but {names[0]} is the only file that can be used")
     if keys is None:
-        rows = split_rows(names, val_share)
+        rows = split_rows(names, val_share, group)
     else:
         rows = {split: [row for row, name in enumerate(names) if name in wanted] for split, wanted in keys.items()}
     labels = classes_of(names)

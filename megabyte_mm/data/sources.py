@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from data_adapters import registry
 from data_adapters.base import Adapter
-from megabyte_mm.data.archives import unpacked
+from megabyte_mm.data.collect import Paths, collect_files, one_folder, path_text
 from megabyte_mm.data.encode import first_reasons
-from megabyte_mm.data.files import describe_unread, find_files, is_url, local_path, unread_by_all
+from megabyte_mm.data.files import describe_unread, is_url, local_path, unread_by_all
 from megabyte_mm.data.part_files import PartRule, find_parts
 from megabyte_mm.data.records import Split, Splits, split_records
 from megabyte_mm.data.storage.base import LocalStorage
@@ -18,7 +18,7 @@ from megabyte_mm.data.storage.encoded_cache import CacheConfig, cache_folder, lo
 from megabyte_mm.data.storage.prepared import adapter_of, check_cache_size, is_prepared, open_prepared
 from megabyte_mm.data.storage.remote import open_storage
 from megabyte_mm.data.storage.shards import INDEX, DamagedShardsError, ShardReader
-from megabyte_mm.errors import FieldError, PathNotFoundError, errors_inside
+from megabyte_mm.errors import FieldError, errors_inside
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,10 @@ class Source:
             parts apart.
         column: Of a part: the column of metadata.csv or metadata.jsonl with its text or the names of its files.
         folder: Of a text part: it is the name of the class folder.
+        group: As `data.group`, of this source.
     """
 
-    path: str = ""
+    path: list[str] | str = ""
     adapter: Adapter | None = None
     weight: float = 1.0
     patch_size: int | None = None
@@ -48,6 +49,7 @@ class Source:
     suffix: str | None = None
     column: str | None = None
     folder: bool = False
+    group: str | None = None
 
     @property
     def files(self) -> dict[str, str | bool]:
@@ -84,13 +86,14 @@ class OpenSource:
         classes: bool,
         condition: int = 0,
         keys: Mapping[Split, frozenset[str]] | None = None,
+        group: str | None = None,
     ) -> Splits:
         """The records of train, val and test. condition: of all of them, 0 for that of each. keys: of each split.
 
         Raises ValueError as `records.split_records` does.
         """
         with errors_inside(_section(self.name)):
-            splits = split_records(self.reader, self.adapter, window, val_share, classes, keys)
+            splits = split_records(self.reader, self.adapter, window, val_share, classes, keys, group)
         return splits.with_condition(condition) if condition else splits
 
     def conversions(self) -> list[str]:
@@ -106,7 +109,9 @@ class OpenSource:
         return lines
 
 
-def check_sources(sources: Mapping[str, Source] | None, adapter: Adapter | None, classes: bool) -> None:
+def check_sources(
+    sources: Mapping[str, Source] | None, adapter: Adapter | None, classes: bool, group: str | None, in_parts: bool
+) -> None:
     """Raise FieldError for settings of a mix that contradict each other."""
     if sources is None:
         return
@@ -116,7 +121,11 @@ def check_sources(sources: Mapping[str, Source] | None, adapter: Adapter | None,
         raise FieldError("data.adapter", "is set, and data.sources too: set the adapter of each source instead")
     if classes:
         raise FieldError("data.classes", "is set, and data.sources too: the conditions of a mix are its sources")
+    if group is not None and not in_parts:
+        raise FieldError("data.group", "is set, and data.sources too: set the group of each source instead")
     for name, source in sources.items():
+        if in_parts and source.group is not None:
+            raise FieldError(f"data.sources.{name}.group", "is set, but records are split as a whole: set data.group")
         if name in ("", "none") or not name.replace("-", "_").isidentifier():
             raise FieldError("data.sources", f": {name!r} cannot name a source: take a word such as image, not none")
         if not 0 < source.weight < math.inf:
@@ -127,7 +136,7 @@ def check_sources(sources: Mapping[str, Source] | None, adapter: Adapter | None,
                 raise FieldError(f"data.sources.{name}.{setting}", f"{value} must be 1 or more")
 
 
-def open_sources(sources: Mapping[str, Source], path: str, cache: CacheConfig) -> tuple[OpenSource, ...]:
+def open_sources(sources: Mapping[str, Source], path: Paths, cache: CacheConfig) -> tuple[OpenSource, ...]:
     """Open the sources of a mix, or one source named "", encoding into the cache what is not there.
 
     path: `data.path`. Raises FieldError for a path, files or settings that cannot be used, and for a cache too small
@@ -140,35 +149,38 @@ def open_sources(sources: Mapping[str, Source], path: str, cache: CacheConfig) -
     return tuple(replace(source, unread=unread_by_all(source.unread, adapters)) for source in opened)
 
 
-def open_parts(sources: Mapping[str, Source], path: str, cache: CacheConfig) -> tuple[OpenSource, ...]:
+def open_parts(sources: Mapping[str, Source], path: Paths, cache: CacheConfig) -> tuple[OpenSource, ...]:
     """Open the parts of records in a folder, or of prepared records, encoding into the cache what is not there.
 
     Raises as `open_sources`, and FieldError as `part_files.find_parts`.
     """
     if any(source.path for source in sources.values()):
         raise FieldError("data.sources", ": the parts of records lie in one folder: set data.path alone")
-    if is_url(path) or is_prepared(open_storage(f"{path.rstrip('/')}/{next(iter(sources))}", cache.shards)):
+    if isinstance(path, str) and is_prepared(open_storage(f"{path.rstrip('/')}/{next(iter(sources))}", cache.shards)):
         return open_sources(sources, path, cache)
     opened = []
-    folder = unpacked(path, cache.folder)
+    folder = one_folder(path, cache.folder)
     for name, files in find_parts(folder, {name: source.rule for name, source in sources.items()}).items():
         registry.check_name(type(files.adapter))
         reader = load_or_encode(files, str(cache.folder))
-        opened.append(OpenSource(name, path, files.adapter, reader, _unit(reader, files.adapter), 1.0))
+        opened.append(OpenSource(name, path_text(path), files.adapter, reader, _unit(reader, files.adapter), 1.0))
     return tuple(opened)
 
 
-def adapter_at(path: str) -> Adapter | None:
-    """The adapter of the files of a path, or of local prepared data; None at a URL, and for no path.
+def adapter_at(paths: Paths) -> Adapter | None:
+    """The adapter of the files of a path or paths, or of local prepared data; None at a URL, and for no path.
 
     Raises FieldError for a path that cannot be used.
     """
-    if is_url(path) or not path:
+    if not paths or any(map(is_url, _each(paths))):
         return None
-    storage = LocalStorage(local_path(path))
-    return (
-        adapter_of(ShardReader(storage)) if is_prepared(storage) else find_files(unpacked(path, cache_folder())).adapter
-    )
+    if isinstance(paths, str) and is_prepared(storage := LocalStorage(local_path(paths))):
+        return adapter_of(ShardReader(storage))
+    return collect_files(paths, None, cache_folder()).adapter
+
+
+def _each(paths: Paths) -> Sequence[str]:
+    return [paths] if isinstance(paths, str) else paths
 
 
 def _section(name: str) -> str:
@@ -178,7 +190,7 @@ def _section(name: str) -> str:
 def _open_source(name: str, source: Source, cache: CacheConfig) -> OpenSource:
     with errors_inside(_section(name)):
         reader, adapter, unread = _open_reader(source.path, source.adapter, cache)
-    return OpenSource(name, source.path, adapter, reader, _unit(reader, adapter), source.weight, unread)
+    return OpenSource(name, path_text(source.path), adapter, reader, _unit(reader, adapter), source.weight, unread)
 
 
 def _unit(reader: ShardReader, adapter: Adapter) -> int:
@@ -194,28 +206,29 @@ def _unit(reader: ShardReader, adapter: Adapter) -> int:
     return unit
 
 
-def _with_path(name: str, source: Source, path: str, cache: CacheConfig) -> Source:
+def _with_path(name: str, source: Source, path: Paths, cache: CacheConfig) -> Source:
     """The source with its own path, else that of the prepared folder of its name in `path`, else `path`."""
     if source.path or not name:
         return source
     if not path:
         raise FieldError(f"data.sources.{name}.path", "is empty, and so is data.path: set one of the two")
-    folder = f"{path.rstrip('/')}/{name}"
-    return replace(source, path=folder if is_url(path) or is_prepared(open_storage(folder, cache.shards)) else path)
+    if isinstance(path, str):
+        folder = f"{path.rstrip('/')}/{name}"
+        return replace(source, path=folder if is_prepared(open_storage(folder, cache.shards)) else path)
+    return replace(source, path=list(path))
 
 
 def _open_reader(
-    path: str, adapter: Adapter | None, cache: CacheConfig
+    paths: Paths, adapter: Adapter | None, cache: CacheConfig
 ) -> tuple[ShardReader, Adapter, Mapping[str, int]]:
     """The records at a path, prepared or encoded into the cache, their adapter, and the files that it does not read."""
-    storage = open_storage(path, cache.shards)
-    if is_prepared(storage):
-        reader = open_prepared(storage, cache.folder)
+    prepared = [path for path in _each(paths) if is_prepared(open_storage(path, cache.shards))]
+    if prepared and not isinstance(paths, str):
+        reason = "holds prepared data, which cannot be joined with others: prepare all paths together"
+        raise FieldError("path", f"{prepared[0]}: {reason}")
+    if prepared:
+        reader = open_prepared(open_storage(prepared[0], cache.shards), cache.folder)
         return reader, adapter_of(reader, adapter), {}
-    if is_url(path):
-        raise PathNotFoundError(
-            "path", f"{path}: no prepared data there (no {INDEX}); create them with megabyte-mm prepare --out {path}"
-        )
-    files = find_files(unpacked(path, cache.folder), adapter)
+    files = collect_files(paths, adapter, cache.folder)
     registry.check_name(type(files.adapter))
     return load_or_encode(files, str(cache.folder)), files.adapter, files.unread

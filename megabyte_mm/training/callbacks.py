@@ -98,7 +98,7 @@ class RunReport(Callback):
         assert isinstance(pl_module, ByteLM)
         model, data = pl_module.model, trainer.datamodule  # type: ignore[attr-defined] # set by a connector
         self._provenance |= {
-            "data_name": data_name(data.path),
+            "data_name": ", ".join(map(data_name, data.paths)),
             "data": {
                 source.name: {split: counts(data.records(split)[number]) for split in ("train", "val")}
                 for number, source in enumerate(data.sources)

@@ -17,6 +17,7 @@ from torch import Tensor
 from data_adapters import Adapter, registry
 from megabyte_mm.checkpoint import SPEC_KEY, read_checkpoint
 from megabyte_mm.checkpoint.dcp import OPTIMIZER_STATES, STATE_DICT, is_sharded_checkpoint, read_meta
+from megabyte_mm.data.collect import Paths
 from megabyte_mm.data.geometry import Geometry
 from megabyte_mm.data.module import ByteData
 from megabyte_mm.data.sources import adapter_at
@@ -61,7 +62,7 @@ def check_settings(net: ModelConfig, method: Method, data: ByteData, checkpoint:
         check_spec(checkpoint, content, spec, complete=False)
 
 
-def _adapter_at(path: str) -> Adapter | None:
+def _adapter_at(path: Paths) -> Adapter | None:
     with suppress(ValueError, OSError):  # opening the data raises the better error
         return adapter_at(path)
     return None

@@ -78,7 +78,7 @@ def test_each_source_of_a_mix_gets_a_folder(photos, tmp_path, capsys):
     ("arguments", "message"),
     [
         (["gone", "--out", "out"], "error: gone: no such file or folder"),
-        (["s3://a/b", "--out", "out"], "files are read from this machine's disks; --out may be a URL"),
+        (["memory://gone", "--out", "out"], "memory://gone: no data there, neither prepared (no index.json) nor files"),
         ([".", "--out", "out", "--config", "image", "--adapter", "x.Y"], "--adapter and --config both choose"),
         ([".", "--out", "out", "--config", "no-such"], "no-such"),
         ([".", "--out", "out"], "--out out: lies in ., whose files are read: choose a folder beside it"),

@@ -90,6 +90,7 @@ def test_the_files_of_mnist(tmp_path, suffix):
         ("a.npz", {"x": np.array([{}], object)}, "a.npz cannot be read: Object arrays cannot be loaded"),
         ("a.npz", b"PK\3\4 and no more", "a.npz cannot be read: "),
         ("a.npy", b"no array", "a.npy cannot be read: "),
+        ("a.npy", b"\x93NUMPY\x01\0\x04\0{'a(", "a.npy cannot be read: "),
         ("a-idx3-ubyte", b"no array", "a-idx3-ubyte cannot be read: it is no idx file of bytes"),
         ("a-idx3-ubyte", idx(GREY)[:-5], "a-idx3-ubyte cannot be read: cannot reshape"),
     ],

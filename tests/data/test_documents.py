@@ -45,6 +45,12 @@ def test_each_line_is_a_document(tmp_path, suffix):
     assert not train & val
 
 
+def test_only_line_feeds_end_the_lines_of_a_table(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text('text,n\n"one\u2028two\x0b\x85",1\nthree,2\n', encoding="utf-8", newline="")
+    assert set.union(*documents(path)) == {"one\u2028two\x0b\x85", "three"}
+
+
 def test_files_are_splits_and_may_be_packed(tmp_path):
     write(tmp_path / "docs/train.jsonl", ["a", "b"])
     write(tmp_path / "docs/valid.jsonl", ["c"])

@@ -4,7 +4,8 @@ import pytest
 
 from data_adapters.file import FileAdapter
 from data_adapters.text import TextAdapter
-from megabyte_mm.data.files import classes_of, conditions_of, find_files, split_rows, walk
+from megabyte_mm.data.files import find_files, walk
+from megabyte_mm.data.splits import classes_of, conditions_of, split_rows
 from megabyte_mm.errors import FieldError
 
 NAMES = [f"{i:04d}.txt" for i in range(400)]
@@ -124,7 +125,8 @@ def test_words_for_splits_in_names_of_other_files_split_nothing():
 def test_splits_below_one_folder_are_those_of_its_files(tree):
     digits = {"digits/Train/0/a.txt": 1, "digits/valid/1/b.txt": 1}
     files = find_files(str(tree({**digits, "README.txt": 1})))
-    assert (files.root.name, files.names, files.unused) == ("digits", ("Train/0/a.txt", "valid/1/b.txt"), 1)
+    assert (files.names, files.unused) == (("Train/0/a.txt", "valid/1/b.txt"), 1)
+    assert files.path("Train/0/a.txt").read_bytes() == (files.root / "digits/Train/0/a.txt").read_bytes()
     assert not files.unread
     # A source tree with such folders is no set of splits.
     files = find_files(str(tree({**digits, "digits/setup/a.txt": 1})))
@@ -180,6 +182,32 @@ def test_neither_side_of_a_split_is_empty(share):
         rows = split_rows(NAMES[:count], share)
         assert rows["train"]
         assert rows["val"]
+
+
+def test_a_group_is_on_one_side_of_the_split():
+    names = [f"{digit}_{speaker}_{i}.wav" for digit in range(3) for speaker in ("ann", "bob", "cy") for i in range(4)]
+    rows = split_rows(names, 0.3, group="_([a-z]+)_")
+    speakers = {split: {names[row].split("_")[1] for row in rows[split]} for split in ("train", "val")}
+    assert not speakers["train"] & speakers["val"]
+    assert sum(map(len, speakers.values())) == 3
+    assert sorted(rows["train"] + rows["val"]) == list(range(len(names)))
+    more = [*names, "9_ann_0.wav"]
+    assert (rows["val"] == split_rows(more, 0.3, group="_([a-z]+)_")["val"]) is ("ann" not in speakers["val"])
+
+
+@pytest.mark.parametrize(
+    ("names", "group", "message"),
+    [
+        (["a_1", "b_2"], "(", "is no regular expression: missing"),
+        (["a_1", "b_2"], "_", "group '_' has no part in parentheses"),
+        (["a_1", "b"], "(.)_", "group '\\(.\\)_' finds nothing in b"),
+        (["a_1", "a_2"], "(.)_", "group: all files are of one group, a, and cannot be split"),
+        (["train/a_1", "val/a_2"], "(.)_", "group: a has files in train and in val: choose one split"),
+    ],
+)
+def test_groups_that_cannot_be_kept_together_are_refused(names, group, message):
+    with pytest.raises(FieldError, match=message):
+        split_rows(names, 0.1, group)
 
 
 def test_names_that_are_not_utf8_are_split_too():

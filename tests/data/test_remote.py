@@ -196,7 +196,9 @@ def test_mistakes_are_reported_in_a_line(bucket, root, capfd, monkeypatch):
     assert main(list(new)) == 2
     message = "error: s3://no-such-bucket/x/prepare.json: no such file, folder or bucket\n"
     assert capfd.readouterr().err.endswith(message)
-    with pytest.raises(FileNotFoundError, match=r"nowhere: no prepared data there \(no index.json\); create them with"):
+    with pytest.raises(
+        FileNotFoundError, match=r"nowhere: no data there, neither prepared \(no index.json\) nor files"
+    ):
         ByteData(f"{bucket}/nowhere").setup()
     with pytest.raises(OSError, match="Protocol not known: ftpx"):
         ByteData("ftpx://host/data").setup()

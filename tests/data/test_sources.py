@@ -137,6 +137,12 @@ def test_a_mix_resumes_in_the_middle_of_an_epoch_and_refuses_other_weights(media
         ({"sources": {}}, "data.sources is empty"),
         ({"adapter": TextAdapter()}, "data.adapter is set, and data.sources too"),
         ({"classes": True}, "data.classes is set, and data.sources too"),
+        ({"group": "(.)"}, "data.group is set, and data.sources too: set the group of each source"),
+        ({"sources": sources(text=Source(group="("))}, r"data\.sources\.text\.group '\(' is no regular expression"),
+        (
+            {"parts": ["text", "image"], "sources": {"text": Source(group="(x)")}},
+            r"data\.sources\.text\.group is set, but records are split as a whole: set data\.group",
+        ),
         ({"sources": {"none": Source()}}, "'none' cannot name a source"),
         ({"sources": {"a b": Source()}}, "'a b' cannot name a source"),
         ({"window": 24}, r"data\.window 24: streams of the image adapter have 48 bytes"),

@@ -112,7 +112,7 @@ def digests_of(files: Files, home: Path) -> list[Digest]:
         texts = (files.texts[name].encode("utf-8", "surrogateescape") for name in files.names)
         return [Digest(hashlib.sha256(text).hexdigest(), []) for text in texts]
     root = hashlib.sha256(os.fsencode(files.root.resolve())).hexdigest()
-    return file_digests([files.root / name for name in files.names], home / "digests" / f"{root[:16]}.json")
+    return file_digests([files.path(name) for name in files.names], home / "digests" / f"{root[:16]}.json")
 
 
 def _opened(folder: Path) -> ShardReader | None:
