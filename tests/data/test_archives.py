@@ -175,6 +175,6 @@ def test_cut_tars_links_and_members_in_place_of_folders(photos, tmp_path, cache_
 def test_an_archive_that_would_fill_the_disk_is_refused(photos, tmp_path, cache_folder, monkeypatch):
     archive = pack(photos, tmp_path / "packed.zip")
     monkeypatch.setattr("megabyte_mm.data.fetched._SPARE", 2**60)
-    with pytest.raises(ValueError, match=r"packed.zip: no room to unpack it in .*: set data.cache_dir"):
+    with pytest.raises(ValueError, match=r"packed.zip: no room for its files in .*: set data.cache_dir"):
         contents(archive)
     assert list((cache_folder / "unpacked").iterdir()) == []

@@ -138,7 +138,10 @@ def test_a_mix_resumes_in_the_middle_of_an_epoch_and_refuses_other_weights(media
         ({"adapter": TextAdapter()}, "data.adapter is set, and data.sources too"),
         ({"classes": True}, "data.classes is set, and data.sources too"),
         ({"group": "(.)"}, "data.group is set, and data.sources too: set the group of each source"),
-        ({"sources": sources(text=Source(group="("))}, r"data\.sources\.text\.group '\(' is no regular expression"),
+        (
+            {"sources": sources(text=Source(adapter=TextAdapter(), group="("))},
+            r"data\.sources\.text\.group '\(' is no regular expression",
+        ),
         (
             {"parts": ["text", "image"], "sources": {"text": Source(group="(x)")}},
             r"data\.sources\.text\.group is set, but records are split as a whole: set data\.group",
