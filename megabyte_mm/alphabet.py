@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch._C._functorch import is_functorch_wrapped_tensor
 
 BYTES = 256
 END = 256
@@ -19,6 +20,22 @@ def scored(ids_BT: Tensor) -> Tensor:
     """
     ends_BT = (ids_BT == END).cumsum(dim=1)
     return (ends_BT == 0) | ((ends_BT == 1) & (ids_BT == END))
+
+
+def check_ids(ids: Tensor) -> None:
+    """Check that numbers are symbols: int64 of any shape. Raises ValueError for one outside 0..256.
+
+    A GPU is not waited for: without gradients it stops itself at the first such number, and in a training step its
+    tables do. Code that torch.compile, torch.export or torch.func traces has no numbers to look at.
+    """
+    if not ids.numel() or torch.compiler.is_compiling() or is_functorch_wrapped_tensor(ids):
+        return
+    if ids.device.type == "cpu":
+        low, high = (int(number) for number in ids.aminmax())
+        if low < 0 or high > END:
+            raise ValueError(f"ids are {low} to {high}; symbols are 0 to {END}: the bytes, and {END} for END")
+    elif ids.device.type == "cuda" and not torch.is_grad_enabled():
+        torch._assert_async(((ids >= 0) & (ids <= END)).all(), f"ids outside 0 to {END}")
 
 
 def num_filled(ids_BT: Tensor) -> int:

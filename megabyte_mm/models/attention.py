@@ -53,7 +53,8 @@ def attend_across(
     if _explicit(q_NHPE, k_NHSE.shape[2]):
         return _attend_explicitly(q_NHPE, k_NHSE, v_NHSE, dropout, patches, previous)
     # First patches separately: a mask for them alone would be as large as all scores.
-    first_BHPE = attend(q_NHPE[::patches], k_NHSE[::patches, :, previous:], v_NHSE[::patches, :, previous:], dropout)
+    q_BHPE, k_BHSE, v_BHSE = (torch.unflatten(x_NHTE, 0, (-1, patches))[:, 0] for x_NHTE in (q_NHPE, k_NHSE, v_NHSE))
+    first_BHPE = attend(q_BHPE, k_BHSE[:, :, previous:], v_BHSE[:, :, previous:], dropout)
     if patches == 1:
         return first_BHPE
     others_BKHPE = attend(q_NHPE, k_NHSE, v_NHSE, dropout).view(-1, patches, *q_NHPE.shape[1:])
@@ -83,7 +84,7 @@ def _explicit(q_NHTE: Tensor, num_keys: int) -> bool:
         queries, keys = CUDA_EXPLICIT_UP_TO
         return q_NHTE.shape[2] <= queries and num_keys <= keys
     faster = torch.is_grad_enabled() or q_NHTE.dtype == torch.bfloat16
-    return q_NHTE.device.type == "cpu" and num_keys <= CPU_EXPLICIT_UP_TO and faster
+    return faster and q_NHTE.device.type == "cpu" and num_keys <= CPU_EXPLICIT_UP_TO
 
 
 def _attend_explicitly(

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from megabyte_mm.alphabet import check_ids
 from megabyte_mm.models.config import ModelConfig
 from megabyte_mm.models.decoding.execution import DEFAULT_EXECUTION, Execution
 from megabyte_mm.models.flops import FlopsByModule, count_flops, total_flops
@@ -83,7 +84,7 @@ class Decoder(ABC):
 
         prefixes: (t,) int64, 0..256, t < capacity, one per row; condition: (B,) int64, by default the decoder's own
         -> (B, 257): the logits after the first `lengths` symbols of each row. The remaining symbols are left to `step`.
-        Raises ValueError if a prefix is too long.
+        Raises ValueError if a prefix is too long or holds what is no symbol.
         """
 
     @abstractmethod
@@ -98,7 +99,8 @@ class Decoder(ABC):
     def prefill(self, ids_BT: Tensor) -> Tensor:
         """Reset all rows, read a prefix (T >= 0) of every row and return the next logits.
 
-        ids: (B, T) int64, 0..256, T < capacity -> (B, 257). Raises ValueError if T is too long.
+        ids: (B, T) int64, 0..256, T < capacity -> (B, 257). Raises ValueError if T is too long, and for ids that are no
+        symbols.
         """
         logits_BV = self.prefill_rows(ids_BT.unbind(0))
         assert self.lengths is not None
@@ -119,13 +121,17 @@ class Decoder(ABC):
         self._finished.add(row)
 
     def _reset_lengths(self, prefixes: Sequence[Tensor], condition_B: Tensor | None) -> None:
-        """Record the prefixes' lengths and conditions. Raises ValueError if one fills its row, or for too many rows."""
+        """Record the prefixes' lengths and conditions.
+
+        Raises ValueError if one fills its row or holds what is no symbol, and for too many rows.
+        """
         if not 1 <= len(prefixes) <= len(self.conditions):
             raise ValueError(f"{len(prefixes)} rows; this decoder takes 1 to {len(self.conditions)}")
         if condition_B is not None:
             self.set_conditions(condition_B)
         for row, prefix in enumerate(prefixes):
             self._check_room(row, len(prefix))
+            check_ids(prefix)
         self.lengths = [len(prefix) for prefix in prefixes]
         self._finished: set[int] = set()
 
@@ -173,7 +179,8 @@ class ByteModel(nn.Module, ABC):
         """Logits of every symbol given the ones before it.
 
         ids: (B, T) int64, 0..256, 1 <= T <= max_positions; condition: (B,) int64, default 0 -> (B, T, 257). Conditions
-        may stay on the CPU: models of rows of several parts look at them there, without waiting for a GPU.
+        may stay on the CPU: models of rows of several parts look at them there, without waiting for a GPU. Raises
+        ValueError for ids that are too many or no symbols.
         """
 
     def decoder(
@@ -210,7 +217,7 @@ class ByteModel(nn.Module, ABC):
         return length
 
     def nll(self, ids_BT: Tensor, condition_B: Tensor | None = None, options: StepOptions = DEFAULT_STEP) -> Tensor:
-        """Negative log-likelihood of every symbol in nats: (B, T) int64 -> (B, T) float32."""
+        """Negative log-likelihood of every symbol in nats: (B, T) int64 -> (B, T) float32. Raises as `forward` does."""
         logits_BVT = self(ids_BT, condition_B).float().transpose(1, 2)
         return F.cross_entropy(logits_BVT, ids_BT, reduction="none")
 

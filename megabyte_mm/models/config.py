@@ -192,7 +192,7 @@ def is_of(value: Any, kind: type) -> bool:
     """True if a plain value is of that kind: a bool is not a number, an int is also a float."""
     if isinstance(value, bool):
         return kind is bool
-    return isinstance(value, int | float if kind is float else kind)
+    return isinstance(value, int | float if kind is float else get_origin(kind) or kind)
 
 
 def _parse(name: str, value: Any, hint: Any) -> Any:

@@ -28,6 +28,8 @@ class RotaryEmbedding:
         dtype = torch.float64 if like.dtype == torch.float64 else torch.float32
         if like.device.type == "meta":  # only shapes are needed
             return torch.empty(2, stop - start, len(self._rates_e), dtype=dtype, device="meta")
+        if torch.compiler.is_exporting():  # a table that grows would be a constant of the program
+            return self._computed(start, stop).to(like.device, dtype)
         if start < 0:
             return self._inverse(start, stop, like.device, dtype)
         table = self._table

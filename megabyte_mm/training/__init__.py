@@ -2,7 +2,7 @@
 
 fitting             fit: a run from Python
 module              ByteLM: the model, its loss, its metrics, the entries of its checkpoints
-loss, optim         the loss of an update; AdamW, Muon and their schedule
+loss, optim         the loss of an update; the optimizer and its schedule
 compatibility       what model, data and checkpoint must agree on; what an exact resume needs
 checkpointing       best.ckpt and last.ckpt, written atomically
 signals             stopping between two steps

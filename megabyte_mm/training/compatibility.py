@@ -26,7 +26,7 @@ from megabyte_mm.evaluation import Method, check_method
 from megabyte_mm.evaluation.methods import is_strided
 from megabyte_mm.models import ByteModel, ModelConfig, config_of
 from megabyte_mm.models.neighbourhood import NeighbourhoodEmbedder, former_layouts
-from megabyte_mm.training.optim import MOMENTS, MUON_MOMENTS, ParameterGroup
+from megabyte_mm.training.optim import ADAMW, OPTIMIZER, ParameterGroup
 
 MAY_CHANGE = ("model.net.dropout", "model.net.init_std")
 """Fields that a resumed run may change."""
@@ -234,6 +234,12 @@ def _check_groups(checkpoint: Mapping[str, Any], groups: Sequence[ParameterGroup
     uses_muon, used_muon = any(group.muon for group in groups), any(group.get("muon") for group in stored)
     if uses_muon != used_muon:
         raise FieldError("model.optimizer.muon", f"is {uses_muon}, but the checkpoint was trained with {used_muon}")
+    used = {group.get(OPTIMIZER, ADAMW) for group in stored}
+    if used and used != {groups[0].optimizer}:
+        was = " and ".join(sorted(map(str, used)))
+        raise FieldError(
+            "model.optimizer.algorithm", f"is {groups[0].optimizer}, but the checkpoint was trained with {was}"
+        )
     sizes, expected = [len(group["params"]) for group in stored], [len(group.parameters) for group in groups]
     if sizes != expected:
         raise ValueError(f"its optimizer has groups of {sizes} parameters, and the model {expected}")
@@ -249,18 +255,14 @@ def _check_moments(checkpoint: Mapping[str, Any], groups: Sequence[ParameterGrou
     # In float16 the first updates are counted, but skipped until the scale of the loss is right.
     if state == {} and (checkpoint.get("global_step") == 0 or MixedPrecision.__qualname__ in checkpoint):
         return
-    numbered = [
-        (number, MUON_MOMENTS if group.get("muon") else MOMENTS)
-        for group in optimizer["param_groups"]
-        for number in group["params"]
-    ]
-    parameters = chain.from_iterable(group.parameters for group in groups)
-    for (number, names), parameter in zip(numbered, parameters, strict=True):
-        stored = state.get(number) if isinstance(state, Mapping) else None
-        for name in names:
+    numbers = chain.from_iterable(group["params"] for group in optimizer["param_groups"])
+    parameters = [(group, parameter) for group in groups for parameter in group.parameters]
+    for number, (group, parameter) in zip(numbers, parameters, strict=True):
+        stored = state.get(number, {}) if isinstance(state, Mapping) else {}
+        for name, kind in group.state.items():
             value = stored.get(name) if isinstance(stored, Mapping) else None
-            shape = torch.Size() if name == "step" else parameter.shape
-            if _shape(value) != shape:
+            shape = parameter.shape if kind == "parameter" else torch.Size()
+            if value is None or (kind != "own" and _shape(value) != shape):
                 raise ValueError(f"its {name} of parameter {number} is {_shown(value)}, not {tuple(shape)}")
 
 

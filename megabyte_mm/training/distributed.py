@@ -198,7 +198,7 @@ def _named(saved: Mapping[str, Any], groups: list[dict[str, Any]]) -> dict[str, 
     """The state of an optimizer by names, in place of numbers in the order of the groups."""
     numbers = chain.from_iterable(group["params"] for group in saved["param_groups"])
     names = chain.from_iterable(group["params"] for group in groups)
-    return {name: saved["state"][number] for number, name in zip(numbers, names, strict=True)}
+    return {name: saved["state"].get(number, {}) for number, name in zip(numbers, names, strict=True)}
 
 
 def register_strategies() -> None:

@@ -290,7 +290,7 @@ class ByteLM(LightningModule):
         )
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """AdamW or Muon, with the learning rate set at every update."""
+        """The optimizer, with the learning rate set at every update."""
         # Lightning cannot clip gradients that a fused optimizer unscales itself.
         fused = self.trainer.precision != "16-mixed"
         product_dtype = torch.bfloat16 if self.trainer.precision == "bf16-mixed" else torch.float32

@@ -1,10 +1,11 @@
-"""AdamW with decay groups, Muon for the matrices of blocks, and the learning rate with warm-up and decay."""
+"""The optimizer with decay groups, AdamW or another, and the learning rate with warm-up and decay."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from importlib import import_module
 from typing import Any, Literal, get_args
 
 import torch
@@ -17,16 +18,20 @@ from megabyte_mm.errors import FieldError
 from megabyte_mm.models.layers import Block
 
 Decay = Literal["linear", "cosine", "constant"]
+StateKind = Literal["parameter", "number", "own"]
+ADAMW = "AdamW"
+OPTIMIZER = "optimizer"
+"""The entry of a stored group with the name of its optimizer, unless that is AdamW."""
 
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """AdamW or Muon, and the learning rate over the course of a run.
+    """The optimizer, and the learning rate over the course of a run.
 
     Args:
         lr: Peak learning rate.
-        beta1: Adam's decay of the gradient's mean.
-        beta2: Adam's decay of the gradient's square.
+        beta1: AdamW's decay of the gradient's mean.
+        beta2: AdamW's decay of the gradient's square.
         weight_decay: Decay of matrices and tables; norms and biases are never decayed.
         warmup_steps: Updates over which the learning rate rises from 0; the decay fills the rest of the run.
         decay: Its fall from there to `final_lr` of the peak by the end of the run: trainer.max_steps, max_epochs
@@ -34,6 +39,8 @@ class OptimizerConfig:
         final_lr: The learning rate at the end of the decay, as a share of the peak.
         muon: Update the matrices of Transformer blocks by Muon, and only the rest by AdamW. Fewer steps are needed,
             but each takes longer; worthwhile where a batch costs more than the matrices' own products.
+        algorithm: The class of the optimizer: the name of one in torch.optim, such as SGD, or the import path of any.
+        options: Its arguments beside the parameters, lr and weight_decay, such as momentum: 0.9.
     """
 
     lr: float = 1e-3
@@ -44,18 +51,48 @@ class OptimizerConfig:
     decay: Decay = "linear"
     final_lr: float = 0.0
     muon: bool = False
+    algorithm: str = "AdamW"
+    options: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not 0.0 < self.lr < math.inf:
             raise FieldError("lr", f"is {self.lr}; it must be a number above 0")
-        for field in ("beta1", "beta2"):
-            if not 0.0 <= getattr(self, field) < 1.0:
-                raise FieldError(field, f"is {getattr(self, field)}; it must be at least 0 and below 1")
-        for field in ("weight_decay", "warmup_steps", "final_lr"):
-            if not 0.0 <= getattr(self, field) < math.inf:
-                raise FieldError(field, f"is {getattr(self, field)}; it must be a number, and not negative")
+        for name in ("beta1", "beta2"):
+            if not 0.0 <= getattr(self, name) < 1.0:
+                raise FieldError(name, f"is {getattr(self, name)}; it must be at least 0 and below 1")
+        for name in ("weight_decay", "warmup_steps", "final_lr"):
+            if not 0.0 <= getattr(self, name) < math.inf:
+                raise FieldError(name, f"is {getattr(self, name)}; it must be a number, and not negative")
         if self.decay not in get_args(Decay):
             raise FieldError("decay", f"is {self.decay!r}; known: {', '.join(get_args(Decay))}")
+        is_adamw = self.optimizer_name == ADAMW
+        if self.muon and not is_adamw:
+            raise FieldError("muon", f"goes with AdamW alone; algorithm is {self.algorithm}")
+        own = ("params", "lr", "weight_decay", *(("betas",) if is_adamw else ()))
+        if taken := [name for name in own if name in self.options]:
+            raise FieldError("options", f"holds {taken[0]}, which has a field of its own, or none")
+        _empty_groups(self)
+
+    @property
+    def optimizer_class(self) -> type[torch.optim.Optimizer]:
+        """The class that `algorithm` names. Raises FieldError if there is none."""
+        module, _, name = self.algorithm.rpartition(".")
+        try:
+            found = getattr(import_module(module or "torch.optim"), name, None)
+        except (ImportError, ValueError):
+            found = None
+        if not isinstance(found, type) or not issubclass(found, torch.optim.Optimizer):
+            raise FieldError(
+                "algorithm", f"is {self.algorithm!r}, which is no optimizer: take AdamW, SGD or an import path"
+            )
+        return found
+
+    @property
+    def optimizer_name(self) -> str:
+        """The class under one name, in whatever way it was written."""
+        found = self.optimizer_class
+        name = f"{found.__module__}.{found.__qualname__}"
+        return found.__qualname__ if name.startswith("torch.optim.") else name
 
 
 class MuonAdamW(torch.optim.AdamW):
@@ -104,10 +141,6 @@ class MuonAdamW(torch.optim.AdamW):
 
 MOMENTUM = 0.95
 """Of Muon's mean of the gradients."""
-MOMENTS = ("step", "exp_avg", "exp_avg_sq")
-"""The state of AdamW for each parameter."""
-MUON_MOMENTS = ("step", "exp_avg")
-"""That of Muon."""
 
 
 def _orthogonal(matrix: Tensor, dtype: torch.dtype) -> Tensor:
@@ -130,25 +163,40 @@ def _orthogonal(matrix: Tensor, dtype: torch.dtype) -> Tensor:
 
 @dataclass(frozen=True)
 class ParameterGroup:
-    """Parameters that are updated alike: with a weight decay, and by Muon or by AdamW."""
+    """Parameters that are updated alike: with a weight decay, and by Muon or by the optimizer of that name."""
 
     parameters: list[Tensor]
     weight_decay: float
     muon: bool = False
+    optimizer: str = ADAMW
+    state: Mapping[str, StateKind] = field(default_factory=dict)
+    """What the optimizer holds of each parameter: of its shape, a number, or of a shape of its own."""
 
 
 def build_optimizer(
     model: nn.Module, config: OptimizerConfig, fused: bool, product_dtype: torch.dtype = torch.float32
-) -> torch.optim.AdamW:
-    """The optimizer over the groups of `parameter_groups`. product_dtype: of Muon's products."""
-    groups: list[dict[str, Any]] = [
-        {"params": group.parameters, "weight_decay": group.weight_decay} | ({"muon": group.muon} if config.muon else {})
-        for group in parameter_groups(model, config)
+) -> torch.optim.Optimizer:
+    """The optimizer over the groups of `parameter_groups`. fused: AdamW's kernel. product_dtype: of Muon's products."""
+    return _optimizer(parameter_groups(model, config), config, fused, product_dtype)
+
+
+def _optimizer(
+    groups: Sequence[ParameterGroup], config: OptimizerConfig, fused: bool, product_dtype: torch.dtype
+) -> torch.optim.Optimizer:
+    """The optimizer over groups, each marked in the checkpoint by what it is updated with, unless it is AdamW."""
+    kind: Callable[..., torch.optim.Optimizer] = config.optimizer_class
+    name = config.optimizer_name
+    marks: list[dict[str, Any]] = [
+        ({"muon": group.muon} if config.muon else {}) | ({} if name == ADAMW else {OPTIMIZER: name}) for group in groups
     ]
-    options: dict[str, Any] = {"lr": config.lr, "betas": (config.beta1, config.beta2), "fused": fused}
-    if not config.muon:
-        return torch.optim.AdamW(groups, **options)
-    return MuonAdamW(groups, product_dtype, **options)
+    settings = [
+        {"params": group.parameters, "weight_decay": group.weight_decay} | mark
+        for group, mark in zip(groups, marks, strict=True)
+    ]
+    if name != ADAMW:
+        return kind(settings, lr=config.lr, **config.options)
+    options: dict[str, Any] = {"lr": config.lr, "betas": (config.beta1, config.beta2), "fused": fused, **config.options}
+    return MuonAdamW(settings, product_dtype, **options) if config.muon else torch.optim.AdamW(settings, **options)
 
 
 def parameter_groups(model: nn.Module, config: OptimizerConfig) -> list[ParameterGroup]:
@@ -159,11 +207,42 @@ def parameter_groups(model: nn.Module, config: OptimizerConfig) -> list[Paramete
     matrices = _block_matrices(model) if config.muon else []
     chosen = {id(matrix) for matrix in matrices}
     others: list[Tensor] = [p for p in model.parameters() if p.requires_grad and id(p) not in chosen]
+    parameters = [[p for p in others if p.ndim >= 2], [p for p in others if p.ndim < 2], matrices]
+    empty = _empty_groups(config)
+    return [replace(group, parameters=own) for group, own in zip(empty, parameters, strict=False)]
+
+
+def _empty_groups(config: OptimizerConfig) -> list[ParameterGroup]:
+    """The groups without their parameters. Raises FieldError for an optimizer that does not work like this.
+
+    What it holds of a parameter is seen after an update of small ones.
+    """
+    decays = [config.weight_decay, 0.0, *([config.weight_decay] if config.muon else [])]
+    shapes = [(2, 3), (5,), (2, 3)]
     groups = [
-        ParameterGroup([p for p in others if p.ndim >= 2], config.weight_decay),
-        ParameterGroup([p for p in others if p.ndim < 2], 0.0),
+        ParameterGroup([nn.Parameter(torch.zeros(shape, device="cpu"))], decay, number == 2, config.optimizer_name)
+        for number, (shape, decay) in enumerate(zip(shapes, decays, strict=False))
     ]
-    return [*groups, ParameterGroup(matrices, config.weight_decay, muon=True)] if config.muon else groups
+    for group in groups:
+        group.parameters[0].grad = torch.zeros_like(group.parameters[0])
+    try:
+        optimizer = _optimizer(groups, config, fused=False, product_dtype=torch.float32)
+        optimizer.step()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise FieldError("options", f"do not suit {config.algorithm}: {' '.join(str(error).split())}") from error
+    if config.weight_decay and "weight_decay" not in optimizer.defaults:
+        raise FieldError("weight_decay", f"is {config.weight_decay}, but {config.algorithm} has none: set it to 0")
+    states = [optimizer.state[group.parameters[0]] for group in groups]
+    return [
+        replace(group, parameters=[], state={name: _kind(value, group.parameters[0]) for name, value in state.items()})
+        for group, state in zip(groups, states, strict=True)
+    ]
+
+
+def _kind(value: Any, parameter: Tensor) -> StateKind:
+    if not isinstance(value, Tensor) or not value.ndim:
+        return "number"
+    return "parameter" if value.shape == parameter.shape else "own"
 
 
 def _block_matrices(model: nn.Module) -> list[Tensor]:
@@ -221,9 +300,10 @@ def apply_current_settings(
     checkpoint: dict[str, Any], config: OptimizerConfig, groups: Sequence[ParameterGroup]
 ) -> None:
     """Replace the optimizer settings in a checkpoint of these groups by those of this run; moments and counts stay."""
+    own = {"betas": (config.beta1, config.beta2)} if config.optimizer_name == ADAMW else {}
     for optimizer in checkpoint[OPTIMIZER_STATES]:
         for stored, group in zip(optimizer["param_groups"], groups, strict=True):
-            stored.update(initial_lr=config.lr, betas=(config.beta1, config.beta2), weight_decay=group.weight_decay)
+            stored.update(own | config.options, initial_lr=config.lr, weight_decay=group.weight_decay)
     for scheduler in checkpoint["lr_schedulers"]:
         scheduler["base_lrs"] = [config.lr for _ in scheduler["base_lrs"]]
 

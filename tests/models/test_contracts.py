@@ -342,3 +342,28 @@ def test_max_positions_is_the_longest_sequence(config: ModelConfig) -> None:
     decoder = model.decoder(1, capacity=39)
     got = [decoder.prefill(ids[:, :5]), *(decoder.step(ids[:, t]) for t in range(5, 38))]
     torch.testing.assert_close(torch.stack(got, dim=1), expected[:, 5:])
+
+
+@every_model
+def test_ids_that_are_no_symbols_are_refused(config: ModelConfig) -> None:
+    model = make(config)
+    decoder = model.decoder(1)
+    for wrong, found in ((-100, "-100 to 256"), (257, "0 to 257")):
+        ids = torch.tensor([[0, 256, 7, 8, wrong]])  # the last one is never looked up
+        for read in (model, model.nll, decoder.prefill):
+            with pytest.raises(ValueError, match=f"^ids are {found}; symbols are 0 to 256"):
+                read(ids)
+
+
+def test_gradients_of_each_row_can_be_vectorized() -> None:
+    model = make(BASE)
+    ids = symbols(3, 9)
+    weights: dict[str, torch.Tensor] = dict(model.named_parameters())
+
+    def cost(weights: dict[str, torch.Tensor], ids_T: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = torch.func.functional_call(model, weights, (ids_T[None],))
+        return F.cross_entropy(logits[0], ids_T)
+
+    rows = torch.func.vmap(torch.func.grad(cost), in_dims=(None, 0))(weights, ids)["local_symbols.weight"]
+    alone = torch.func.grad(cost)(weights, ids[1])["local_symbols.weight"]
+    torch.testing.assert_close(rows[1], alone)

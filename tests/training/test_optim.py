@@ -51,6 +51,36 @@ def test_settings_that_cannot_be_are_refused_by_name(wrong):
     assert error.value.field == next(iter(wrong))
 
 
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"algorithm": "AdamWW"}, "algorithm is 'AdamWW', which is no optimizer"),
+        ({"algorithm": "no.such.Optimizer"}, "algorithm is 'no.such.Optimizer', which is no optimizer"),
+        ({"algorithm": "torch.nn.Linear"}, "algorithm is 'torch.nn.Linear', which is no optimizer"),
+        ({"algorithm": "SGD", "muon": True}, "muon goes with AdamW alone"),
+        ({"algorithm": "SGD", "options": {"momntum": 0.9}}, "do not suit SGD: .* 'momntum'"),
+        ({"algorithm": "SGD", "options": {"momentum": -1}}, "do not suit SGD: Invalid momentum value: -1"),
+        ({"algorithm": "SGD", "options": {"weight_decay": 0.1}}, "options holds weight_decay, which"),
+        ({"options": {"betas": [0.9, 0.9]}}, "options holds betas, which"),
+        ({"algorithm": "Rprop"}, "weight_decay is 0.1, but Rprop has none: set it to 0"),
+        ({"algorithm": "LBFGS"}, "do not suit LBFGS: LBFGS doesn't support per-parameter options"),
+    ],
+)
+def test_an_optimizer_that_cannot_work_is_refused(settings: dict[str, Any], reason: str) -> None:
+    with pytest.raises(FieldError, match=reason):
+        OptimizerConfig(**settings)
+
+
+@pytest.mark.parametrize("algorithm", ["SGD", "torch.optim.SGD", "torch.optim.sgd.SGD"])
+def test_any_optimizer_gets_the_groups_and_its_options(algorithm: str) -> None:
+    config = OptimizerConfig(lr=0.3, weight_decay=0.2, algorithm=algorithm, options={"momentum": 0.9})
+    optimizer = build_optimizer(nn.Linear(4, 3), config, fused=True)
+    assert isinstance(optimizer, torch.optim.SGD)
+    assert [(g["weight_decay"], g["momentum"], g["lr"]) for g in optimizer.param_groups] == [
+        (w, 0.9, 0.3) for w in (0.2, 0)
+    ]
+
+
 def test_one_fused_step_equals_a_plain_one():
     models = [nn.Linear(4, 4) for _ in range(2)]
     models[1].load_state_dict(models[0].state_dict())

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from megabyte_mm.alphabet import SYMBOLS
+from megabyte_mm.alphabet import SYMBOLS, check_ids
 from megabyte_mm.models.base import DEFAULT_STEP, ByteModel, StepOptions, condition_ids
 from megabyte_mm.models.config import BlockConfig, ModelConfig, StackConfig
 from megabyte_mm.models.layers import trunc_normal_parameter
@@ -90,10 +90,11 @@ class SequenceModel(ByteModel):
     def embedded(self, ids_BT: Tensor, condition_B: Tensor | None) -> Tensor:
         """The start vector and all symbols but the last, embedded: (B, T) int64 -> (B, T, D).
 
-        Raises ValueError for more symbols than the model has positions.
+        Raises ValueError for more symbols than the model has positions, and for ids that are no symbols.
         """
         batch, length = ids_BT.shape
         self.check_length(length)
+        check_ids(ids_BT)
         return self.inputs(ids_BT[:, :-1], condition_ids(condition_B, batch, ids_BT.device))
 
     def inputs(self, ids_BT: Tensor, condition_B: Tensor, begin: int = 0) -> Tensor:

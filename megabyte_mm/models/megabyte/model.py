@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from megabyte_mm.alphabet import END, SYMBOLS
+from megabyte_mm.alphabet import SYMBOLS, check_ids
 from megabyte_mm.models.base import DEFAULT_STEP, ByteModel, Decoder, StepOptions, condition_ids
 from megabyte_mm.models.config import StackConfig
 from megabyte_mm.models.decoding.caches import LayerCache
@@ -24,6 +24,7 @@ from megabyte_mm.models.megabyte.config import MegabyteConfig
 from megabyte_mm.models.megabyte.decoder import MegabyteDecoder
 from megabyte_mm.models.megabyte.embedders import PatchEmbedder
 from megabyte_mm.models.megabyte.interface import PatchInterface, PatchLayers, most_patches, patch_embedder
+from megabyte_mm.models.megabyte.padding import first_positions, whole_patches
 from megabyte_mm.models.megabyte.parts import parts_logits, parts_nll
 from megabyte_mm.models.megabyte.parts_decoder import PartsDecoder
 from megabyte_mm.models.neighbourhood import NeighbourhoodEmbedder, neighbourhood_embedder
@@ -112,9 +113,9 @@ class Megabyte(ByteModel):
         global_BKG = self.global_output(padded_BT, condition_B, recompute)
         if self.local_stack is None:
             logits_BKX: Tensor = self.heads(global_BKG)
-            return logits_BKX.view(batch, -1, SYMBOLS)[:, :length]
+            return first_positions(logits_BKX.view(batch, padded_BT.shape[1], SYMBOLS), length)
         hidden_BTL = self.local_output(global_BKG, padded_BT, condition_B)
-        return F.linear(hidden_BTL, self.local_symbols.weight)[:, :length]
+        return first_positions(F.linear(hidden_BTL, self.local_symbols.weight), length)
 
     def nll(self, ids_BT: Tensor, condition_B: Tensor | None = None, options: StepOptions = DEFAULT_STEP) -> Tensor:
         """Negative log-likelihood of every symbol in nats: (B, T) int64 -> (B, T) float32.
@@ -125,21 +126,25 @@ class Megabyte(ByteModel):
         if self.config.parts is not None:
             return parts_nll(self, ids_BT, condition_B, options)
         padded_BT, condition_B = self.padded(ids_BT, condition_B)
-        recompute = self.recomputes_global(len(ids_BT), options.activation_budget)
+        recompute = self.recomputes_global(ids_BT.shape[0], options.activation_budget)
         global_BKG = self.global_output(padded_BT, condition_B, recompute)
         nats_BT = chunked_nll(self, global_BKG, padded_BT, condition_B, options.activation_budget)
         return nats_BT[:, : ids_BT.shape[1]].float()
 
     def padded(self, ids_BT: Tensor, condition_B: Tensor | None) -> tuple[Tensor, Tensor]:
-        """The symbols padded to whole patches, and a condition for each row. Raises ValueError if they are too many."""
+        """The symbols padded to whole patches, and a condition for each row. Raises ValueError as `checked` does."""
         condition_B = self.checked(ids_BT, condition_B)
         # Causality keeps the padding of the last patch from reaching any position that is returned.
-        return F.pad(ids_BT, (0, -ids_BT.shape[1] % self.patch_size), value=END), condition_B
+        return whole_patches(ids_BT, self.patch_size), condition_B
 
     def checked(self, ids_BT: Tensor, condition_B: Tensor | None) -> Tensor:
-        """A condition for each row, on the device of the symbols. Raises ValueError for too many of either."""
+        """A condition for each row, on the device of the symbols.
+
+        Raises ValueError for too many of either, and for ids that are no symbols.
+        """
         self.check_length(ids_BT.shape[1])
-        return condition_ids(condition_B, len(ids_BT), ids_BT.device)
+        check_ids(ids_BT)
+        return condition_ids(condition_B, ids_BT.shape[0], ids_BT.device)
 
     def global_output(self, ids_BT: Tensor, condition_B: Tensor, recompute: bool = False) -> Tensor | None:
         """Embed patches, shift them by one and read them with the global model: (B, T) int64 -> (B, K, G).

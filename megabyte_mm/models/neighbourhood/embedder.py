@@ -166,12 +166,13 @@ class NeighbourhoodEmbedder(nn.Module):
         phase_BC = self.first_R[layout_B, None] + position_BC % self.period_R[layout_B, None]
         back_BCJ = self.offset_QJ[phase_BC]
         index_BCJ = position_BC[..., None] - back_BCJ
-        if not ids_BS.shape[1]:
-            return torch.full_like(index_BCJ.expand(len(ids_BS), -1, -1), UNKNOWN)
-        index_BX = index_BCJ.clamp(0, ids_BS.shape[1] - 1).flatten(1)
-        symbols_BX = ids_BS.gather(1, index_BX.expand(len(ids_BS), -1))
+        batch, length = ids_BS.shape  # whose len() would be a number in an exported program
+        if not length:
+            return torch.full_like(index_BCJ.expand(batch, -1, -1), UNKNOWN)
+        index_BX = index_BCJ.clamp(0, length - 1).flatten(1)
+        symbols_BX = ids_BS.gather(1, index_BX.expand(batch, -1))
         unknown_BCJ = (back_BCJ == 0) | (index_BCJ < 0)
-        return symbols_BX.view(len(ids_BS), *index_BCJ.shape[1:]).masked_fill(unknown_BCJ, UNKNOWN)
+        return symbols_BX.view(batch, *index_BCJ.shape[1:]).masked_fill(unknown_BCJ, UNKNOWN)
 
     def _predictions(self, known_BCJ: Tensor, byte_BC: Tensor, layout_B: Tensor) -> Tensor:
         """The guesses of each predictor, or UNKNOWN: (B, C, F)."""
@@ -201,7 +202,7 @@ class NeighbourhoodEmbedder(nn.Module):
         rows = []
         for g in range(self.num_groups):
             column_BM = self.column_RGM[layout_B, g]
-            column_BCM = column_BM[:, None].expand(len(columns_BCX), columns_BCX.shape[1], -1)
+            column_BCM = column_BM[:, None].expand(*columns_BCX.shape[:2], -1)
             values_BCM = columns_BCX.gather(-1, column_BCM)
             terms_BCM = ((values_BCM >> self.shift_RGM[layout_B, g, None]) + 1) * self.multiplier_RGM[layout_B, g, None]
             mixed_BC = (terms_BCM.sum(-1) + byte_BC * self.byte_multiplier) & MASK
