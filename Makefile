@@ -9,6 +9,8 @@ OLDEST_TORCH ?= 2.11.0
 OLDEST_VENV ?= .venv-oldest
 # Of each model that the notebooks train; the notebooks name more useful numbers.
 NOTEBOOK_STEPS ?= 30
+# Recordings for demo:speech, with train/ and val/, such as the Free Spoken Digit Dataset; without, it is left as it is.
+SPEECH ?=
 # A package of benchmarks/ with its options.
 BENCH ?= train_step --parts speed --workloads text-2048
 # Of `make gpu`; WHEELS may name a folder of wheels, such as those of peers.
@@ -24,7 +26,7 @@ NEW_VENV = "$(PYTHON)" -c 'import sys; v = sys.version_info[:2]; sys.exit(None i
 	&& "$(PYTHON)" -m venv --clear
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format notebooks docs servedocs bench gpu fuzz oldest clean
+.PHONY: help demo models test check format notebooks docs servedocs bench gpu fuzz oldest clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -36,6 +38,9 @@ $(READY): pyproject.toml constraints.txt
 
 demo: $(READY)  ## train small models on made-up media and continue it
 	$(BIN)/python demo/run.py
+
+models: $(READY)  ## train the models that come with the package again; SPEECH=DIR also demo:speech
+	$(BIN)/python demo_models/make.py $(if $(SPEECH),--speech $(SPEECH))
 
 test: $(READY)  ## run all tests, in two processes; PYTEST_ARGS="-n 8" takes more
 	$(BIN)/python -m pytest -q $(PYTEST_ARGS)

@@ -49,27 +49,41 @@ class Section:
     facts: tuple[tuple[str, str], ...] = ()
 
 
-def write_page(path: Path, sections: Sequence[Section], seconds: float) -> None:
-    """Write the page of these sections. seconds: that the whole demo took."""
+def write_page(path: Path, sections: Sequence[Section], seconds: float | None, shipped: Sequence[Path] = ()) -> None:
+    """Write the page of these sections. seconds, shipped: as of `render_page`."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(render_page(sections, seconds), encoding="utf-8")
+    path.write_text(render_page(sections, seconds, shipped), encoding="utf-8")
 
 
-def render_page(sections: Sequence[Section], seconds: float) -> str:
-    """Return the page as HTML that refers to no other file."""
-    body = "".join(_section(section) for section in sections)
+def render_page(sections: Sequence[Section], seconds: float | None, shipped: Sequence[Path] = ()) -> str:
+    """Return the page as HTML that refers to no other file.
+
+    seconds: that the whole demo took; None while it runs. shipped: pictures of the models that come with the package.
+    """
+    took = "The models of this machine are still in training: reload the page in some minutes."
+    if seconds is not None:
+        took = f"Generating the data, training and sampling took {seconds / 60:.1f} minutes on this machine."
+    body = _shipped(shipped) + "".join(_section(section) for section in sections)
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>megabyte-mm: demo</title><style>{STYLE.read_text(encoding="utf-8")}</style></head><body>
 <header><h1>megabyte-mm</h1><p>Pictures, melodies, text, and the one from the other, each modelled as a plain stream of
-bytes by the same kind of model, MEGABYTE. Generating the data, training and sampling took
-{seconds / 60:.1f} minutes on this machine.</p>
+bytes by the same kind of model, MEGABYTE. {took}</p>
 </header>
 <main>{body}</main><footer><p>Codecs compress each validation file by itself, headers included, without training; the
 model was trained on other files of the same kind, and its row shows its lowest <code>val/bpb</code>, of the second part
 of a record.</p>
 </footer></body></html>
 """
+
+
+def _shipped(samples: Sequence[Path]) -> str:
+    if not samples:
+        return ""
+    figures = "".join(_figure(path, 0.0, "") for path in samples)
+    return f"""
+<section id="shipped"><h2>Models that come with the package</h2><p>Pictures of <code>demo:image</code>, from nothing,
+and of <code>demo:text-to-image</code>, from captions.</p><div class="unconditional image">{figures}</div></section>"""
 
 
 def _section(section: Section) -> str:

@@ -1,6 +1,7 @@
 """The steps of the demo: demo-data, then fit and generate for each modality by the command line, then the page.
 
-Behind the modalities come records of two parts: pictures from captions, and notes from melodies.
+The page begins with pictures of the models that come with the package, which are there while others train. Behind the
+modalities come records of two parts: pictures from captions, and notes from melodies.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ Value = TypeVar("Value")
 PROGRAM: tuple[str, ...] = (sys.executable, "-m", "megabyte_mm")
 NUM_SAMPLES = 8  # without a prefix
 KEEP = 0.5  # share of a file that is the prefix
+SHIPPED = Path("gallery", "shipped")  # pictures of the models that come with the package
+CAPTIONS = ("a red heart on white, middle", "a blue ring on dark blue, upper left", "a green cross on white, right")
 
 
 @dataclass(frozen=True)
@@ -182,11 +185,13 @@ def run_demo(root: Path, minutes: float) -> None:
     started = time.monotonic()
     _clear(root)
     _run(root, "demo-data", "media", "--pairs", "pairs")
+    page, shipped = root / "gallery" / "index.html", _sample_shipped(root)
+    write_page(page, (), None, shipped)
+    print(f"\n{page} shows pictures of models that come with the package. Now others are trained.", flush=True)
     sections = [_train_and_sample(root, modality, minutes) for modality in MODALITIES]
     sections += [_train_on_records(root, records, minutes) for records in RECORDS]
-    page = root / "gallery" / "index.html"
     seconds = time.monotonic() - started
-    write_page(page, sections, seconds)
+    write_page(page, sections, seconds, shipped)
     print(f"\n{page} is ready, after {seconds / 60:.1f} minutes: open it in a browser.")
 
 
@@ -194,7 +199,17 @@ def _clear(root: Path) -> None:
     for each in (*MODALITIES, *RECORDS):
         shutil.rmtree(root / each.run, ignore_errors=True)
         shutil.rmtree(root / each.out, ignore_errors=True)
+    shutil.rmtree(root / SHIPPED, ignore_errors=True)
     (root / "gallery" / "index.html").unlink(missing_ok=True)
+
+
+def _sample_shipped(root: Path) -> list[Path]:
+    """Pictures of the models that come with the package, from nothing and from captions."""
+    image, captions = SHIPPED / "image", SHIPPED / "captions"
+    _run(root, "generate", "demo:image", "--out", str(image), "--num_samples", str(NUM_SAMPLES))
+    options = ("--num_samples", "1", "--temperature", "0.1")
+    _run(root, "generate", "demo:text-to-image", "--text", *CAPTIONS, "--out", str(captions), *options)
+    return [path for folder in (image, captions) for path in sorted((root / folder).glob("*-[0-9]*.png"))]
 
 
 def _run(root: Path, *arguments: str) -> str:

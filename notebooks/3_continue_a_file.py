@@ -13,8 +13,8 @@
 # rest of a melody, the next lines of a text. There is no single right answer, so several samples are shown side by
 # side.
 #
-# Name your own checkpoints and files in the first cell. Where a checkpoint is `None`, a small model of the demo data is
-# used: that of notebook 2, or one that is trained here in about a minute.
+# Name your own checkpoints and files in the first cell. `demo:image` and `demo:text` are models that come with the
+# package. Where a checkpoint is `None`, a small model of the demo data is trained here in about a minute.
 
 # %%
 # %matplotlib inline
@@ -37,9 +37,9 @@ STEPS = int(os.environ.get("MEGABYTE_MM_NOTEBOOK_STEPS", "600"))
 MEDIA, RUNS = Path("../media"), Path("../runs/notebooks")
 make_demo_data(MEDIA)
 
-IMAGE = None  # or a path, such as "../runs/demo-image/best.ckpt" after `make demo`
+IMAGE = "demo:image"  # or a path, such as "../runs/demo-image/best.ckpt" after `make demo`
 AUDIO = None
-TEXT = None
+TEXT = "demo:text"
 PICTURE = MEDIA / "images" / "val" / "heart" / "0000.png"
 SOUND = MEDIA / "audio" / "val" / "0000.wav"
 MODULE = sorted((MEDIA / "text" / "val").glob("*.py"))[0]

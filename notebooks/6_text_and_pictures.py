@@ -37,9 +37,18 @@ PICTURES = sorted((PAIRS / "captions" / "val").glob("*.png"))[:4]
 SOUNDS = sorted((PAIRS / "melodies" / "val").glob("*.wav"))[:3]
 
 # %% [markdown]
+# ## At once
+#
+# A model that comes with the package has learned one direction, from captions to pictures.
+
+# %%
+shipped = load_model("demo:text-to-image")
+show_records(shipped, [convert(shipped, {"text": text}, count=4, temperature=0.1) for text in TEXTS])
+
+# %% [markdown]
 # ## A picture from a caption
 #
-# The model has read captions and pictures of 16 × 16 pixels, in both orders. A letter of a caption is a patch, and a
+# This model has read captions and pictures of 16 × 16 pixels, in both orders. A letter of a caption is a patch, and a
 # square of 4 × 4 pixels is another: both are steps of the same global model.
 
 # %%

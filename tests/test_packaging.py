@@ -93,6 +93,13 @@ def test_the_wheel_holds_the_configs(wheel):
     assert configs <= set(wheel)
 
 
+def test_the_wheel_holds_whole_models(wheel):
+    folder = ROOT / "megabyte_mm" / "demo_models"
+    files = {path.relative_to(ROOT).as_posix() for path in folder.rglob("*") if path.is_file()}
+    assert "megabyte_mm/demo_models/image/model.safetensors" in files
+    assert files <= set(wheel)
+
+
 def test_the_wheel_holds_the_stylesheet_of_reports(wheel):
     assert "megabyte_mm/plots/report_page.css" in wheel
 

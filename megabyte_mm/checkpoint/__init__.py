@@ -4,6 +4,8 @@ bundle.py      the loaded model with its adapters, conditions and window
 load.py        a checkpoint to a bundle
 dcp.py         folders of shards, as torch.distributed.checkpoint writes them
 exported.py    exported models: safetensors and a config
+rounding.py    their weights in fewer bits
+shipped.py     the models that come with the package
 hub.py         the Hugging Face hub
 safety.py      checks of files that anybody may have written
 provenance.py  figures of the training run

@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from data_adapters import printable
+from megabyte_mm.checkpoint.rounding import Precision, pack, unpack
 
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
 MAX_CONFIG = 2**24
@@ -28,13 +29,15 @@ def is_exported(path: str | os.PathLike[str]) -> bool:
     return Path(path).is_dir() and (Path(path, CONFIG_FILE).exists() or Path(path, WEIGHTS_FILE).exists())
 
 
-def write_exported(folder: Path, config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:
-    """Write the weights and then the config, of plain values, into an existing folder.
+def write_exported(
+    folder: Path, config: Mapping[str, Any], weights: Mapping[str, Tensor], precision: Precision = "float32"
+) -> None:
+    """Write the weights, rounded to a precision, and then the config, of plain values, into an existing folder.
 
-    Raises OSError for a disk that is full or not permitted.
+    Raises ValueError for an unknown precision, OSError for a disk that is full or not permitted.
     """
     try:
-        save_file(_unshared(weights), folder / WEIGHTS_FILE, metadata={"format": "pt"})
+        save_file(_unshared(pack(weights, precision)), folder / WEIGHTS_FILE, metadata={"format": "pt"})
     except SafetensorError as error:  # which wraps that of the disk
         raise OSError(f"{folder / WEIGHTS_FILE}: cannot be written: {error}") from error
     entries = {**config, DIGEST: _digest(folder / WEIGHTS_FILE)}
@@ -90,9 +93,13 @@ def _read_weights(path: Path, digest: Any, shown: str) -> dict[str, Tensor]:
         raise ValueError(f"{shown}: damaged, or not the weights that {CONFIG_FILE} was written with ({DIGEST})")
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
+            packed = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
     except (SafetensorError, OSError, ValueError, RuntimeError, TypeError, MemoryError) as error:
         raise ValueError(f"{shown}: not a safetensors file, or a damaged one ({printable(str(error))})") from error
+    try:
+        return unpack(packed)
+    except ValueError as error:
+        raise ValueError(f"{shown}: {printable(str(error))}") from error
 
 
 def _digest(path: Path) -> str:

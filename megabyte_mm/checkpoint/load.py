@@ -27,6 +27,7 @@ from megabyte_mm.checkpoint.safety import (
     check_weights_match_config,
     is_plain_archive,
 )
+from megabyte_mm.checkpoint.shipped import shipped_folder
 from megabyte_mm.models import config_of
 
 WEIGHT_PREFIX = "model."
@@ -40,8 +41,9 @@ def load_model(
 ) -> Bundle:
     """Load the model of a checkpoint, ready for use on `device`.
 
-    path: a file, a folder of shards, a folder that `export` wrote, or, if no file has that name, the id of a model on
-    the Hugging Face hub: user/name or user/name@revision. adapter: the class of a modality of your own, or its import
+    path: a file, a folder of shards, a folder that `export` wrote, or, if no file has that name, a model that comes
+    with the package, such as demo:image, or the id of one on the Hugging Face hub: user/name or user/name@revision.
+    adapter: the class of a modality of your own, or its import
     path; the checkpoint holds its settings. Raises ValueError for anything but a checkpoint of this project,
     FileNotFoundError for a missing one.
     """
@@ -71,6 +73,8 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     Tensors of a file stay on the disk until they are used. An exported model, here or on the hub, has the entries of a
     checkpoint. Raises ValueError for anything but a checkpoint of this project, FileNotFoundError for a missing one.
     """
+    if (folder := shipped_folder(path)) is not None:
+        return _as_checkpoint(*read_exported(folder, shown=os.fspath(path)))
     if is_exported(path):
         return _as_checkpoint(*read_exported(Path(path)))
     if (model_id := hub_id(path)) is not None:

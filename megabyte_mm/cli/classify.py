@@ -32,7 +32,7 @@ def classify(
     candidates. Where files lie in folders named as these, the share of right ones is printed too.
 
     Args:
-        checkpoint: A checkpoint of a training run, such as runs/image/best.ckpt, an exported folder, or a hub id.
+        checkpoint: A checkpoint of a run, such as runs/image/best.ckpt, an exported folder, demo:image, or a hub id.
         file: Files, and folders with all files below them.
         candidates: Classes to choose from, by default all; for a model of files with texts the texts, such as zero one.
         json: A file for the bits of every class.

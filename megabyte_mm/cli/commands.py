@@ -45,7 +45,8 @@ OWN_COMMANDS = {
     ),
     "generate": Command(
         "generate files from nothing, or continue files",
-        "megabyte-mm generate runs/image/best.ckpt --out out/ --num_samples 16\n"
+        "megabyte-mm generate demo:image --out out/\n"
+        "  megabyte-mm generate runs/image/best.ckpt --out out/ --num_samples 16\n"
         "  megabyte-mm generate runs/image/best.ckpt --out out/ --prefix a.png b.png --keep 0.5\n"
         "  megabyte-mm generate runs/pairs/best.ckpt --out out/ --text 'a red heart' --guidance 2",
         {

@@ -78,7 +78,7 @@ def _add_sections(parser: LightningArgumentParser) -> None:
         "--init_from",
         type=str | None,
         default=None,
-        help="Begin with the weights of this model: a checkpoint, an exported folder, or a hub id.",
+        help="Begin with the weights of this model: a checkpoint, an exported folder, demo:image, or a hub id.",
     )
 
 

@@ -35,7 +35,7 @@ def embed(
     and with `--pooling patches` the number of vectors of each file, in counts.
 
     Args:
-        checkpoint: A checkpoint of a training run, such as runs/image/best.ckpt, an exported folder, or a hub id.
+        checkpoint: A checkpoint of a run, such as runs/image/best.ckpt, an exported folder, demo:image, or a hub id.
         path: Files, and folders with all files below them.
         out: A file that ends in .npz.
         layer: Of the global model: 0 for its patches, n for the output of its block n; by default the last;

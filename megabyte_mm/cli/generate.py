@@ -68,7 +68,7 @@ def generate(
     Prints the first text as it is generated, and the names of the files. Ctrl-C writes what is complete.
 
     Args:
-        checkpoint: A checkpoint of a training run, such as runs/image/best.ckpt, an exported folder, or a hub id.
+        checkpoint: A checkpoint of a run, such as runs/image/best.ckpt, an exported folder, demo:image, or a hub id.
         out: The folder for the files, and for pictures a contact sheet, which replaces that of an earlier run. A single
             file goes to standard output with -.
         prefix: Files to continue; the continuations are named after them; - is standard input. For a model of records

@@ -13,6 +13,7 @@ from data_adapters import write_bytes
 from megabyte_mm.checkpoint import load_model
 from megabyte_mm.checkpoint.exported import is_exported
 from megabyte_mm.checkpoint.hub import hub_id
+from megabyte_mm.checkpoint.shipped import shipped_folder
 from megabyte_mm.cli.config import read_config
 from megabyte_mm.cli.packaged import config_folder, find_config
 from megabyte_mm.errors import check_positive
@@ -28,7 +29,7 @@ def info(model: str, batch_size: int | None = None, json: str | None = None, ada
 
     Args:
         model: A config file, the name of a packaged config such as image or paper/text_megabyte, a checkpoint, an
-            exported folder, or a hub id.
+            exported folder, a name such as demo:image, or a hub id.
         batch_size: Windows in a training step on one device; by default that of the config, or 1 for a checkpoint.
         json: A file for all figures.
         adapter: Import path of your own adapter class, for a checkpoint that was trained with one.
@@ -47,7 +48,7 @@ def info(model: str, batch_size: int | None = None, json: str | None = None, ada
 
 def _is_model(model: str) -> bool:
     """Return whether the name is that of a trained model; one like a hub id may name a config, such as paper/image."""
-    if Path(model).suffix == ".ckpt" or is_exported(model):
+    if Path(model).suffix == ".ckpt" or is_exported(model) or shipped_folder(model) is not None:
         return True
     return hub_id(model) is not None and not (config_folder() / model).parent.is_dir()
 

@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 from megabyte_mm.checkpoint import load_model
 from megabyte_mm.checkpoint.exported import is_exported, read_exported
 from megabyte_mm.checkpoint.hub import HubId, check_token, parse_id, upload
+from megabyte_mm.checkpoint.shipped import shipped_folder
 from megabyte_mm.cli.arguments import pick_device
 from megabyte_mm.export.card import Card
 from megabyte_mm.export.folder import PATTERNS, export_model
@@ -41,6 +42,7 @@ def push(
         raise ValueError(f"{to!r} is not an id of the hub; it must be user/name")
     model_id = HubId(model_id.repo, revision or model_id.revision)
     check_token(model_id)
+    model = str(shipped_folder(model) or model)
     visibility = True if private else None
     if is_exported(model):
         if license is not None or adapter is not None:

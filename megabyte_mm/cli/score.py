@@ -60,7 +60,7 @@ def score(
     Prints a line for each file, and the total. docs/evaluation.md explains the methods.
 
     Args:
-        checkpoint: A checkpoint of a training run, such as runs/image/best.ckpt, an exported folder, or a hub id.
+        checkpoint: A checkpoint of a run, such as runs/image/best.ckpt, an exported folder, demo:image, or a hub id.
         path: Files, and folders with all files below them.
         method: How the model is read, one or several of plain, sliding, strided, sliding+strided, or all.
         json: A file for all figures; - prints them on stdout, and all else on stderr.

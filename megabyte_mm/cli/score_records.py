@@ -70,7 +70,7 @@ def score_folder(
     """
     if len(paths) != 1:
         raise ValueError("this model reads records of several parts: give one folder that holds them")
-    known = [order for order in bundle.orders[1:] if len(order) > 1]
+    known = _orders(bundle)
     orders = [order for order in known if condition in (None, "+".join(order))]
     if not orders:
         raise ValueError(f"--condition {condition}: the records of this model are {', '.join(map('+'.join, known))}")
@@ -103,6 +103,25 @@ def score_folder(
     _check_complete(skipped, folders)
 
 
+def score_parts(bundle: Bundle, path: str, batch_size: int = 16) -> dict[str, tuple[PartScore, int]]:
+    """The scores of the learned parts of a folder's records, by names such as text+image/image, and their number.
+
+    Raises FieldError where there are no records.
+    """
+    totals: dict[str, tuple[PartScore, int]] = {}
+    for order in _orders(bundle):
+        joined, _ = join_folder(bundle, path, order)
+        records = _Records(order, joined, _names(joined))
+        scores = _score(bundle, records, batch_size, None)
+        for part in order:
+            if part not in bundle.unlearned.get(records.title, ()):
+                total = sum((each[part] for each in scores.values()), PartScore(0.0, 0))
+                if not math.isfinite(total.nats):
+                    raise ValueError(DIVERGED)
+                totals[f"{records.title}/{part}"] = total, len(scores)
+    return totals
+
+
 def join_folder(bundle: Bundle, path: str, order: tuple[str, ...]) -> tuple[Joined, Skipped]:
     """The records of a folder with the parts of an order, read as in training, and why others are left out.
 
@@ -111,6 +130,11 @@ def join_folder(bundle: Bundle, path: str, order: tuple[str, ...]) -> tuple[Join
     rules = {name: PartRule(modality.adapter, **modality.files) for name, modality in bundle.modalities.items()}
     readers = {name: load_or_encode(files) for name, files in find_parts(path, rules, order).items()}
     return join(readers, {name: bundle.window_of(name) for name in order})
+
+
+def _orders(bundle: Bundle) -> list[tuple[str, ...]]:
+    """The orders of several parts."""
+    return [order for order in bundle.orders[1:] if len(order) > 1]
 
 
 def _check_complete(skipped: Mapping[str, Skipped], folders: Sequence[_Records]) -> None:

@@ -31,7 +31,7 @@ def search(
     file, or the file behind the text, less those of the file by itself.
 
     Args:
-        checkpoint: A checkpoint of a training run, such as runs/image/best.ckpt, an exported folder, or a hub id.
+        checkpoint: A checkpoint of a run, such as runs/image/best.ckpt, an exported folder, demo:image, or a hub id.
         query: A file of the same modality as the folder's; anything that is no file is a text.
         folder: A folder, with all files below it.
         count: The files to print, at most.

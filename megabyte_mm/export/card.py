@@ -14,6 +14,8 @@ import yaml
 
 from data_adapters import Adapter, AudioAdapter, FileAdapter, ImageAdapter, TextAdapter, printable
 from megabyte_mm.checkpoint import Bundle
+from megabyte_mm.checkpoint.rounding import Precision
+from megabyte_mm.checkpoint.shipped import PREFIX
 
 LIBRARY = "megabyte-mm"
 TASKS = {"image": "unconditional-image-generation", "text": "text-generation"}
@@ -48,13 +50,16 @@ class Card:
     """The content of a model card.
 
     name: the title, and the model's name in the commands: a hub id or a folder's name. license: an identifier of the
-    hub, such as mit; "" for none. seed: of the samples. classes: of the samples, in turn. scored: by modality;
-    scored_name: the name of these files.
+    hub, such as mit; "" for none. notes: Markdown, such as the attribution of the data. precision: of the weights in
+    the folder, to which those of the bundle are rounded already. seed: of the samples. classes: of the samples, in
+    turn. scored: by modality; scored_name: the name of these files.
     """
 
     name: str
     bundle: Bundle
     license: str = ""
+    notes: str = ""
+    precision: Precision = "float32"
     seed: int = 0
     classes: Sequence[str] = ()
     scored: Mapping[str, CardScore] = field(default_factory=dict)
@@ -71,7 +76,15 @@ def model_card(card: Card, samples: Mapping[str, SampleFiles]) -> str:
 
     samples: by modality.
     """
-    parts = [_opening(card), _samples(card, samples), _model(card), _data(card), _bits(card), _use(card)]
+    parts = [
+        _opening(card),
+        _samples(card, samples),
+        _model(card),
+        _data(card),
+        _bits(card),
+        card.notes.strip(),
+        _use(card),
+    ]
     return f"---\n{_front_matter(card)}---\n\n" + "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -125,6 +138,8 @@ def _model(card: Card) -> str:
         "parameters": f"{card.bundle.model.num_parameters:,}",
         "window": f"{card.bundle.window:,} bytes",
     }
+    if card.precision != "float32":
+        rows["weights"] = card.precision + (", a scale for each row" if card.precision == "int8" else "")
     sizes = card.bundle.model.patch_sizes
     if max(sizes) > 1:
         rows["patch"] = f"{', '.join(map(str, sizes))} bytes"
@@ -175,6 +190,8 @@ def _bits(card: Card) -> str:
 
 def _use(card: Card) -> str:
     where = f"{_code(card.name)} is its id on the hub, or the path of a folder that holds these files"
+    if card.name.startswith(PREFIX):
+        where = f"{_code(card.name)} comes with {LIBRARY}"
     if card.bundle.reads_records:
         records = ["+".join(order) for order in card.bundle.orders[1:] if len(order) > 1]
         commands = [

@@ -16,6 +16,7 @@ from data_adapters.io import remove, temporary_beside
 from megabyte_mm.checkpoint import Bundle
 from megabyte_mm.checkpoint.exported import CONFIG_FILE, WEIGHTS_FILE, write_exported
 from megabyte_mm.checkpoint.provenance import TRAINING
+from megabyte_mm.checkpoint.rounding import Precision, pack, unpack
 from megabyte_mm.checkpoint.safety import check_finite_weights
 from megabyte_mm.export.card import Card, SampleFiles, model_card
 from megabyte_mm.generation import (
@@ -64,6 +65,15 @@ def write_folder(folder: Path, write: Callable[[Path], object]) -> list[Path]:
     finally:
         remove(temporary)
     return [folder / name for name in names]
+
+
+def round_weights(bundle: Bundle, precision: Precision) -> None:
+    """Give a model the weights that an export of that precision holds, so that figures and samples are of these.
+
+    Raises ValueError for an unknown precision.
+    """
+    weights = bundle.model.state_dict()
+    bundle.model.load_state_dict(unpack(pack(weights, precision)))
 
 
 def check_samples(count: int) -> None:
@@ -119,7 +129,7 @@ def _generate(bundle: Bundle, count: int, classes: Sequence[str], seed: int) -> 
 def write_model(folder: Path, card: Card, samples: Mapping[str, Continuations]) -> None:
     """Write weights, config, card and samples into an empty folder. samples: by modality; the card shows them."""
     files = {name: _write_samples(folder, card.bundle, name, generated) for name, generated in samples.items()}
-    write_exported(folder, export_config(card.bundle), card.bundle.model.state_dict())
+    write_exported(folder, export_config(card.bundle), card.bundle.model.state_dict(), card.precision)
     (folder / CARD).write_text(model_card(card, files), encoding="utf-8")
 
 

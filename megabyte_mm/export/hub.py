@@ -12,6 +12,7 @@ from data_adapters import Adapter
 from megabyte_mm.checkpoint import Bundle, load_model
 from megabyte_mm.checkpoint.exported import write_exported
 from megabyte_mm.checkpoint.hub import INSTALL, HubId, download_files
+from megabyte_mm.checkpoint.shipped import shipped_folder
 from megabyte_mm.export.card import LIBRARY, Card, model_card
 from megabyte_mm.export.folder import export_config
 
@@ -71,7 +72,7 @@ class HubModel(nn.Module, PyTorchModelHubMixin, library_name=LIBRARY):
         adapter: type[Adapter] | None = None,
         **_: Any,
     ) -> HubModel:
-        folder = Path(model_id)
+        folder = shipped_folder(model_id) or Path(model_id)
         if not folder.is_dir():
             folder = download_files(
                 HubId(model_id, revision),

@@ -129,6 +129,27 @@ def test_files_are_scored_as_score_does(texts, tmp_path, capsys):
     assert not Path("other").exists()
 
 
+def test_figures_and_samples_of_a_card_are_those_of_the_rounded_weights(texts, capsys):
+    Path("mine").mkdir()
+    Path("mine/a.txt").write_text("the quick brown fox jumps over the lazy dog")
+    export(texts, "shared", data="mine", samples=1, precision="int8")
+    _, text = card()
+    assert "| weights | int8, a scale for each row |" in text
+    generate("shared", "out", num_samples=1, device="cpu")
+    assert Path("out/sample-000.txt").read_bytes() == Path("shared/samples/sample-000.txt").read_bytes()
+    capsys.readouterr()
+    score("shared", ["mine"])
+    assert f"| 1 file of `mine`, 43 bytes | {capsys.readouterr().out.split()[-1]} |" in text
+    export("shared", "again", samples=0, precision="int8")
+    assert Path("again/model.safetensors").read_bytes() == Path("shared/model.safetensors").read_bytes()
+
+
+def test_notes_become_a_part_of_the_card(texts):
+    Path("notes.md").write_text("## Attribution\n\nRecordings by Ann, CC BY-SA 4.0.\n")
+    export(texts, "shared", samples=0, notes="notes.md")
+    assert "\n\n## Attribution\n\nRecordings by Ann, CC BY-SA 4.0.\n\n## Use\n" in card()[1]
+
+
 def test_a_mix_has_samples_and_figures_of_each_modality(capsys):
     torch.manual_seed(0)
     data = {

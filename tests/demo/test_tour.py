@@ -68,7 +68,7 @@ def test_the_page_shows_all_modalities_and_a_second_run_replaces_the_first(root,
         assert main(["--minutes", "0.05"]) == 0
     page = (root / "gallery/index.html").read_text(encoding="utf-8")
     assert [f'id="{kind}"' in page for kind in ("image", "audio", "text", "captions", "notes")] == [True] * 5
-    assert page.count("<img ") == 8 + 10 * 4 + 10 * 3
+    assert page.count("<img ") == 8 + 1 + 8 + 10 * 4 + 10 * 3
     assert page.count("<audio ") == 8 + 1 * 2 + 6
     assert page.count("<dd>1,234</dd>") == 5
     assert page.count("<td>2.500</td>") == 5
@@ -87,13 +87,21 @@ def test_only_the_folders_of_the_demo_are_replaced(root):
     assert all(path.exists() for path in others)
 
 
+def test_the_page_is_there_before_the_first_training(root):
+    (root / "broken").write_text("demo/image.yaml")
+    assert main([]) == 1
+    page = (root / "gallery/index.html").read_text(encoding="utf-8")
+    assert page.count("<img ") == 8 + 1
+    assert "still in training" in page
+
+
 def test_a_failing_command_is_named_and_nothing_runs_after_it(root, capsys):
     (root / "broken").write_text("demo/audio.yaml")
     assert main([]) == 1
     command = "megabyte-mm fit --config demo/audio.yaml --trainer.max_time 00:00:02:28"
     assert capsys.readouterr().err == f"demo: command failed with exit code 3: {command}\n"
     assert (root / "calls.txt").read_text().splitlines()[-1] == command.removeprefix("megabyte-mm ")
-    assert not (root / "gallery/index.html").exists()
+    assert "still in training" in (root / "gallery/index.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(("minutes", "expected"), [(2, "00:00:02:00"), (0.001, "00:00:00:01"), (1510, "01:01:10:00")])

@@ -121,7 +121,7 @@ def _read_config(run: Run, data_path: str | None, notes: Notes) -> RunConfig | N
 
 def _load_model(run: Run, checkpoint: str | None, config: RunConfig | None, device: str, notes: Notes) -> Bundle | None:
     """Load the run's model; None, with a note, where it has none. Raises ValueError for `checkpoint`."""
-    path = Path(checkpoint) if checkpoint is not None else run.checkpoint
+    path = checkpoint if checkpoint is not None else run.checkpoint
     if path is None:
         notes.warn("The run has no checkpoint; no files were measured.")
         return None

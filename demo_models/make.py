@@ -1,0 +1,131 @@
+"""Make the models that come with the package: train them on free data, and export them into megabyte_mm/demo_models/.
+
+`make models` runs this. The pictures and captions are those of `megabyte-mm demo-data`, the texts modules of the
+running Python, the sounds a folder of recordings, such as the Free Spoken Digit Dataset. All seeds are fixed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+
+HERE = Path(__file__).resolve().parent
+HELD_OUT = HERE / "held_out"
+PACKAGE = HERE.parent / "megabyte_mm" / "demo_models"
+LICENSES = {"image": "mit", "text-to-image": "mit", "text": "other", "speech": "cc-by-sa-4.0"}
+EXCERPT = 4096
+"""Bytes of a validation module that are kept as held out text."""
+SPEAKER = "george"
+"""One voice is learned sooner than five."""
+QUIET = 0.04
+"""Share of the largest loudness of a recording; what is below is silence at its begin and end."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model that is trained. data: its folder, with train/ and val/. suffixes: of the files that are held out.
+
+    held_out: number of files, or of records, spread evenly over val/.
+    """
+
+    name: str
+    data: Path
+    suffixes: tuple[str, ...]
+    held_out: int
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Make the models. Raises CalledProcessError where a command fails."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--work", type=Path, default=Path("runs/demo_models"), help="folder for data and runs")
+    parser.add_argument("--speech", type=Path, help="recordings: train/ and val/ of files such as 7_jackson_12.wav")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="names, such as image; by default all")
+    parser.add_argument("--keep_runs", action="store_true", help="export the models of an earlier call again")
+    options = parser.parse_args(arguments)
+    work: Path = options.work
+    _run("demo-data", str(work / "media"), "--pairs", str(work / "pairs"))
+    models = [
+        Model("image", work / "media" / "images", (".png",), 20),
+        Model("text-to-image", work / "pairs" / "captions", (".png", ".txt"), 20),
+        Model("text", work / "media" / "text", (".py",), 6),
+    ]
+    if options.speech is not None:
+        models.append(Model("speech", _speech_by_class(options.speech, work / "speech"), (".wav",), 10))
+    elif "speech" in (options.only or ("speech",)):
+        print("demo:speech is left as it is: name the recordings with --speech DIR, or make models SPEECH=DIR")
+    for model in models:
+        if options.only is None or model.name in options.only:
+            _make(model, work / "runs", options.keep_runs)
+
+
+def _make(model: Model, runs: Path, keep_run: bool) -> None:
+    """Train a model on its data, choose what is held out, and export it."""
+    run, held_out = runs / model.name, _hold_out(model)
+    if not keep_run:
+        shutil.rmtree(run, ignore_errors=True)
+        data = ("--data.path", str(model.data), "--trainer.default_root_dir", str(run))
+        _run("fit", "--config", str(HERE / f"{model.name}.yaml"), *data)
+    card = ("--name", f"demo:{model.name}", "--license", LICENSES[model.name])
+    figures = ("--data", str(held_out), "--notes", str(HERE / f"{model.name}.md"))
+    folder = str(PACKAGE / model.name)
+    _run("export", str(run / "best.ckpt"), folder, "--precision", "int8", "--overwrite", *card, *figures)
+
+
+def _run(*arguments: str) -> None:
+    print(f"\n$ {shlex.join(('megabyte-mm', *arguments))}", flush=True)
+    subprocess.run((sys.executable, "-m", "megabyte_mm", *arguments), check=True)
+
+
+def _hold_out(model: Model) -> Path:
+    """Copy some of the validation files to where the tests find them; of modules, the beginnings."""
+    folder = HELD_OUT / model.name
+    shutil.rmtree(folder, ignore_errors=True)
+    val = model.data / "val"
+    files = sorted(val.rglob(f"*{model.suffixes[0]}"))
+    for number in range(min(model.held_out, len(files))):
+        file = files[number * len(files) // model.held_out]
+        target = folder / file.relative_to(val)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if model.name == "text":
+            text = file.read_bytes()[:EXCERPT]
+            target.with_suffix(".txt").write_bytes(text[: text.rindex(b"\n") + 1])
+            continue
+        for suffix in model.suffixes:
+            shutil.copyfile(file.with_suffix(suffix), target.with_suffix(suffix))
+    return folder
+
+
+def _speech_by_class(recordings: Path, folder: Path) -> Path:
+    """Trim one speaker's recordings into folders of their digits, which are the classes; returns the new folder."""
+    shutil.rmtree(folder, ignore_errors=True)
+    for split in ("train", "val"):
+        for file in sorted((recordings / split).glob(f"*_{SPEAKER}_*.wav")):
+            sound, rate = soundfile.read(file, dtype="float32")
+            target = folder / split / file.name[0] / file.name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            soundfile.write(target, _trimmed(sound, rate), rate, subtype="PCM_16")
+    if not folder.exists():
+        raise SystemExit(f"--speech {recordings}: holds no train/ with files such as 7_{SPEAKER}_12.wav")
+    return folder
+
+
+def _trimmed(sound: NDArray[np.float32], rate: int) -> NDArray[np.float32]:
+    """A mono sound without the silence around it, but for 20 ms."""
+    window = rate // 100
+    loudness = np.sqrt(np.convolve(sound**2, np.full(window, 1 / window), "same"))
+    loud = np.flatnonzero(loudness > QUIET * loudness.max())
+    return sound[max(0, loud[0] - 2 * window) : loud[-1] + 2 * window]
+
+
+if __name__ == "__main__":
+    main()
