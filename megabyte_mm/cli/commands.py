@@ -55,6 +55,13 @@ OWN_COMMANDS = {
             "--overwrite": {"action": "store_true"},
         },
     ),
+    "app": Command(
+        "serve a model as a web page, and as JSON endpoints",
+        "megabyte-mm app runs/image/best.ckpt\n"
+        "  megabyte-mm app shared/image --files photos/val --port 8000\n"
+        "  megabyte-mm app user/name --host 0.0.0.0",
+        {"checkpoint": {}},
+    ),
     "score": Command(
         "measure the bits per byte of files",
         "megabyte-mm score runs/image/best.ckpt photos/ --json scores.json --heatmap heat/\n"

@@ -1,0 +1,12 @@
+"""The playground: a model in the browser, and as JSON endpoints. Needs the extra `app`.
+
+limits.py          what one user may ask for
+reading.py         uploaded files as streams, through reader_process.py
+playground.py      the model, and what a user gives as requests of the generation
+generating.py      continuations as they are generated
+bits.py            bits per byte beside other coders, and the heatmap
+display.py         all of it as HTML; page.css: its looks
+page.py api.py     the page and its events; the JSON endpoints; only these two and server.py import gradio
+server.py          the web server
+open.py            from a checkpoint to a running server
+"""
