@@ -6,7 +6,8 @@ playground.py      the model, and what a user gives as requests of the generatio
 generating.py      continuations as they are generated
 bits.py            bits per byte beside other coders, and the heatmap
 display.py         all of it as HTML; page.css: its looks
-page.py api.py     the page and its events; the JSON endpoints; only these two and server.py import gradio
-server.py          the web server
+page.py api.py     the page and its events; the JSON endpoints
+uploads.py         the files that a request may name
+server.py          the web server; only these four import gradio
 open.py            from a checkpoint to a running server
 """

@@ -14,6 +14,7 @@ from data_adapters import TextAdapter
 from megabyte_mm.app.bits import measure
 from megabyte_mm.app.generating import Progress, generate
 from megabyte_mm.app.playground import Job, Playground
+from megabyte_mm.app.uploads import uploaded
 
 
 def describe(playground: Playground) -> dict[str, Any]:
@@ -45,7 +46,7 @@ def job_of(file: dict[str, Any] | None, **values: Any) -> Job:
     for name in ("text", "condition"):
         if not isinstance(values[name], str):
             raise ValueError(f"{name} must be a text")
-    return Job(None if file is None else file["path"], **values)
+    return Job(None if file is None else uploaded(file["path"]), **values)
 
 
 def as_values(progress: Progress) -> dict[str, Any]:

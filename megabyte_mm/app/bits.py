@@ -45,7 +45,7 @@ def measure(playground: Playground, job: Job, with_heatmap: bool = True) -> Bits
     """Measure the file or text of a job. Raises ValueError where the model does not score it by itself."""
     bundle = _bundle(playground, job)
     stream = playground.stream(bundle, job)
-    name = printable(job.stem if job.text else job.file_name)
+    name = printable(job.file_name)
     scored, note = _shortened(bundle, stream, playground.limits.scored_bytes)
     if not len(scored.data):
         raise ValueError(f"{name}: is empty; there is no byte to measure")

@@ -81,19 +81,22 @@ def message(text: str) -> str:
 
 def bits_view(bits: Bits) -> str:
     """Return bits per byte as bars beside those of other coders, and the heatmap."""
-    rows = {"this model": bits.model, **bits.codecs, "as it is": 8.0}
-    top = max(8.0, *rows.values())
+    rows = {"this model": bits.model, **bits.codecs}
+    top = max(rows.values()) or 1.0
     bars = "".join(
         f'<div class="mm-bar{" mm-own" if name == "this model" else ""}"><span>{name}</span>'
         f'<div><i style="width: {100 * value / top:.2f}%"></i></div><b>{value:.3f}</b></div>'
         for name, value in rows.items()
     )
     what = f"{bits.size:,} bytes" if not bits.note else bits.note
-    note = f"{bits.name}: bits per byte of {what}; fewer are better. Other coders' headers count."
+    note = f"{bits.name}: bits per byte of {what}, of 8 as they are; fewer are better. Other coders' headers count."
     if bits.page:
-        heat = f'<iframe class="mm-page" sandbox title="bits of each character" srcdoc="{escape(bits.page)}"></iframe>'
+        style = f"height: {min(13 + bits.size / 25, 32):.0f}rem"
+        title = "bits of each character"
+        heat = f'<iframe class="mm-page" style="{style}" sandbox title="{title}" srcdoc="{escape(bits.page)}"></iframe>'
     else:
-        heat = f'<img class="mm-heat" src="{_uri(bits.picture, "image/png")}" alt="bits over {escape(bits.name)}">'
+        image = f'<img src="{_uri(bits.picture, "image/png")}" alt="bits over {escape(bits.name)}">'
+        heat = f'<div class="mm-heat">{image}</div>'
     return f'<div class="mm-bars">{bars}</div><p class="mm-hint">{escape(note)}</p>{heat}'
 
 

@@ -16,6 +16,7 @@ from megabyte_mm.app.bits import measure
 from megabyte_mm.app.display import bits_view, given_view, message, samples_view, status_view
 from megabyte_mm.app.generating import generate
 from megabyte_mm.app.playground import Job, Playground
+from megabyte_mm.app.uploads import refuse_urls, uploaded
 
 MODEL = "model"
 """Name of the queue of all that computes with the model: one request at a time, since each takes all processors."""
@@ -29,7 +30,7 @@ KINDS = {"image": "pictures", "audio": "sounds", "text": "texts", "file": "files
 def job_of(playground: Playground, values: tuple[Any, ...]) -> Job:
     """The job that the elements of the page describe, in the order of `build_page`."""
     file, picked, text, keep, condition, count, temperature, top_p, seed, length, guidance = values
-    path = file or (str(playground.files[picked]) if picked in playground.files else None)
+    path = uploaded(file) if file else str(playground.files[picked]) if picked in playground.files else None
     return Job(
         path,
         text or "",
@@ -87,7 +88,11 @@ def build_page(playground: Playground) -> gr.Blocks:
             with gr.Column(scale=5, min_width=300):
                 file = gr.File(label=f"Upload (at most {limits.upload_megabytes} MB)", height=120, elem_id="upload")
                 picked = gr.Dropdown(
-                    ["", *playground.files], label="or pick a file", visible=bool(playground.files), elem_id="pick"
+                    list(playground.files),
+                    value=None,
+                    label="or pick a file",
+                    visible=bool(playground.files),
+                    elem_id="pick",
                 )
                 text = gr.Textbox(
                     label="or type a text" if not playground.bundle.reads_records else "Text",
@@ -106,7 +111,7 @@ def build_page(playground: Playground) -> gr.Blocks:
                     top_p = gr.Slider(0.05, 1, 1, step=0.01, label="Top-p", min_width=120)
                     seed = gr.Number(0, label="Seed", precision=0, minimum=0, min_width=90)
                     length = gr.Number(
-                        min(playground.bundle.window, limits.length),
+                        playground.default_length,
                         label="Length in bytes",
                         precision=0,
                         minimum=1,
@@ -120,11 +125,11 @@ def build_page(playground: Playground) -> gr.Blocks:
                 with gr.Row():
                     start = gr.Button("Generate", variant="primary", elem_id="generate", min_width=100)
                     stop = gr.Button("Stop", elem_id="stop", min_width=80)
-                    bits = gr.Button("Measure bits", elem_id="measure", min_width=100)
+                    bits = gr.Button("Measure", elem_id="measure", min_width=90)
             with gr.Column(scale=7, min_width=300):
                 status = gr.HTML('<p class="mm-status"></p>', elem_id="status")
                 samples = gr.HTML(elem_id="samples", min_height=40)
-                files = gr.File(label="Files", file_count="multiple", visible=False, elem_id="files")
+                files = gr.File(label="Files", file_count="multiple", visible=False, interactive=False, elem_id="files")
                 measured = gr.HTML(elem_id="bits", min_height=20)
 
         values = [file, picked, text, keep, condition, count, temperature, top_p, seed, length, guidance]
@@ -159,6 +164,7 @@ def build_page(playground: Playground) -> gr.Blocks:
             on_measure, values, measured, concurrency_limit=1, concurrency_id=MODEL, show_progress="minimal", **hidden
         )
         add_endpoints(playground, MODEL)
+    refuse_urls(page)
     page.queue(max_size=limits.queue, default_concurrency_limit=1)
     return page
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from data_adapters import Adapter, ByteStream, ImageAdapter, TextAdapter
+from data_adapters import Adapter, AudioAdapter, ByteStream, ImageAdapter, TextAdapter
 from megabyte_mm.app.limits import Limits, check_range
 from megabyte_mm.app.reading import Reader
 from megabyte_mm.checkpoint import Bundle, check_fits, check_suffix, select_modality
@@ -61,8 +61,8 @@ class Job:
 
     @property
     def file_name(self) -> str:
-        """The file's name, without the folder in which an upload lies; "" for none."""
-        return Path(self.file).name if self.file else ""
+        """The file's name, without the folder in which an upload lies; "text" for none."""
+        return Path(self.file).name if self.file else "text"
 
 
 @dataclass(frozen=True)
@@ -110,8 +110,14 @@ class Playground:
 
     @property
     def default_keep(self) -> float:
-        """The share that is kept where a user does not say: half of pictures, all of anything else."""
-        return 0.5 if any(isinstance(adapter, ImageAdapter) for adapter in self.adapters) else 1.0
+        """The share that the page begins with: half of pictures and sounds, all of a text."""
+        return 0.5 if any(isinstance(adapter, ImageAdapter | AudioAdapter) for adapter in self.adapters) else 1.0
+
+    @property
+    def default_length(self) -> int:
+        """The length that the page begins with: one window, of sound as much as is allowed."""
+        has_sound = any(isinstance(adapter, AudioAdapter) for adapter in self.adapters)
+        return self.limits.length if has_sound else min(self.bundle.window, self.limits.length)
 
     @property
     def open_ended(self) -> bool:

@@ -73,6 +73,5 @@ def serve(questions: BinaryIO, answers: BinaryIO) -> None:
 if __name__ == "__main__":
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a decoder prints must not get among the answers
-    sys.path.append(os.getcwd())  # noqa: PTH109 - modules in the current folder, as the commands find them
     limit_memory(int(sys.argv[1]))
     serve(sys.stdin.buffer, answers)

@@ -113,6 +113,8 @@ class Reader:
         command = [sys.executable, "-P", "-m", "megabyte_mm.app.reader_process", str(self._limits.reading_megabytes)]
         # Threads of linear algebra, which no decoder uses, would each reserve memory.
         environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        # It finds the modules that this process finds, and no others.
+        environment["PYTHONPATH"] = os.pathsep.join(str(Path(folder).absolute()) for folder in sys.path)
         pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
         self._process = subprocess.Popen(command, env=environment, **pipes)
 

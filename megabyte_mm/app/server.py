@@ -50,7 +50,21 @@ def running(playground: Playground, host: str = "127.0.0.1", port: int = 7860) -
     Raises ValueError for an address that is not free.
     """
     port = _free_port(host, port)
-    theme = gr.themes.Soft(primary_hue="indigo", neutral_hue="slate", font=FONTS, font_mono=MONO_FONTS)
+    theme = gr.themes.Soft(primary_hue="indigo", neutral_hue="slate", font=FONTS, font_mono=MONO_FONTS).set(
+        block_title_background_fill="none",
+        block_title_background_fill_dark="none",
+        block_title_text_color="*body_text_color",
+        block_title_text_color_dark="*body_text_color",
+        block_title_text_weight="500",
+        block_title_padding="0",
+        block_label_background_fill="none",
+        block_label_background_fill_dark="none",
+        block_label_text_color="*body_text_color",
+        block_label_text_color_dark="*body_text_color",
+        block_label_text_weight="500",
+        block_border_width="1px",
+        block_border_width_dark="1px",
+    )
     with TemporaryDirectory(prefix="megabyte-mm-app-") as folder, _environment(GRADIO_TEMP_DIR=folder):
         page = build_page(playground)
         try:
@@ -66,7 +80,7 @@ def running(playground: Playground, host: str = "127.0.0.1", port: int = 7860) -
                 mcp_server=False,
                 pwa=False,
                 footer_links=["api"],
-                max_file_size=f"{playground.limits.upload_megabytes}mb",
+                max_file_size=playground.limits.upload_megabytes * 10**6,
                 state_session_capacity=SESSIONS,
                 app_kwargs={"middleware": [Middleware(SecurityHeaders)]},
                 theme=theme,

@@ -136,8 +136,9 @@ OWN_COMMANDS = {
     "export": Command(
         "write a model as a folder for others, with a model card",
         "megabyte-mm export runs/image/best.ckpt shared/image --data photos/val\n"
-        "  megabyte-mm generate shared/image --out out/",
-        {"checkpoint": {}, "folder": {}, "--overwrite": {"action": "store_true"}},
+        "  megabyte-mm generate shared/image --out out/\n"
+        "  megabyte-mm export runs/image/best.ckpt space/ --space",
+        {"checkpoint": {}, "folder": {}, "--space": {"action": "store_true"}, "--overwrite": {"action": "store_true"}},
     ),
     "push": Command(
         "put a model on the Hugging Face hub",

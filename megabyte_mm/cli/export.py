@@ -10,6 +10,7 @@ from megabyte_mm.cli.files import group_by_modality, read_files
 from megabyte_mm.evaluation import bits_per_byte, check_finite, score_streams
 from megabyte_mm.export.card import Card, CardScore
 from megabyte_mm.export.folder import check_export_folder, check_samples, export_model
+from megabyte_mm.export.space import export_space
 from megabyte_mm.progress import byte_progress
 
 
@@ -22,6 +23,7 @@ def export(
     name: str | None = None,
     device: str = "auto",
     adapter: str | None = None,
+    space: bool = False,
     overwrite: bool = False,
 ) -> None:
     """Write a model as a folder for others: weights, config, and a model card with samples and bits per byte.
@@ -38,6 +40,7 @@ def export(
         name: The card's title, and how its commands call the model: by default the folder's name.
         device: auto, cpu, cuda, cuda:1, mps, ...
         adapter: Import path of your own adapter class, for a model that was trained with one.
+        space: Write the playground around the model: a folder that runs as a Space of the Hugging Face hub.
         overwrite: Replace the files of an earlier export; other files in the folder stay.
     """
     path = Path(folder)
@@ -46,7 +49,7 @@ def export(
     check_samples(samples)
     scored = {} if data is None else _score(bundle, data)
     card = Card(name or path.absolute().name, bundle, license or "", scored=scored, scored_name=Path(data or "").name)
-    for file in export_model(path, card, samples):
+    for file in (export_space if space else export_model)(path, card, samples):
         print(file)
 
 
