@@ -159,7 +159,9 @@ def build_page(playground: Playground) -> gr.Blocks:
             show_progress_on=status,
             **hidden,
         )
-        stop.click(lambda: STOPPED, None, status, cancels=[run], queue=False, show_progress="hidden", **hidden)
+        # Afterwards, so that no state of the run comes behind it.
+        stopped = stop.click(None, cancels=[run], **hidden)
+        stopped.then(lambda: STOPPED, None, status, show_progress="hidden", concurrency_limit=None, **hidden)
         bits.click(
             on_measure, values, measured, concurrency_limit=1, concurrency_id=MODEL, show_progress="minimal", **hidden
         )
