@@ -1,7 +1,7 @@
 """Load the playground: `python -m benchmarks.app runs/image/best.ckpt --clients 20 --minutes 4` (Linux).
 
-Prints each ten seconds the calls so far and the memory of the server, and at the end the answers by kind, all that was not
-as expected, and the lines that the server wrote to stderr.
+Each ten seconds it prints the calls so far and the memory of the server; at the end the answers by kind, all that was
+not as expected, and what the server wrote to stderr.
 """
 
 from __future__ import annotations

@@ -78,7 +78,7 @@ def _call(client: Any, request: Request, folder: Path) -> tuple[str, str]:
     except AppError as error:
         return ("refusal" if str(error) and "\n" not in str(error) else "error"), str(error)
     except Exception as error:  # noqa: BLE001 - whatever it is, it is counted
-        # An upload beyond the limit ends with the answer of the web server.
-        is_refused = "exceeded maximum" in str(error) or "413" in str(error)
+        # gradio_client knows the limit of uploads, and refuses to send a larger file.
+        is_refused = "exceeds the maximum file size" in str(error)
         return ("refusal" if is_refused else "error"), f"{type(error).__name__}: {error}"
     return "answer", ""

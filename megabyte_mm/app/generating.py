@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -142,7 +142,9 @@ class _RecordRun:
         return self._bundle.modalities[name].adapter.default_format()
 
 
-def generate(playground: Playground, job: Job, folder: Path, interval: float = INTERVAL) -> Iterator[Progress]:
+def generate(
+    playground: Playground, job: Job, folder: Path, interval: float = INTERVAL
+) -> Generator[Progress, None, None]:
     """Yield the states of a job; the last one, complete, has written the files into a folder.
 
     Nothing is computed before the caller asks for the next state: closing the iterator cancels the job. Raises

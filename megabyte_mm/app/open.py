@@ -10,6 +10,7 @@ from data_adapters import Adapter
 from megabyte_mm.app.limits import Limits
 from megabyte_mm.app.playground import Playground
 from megabyte_mm.checkpoint import load_model
+from megabyte_mm.generation import SHEET
 
 INSTALL = "pip install 'megabyte-mm[app]'"
 SAMPLES = "samples"
@@ -54,13 +55,16 @@ def model_name(model: str | os.PathLike[str]) -> str:
 
 
 def find_files(folder: Path, playground: Playground) -> dict[str, Path]:
-    """The files below a folder that one of the model's adapters reads, by their paths in it."""
+    """The files below a folder that one of the model's adapters reads, by their paths in it; no contact sheets."""
     suffixes = {suffix for adapter in playground.adapters for suffix in adapter.suffixes}
     takes_all = any(not adapter.suffixes for adapter in playground.adapters)
     found = sorted(
         path
         for path in folder.rglob("*")
-        if path.is_file() and not path.name.startswith(".") and (takes_all or path.suffix.lower() in suffixes)
+        if path.is_file()
+        and not path.name.startswith(".")
+        and path.name != SHEET
+        and (takes_all or path.suffix.lower() in suffixes)
     )
     return {path.relative_to(folder).as_posix(): path for path in found[:MAX_FILES]}
 

@@ -11,6 +11,7 @@ from megabyte_mm.app.generating import generate
 from megabyte_mm.app.playground import Job
 from megabyte_mm.errors import ArgumentValueError
 from megabyte_mm.generation import convert, engine
+from megabyte_mm.generation.sampling import sample
 from tests.generation.test_records import captions_and_masks
 
 
@@ -29,7 +30,12 @@ def test_the_files_are_those_of_generate_and_grow_step_by_step(pictures, picture
 
 def test_closing_a_job_ends_the_generation(pictures, tmp_path, monkeypatch):
     steps = []
-    monkeypatch.setattr(engine, "sample", lambda *a, sample=engine.sample: steps.append(1) or sample(*a))
+
+    def counted(*arguments):
+        steps.append(arguments)
+        return sample(*arguments)
+
+    monkeypatch.setattr(engine, "sample", counted)
     states = generate(pictures, Job(count=2), tmp_path / "out", interval=0)
     next(states)
     states.close()
