@@ -7,7 +7,7 @@ generating.py      continuations as they are generated
 bits.py            bits per byte beside other coders, and the heatmap
 display.py         all of it as HTML; page.css: its looks
 page.py api.py     the page and its events; the JSON endpoints
-uploads.py         the files that a request may name
+uploads.py runs.py  the files that a request may name; the runs that users still want
 server.py          the web server; only these four import gradio
 open.py            from a checkpoint to a running server
 """

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from html import escape
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,6 +17,7 @@ from megabyte_mm.app.bits import measure
 from megabyte_mm.app.display import bits_view, given_view, message, samples_view, status_view
 from megabyte_mm.app.generating import generate
 from megabyte_mm.app.playground import Job, Playground
+from megabyte_mm.app.runs import Runs
 from megabyte_mm.app.uploads import refuse_urls, uploaded
 
 MODEL = "model"
@@ -53,16 +55,27 @@ def show_given(playground: Playground, *values: Any) -> str:
         return message(str(error))
 
 
-def show_generation(playground: Playground, *values: Any) -> Iterator[tuple[Any, str, Any]]:
-    """Yield the continuations, the status and the files, several times a second, until all are complete."""
+def show_generation(
+    playground: Playground, is_wanted: Callable[[], bool], *values: Any
+) -> Iterator[tuple[Any, str, Any]]:
+    """Yield the continuations, the status and the files, several times a second, until all are complete.
+
+    is_wanted: false once the user has stopped the run, which then ends.
+    """
+    if not is_wanted():
+        yield gr.skip(), STOPPED, gr.skip()
+        return
     yield "", '<p class="mm-status" data-state="running">Reading …</p>', gr.update(value=None, visible=False)
     with TemporaryDirectory() as folder:
         try:
-            for progress in generate(playground, job_of(playground, values), Path(folder)):
-                files = (
-                    gr.update(value=list(map(str, progress.files)), visible=True) if progress.complete else gr.skip()
-                )
-                yield samples_view(progress), status_view(progress), files
+            with closing(generate(playground, job_of(playground, values), Path(folder))) as states:
+                for progress in states:
+                    if not is_wanted():
+                        yield gr.skip(), STOPPED, gr.skip()
+                        return
+                    paths = [str(path) for path in progress.files]
+                    files = gr.update(value=paths, visible=True) if progress.complete else gr.skip()
+                    yield samples_view(progress), status_view(progress), files
         except ValueError as error:
             yield gr.skip(), message(str(error)), gr.skip()
 
@@ -132,13 +145,21 @@ def build_page(playground: Playground) -> gr.Blocks:
                 files = gr.File(label="Files", file_count="multiple", visible=False, interactive=False, elem_id="files")
                 measured = gr.HTML(elem_id="bits", min_height=20)
 
+        run, runs = gr.State(), Runs()
         values = [file, picked, text, keep, condition, count, temperature, top_p, seed, length, guidance]
 
         def on_change(*given_values: Any) -> str:
             return show_given(playground, *given_values)
 
-        def on_generate(*given_values: Any) -> Iterator[tuple[Any, str, Any]]:
-            yield from show_generation(playground, *given_values)
+        def on_generate(token: str, *given_values: Any) -> Iterator[tuple[Any, str, Any]]:
+            try:
+                yield from show_generation(playground, lambda: runs.is_wanted(token), *given_values)
+            finally:
+                runs.stop(token)
+
+        def on_stop(token: str) -> str:
+            runs.stop(token)
+            return STOPPED
 
         def on_measure(*given_values: Any) -> str:
             return show_bits(playground, *given_values)
@@ -149,19 +170,20 @@ def build_page(playground: Playground) -> gr.Blocks:
         for event in (file.change, picked.change, text.change, condition.change, keep.change):
             event(on_change, trigger_mode="always_last", **showing)
         file.upload(lambda: None, None, picked, **hidden)
-        run = start.click(
+        at_once = {"concurrency_limit": None, "show_progress": "hidden", **hidden}
+        begun = start.click(runs.begin, run, run, trigger_mode="multiple", **at_once)
+        begun.then(
             on_generate,
-            values,
+            [run, *values],
             [samples, status, files],
+            trigger_mode="multiple",
             concurrency_limit=1,
             concurrency_id=MODEL,
             show_progress="minimal",
             show_progress_on=status,
             **hidden,
         )
-        # Afterwards, so that no state of the run comes behind it.
-        stopped = stop.click(None, cancels=[run], **hidden)
-        stopped.then(lambda: STOPPED, None, status, show_progress="hidden", concurrency_limit=None, **hidden)
+        stop.click(on_stop, run, status, **at_once)
         bits.click(
             on_measure, values, measured, concurrency_limit=1, concurrency_id=MODEL, show_progress="minimal", **hidden
         )
