@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,8 +47,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def save_checkpoint(tmp_path: Path) -> Callable[..., Path]:
+def save_checkpoint(tmp_path: Path, save_checkpoint_in: Callable[..., Path]) -> Callable[..., Path]:
     """Saves an untrained model as a training run would: adapter, window, ... -> the checkpoint's path."""
+    return partial(save_checkpoint_in, tmp_path)
+
+
+@pytest.fixture(scope="session")
+def save_checkpoint_in() -> Callable[..., Path]:
+    """`save_checkpoint` into any folder, for fixtures that several tests share."""
     import torch
 
     from data_adapters import spec
@@ -55,6 +62,7 @@ def save_checkpoint(tmp_path: Path) -> Callable[..., Path]:
     from megabyte_mm.models import BlockConfig, Megabyte, MegabyteConfig, StackConfig
 
     def save(
+        folder: Path,
         adapter: Adapter,
         window: int,
         patch_size: int = 4,
@@ -81,7 +89,7 @@ def save_checkpoint(tmp_path: Path) -> Callable[..., Path]:
             "fixed_length": adapter.length is not None,
         }
         weights = {f"model.{name}": weight for name, weight in model.state_dict().items()}
-        torch.save({SPEC_KEY: make_spec(model, data), "state_dict": weights, "epoch": 0}, tmp_path / name)
-        return tmp_path / name
+        torch.save({SPEC_KEY: make_spec(model, data), "state_dict": weights, "epoch": 0}, folder / name)
+        return folder / name
 
     return save

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 
 LEVELS = [
     {"cli", "notebook"},
-    {"training", "export"},
+    {"app", "training", "export"},
     {"generation", "evaluation", "compression", "data", "features"},
     {"checkpoint"},
     {"models", "plots", "demo_data", "metrics"},
@@ -25,6 +25,7 @@ ENTRY = {"__init__": None, "__main__": {"cli"}}
 
 OUTSIDE = {
     "data_adapters": (
+        "app",
         "checkpoint",
         "cli",
         "compression",

@@ -55,7 +55,9 @@ def test_every_requirement_of_a_developer_is_pinned_to_a_version_that_it_allows(
 
 
 def test_every_package_imported_is_a_requirement():
-    extras = [line for extra in ("heif", "hub", "cloud", "parquet", "report", "notebooks") for line in EXTRAS[extra]]
+    extras = [
+        line for extra in ("app", "heif", "hub", "cloud", "parquet", "report", "notebooks") for line in EXTRAS[extra]
+    ]
     declared = set(requirements([*PROJECT["dependencies"], *extras]))
     distributions = packages_distributions()
     for package in ("data_adapters", "megabyte_mm"):
@@ -100,8 +102,8 @@ def test_the_wheel_holds_whole_models(wheel):
     assert files <= set(wheel)
 
 
-def test_the_wheel_holds_the_stylesheet_of_reports(wheel):
-    assert "megabyte_mm/plots/report_page.css" in wheel
+def test_the_wheel_holds_the_stylesheets(wheel):
+    assert {"megabyte_mm/app/page.css", "megabyte_mm/plots/report_page.css"} <= set(wheel)
 
 
 def test_the_wheel_holds_both_packages_typed_and_nothing_else(wheel):

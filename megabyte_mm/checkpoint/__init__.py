@@ -2,6 +2,7 @@
 
 bundle.py      the loaded model with its adapters, conditions and window
 load.py        a checkpoint to a bundle
+modalities.py  the modality of a file, and the file read for it
 dcp.py         folders of shards, as torch.distributed.checkpoint writes them
 exported.py    exported models: safetensors and a config
 rounding.py    their weights in fewer bits
@@ -20,6 +21,7 @@ from megabyte_mm.checkpoint.load import (
     load_model,
     read_checkpoint,
 )
+from megabyte_mm.checkpoint.modalities import check_fits, check_suffix, modality_of_file, read_stream, select_modality
 from megabyte_mm.checkpoint.provenance import Provenance
 
 __all__ = [
@@ -30,8 +32,13 @@ __all__ = [
     "Modality",
     "Provenance",
     "averaged_state",
+    "check_fits",
+    "check_suffix",
     "last_checkpoint_hint",
     "load_model",
     "make_spec",
+    "modality_of_file",
     "read_checkpoint",
+    "read_stream",
+    "select_modality",
 ]

@@ -56,6 +56,13 @@ OWN_COMMANDS = {
             "--overwrite": {"action": "store_true"},
         },
     ),
+    "app": Command(
+        "serve a model as a web page, and as JSON endpoints",
+        "megabyte-mm app runs/image/best.ckpt\n"
+        "  megabyte-mm app shared/image --files photos/val --port 8000\n"
+        "  megabyte-mm app user/name --host 0.0.0.0",
+        {"checkpoint": {}},
+    ),
     "score": Command(
         "measure the bits per byte of files",
         "megabyte-mm score runs/image/best.ckpt photos/ --json scores.json --heatmap heat/\n"
@@ -130,8 +137,9 @@ OWN_COMMANDS = {
     "export": Command(
         "write a model as a folder for others, with a model card",
         "megabyte-mm export runs/image/best.ckpt shared/image --data photos/val\n"
-        "  megabyte-mm generate shared/image --out out/",
-        {"checkpoint": {}, "folder": {}, "--overwrite": {"action": "store_true"}},
+        "  megabyte-mm generate shared/image --out out/\n"
+        "  megabyte-mm export runs/image/best.ckpt space/ --space",
+        {"checkpoint": {}, "folder": {}, "--space": {"action": "store_true"}, "--overwrite": {"action": "store_true"}},
     ),
     "push": Command(
         "put a model on the Hugging Face hub",

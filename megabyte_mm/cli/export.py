@@ -12,6 +12,7 @@ from megabyte_mm.cli.score_records import score_parts
 from megabyte_mm.evaluation import bits_per_byte, check_finite, score_streams
 from megabyte_mm.export.card import Card, CardScore
 from megabyte_mm.export.folder import check_export_folder, check_samples, export_model, round_weights
+from megabyte_mm.export.space import export_space
 from megabyte_mm.progress import byte_progress
 
 
@@ -26,6 +27,7 @@ def export(
     precision: Precision = "float32",
     device: str = "auto",
     adapter: str | None = None,
+    space: bool = False,
     overwrite: bool = False,
 ) -> None:
     """Write a model as a folder for others: weights, config, and a model card with samples and bits per byte.
@@ -45,6 +47,7 @@ def export(
             card are those of the rounded weights.
         device: auto, cpu, cuda, cuda:1, mps, ...
         adapter: Import path of your own adapter class, for a model that was trained with one.
+        space: Write the playground around the model: a folder that runs as a Space of the Hugging Face hub.
         overwrite: Replace the files of an earlier export; other files in the folder stay.
     """
     path = Path(folder)
@@ -56,7 +59,7 @@ def export(
     scored = {} if data is None else score_for_card(bundle, data)
     title, scored_name = name or path.absolute().name, Path(data or "").name
     card = Card(title, bundle, license or "", text, precision, scored=scored, scored_name=scored_name)
-    for file in export_model(path, card, samples):
+    for file in (export_space if space else export_model)(path, card, samples):
         print(file)
 
 

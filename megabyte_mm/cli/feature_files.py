@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data_adapters import Adapter, ByteStream, MediaError
-from megabyte_mm.checkpoint import Bundle
-from megabyte_mm.cli.files import Skipped, find_media, group_by_modality, read_stream
+from megabyte_mm.checkpoint import Bundle, read_stream
+from megabyte_mm.cli.files import Skipped, find_media, group_by_modality
 from megabyte_mm.data.splits import SPLIT_NAMES
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from data_adapters import ByteStream, TextAdapter
-from megabyte_mm.checkpoint import Bundle, load_model
+from megabyte_mm.checkpoint import Bundle, check_suffix, load_model, select_modality
 from megabyte_mm.cli.arguments import pick_device
-from megabyte_mm.cli.files import check_suffix, make_folder, select_modality, unique_stems
+from megabyte_mm.cli.files import make_folder, unique_stems
 from megabyte_mm.cli.generate_records import first_parts, generate_records, text_stems
 from megabyte_mm.cli.live_text import LiveText
 from megabyte_mm.cli.standard_streams import STANDARD, read_standard_input, write_standard_output

@@ -8,18 +8,21 @@ from pathlib import Path
 from typing import Any
 
 from data_adapters import ByteStream, ImageAdapter, MediaError, TextAdapter, printable
-from megabyte_mm.checkpoint import Bundle, Modality
-from megabyte_mm.cli.files import make_folder, modality_of_file, unique_stems
+from megabyte_mm.checkpoint import Bundle
+from megabyte_mm.cli.files import make_folder, unique_stems
 from megabyte_mm.cli.standard_streams import STANDARD
 from megabyte_mm.generation import (
     FirstParts,
-    RecordRequest,
     RecordsInterrupted,
     SamplingParams,
+    bytes_to_generate,
     complete_records,
     find_order,
+    order_of_given,
+    part_of_file,
     record_files,
     record_request,
+    text_part,
     write_records,
 )
 from megabyte_mm.progress import byte_progress
@@ -35,14 +38,14 @@ def first_parts(bundle: Bundle, files: Sequence[str], texts: Sequence[str], to: 
     """
     by_part: dict[str, list[tuple[str, ByteStream]]] = {}
     for text in texts:
-        name, adapter = _text_part(bundle)
+        name, adapter = text_part(bundle)
         by_part.setdefault(name, []).append((text, adapter.stream_of(text)))
     for file in files:
         if file == STANDARD:
             raise ValueError("--prefix -: standard input may be any part of a record; give a text as --text")
         if not Path(file).is_file():
             raise ValueError(f"--prefix {file}: no such file")
-        name = _part_of_file(bundle, file, to)
+        name = part_of_file(bundle, file, to)
         stream = bundle.modalities[name].adapter.read(file)
         for note in stream.notes:
             print(f"{file}: {note}", file=sys.stderr)
@@ -56,7 +59,7 @@ def first_parts(bundle: Bundle, files: Sequence[str], texts: Sequence[str], to: 
     names = [name for name, _ in next(iter(by_part.values()))]
     stems = text_stems(texts) if texts else unique_stems("--prefix", names)
     originals = [None if texts else _original(bundle, Path(name)) for name in names]
-    order = _order_of_given(bundle, list(by_part), to)
+    order = order_of_given(bundle, list(by_part), to)
     return [
         FirstParts(stem, {name: by_part[name][number][1] for name in order}, original)
         for number, (stem, original) in enumerate(zip(stems, originals, strict=True))
@@ -85,7 +88,7 @@ def generate_records(
     pairs = list(zip(firsts, requests, strict=True))
     names = [file for first, request in pairs for file in record_files(bundle, first.stem, request)]
     make_folder("out", out, [out / name for name in names], overwrite)
-    total = sum(_bytes(bundle, request) * request.count for request in requests)
+    total = sum(bytes_to_generate(bundle, request) * request.count for request in requests)
     interrupted = False
     with byte_progress(total, "generated") as on_bytes:
         try:
@@ -100,53 +103,11 @@ def generate_records(
         raise KeyboardInterrupt
 
 
-def _order_of_given(bundle: Bundle, names: list[str], to: str | None) -> list[str]:
-    """The given parts as the only order that begins with them has them; else as they were given."""
-    orders = [order for order in bundle.orders[1:] if to in (None, order[-1], "+".join(order))]
-    begun = {order[: len(names)] for order in orders if set(order[: len(names)]) == set(names)}
-    return list(begun.pop()) if len(begun) == 1 else names
-
-
-def _part_of_file(bundle: Bundle, file: str, to: str | None) -> str:
-    """The part that a file is, by the suffix of its part in training, else by those of the adapters.
-
-    Of several parts that read it, the one that begins an order.
-    """
-    suffixes = {name: str(modality.files.get("suffix", "")).lower() for name, modality in bundle.modalities.items()}
-    named = [name for name, suffix in suffixes.items() if suffix and file.lower().endswith(suffix)]
-    if named:  # 7.mask.png is a mask, though 7.png may be a picture
-        return max(named, key=lambda name: len(suffixes[name]))
-    names = [name for name, modality in bundle.modalities.items() if _is_named(modality, file)]
-    if not names:
-        return modality_of_file(bundle, file)
-    firsts = [order[0] for order in bundle.orders[1:] if to in (None, order[-1], "+".join(order))]
-    chosen = [name for name in names if name in firsts] or names
-    return chosen[0] if len(set(chosen)) == 1 else modality_of_file(bundle, file)
-
-
-def _is_named(modality: Modality, file: str) -> bool:
-    return file.lower().endswith(tuple(modality.adapter.suffixes))
-
-
-def _text_part(bundle: Bundle) -> tuple[str, TextAdapter]:
-    """The first part that is text."""
-    for name, modality in bundle.modalities.items():
-        if isinstance(modality.adapter, TextAdapter):
-            return name, modality.adapter
-    raise ValueError("--text: this model has no part that is text")
-
-
 def text_stems(texts: Sequence[str]) -> list[str]:
     """Names for files that follow texts: their letters and digits, numbered where two are the same."""
     stems = ["_".join("".join(c if c.isalnum() else " " for c in text).split())[:LONGEST_STEM] for text in texts]
     stems = [stem or "text" for stem in stems]
     return stems if len(set(stems)) == len(stems) else [f"{stem}_{number}" for number, stem in enumerate(stems)]
-
-
-def _bytes(bundle: Bundle, request: RecordRequest) -> int:
-    """Bytes to generate, at most."""
-    rooms = sum(bundle.modalities[name].window or 0 for name in request.generated)
-    return rooms - (len(request.given[-1].data) if request.open else 0)
 
 
 def _original(bundle: Bundle, file: Path) -> ByteStream | None:

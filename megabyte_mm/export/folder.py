@@ -87,14 +87,19 @@ def export_model(folder: Path, card: Card, samples: int) -> list[Path]:
 
     Raises ValueError, also for weights that are not finite, and OSError; then nothing was written.
     """
+    card, generated = generate_samples(card, samples)
+    return write_folder(folder, lambda temporary: write_model(temporary, card, generated))
+
+
+def generate_samples(card: Card, samples: int) -> tuple[Card, dict[str, Continuations]]:
+    """The card with the classes of its samples, and the samples by modality. Raises ValueError as `export_model`."""
     check_samples(samples)
     bundle = card.bundle
     check_finite_weights(bundle.model.parameters())
     classes = _classes(bundle, samples)
     attempts = {name: _generate(bundle.for_modality(name), samples, classes, card.seed) for name in bundle.alone}
     generated = {name: continuations for name, continuations in attempts.items() if continuations}
-    card = replace(card, classes=classes if generated else ())
-    return write_folder(folder, lambda temporary: write_model(temporary, card, generated))
+    return replace(card, classes=classes if generated else ()), generated
 
 
 def _classes(bundle: Bundle, count: int) -> list[str]:

@@ -147,9 +147,14 @@ def generate_continuations(
 
     options: of `generate_batch`. Raises GenerationInterrupted on Ctrl-C, whose results `complete_units` takes.
     """
-    open_ended = any(adapter.length_in(request.format) is None for request in requests)
-    results = generate_batch(model, requests, replace(sampling, allow_end=open_ended), seed, **options)
+    results = generate_batch(model, requests, with_end(sampling, adapter, requests), seed, **options)
     return [_continuations(request, rows) for request, rows in zip(requests, results, strict=True)]
+
+
+def with_end(sampling: SamplingParams, adapter: Adapter, requests: Sequence[FileRequest]) -> SamplingParams:
+    """The same settings, with END where a format leaves the length open, else without."""
+    open_ended = any(adapter.length_in(request.format) is None for request in requests)
+    return replace(sampling, allow_end=open_ended)
 
 
 def complete_units(

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from data_adapters import Adapter, Bytes, ByteStream, Format, TextAdapter
+from data_adapters import Adapter, ByteStream, Format, TextAdapter
 from megabyte_mm.alphabet import END, to_ids
 from megabyte_mm.checkpoint import Bundle
 from megabyte_mm.errors import ArgumentValueError, check_positive
+from megabyte_mm.generation.batching import new_bytes
 from megabyte_mm.generation.continuation import cut_prefix
 from megabyte_mm.generation.engine import NO_SYMBOL, generate_rows, make_decoder, row_seeds
 from megabyte_mm.generation.guidance import GuidedDecoder
@@ -125,6 +126,12 @@ def record_request(
     return _checked(bundle, request)
 
 
+def bytes_to_generate(bundle: Bundle, request: RecordRequest) -> int:
+    """The bytes of one completion of a record, at most."""
+    rooms = sum(bundle.window_of(name) for name in request.generated)
+    return rooms - (len(request.given[-1].data) if request.open else 0)
+
+
 def _checked(bundle: Bundle, request: RecordRequest) -> RecordRequest:
     """The same request. Raises ValueError for one that generates a part that the model has not learned."""
     name = "+".join(request.order)
@@ -151,21 +158,43 @@ def complete_records(
     guidance: scale of the first part's influence, 1 for none. on_bytes: called with each new number of bytes. Raises
     ValueError for guidance of a model without orders that lack the first part, and RecordsInterrupted on Ctrl-C.
     """
-    if guidance != 1.0:
-        for request in requests:
-            _check_guidance(bundle, request.order, guidance)
-    rows = [
-        _Row(request, list(request.given), row_seed)
-        for request in requests
-        for row_seed in row_seeds(seed, request.count)
-    ]
-    while pending := [row for row in rows if row.next_part < len(row.request.order)]:
-        first = pending[0]
-        group = [row for row in pending if row.group(bundle) == first.group(bundle)][:batch_size]
-        try:
-            _generate_part(bundle, group, sampling, guidance, execution, on_bytes)
-        except KeyboardInterrupt:
-            raise RecordsInterrupted(_completed(requests, rows)) from None
+    rows = _rows(bundle, requests, seed, guidance)
+    try:
+        for step in _stream_rows(bundle, rows, sampling, batch_size, guidance, execution):
+            on_bytes(int(((step.symbols != NO_SYMBOL) & (step.symbols != END)).sum()))
+    except KeyboardInterrupt:
+        raise RecordsInterrupted(_completed(requests, rows)) from None
+    return _completed(requests, rows)
+
+
+@dataclass(frozen=True)
+class RecordStep:
+    """New symbols of one part of some records.
+
+    records: their numbers, counted over all requests. part: its name. symbols: the new symbol of each, (B,) int64, or
+    END or NO_SYMBOL.
+    """
+
+    records: Sequence[int]
+    part: str
+    symbols: Tensor
+
+
+def stream_records(
+    bundle: Bundle,
+    requests: Sequence[RecordRequest],
+    sampling: SamplingParams,
+    seed: int = 0,
+    batch_size: int = 64,
+    guidance: float = 1.0,
+    execution: Execution = DEFAULT_EXECUTION,
+) -> Generator[RecordStep, None, list[list[CompletedRecord]]]:
+    """Yield each step of `complete_records`, whose arguments and errors these are, and return the completed records.
+
+    Nothing is computed before the caller asks for the next step.
+    """
+    rows = _rows(bundle, requests, seed, guidance)
+    yield from _stream_rows(bundle, rows, sampling, batch_size, guidance, execution)
     return _completed(requests, rows)
 
 
@@ -177,6 +206,30 @@ class RecordsInterrupted(KeyboardInterrupt):
         self.records = records
 
 
+def _rows(bundle: Bundle, requests: Sequence[RecordRequest], seed: int, guidance: float) -> list[_Row]:
+    """A row for each record. Raises ValueError for guidance that is not possible."""
+    if guidance != 1.0:
+        for request in requests:
+            _check_guidance(bundle, request.order, guidance)
+    seeded = [(request, row_seed) for request in requests for row_seed in row_seeds(seed, request.count)]
+    return [_Row(number, request, list(request.given), row_seed) for number, (request, row_seed) in enumerate(seeded)]
+
+
+def _stream_rows(
+    bundle: Bundle,
+    rows: Sequence[_Row],
+    sampling: SamplingParams,
+    batch_size: int,
+    guidance: float,
+    execution: Execution,
+) -> Iterator[RecordStep]:
+    """Complete the rows, part by part, and yield each step."""
+    while pending := [row for row in rows if row.next_part < len(row.request.order)]:
+        first = pending[0]
+        group = [row for row in pending if row.group(bundle) == first.group(bundle)][:batch_size]
+        yield from _generate_part(bundle, group, sampling, guidance, execution)
+
+
 def _completed(requests: Sequence[RecordRequest], rows: Sequence[_Row]) -> list[list[CompletedRecord]]:
     """The complete rows of each request."""
     each = iter(rows)
@@ -186,6 +239,7 @@ def _completed(requests: Sequence[RecordRequest], rows: Sequence[_Row]) -> list[
 
 @dataclass
 class _Row:
+    number: int
     request: RecordRequest
     streams: list[ByteStream]
     seed: int
@@ -229,9 +283,8 @@ def _generate_part(
     sampling: SamplingParams,
     guidance: float,
     execution: Execution,
-    on_bytes: Callable[[int], object],
-) -> None:
-    """Generate the next part of rows of one order, and add it to their streams."""
+) -> Iterator[RecordStep]:
+    """Yield the steps of the next part of rows of one order, and add it to their streams."""
     model, (order, number, is_open) = bundle.model, rows[0].group(bundle)
     assert isinstance(model, Megabyte)
     condition, name = bundle.orders.index(order, 1), order[number]
@@ -249,10 +302,10 @@ def _generate_part(
     columns = []
     for ids_B in generate_rows(decoder, prefixes, lengths, sampling, seeds, conditions_B):
         columns.append(ids_B)
-        on_bytes(int(((ids_B != NO_SYMBOL) & (ids_B != END)).sum()))
+        yield RecordStep([row.number for row in rows], name, ids_B)
     ids_BT = torch.stack(columns, dim=1).cpu().numpy() if columns else np.empty((len(rows), 0), np.int64)
     for row, stream, format, ids_T in zip(rows, begun, formats, ids_BT, strict=True):
-        new: Bytes = ids_T[(ids_T != NO_SYMBOL) & (ids_T != END)].astype(np.uint8)
+        new = new_bytes(ids_T)
         data = new if stream is None else np.concatenate([stream.data, new])
         unit = modality.adapter.unit_in(format)
         row.streams[number:] = [ByteStream(modality.adapter.cut_to_units(data, len(data), unit), format)]
