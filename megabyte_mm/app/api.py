@@ -103,7 +103,7 @@ def add_endpoints(playground: Playground, queue_name: str) -> None:
             raise gr.Error(str(error), print_exception=False) from error
         return {"name": bits.name, "bytes": bits.size, "bits_per_byte": bits.model, "codecs": bits.codecs}
 
-    shared = {"concurrency_id": queue_name, "concurrency_limit": 1}
+    shared: dict[str, Any] = {"concurrency_id": queue_name, "concurrency_limit": 1}
     gr.api(model, api_name="model", api_description="The model, its conditions and the limits.")
     gr.api(generate_files, api_name="generate", api_description="Continue a file or a text.", **shared)
     gr.api(score, api_name="score", api_description="Bits per byte of a file or a text.", **shared)

@@ -91,11 +91,12 @@ def show_bits(playground: Playground, *values: Any) -> str:
 def build_page(playground: Playground) -> gr.Blocks:
     """Return the page with its events and its JSON endpoints."""
     limits, text_only = playground.limits, playground.takes_text and len(playground.adapters) == 1
-    with gr.Blocks(
+    page = gr.Blocks(
         analytics_enabled=False,
         title=f"{playground.name} · megabyte-mm",
         delete_cache=(FILES_SECONDS // 4, FILES_SECONDS),
-    ) as page:
+    )
+    with page:
         gr.HTML(_title(playground), elem_classes="mm-title")
         with gr.Row():
             with gr.Column(scale=5, min_width=300):
@@ -165,12 +166,18 @@ def build_page(playground: Playground) -> gr.Blocks:
             return show_bits(playground, *given_values)
 
         # The page's own events are no endpoints; `add_endpoints` has those.
-        hidden = {"api_visibility": "private"}
-        showing = {"inputs": values, "outputs": given, "show_progress": "hidden", "concurrency_limit": 4, **hidden}
+        hidden: dict[str, Any] = {"api_visibility": "private"}
+        showing: dict[str, Any] = {
+            "inputs": values,
+            "outputs": given,
+            "show_progress": "hidden",
+            "concurrency_limit": 4,
+            **hidden,
+        }
         for event in (file.change, picked.change, text.change, condition.change, keep.change):
             event(on_change, trigger_mode="always_last", **showing)
         file.upload(lambda: None, None, picked, **hidden)
-        at_once = {"concurrency_limit": None, "show_progress": "hidden", **hidden}
+        at_once: dict[str, Any] = {"concurrency_limit": None, "show_progress": "hidden", **hidden}
         begun = start.click(runs.begin, run, run, trigger_mode="multiple", **at_once)
         begun.then(
             on_generate,
