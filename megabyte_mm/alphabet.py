@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -45,11 +47,25 @@ def num_filled(ids_BT: Tensor) -> int:
 
 def fill_window(data: NDArray[np.uint8], window: int) -> NDArray[np.int64]:
     """The bytes as symbols, followed by END up to `window` symbols: (n,) uint8 with n <= window -> (window,) int64."""
-    if len(data) > window:
-        raise ValueError(f"{len(data)} bytes do not fit into a window of {window}")
-    ids = np.full(window, END, dtype=np.int64)
-    ids[: len(data)] = data
+    ids = np.empty(window, dtype=np.int64)
+    fill_parts(ids, [data], [window])
     return ids
+
+
+def fill_parts(ids: NDArray[np.int64], parts: Sequence[NDArray[np.uint8]], sizes: Sequence[int]) -> None:
+    """Set a row to parts, each in a window of its own: its bytes, and END up to the next part or the end of the row.
+
+    ids: (T,) int64, to be filled; parts: (n,) uint8 each; sizes: symbols of each window. Raises ValueError for a part
+    that is longer than its window.
+    """
+    start = 0
+    for data, size in zip(parts, sizes, strict=True):
+        if len(data) > size:
+            raise ValueError(f"{len(data)} bytes do not fit into a window of {size}")
+        ids[start : start + len(data)] = data
+        ids[start + len(data) : start + size] = END
+        start += size
+    ids[start:] = END
 
 
 def to_ids(data: NDArray[np.uint8]) -> Tensor:

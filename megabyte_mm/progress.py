@@ -14,6 +14,13 @@ DELAY = 2.0
 """Seconds before a bar over items appears."""
 
 
+def format_bytes(count: float) -> str:
+    """A number of bytes, such as 640 bytes, 2.0 kB or 1.5 MB."""
+    if count >= 999_950:
+        return f"{count / 1e6:.1f} MB"
+    return f"{count / 1e3:.1f} kB" if count >= 1e3 else f"{count:.0f} byte{'s' * (round(count) != 1)}"
+
+
 def progress(items: Sequence[T], description: str) -> Iterator[T]:
     """The items, with a bar on stderr once they have taken DELAY seconds; none where stderr is not a terminal."""
     if not sys.stderr.isatty():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from megabyte_mm.alphabet import BYTES, END, SYMBOLS, fill_window, scored, to_bytes, to_ids
+from megabyte_mm.alphabet import BYTES, END, SYMBOLS, fill_parts, fill_window, scored, to_bytes, to_ids
 
 
 def test_the_alphabet_is_the_bytes_and_one_end():
@@ -29,6 +29,14 @@ def test_a_window_is_filled_with_end():
     assert fill_window(np.empty(0, np.uint8), 1).tolist() == [END]
     with pytest.raises(ValueError, match="3 bytes do not fit into a window of 2"):
         fill_window(np.zeros(3, np.uint8), 2)
+
+
+def test_each_part_of_a_row_begins_where_its_window_does():
+    ids = np.full(9, 7, np.int64)
+    fill_parts(ids, [np.array([1, 2], np.uint8), np.empty(0, np.uint8), np.array([3, 4], np.uint8)], [3, 1, 2])
+    assert ids.tolist() == [1, 2, END, END, 3, 4, END, END, END]
+    with pytest.raises(ValueError, match="3 bytes do not fit into a window of 2"):
+        fill_parts(ids, [np.zeros(3, np.uint8)], [2])
 
 
 def test_all_bytes_survive_the_way_to_symbols_and_back():

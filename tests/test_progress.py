@@ -20,3 +20,11 @@ def test_a_bar_appears_on_a_terminal_only_and_not_at_once(monkeypatch, stderr, d
     monkeypatch.setattr(progress, "DELAY", delay)
     assert list(progress.progress([1, 2, 3], "encoding")) == [1, 2, 3]
     assert ("encoding" in screen.getvalue()) == shown
+
+
+@pytest.mark.parametrize(
+    ("count", "shown"),
+    [(0, "0 bytes"), (1, "1 byte"), (48.4, "48 bytes"), (2_048, "2.0 kB"), (999_960, "1.0 MB"), (2e6, "2.0 MB")],
+)
+def test_sizes_below_a_kilobyte_are_in_bytes(count, shown):
+    assert progress.format_bytes(count) == shown

@@ -95,7 +95,7 @@ class _Rounding:
         return samples
 
     def notes(self) -> list[str]:
-        notes = [f"{self._sound.header.coding} samples rounded to 16 bits"] if self._is_rounded else []
+        notes = [f"{self._sound.header.coding_name} samples rounded to 16 bits"] if self._is_rounded else []
         if self._num_clipped:
             notes.append(f"{self._num_clipped} of {self._num_samples} samples clipped")
         return notes

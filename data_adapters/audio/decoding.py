@@ -22,6 +22,17 @@ from data_adapters.io import open_binary
 _SIXTEEN_BITS = ("PCM_16", "PCM_S8", "PCM_U8", "ULAW", "ALAW", "IMA_ADPCM", "MS_ADPCM")
 """libsndfile's names of the codings with samples of at most 16 bits."""
 
+_NAMES = {
+    "FLOAT": "32-bit floating-point",
+    "DOUBLE": "64-bit floating-point",
+    "ULAW": "mu-law",
+    "ALAW": "A-law",
+    "VORBIS": "Vorbis",
+    "OPUS": "Opus",
+    "MPEG_LAYER_III": "MP3",
+}
+"""What people call libsndfile's codings, beside PCM_24 and such, which are 24-bit."""
+
 _CONTAINERS = ("WAV", "WAVEX", "RF64", "AIFF", "FLAC", "OGG", "MP3")
 """libsndfile's names of the supported formats: those in which a missing end is detected."""
 
@@ -49,8 +60,14 @@ class _Header:
     channels: int
     coding: str
 
+    @property
+    def coding_name(self) -> str:
+        """The coding in plain words, such as 24-bit."""
+        bits = self.coding.removeprefix("PCM_").lstrip("SU")
+        return f"{bits}-bit" if bits.isdigit() else _NAMES.get(self.coding, self.coding.replace("_", " "))
+
     def __str__(self) -> str:
-        return f"{self.coding}, {self.rate} Hz, {self.channels} channel{'s' * (self.channels > 1)}"
+        return f"{self.coding_name}, {self.rate} Hz, {self.channels} channel{'s' * (self.channels > 1)}"
 
 
 @dataclass(frozen=True)

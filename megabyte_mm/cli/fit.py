@@ -28,7 +28,7 @@ from megabyte_mm.cli.former_names import with_present_options
 from megabyte_mm.data.module import ByteData
 from megabyte_mm.errors import FieldError
 from megabyte_mm.models import check_registered
-from megabyte_mm.training.callback_checks import check_callbacks, monitor_error
+from megabyte_mm.training.callback_checks import check_callbacks, monitor_error, refused_in
 from megabyte_mm.training.callbacks import RunReport, Throughput
 from megabyte_mm.training.checkpointing import AtomicCheckpointIO, BestCheckpoint, LastCheckpoint
 from megabyte_mm.training.claim import claimed
@@ -208,7 +208,7 @@ def run(name: str, arguments: Sequence[str]) -> None:
         with raise_on_signal(), ExitStack() as claims:
             _run(name, arguments, claims)
     except ArgumentError as error:
-        raise ValueError(explain(str(error))) from error
+        raise refused_in(str(error)) or ValueError(explain(str(error))) from error
     except MisconfigurationException as error:
         raise ValueError(str(error)) from error
     except RunInterrupted as stop:

@@ -20,6 +20,7 @@ from megabyte_mm.data.storage.prepare import prepare as prepare_shards
 from megabyte_mm.data.storage.remote import open_storage
 from megabyte_mm.data.storage.shards import ShardReader
 from megabyte_mm.errors import FieldError, check_positive
+from megabyte_mm.progress import format_bytes
 
 
 def prepare(
@@ -136,7 +137,7 @@ def _prepare(files: Files, out: str, workers: int | None, shard_mib: int, cache_
 def _summary(reader: ShardReader) -> str:
     """Sizes and conversions, as one line."""
     shards, size = reader.metadata["shards"], int(reader.lengths.sum())
-    summary = f"{len(reader)} files as {size / 1e6:.1f} MB in {len(shards)} shard{'s' * (len(shards) != 1)}"
+    summary = f"{len(reader)} files as {format_bytes(size)} in {len(shards)} shard{'s' * (len(shards) != 1)}"
     notes = [f"{count} {note}" for note, count in reader.notes.items()]
     if clipped := reader.metadata["clipped"]:
         notes.append(f"{len(clipped)} lost range, such as {clipped[0]['path']} ({clipped[0]['note']})")

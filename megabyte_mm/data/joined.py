@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from data_adapters.base import Bytes, ByteStream
-from megabyte_mm.alphabet import END
+from megabyte_mm.alphabet import fill_parts
 from megabyte_mm.data.dataset import Batch
 from megabyte_mm.data.records import Skipped, Split
 from megabyte_mm.data.splits import split_rows
@@ -186,12 +186,11 @@ class JoinedWindows:
             items = items * len(self.records) // len(self)
         ids, condition, scored = (field.numpy() for field in batch)
         condition[rows] = self.condition
+        sizes = [room.symbols for room in self.rooms]
         for row, record in zip(rows.tolist(), items.tolist(), strict=True):
+            parts = [self.records.read(part, record) for part in self.order]
+            fill_parts(ids[row], parts, sizes)
             start = 0
-            for part, room in zip(self.order, self.rooms, strict=True):
-                data = self.records.read(part, record)
-                ids[row, start : start + len(data)] = data
-                ids[row, start + len(data) : start + room.symbols] = END
+            for data, room in zip(parts, self.rooms, strict=True):
                 scored[row, start : start + len(data) + (len(data) < room.bytes and not room.fixed_length)] = True
                 start += room.symbols
-            ids[row, start:] = END

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from data_adapters import Bytes, TextAdapter
-from megabyte_mm.alphabet import fill_window
+from megabyte_mm.alphabet import fill_parts
 from megabyte_mm.checkpoint import Bundle
 from megabyte_mm.models import Megabyte, StepOptions
 
@@ -91,8 +91,10 @@ def record_bits(
     while batch := list(islice(records, batch_size)):
         for record in batch:
             _check_rooms(order, rooms, record)
-        pieces = [[fill_window(data, size) for data, size in zip(each, sizes, strict=True)] for each in batch]
-        ids_RT = torch.from_numpy(np.stack([np.concatenate(row) for row in pieces])).to(device)
+        rows_RT = np.empty((len(batch), sum(sizes)), np.int64)
+        for row_T, record in zip(rows_RT, batch, strict=True):
+            fill_parts(row_T, record, sizes)
+        ids_RT = torch.from_numpy(rows_RT).to(device)
         condition_R = torch.full((len(batch),), condition, device=device)
         nats_RT = model.nll(ids_RT, condition_R, StepOptions(unlearned=skipped)).double().cpu().numpy()
         for nats_T, record in zip(nats_RT, batch, strict=True):

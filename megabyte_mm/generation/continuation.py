@@ -109,11 +109,16 @@ def cut_prefix(adapter: Adapter, stream: ByteStream, keep: float | None = None, 
 
     unit: bytes that stay together, by default the stream's own. Raises ValueError for another share.
     """
+    check_share(keep)
     share = (0.5 if adapter.single_window else 1.0) if keep is None else keep
-    if not 0.0 <= share <= 1.0:
-        raise ArgumentValueError("keep", f"is {share}; it must be between 0 and 1")
     length = round(share * len(stream.data))
     return adapter.cut_to_units(stream.data, length, unit or adapter.unit_in(stream.format))
+
+
+def check_share(keep: float | None) -> None:
+    """Raise ArgumentValueError for a share of a file below 0 or above 1, and for nan."""
+    if keep is not None and not 0.0 <= keep <= 1.0:
+        raise ArgumentValueError("keep", f"is {keep}; it must be between 0 and 1")
 
 
 def choose_length(adapter: Adapter, prefix: ByteStream, stem: str, window: int, length: int | None) -> int:

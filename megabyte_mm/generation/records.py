@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from data_adapters import Adapter, ByteStream, Format, TextAdapter
-from megabyte_mm.alphabet import END, to_ids
+from megabyte_mm.alphabet import END, fill_parts
 from megabyte_mm.checkpoint import Bundle
 from megabyte_mm.errors import ArgumentValueError, check_positive
 from megabyte_mm.generation.batching import new_bytes
-from megabyte_mm.generation.continuation import cut_prefix
+from megabyte_mm.generation.continuation import check_share, cut_prefix
 from megabyte_mm.generation.engine import NO_SYMBOL, generate_rows, make_decoder, row_seeds
 from megabyte_mm.generation.guidance import GuidedDecoder
 from megabyte_mm.generation.sampling import SamplingParams
@@ -111,6 +111,7 @@ def record_request(
     all of it. Raises ValueError for a part that does not fit into the model, or where nothing is left to generate.
     """
     check_positive(count=count)
+    check_share(keep)
     for name, stream in zip(order, given, strict=False):
         room = bundle.window_of(name)
         if len(stream.data) > room:
@@ -337,13 +338,11 @@ def _check_guidance(bundle: Bundle, order: tuple[str, ...], guidance: float) -> 
 
 def _prefix(complete: Sequence[ByteStream], begun: ByteStream | None, parts: Sequence[PartConfig]) -> Tensor:
     """The symbols of a row up to where its next part goes on: whole parts in their rooms, END behind their bytes."""
-    pieces = [torch.empty(0, dtype=torch.int64)]
-    for stream, part in zip(complete, parts, strict=False):
-        ids_T = to_ids(stream.data)
-        pieces.append(torch.nn.functional.pad(ids_T, (0, part.max_len - len(ids_T)), value=END))
-    if begun is not None:
-        pieces.append(to_ids(begun.data))
-    return torch.cat(pieces)
+    streams = [*complete, *([] if begun is None else [begun])]
+    sizes = [part.max_len for part in parts[: len(complete)]] + ([] if begun is None else [len(begun.data)])
+    ids_T = np.empty(sum(sizes), np.int64)
+    fill_parts(ids_T, [stream.data for stream in streams], sizes)
+    return torch.from_numpy(ids_T)
 
 
 def _stream(adapter: Adapter, part: str | os.PathLike[str] | ByteStream) -> ByteStream:

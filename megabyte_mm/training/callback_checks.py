@@ -28,8 +28,17 @@ def check_callbacks(callbacks: Iterable[Callback]) -> None:
     for callback in callbacks:
         for base in type(callback).__mro__:
             if base.__name__ in REFUSED and base.__module__.startswith(("lightning.", "pytorch_lightning.")):
-                reason = f"{type(callback).__name__} is not supported: {REFUSED[base.__name__]}"
-                raise FieldError("trainer.callbacks", reason)
+                raise _refusal(type(callback).__name__, base.__name__)
+
+
+def refused_in(message: str) -> FieldError | None:
+    """The error of a callback of `REFUSED`, from a parser's message about its arguments; None for any other message."""
+    found = re.search(r"trainer\.callbacks(?s:.*)class_path '[\w.]*?(\w+)'", message)
+    return _refusal(found[1], found[1]) if found and found[1] in REFUSED else None
+
+
+def _refusal(name: str, base: str) -> FieldError:
+    return FieldError("trainer.callbacks", f"{name} is not supported: {REFUSED[base]}")
 
 
 def check_monitors(callbacks: Sequence[Callback], parts: Iterable[str]) -> None:

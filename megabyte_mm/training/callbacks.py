@@ -18,6 +18,7 @@ from megabyte_mm.data.module import ByteData
 from megabyte_mm.data.records import Records
 from megabyte_mm.models import ModelConfig
 from megabyte_mm.models.neighbourhood import NeighbourhoodConfig
+from megabyte_mm.progress import format_bytes
 from megabyte_mm.training.checkpointing import BestCheckpoint
 from megabyte_mm.training.console import format_step
 from megabyte_mm.training.module import ByteLM
@@ -134,7 +135,7 @@ class RunReport(Callback):
         shown = ["train/bpb", *measured]
         entries = [f"{name} {figures[name]:.4f}" for name in shown if name in figures]
         if "train/bytes_per_s" in figures:
-            entries.append(f"{figures['train/bytes_per_s'] / 1e3:.1f} kB/s")
+            entries.append(f"{format_bytes(figures['train/bytes_per_s'])}/s")
         log.info("step %s: %s", format_step(trainer), ", ".join(entries))
 
     @rank_zero_only
@@ -178,5 +179,4 @@ def describe_data(data: ByteData) -> str:
 def _size(records: Records) -> str:
     """Such as 640 files (2.0 MB)."""
     count = int(records.lengths.sum())
-    size = f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:.1f} kB" if count >= 1e3 else f"{count} bytes"
-    return f"{len(records):,} {'file' if len(records) == 1 else 'files'} ({size})"
+    return f"{len(records):,} {'file' if len(records) == 1 else 'files'} ({format_bytes(count)})"

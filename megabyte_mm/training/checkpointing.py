@@ -19,6 +19,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from data_adapters.io import open_durable, replace, temporary_beside
 from megabyte_mm.checkpoint.dcp import is_sharded_checkpoint, read_sharded_checkpoint
+from megabyte_mm.progress import format_bytes
 from megabyte_mm.training.divergence import check_finite
 from megabyte_mm.training.signals import RunInterrupted
 
@@ -277,7 +278,7 @@ def _write_error(error: OSError, path: Path, checkpoint: dict[str, Any]) -> OSEr
     """The error under the name of the checkpoint in place of the temporary file's, with its size on a full disk."""
     message = f"{os.path.relpath(path)}: cannot be written: {(error.strerror or str(error)).lower()}"
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        message += f" (it takes about {_num_bytes(checkpoint) / 1e6:.1f} MB)"
+        message += f" (it takes about {format_bytes(_num_bytes(checkpoint))})"
     previous = "; the previous one is unchanged" if path.is_file() else ""
     return OSError(f"{message}{previous}")
 

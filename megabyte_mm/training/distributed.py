@@ -183,7 +183,8 @@ class FSDP2Strategy(ModelParallelStrategy):
                 state = _named(saved, groups)
             else:
                 read_into(dict(named_moments(number, state)), self._folder)
-            options = StateDictOptions(full_state_dict=self._folder is None)
+            # Without any state, as of SGD without momentum, torch has no device to distribute it to.
+            options = StateDictOptions(full_state_dict=self._folder is None and any(state.values()))
             restored: Any = {"state": state, "param_groups": groups}
             set_optimizer_state_dict(self.model, optimizer, restored, options=options)
 

@@ -26,7 +26,7 @@ def photos(tmp_path) -> Path:
 def test_a_config_says_how_files_are_read(photos, tmp_path, capsys):
     out = tmp_path / "out"
     assert main(["prepare", str(photos), "--config", "image", "--out", f"{out}/", "--workers", "1"]) == 0
-    message = f"{out}: 4 files as 0.0 MB in 1 shard; 4 resized and cropped from ... to ...\n"
+    message = f"{out}: 4 files as 12.3 kB in 1 shard; 4 resized and cropped from ... to ...\n"
     assert capsys.readouterr().out == message
     reader = ShardReader(out)
     assert reader.metadata["adapter"]["settings"]["size"] == [32, 32]

@@ -85,3 +85,10 @@ def test_a_picture_of_any_size_is_continued_to_its_own_end() -> None:
     assert [len(records[0].parts["image"].data) for records in completed] == [48, 192]
     for [record] in completed:
         picture.pixels(record.parts["image"])
+
+
+@pytest.mark.parametrize("keep", [7.0, -0.1, float("nan")])
+def test_a_share_that_is_none_is_refused_of_complete_parts_too(keep: float) -> None:
+    with pytest.raises(FieldError, match="it must be between 0 and 1") as error:
+        record_request(captions_and_masks(), ("text", "image"), [TextAdapter().stream_of("a")], keep)
+    assert error.value.field == "keep"

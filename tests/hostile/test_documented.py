@@ -111,6 +111,7 @@ ROWS: dict[str, dict[str, tuple[Any, Any]]] = {
         "MP3 of free bit rate": (AUDIO, FREE_BIT_RATE),
         "several sounds end to end (chained Ogg, joined FLAC, MP3, WAV)": (AUDIO, MP3 * 3),
         "several sounds of different rates, channels or codings": (AUDIO, WAV + wav_of(np.zeros(9), 44100)),
+        "Ogg with a page whose checksum is wrong": (AUDIO, forged.flip_bit(OGG, 0.9)),
         "Ogg streams side by side (video)": (AUDIO, OGG[:58] + OGG),
         "other data behind a FLAC or Ogg sound": (AUDIO, OGG + b"anything"),
         "WAV that states more data than it has": (AUDIO, forged.wav(200)),

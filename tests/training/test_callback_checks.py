@@ -22,6 +22,7 @@ REFUSED = {
     "BatchSizeFinder": "trainer.callbacks BatchSizeFinder is not supported: set data.batch_size",
     "LearningRateFinder": "trainer.callbacks LearningRateFinder is not supported: compare short runs",
     "EMAWeightAveraging": "a run with it cannot resume exactly; set model.ema_decay",
+    "StochasticWeightAveraging": "StochasticWeightAveraging is not supported: a run with it cannot resume exactly",
     "EarlyStopping --trainer.callbacks.monitor=val_loss": (
         "EarlyStopping monitors 'val_loss', which no run logs: take one of val/bpb, train/bpb, train/loss"
     ),

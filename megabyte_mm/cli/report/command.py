@@ -16,7 +16,7 @@ from megabyte_mm.cli.report.run_page import key_facts, sample_sections, training
 from megabyte_mm.errors import ArgumentValueError, check_positive
 from megabyte_mm.plots.html_elements import Budget
 from megabyte_mm.plots.report_page import FileComparison, Page, render
-from megabyte_mm.progress import byte_progress
+from megabyte_mm.progress import byte_progress, format_bytes
 from megabyte_mm.training.run_folder import Run, open_run, read_metrics
 
 if TYPE_CHECKING:  # Lightning takes seconds to import
@@ -91,7 +91,7 @@ def report(
     )
     text = render(page)
     write_bytes(target, text.encode(errors="replace"))
-    print(f"{target}: {len(text) / 1e6:.1f} MB")
+    print(f"{target}: {format_bytes(len(text))}")
 
 
 class Notes(list[str]):

@@ -57,7 +57,7 @@ def test_notes_count_the_samples_of_all_blocks(tmp_path, monkeypatch):
     soundfile.write(tmp_path / "a.wav", sound, 8000, subtype="FLOAT")
     notes = AudioAdapter(encoding="mulaw").read(tmp_path / "a.wav").notes
     assert notes == (
-        "FLOAT samples rounded to 16 bits",
+        "32-bit floating-point samples rounded to 16 bits",
         "3 of 100 samples clipped",
     )
 

@@ -144,6 +144,14 @@ def test_damaged_ogg_pages_are_refused_by_their_position(tmp_path):
     assert refused(tmp_path, first + whole).startswith("holds several Ogg streams side by side")
 
 
+def test_an_ogg_page_with_a_wrong_checksum_is_refused(tmp_path):
+    first, second, third, *rest = pages_of(encoded("OGG", frames=60000))
+    for at in (22, len(third) - 1):  # of the checksum itself, and of the samples
+        damaged = third[:at] + bytes([third[at] ^ 1]) + third[at + 1 :]
+        line = f"is damaged: the Ogg page at byte {len(first + second)} has a wrong checksum"
+        assert refused(tmp_path, b"".join([first, second, damaged, *rest])) == line
+
+
 @pytest.mark.parametrize("kind", ["FLAC", "OGG"])
 def test_other_data_behind_the_samples_is_noted(tmp_path, kind):
     content = encoded(kind)
