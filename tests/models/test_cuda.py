@@ -13,6 +13,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from megabyte_mm.models import BlockConfig, CompileMode, Megabyte, MegabyteConfig, PartConfig, StackConfig, StepOptions
 from megabyte_mm.models.attention import FUSED_ROWS, attend
+from megabyte_mm.models.packed_attention import packed_attention, packs
 from tests.models.layouts import ONE
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")]
@@ -55,6 +56,19 @@ def test_hundreds_of_thousands_of_patches_are_attended_by_fused_kernels(seen: in
     last_q, last_k, last_v = (x[-7:].detach().float().cpu() for x in (q, k, v))
     wanted = attend(last_q, last_k, last_v)
     torch.testing.assert_close(mixed[-7:].detach().float().cpu(), wanted, rtol=0.02, atol=0.02)
+
+
+@pytest.mark.parametrize(("patches", "size", "heads", "width"), [(4099, 8, 4, 64), (1, 8, 2, 64), (70, 12, 2, 24)])
+def test_packed_attention_is_that_of_single_operations(patches: int, size: int, heads: int, width: int) -> None:
+    qkv = torch.randn(patches, size, 3 * heads * width, device="cuda", dtype=torch.bfloat16)
+    grad = torch.randn(patches, size, heads * width, device="cuda", dtype=torch.bfloat16)
+    assert packs(qkv)
+    results = []
+    for x in (qkv, qkv.double().cpu()):
+        leaf = x.requires_grad_()
+        out = packed_attention(leaf, heads)
+        results.append((out.detach(), *torch.autograd.grad(out, leaf, grad.to(out))))
+    torch.testing.assert_close(*([x.double().cpu() for x in result] for result in results), rtol=0.03, atol=0.03)
 
 
 def test_nats_and_gradients_are_those_of_a_cpu() -> None:
