@@ -58,17 +58,30 @@ def test_hundreds_of_thousands_of_patches_are_attended_by_fused_kernels(seen: in
     torch.testing.assert_close(mixed[-7:].detach().float().cpu(), wanted, rtol=0.02, atol=0.02)
 
 
-@pytest.mark.parametrize(("patches", "size", "heads", "width"), [(4099, 8, 4, 64), (1, 8, 2, 64), (70, 12, 2, 24)])
-def test_packed_attention_is_that_of_single_operations(patches: int, size: int, heads: int, width: int) -> None:
-    qkv = torch.randn(patches, size, 3 * heads * width, device="cuda", dtype=torch.bfloat16)
-    grad = torch.randn(patches, size, heads * width, device="cuda", dtype=torch.bfloat16)
-    assert packs(qkv)
+@pytest.mark.parametrize(
+    ("shape", "patches", "previous", "rotary"),
+    [
+        ((4099, 8, 4, 64), 1, 0, False),
+        ((1, 8, 2, 64), 1, 0, False),
+        ((70, 12, 2, 24), 1, 0, True),
+        ((2050, 8, 4, 64), 41, 8, True),
+        ((60, 16, 2, 32), 20, 5, True),
+    ],
+)
+def test_packed_attention_is_that_of_its_definition(
+    shape: tuple[int, int, int, int], patches: int, previous: int, rotary: bool
+) -> None:
+    sequences, length, heads, width = shape
+    qkv, grad = (
+        torch.randn(sequences, length, parts * heads * width, device="cuda", dtype=torch.bfloat16) for parts in (3, 1)
+    )
+    assert packs(qkv, heads)
     results = []
     for x in (qkv, qkv.double().cpu()):
         leaf = x.requires_grad_()
-        out = packed_attention(leaf, heads)
-        results.append((out.detach(), *torch.autograd.grad(out, leaf, grad.to(out))))
-    torch.testing.assert_close(*([x.double().cpu() for x in result] for result in results), rtol=0.03, atol=0.03)
+        out = packed_attention(leaf, heads, patches, previous, rotary)
+        results.append([out.detach(), *torch.autograd.grad(out, leaf, grad.to(out))])
+    torch.testing.assert_close([x.double().cpu() for x in results[0]], results[1], rtol=0.03, atol=0.03)
 
 
 def test_nats_and_gradients_are_those_of_a_cpu() -> None:
