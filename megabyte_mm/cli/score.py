@@ -7,7 +7,7 @@ import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import cast
+from typing import Literal, cast
 
 from data_adapters import printable, write_atomically, write_bytes
 from megabyte_mm.checkpoint import Bundle, load_model
@@ -54,6 +54,7 @@ def score(
     batch_size: int = 16,
     device: str = "auto",
     adapter: str | None = None,
+    precision: Literal["float32", "bf16-mixed"] = "float32",
 ) -> None:
     """Print the bits per byte of files under a model.
 
@@ -74,6 +75,8 @@ def score(
         batch_size: Windows read at the same time.
         device: auto, cpu, cuda, cuda:1, mps, ...
         adapter: Import path of your own adapter class, for a model that was trained with one.
+        precision: bf16-mixed computes products in bfloat16, as training on a GPU does: faster there, and the last of
+            three or four digits of a figure may differ.
     """
     check_positive(window=window, batch_size=batch_size)
     methods = _methods(method)
@@ -82,6 +85,8 @@ def score(
     if bundle.reads_records:
         if methods != ("plain",) or curves or window:
             raise ValueError("records of several parts are scored plain, without --curves and --window")
+        if precision != "float32":
+            raise ValueError("records of several parts are scored in float32, without --precision")
         if json == "-":
             raise ValueError("--json -: scores of records of several parts are written to a file; name one")
         score_folder(bundle, path, condition, batch_size, json, heatmap, overwrite)
@@ -98,7 +103,7 @@ def score(
         files, unread = read_files(selected, paths, size, condition)
         skipped += unread
         nats: dict[Path, dict[str, float]] = {file.path: {} for file in files}
-        for name, file, file_score in _scores(selected, files, methods, size, batch_size):
+        for name, file, file_score in _scores(selected, files, methods, size, batch_size, precision == "bf16-mixed"):
             nats[file.path][name] = file_score.total_nats
             if name in sums:
                 sums[name].add(file_score)
@@ -166,7 +171,7 @@ def _heatmap_stems(
 
 
 def _scores(
-    bundle: Bundle, files: Sequence[MediaFile], methods: Sequence[Method], window: int, batch_size: int
+    bundle: Bundle, files: Sequence[MediaFile], methods: Sequence[Method], window: int, batch_size: int, mixed: bool
 ) -> Iterator[tuple[Method, MediaFile, Score]]:
     """Yield the score of each file by each method, with a progress bar. Raises ValueError for a window of no units."""
     unit = bundle.adapter.common_unit(file.stream.format for file in files)
@@ -176,7 +181,7 @@ def _scores(
     streams = [(file.stream.data, file.condition) for file in files]
     with byte_progress(sum(len(data) for data, _ in streams) * len(methods), "scored") as on_bytes:
         for method in methods:
-            arguments = (bundle.model, streams, window, unit, bundle.fixed_length, method, batch_size, on_bytes)
+            arguments = (bundle.model, streams, window, unit, bundle.fixed_length, method, batch_size, on_bytes, mixed)
             for file, file_score in zip(files, score_streams(*arguments), strict=True):
                 yield method, file, file_score
 

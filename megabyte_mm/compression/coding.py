@@ -73,7 +73,8 @@ def encode(
         def write(t: int, probabilities_BV: Probabilities, writers: list[_Writer] = writers) -> list[int]:
             return [writers[row].write(t, probabilities_BV[row]) for row in range(len(probabilities_BV))]
 
-        _step_through(model, decoder, [windows[row][0] for row in rows], execution, write, on_bytes)
+        data = [windows[row][1] for row in rows]
+        _step_through(model, decoder, [windows[row][0] for row in rows], execution, write, on_bytes, data)
         coded |= {row: writer.finish() for row, writer in zip(rows, writers, strict=True)}
     return [coded.get(row, Coded(b"", 0.0)) for row in range(len(windows))]
 
@@ -157,25 +158,41 @@ def _step_through(
     execution: Execution,
     code: Callable[[int, Probabilities], list[int]],
     on_bytes: Callable[[int], None],
+    data: Sequence[Bytes] | None = None,
 ) -> None:
     """Step through windows of falling lengths.
 
     code: takes a position and its probabilities (B, V) of the rows that have not ended, and returns their symbols.
+    data: the bytes of each window, if they are known: an accelerator is then waited for once in many symbols.
     """
     device = next(model.parameters()).device
+    interval = 1 if data is None or device.type == "cpu" else SYMBOLS_PER_CALL
     conditions_B = torch.tensor([window.condition for window in windows])
     running = len(windows)
+    pending: list[Tensor] = []
     with evaluating(model), repeatable(execution):
         logits_BV = start_empty(decoder, len(windows), conditions_B)
         for t in range(windows[0].length):
-            symbols = code(t, probabilities(logits_BV[:running]))
+            pending.append(logits_BV[:running])
+            ended = sum(window.length == t + 1 for window in windows[:running])
+            if len(pending) == interval or ended:
+                for back, known_BV in zip(range(len(pending), 0, -1), _fetched(pending), strict=True):
+                    symbols = code(t + 1 - back, probabilities(known_BV))
+                pending.clear()
+            if data is not None:
+                symbols = [int(bytes_T[t]) for bytes_T in data[:running]]
             on_bytes(running)
             if t + 1 < windows[0].length:
                 symbols += [0] * (len(windows) - running)
-                while windows[running - 1].length == t + 1:
+                for _ in range(ended):
                     running -= 1
                     decoder.finish_row(running)
                 logits_BV = decoder.step(numbers_to_device(symbols, device))
+
+
+def _fetched(logits: Sequence[Tensor]) -> Sequence[Tensor]:
+    """The logits of some steps on the CPU, after one wait."""
+    return logits if len(logits) == 1 else torch.stack(list(logits)).cpu().unbind(0)
 
 
 class _Writer:

@@ -92,12 +92,14 @@ def score_streams(
     method: Method = "plain",
     batch_size: int = 16,
     on_bytes: Callable[[int], None] = lambda count: None,
+    mixed: bool = False,
 ) -> Iterator[Score]:
     """Yield the score of each stream, in order; streams are read lazily and share batches.
 
     streams: ((n,) uint8, condition) each. window: symbols read at once, a multiple of unit. unit: bytes that stay
     together. fixed_length: streams never end, and no END is scored. on_bytes: called with the bytes scored by each
-    batch. Raises ValueError for a method or a window that the model does not support. The model should be in eval mode.
+    batch. mixed: products in bfloat16, by autocast. Raises ValueError for a method or a window that the model does not
+    support. The model should be in eval mode.
     """
     check_method(method, model, unit)
     layout = ScoringWindows(window, unit, is_sliding(method), fixed_length)
@@ -105,7 +107,7 @@ def score_streams(
     pending: deque[_Stream] = deque()
     windows, num_scored = _windows(streams, layout, pending), 0
     while batch := list(islice(windows, batch_size)):
-        nats_BT = _nats(model, batch, window, method, unit)
+        nats_BT = _nats(model, batch, window, method, unit, mixed)
         on_bytes(sum(_store(one, nats_T, positions) for one, nats_T in zip(batch, nats_BT, strict=True)))
         num_scored += len(batch)
         while pending and pending[0].last_window <= num_scored:
@@ -132,12 +134,16 @@ def _windows(
 
 
 @torch.no_grad()
-def _nats(model: ByteModel, batch: list[_Window], window: int, method: Method, unit: int) -> NDArray[np.float32]:
+def _nats(
+    model: ByteModel, batch: list[_Window], window: int, method: Method, unit: int, mixed: bool
+) -> NDArray[np.float32]:
     device = next(model.parameters()).device
     rows = [fill_window(one.stream.data[one.start : one.start + window], window) for one in batch]
     ids_BT = to_device(torch.from_numpy(np.stack(rows)), device)
     condition_B = torch.tensor([one.stream.condition for one in batch])
-    nats: NDArray[np.float32] = method_nll(method, model, ids_BT, condition_B, unit).float().cpu().numpy()
+    with torch.autocast(device.type, torch.bfloat16, enabled=mixed):
+        nats_BT = method_nll(method, model, ids_BT, condition_B, unit)
+    nats: NDArray[np.float32] = nats_BT.float().cpu().numpy()
     return nats
 
 

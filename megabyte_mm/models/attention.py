@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from megabyte_mm.models.decoding.caches import LayerCache
+from megabyte_mm.models.packed_attention import packed_attention, packs
 from megabyte_mm.models.rotary import RotaryEmbedding, apply_rotary
 
 CPU_EXPLICIT_UP_TO = 512
@@ -22,7 +23,8 @@ float32 (benchmarks/train_step). Scores of longer sequences would fill the memor
 CUDA_EXPLICIT_UP_TO = 8, 16
 """Up to so many queries and keys it is explicit on CUDA too, where a fused kernel spends a tile of 64 or 128 positions
 on each sequence: a training step with patches of 8 takes 26 ms in place of 29 on an H200, with 8 more positions of the
-previous patch 40 in place of 44. With patches of 16 it would take 26 in place of 24 (docs/performance.md)."""
+previous patch 40 in place of 44. With patches of 16 it would take 26 in place of 24 (docs/performance.md). Without
+dropout, halves of float32 take the kernels of packed_attention.py instead."""
 
 FUSED_ROWS = {"cuda": 65_535}
 """By device type, how many sequences a fused kernel takes at a time. On CUDA they are a dimension of its grid, and a
@@ -178,7 +180,10 @@ class Attention(MultiHeadAttention):
 
         patches: ignored; see CrossPatchAttention.
         """
-        q_NHTE, k_NHTE, v_NHTE = self._project(x_NTD)
+        projected_NTX = self.qkv(x_NTD)
+        if cache is None and packs(projected_NTX, self.heads) and not self._dropped:
+            return self._attend_packed(projected_NTX)
+        q_NHTE, k_NHTE, v_NHTE = self._by_heads(projected_NTX)
         start = 0 if cache is None else cache.length
         q_NHTE, k_NHTE = self._rotate(q_NHTE, start), self._rotate(k_NHTE, start)
         if cache is not None:
@@ -190,8 +195,16 @@ class Attention(MultiHeadAttention):
         if self.rotary is not None:
             self.rotary.between(0, self.previous + x_NTD.shape[1], like=self.out.weight)
 
-    def _project(self, x_NTD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        q_NHTE, k_NHTE, v_NHTE = self._split(self.qkv(x_NTD), 3)
+    def _attend_packed(self, projected_NTX: Tensor, patches: int = 1, previous: int = 0) -> Tensor:
+        if not isinstance(self.q_norm, nn.Identity):
+            heads_NTHE = [x_NHTE.transpose(1, 2) for x_NHTE in self._by_heads(projected_NTX)]
+            projected_NTX = torch.stack(heads_NTHE, dim=2).flatten(2)
+        rotary = self.rotary is not None
+        out_NTD: Tensor = self.out(packed_attention(projected_NTX, self.heads, patches, previous, rotary))
+        return out_NTD
+
+    def _by_heads(self, projected_NTX: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        q_NHTE, k_NHTE, v_NHTE = self._split(projected_NTX, 3)
         return self.q_norm(q_NHTE), self.k_norm(k_NHTE), v_NHTE
 
 
@@ -214,7 +227,10 @@ class CrossPatchAttention(Attention):
         """
         if patches is None:
             return super().forward(x_NTD, cache)
-        q_NHPE, k_NHPE, v_NHPE = self._project(x_NTD)
+        projected_NPX = self.qkv(x_NTD)
+        if cache is None and packs(projected_NPX, self.heads) and not self._dropped:
+            return self._attend_packed(projected_NPX, patches, self.previous)
+        q_NHPE, k_NHPE, v_NHPE = self._by_heads(projected_NPX)
         before_NHrE, values_NHrE = (self._before(x_NHPE, patches) for x_NHPE in (k_NHPE, v_NHPE))
         keys_NHSE = torch.cat([self._rotate(before_NHrE, 0), self._rotate(k_NHPE, self.previous)], dim=2)
         values_NHSE = torch.cat([values_NHrE, v_NHPE], dim=2)

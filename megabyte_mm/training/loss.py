@@ -56,8 +56,8 @@ class AccumulatedLoss:
         assert self._sums is not None
         return self._sums.nats / self._sums.bytes / math.log(2)
 
-    def finish(self) -> float | None:
-        """End the update, and return the factor for its gradient; None for 1.
+    def finish(self) -> Tensor | None:
+        """End the update, and return the factor for its gradient, a scalar on the device; None for 1.
 
         Lightning has divided each loss by the number of batches in an update.
         """
@@ -65,7 +65,7 @@ class AccumulatedLoss:
         self._sums = None
         if self._batches == 1:
             return None
-        return self._batches * float(self._divisor) / (float(self._symbols) or 1.0)
+        return self._batches * self._divisor / self._symbols.where(self._symbols > 0, 1)
 
     def _reduce(self, local_totals: Totals) -> Totals:
         if self._world_size == 1:

@@ -92,6 +92,16 @@ def test_all_files_below_a_folder_are_scored_and_added_up(text_model, texts, tmp
     assert "curves" not in values
 
 
+def test_products_in_bfloat16_cost_little(text_model, texts, tmp_path):
+    bits = []
+    for precision in ("float32", "bf16-mixed"):
+        out = tmp_path / f"{precision}.json"
+        score(text_model, [str(texts)], json=str(out), precision=precision)
+        bits.append(json.loads(out.read_text())["total"]["bits_per_byte"]["plain"])
+    assert bits[0] != bits[1]
+    assert bits[1] == pytest.approx(bits[0], rel=0.01)
+
+
 def test_several_methods_stand_side_by_side(text_model, texts, tmp_path, capsys):
     out, picture = tmp_path / "scores.json", tmp_path / "curves.png"
     score(text_model, [str(texts / "val")], method=["strided", "plain", "strided"], json=str(out), curves=str(picture))

@@ -13,6 +13,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from megabyte_mm.models import BlockConfig, CompileMode, Megabyte, MegabyteConfig, PartConfig, StackConfig, StepOptions
 from megabyte_mm.models.attention import FUSED_ROWS, attend
+from megabyte_mm.models.packed_attention import packed_attention, packs
 from tests.models.layouts import ONE
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")]
@@ -55,6 +56,32 @@ def test_hundreds_of_thousands_of_patches_are_attended_by_fused_kernels(seen: in
     last_q, last_k, last_v = (x[-7:].detach().float().cpu() for x in (q, k, v))
     wanted = attend(last_q, last_k, last_v)
     torch.testing.assert_close(mixed[-7:].detach().float().cpu(), wanted, rtol=0.02, atol=0.02)
+
+
+@pytest.mark.parametrize(
+    ("shape", "patches", "previous", "rotary"),
+    [
+        ((4099, 8, 4, 64), 1, 0, False),
+        ((1, 8, 2, 64), 1, 0, False),
+        ((70, 12, 2, 24), 1, 0, True),
+        ((2050, 8, 4, 64), 41, 8, True),
+        ((60, 16, 2, 32), 20, 5, True),
+    ],
+)
+def test_packed_attention_is_that_of_its_definition(
+    shape: tuple[int, int, int, int], patches: int, previous: int, rotary: bool
+) -> None:
+    sequences, length, heads, width = shape
+    qkv, grad = (
+        torch.randn(sequences, length, parts * heads * width, device="cuda", dtype=torch.bfloat16) for parts in (3, 1)
+    )
+    assert packs(qkv, heads)
+    results = []
+    for x in (qkv, qkv.double().cpu()):
+        leaf = x.requires_grad_()
+        out = packed_attention(leaf, heads, patches, previous, rotary)
+        results.append([out.detach(), *torch.autograd.grad(out, leaf, grad.to(out))])
+    torch.testing.assert_close([x.double().cpu() for x in results[0]], results[1], rtol=0.03, atol=0.03)
 
 
 def test_nats_and_gradients_are_those_of_a_cpu() -> None:

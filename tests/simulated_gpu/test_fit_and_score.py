@@ -12,9 +12,10 @@ import torch
 from megabyte_mm.data.dataset import Batch
 from megabyte_mm.data.module import ByteData
 from megabyte_mm.evaluation.scoring import score_streams
+from megabyte_mm.metrics import Totals
 from megabyte_mm.training import ByteLM
 from megabyte_mm.training.loss import AccumulatedLoss
-from tests.simulated_gpu.device import SimulatedGpu, on_gpu, to_cpu
+from tests.simulated_gpu.device import SimulatedGpu, on_gpu, to_cpu, to_gpu
 from tests.simulated_gpu.test_training import BASE, MODELS, PARTS, WINDOW
 
 FIRST_PARTS = {"one": (0, slice(0, 4)), "two": (1, slice(0, 8))}
@@ -64,6 +65,20 @@ def test_a_step_of_fit_waits_for_nothing(name: str, weights: dict[str, float] | 
     got.backward()
     assert not gpu.waits
     torch.testing.assert_close(to_cpu(got), wanted)
+
+
+def test_an_update_of_several_batches_waits_for_nothing(gpu: SimulatedGpu) -> None:
+    """Two batches, of which the second has fewer symbols, weigh as one with the symbols of both."""
+    losses = AccumulatedLoss(None, world_size=1, batches=2)  # type: ignore[arg-type] # not used
+    weight = to_gpu(torch.ones(())).requires_grad_()
+    counts = torch.tensor([[9.0, 6.0], [4.0, 2.0]]).to("cuda", non_blocking=True)
+    for nats, symbols in counts:
+        (losses.add(Totals(weight * nats, symbols, symbols)) / 2).backward()
+    factor = losses.finish()
+    assert not gpu.waits
+    assert factor is not None
+    assert weight.grad is not None
+    assert float(to_cpu(weight.grad * factor)) == pytest.approx((9 + 4) / (6 + 2))
 
 
 def test_the_symbols_of_parts_are_counted_without_a_wait(gpu: SimulatedGpu) -> None:

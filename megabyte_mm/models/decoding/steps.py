@@ -1,7 +1,8 @@
 """Steps of a Transformer stack: one position of each row, with rows of different lengths, in torch's operations.
 
 A cache holds each position in a slot. Legend: B rows, D model width, H heads, E head width, e = E / 2, K inputs, N
-outputs, R rows of a product, S visible slots, C capacity, V outputs of the head.
+outputs, R rows of a
+product, the B that there are in front, S visible slots, C capacity, V outputs of the head.
 """
 
 from __future__ import annotations
@@ -97,10 +98,10 @@ class Projection:
             self._weight_NK, self._scale_N = int8_weight(self._weight_NK)
         elif precision == "bfloat16":
             self._weight_NK = self._weight_NK.bfloat16()
-        self._min_rows, self._max_rows = rows_per_product(weight_NK.device.type, weight_NK.shape[1], len(weight_NK))
+        self.min_rows, self._max_rows = rows_per_product(weight_NK.device.type, weight_NK.shape[1], len(weight_NK))
 
     def __call__(self, x_BK: Tensor) -> Tensor:
-        padded_BK = F.pad(x_BK, (0, 0, 0, max(self._min_rows - len(x_BK), 0)))
+        padded_BK = _filled_up(x_BK, self.min_rows)
         if self._max_rows is None or len(padded_BK) <= self._max_rows:
             return self._product(padded_BK)[: len(x_BK)]
         return torch.cat([self(rows_RK) for rows_RK in torch.split(x_BK, self._max_rows)])
@@ -114,6 +115,12 @@ class Projection:
         return y_BN if self._bias_N is None else y_BN + self._bias_N
 
 
+def _filled_up(x_BK: Tensor, rows: int) -> Tensor:
+    """The rows with zeros behind them, up to so many."""
+    missing = rows - len(x_BK)
+    return F.pad(x_BK, (0, 0, 0, missing)) if missing > 0 else x_BK
+
+
 class StackSteps:
     """Steps in torch, on any device, eager or compiled."""
 
@@ -124,6 +131,7 @@ class StackSteps:
             _BlockSteps(block, cache, execution.precision)  # type: ignore[arg-type]
             for block, cache in zip(stack.blocks, caches, strict=True)
         ]
+        self._min_rows = max(block.min_rows for block in self._blocks)
         self._norm = stack.norm
         self._head = None if head_VD is None else Projection(head_VD, None, execution.precision)
         self._capacity = caches[0].capacity
@@ -162,10 +170,12 @@ class StackSteps:
         else:
             slots_S = torch.arange(num_slots, device=x_BD.device)
             mask = (slots_S >= start_B[:, None]) & (slots_S <= slot_B[:, None])
+        # Once for all products, each of which would add rows of its own.
+        x_RD = _filled_up(x_BD, self._min_rows)
         for block in self._blocks:
-            x_BD = block(x_BD, slot_B, mask)
-        normed_BD: Tensor = self._norm(x_BD)
-        return normed_BD if self._head is None else self._head(normed_BD)
+            x_RD = block(x_RD, slot_B, mask)
+        normed_RD: Tensor = self._norm(x_RD)
+        return (normed_RD if self._head is None else self._head(normed_RD))[: len(x_BD)]
 
 
 class _BlockSteps:
@@ -176,17 +186,20 @@ class _BlockSteps:
             Projection(layer.weight, layer.bias, precision)
             for layer in (attention.qkv, attention.out, feedforward.up, feedforward.down)
         )
+        self.min_rows = max(layer.min_rows for layer in (self._qkv, self._out, self._up, self._down))
         rotary = attention.rotary
         self._cos_sin_2Ce = None if rotary is None else rotary.between(0, cache.capacity, like=attention.out.weight)
 
-    def __call__(self, x_BD: Tensor, slot_B: Tensor, mask: AttentionMask) -> Tensor:
-        x_BD = x_BD + self._out(self._attend(self._block.attention_norm(x_BD), slot_B, mask))
-        hidden_BF = self._up(self._block.feedforward_norm(x_BD))
-        return x_BD + self._down(self._block.feedforward.activate(hidden_BF))
+    def __call__(self, x_RD: Tensor, slot_B: Tensor, mask: AttentionMask) -> Tensor:
+        """R >= B rows, of which the first B are there."""
+        attended_BD = self._attend(self._block.attention_norm(x_RD), slot_B, mask)
+        x_RD = x_RD + self._out(_filled_up(attended_BD, len(x_RD)))
+        hidden_RF = self._up(self._block.feedforward_norm(x_RD))
+        return x_RD + self._down(self._block.feedforward.activate(hidden_RF))
 
-    def _attend(self, x_BD: Tensor, slot_B: Tensor, mask: AttentionMask) -> Tensor:
-        attention, rows = self._block.attention, len(x_BD)
-        q_BHE, k_BHE, v_BHE = self._qkv(x_BD).view(rows, 3, attention.heads, -1).unbind(1)
+    def _attend(self, x_RD: Tensor, slot_B: Tensor, mask: AttentionMask) -> Tensor:
+        attention, rows = self._block.attention, len(slot_B)
+        q_BHE, k_BHE, v_BHE = self._qkv(x_RD)[:rows].view(rows, 3, attention.heads, -1).unbind(1)
         q_BHE, k_BHE = attention.q_norm(q_BHE), attention.k_norm(k_BHE)
         if self._cos_sin_2Ce is not None:
             cos_sin_2B1e = self._cos_sin_2Ce[:, slot_B].unsqueeze(2)

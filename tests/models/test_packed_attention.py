@@ -1,0 +1,127 @@
+"""Attention of many short sequences as one operation: values and gradients are those of separate operations."""
+
+from __future__ import annotations
+
+import importlib
+import math
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from importlib.util import find_spec
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from megabyte_mm.models import BlockConfig, MegabyteConfig, StackConfig, StepOptions
+from megabyte_mm.models import attention as attention_module
+from megabyte_mm.models.packed_attention import packed_attention
+
+SHAPES = [(5, 8, 2, 16), (1, 8, 1, 8), (3, 12, 2, 24), (9, 16, 4, 4), (33, 2, 2, 8)]
+"""Sequences, positions, heads and the width of a head."""
+CASES = [
+    *((shape, 1, 0, False) for shape in SHAPES[2:]),
+    ((9, 8, 1, 16), 1, 0, True),
+    ((18, 8, 1, 20), 9, 8, True),
+    ((12, 12, 1, 8), 4, 5, True),
+    ((4, 3, 2, 4), 2, 1, False),
+]
+"""Shapes with the sequences of a row, the positions that are seen of the sequence before, and whether heads rotate."""
+
+
+def by_definition(qkv: Tensor, heads: int) -> Tensor:
+    """One sequence, one head and one position after the other."""
+    sequences, length, width = qkv.shape
+    q, k, v = qkv.view(sequences, length, 3, heads, -1).unbind(2)
+    out = []
+    for n in range(sequences):
+        for t in range(length):
+            for head in range(heads):
+                scores = k[n, : t + 1, head] @ q[n, t, head] / math.sqrt(width // 3 // heads)
+                out.append(scores.softmax(0) @ v[n, : t + 1, head])
+    return torch.cat(out).view(sequences, length, -1)
+
+
+def inputs(shape: tuple[int, int, int, int], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    sequences, length, heads, width = shape
+    generator = torch.Generator().manual_seed(0)
+    qkv, grad = (torch.randn(sequences, length, n * heads * width, generator=generator) for n in (3, 1))
+    return qkv.to(dtype), grad.to(dtype)
+
+
+@pytest.mark.parametrize("shape", SHAPES[:3])
+def test_values_and_gradients_are_those_of_the_definition(shape: tuple[int, int, int, int]) -> None:
+    qkv, grad = inputs(shape, torch.float64)
+    results = []
+    for attend in (packed_attention, by_definition):
+        leaf = qkv.clone().requires_grad_()
+        out = attend(leaf, shape[2])
+        results.append((out.detach(), *torch.autograd.grad(out, leaf, grad)))
+    torch.testing.assert_close(*results)
+
+
+def test_it_is_an_operation_that_torch_can_trace() -> None:
+    qkv, _ = inputs(SHAPES[0], torch.float32)
+    checks = ("test_schema", "test_autograd_registration", "test_faketensor")
+    torch.library.opcheck(packed_attention, (qkv.requires_grad_(), 2), test_utils=checks)
+
+
+@pytest.mark.skipif(find_spec("triton") is None, reason="Triton comes with torch for CUDA")
+def test_kernels_compute_the_same() -> None:
+    """In a process of its own, since Triton decides when it is imported whether it interprets."""
+    script = f"from {__name__} import check_kernels; check_kernels()"
+    environment = {**os.environ, "TRITON_INTERPRET": "1"}
+    subprocess.run([sys.executable, "-c", script], cwd=Path(__file__).parents[2], env=environment, check=True)
+
+
+def check_kernels() -> None:
+    """Triton's interpreter runs kernels on the CPU; it has no products in bfloat16."""
+    kernels = importlib.import_module("megabyte_mm.models.packed_attention_kernels")
+    for case, (dtype, tolerance) in product(CASES, ((torch.float32, 1e-5), (torch.float16, 5e-3))):
+        qkv, grad = inputs(case[0], dtype)
+        options = (case[0][2], *case[1:])
+        leaf = qkv.double().requires_grad_()
+        out = packed_attention(leaf, *options)
+        (wanted,) = torch.autograd.grad(out, leaf, grad.double())
+        got = kernels.forward(qkv, *options).double(), kernels.backward(grad, qkv, *options).double()
+        torch.testing.assert_close(got, (out.detach(), wanted), rtol=tolerance, atol=tolerance)
+
+
+STACK = StackConfig(dim=16, layers=2, heads=2)
+BASE = MegabyteConfig(4, 24, STACK, STACK, init_std=0.2)
+MODERN = BlockConfig("rms", "swiglu", "rotary", bias=False, qk_norm=True)
+MODELS = {
+    "paper": BASE,
+    "rotary": replace(BASE, block=BlockConfig(positions="rotary")),
+    "modern": replace(BASE, block=MODERN),
+    "across patches": replace(BASE, cross_patch=3),
+    "across patches, modern": replace(BASE, cross_patch=4, local_start="byte", block=MODERN),
+}
+
+
+@pytest.mark.parametrize("budget", [2.0**31, 1.0], ids=["at once", "in chunks"])
+@pytest.mark.parametrize("name", MODELS)
+def test_a_model_computes_the_same_with_it(name: str, budget: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    model = MODELS[name].build().double()
+    ids = torch.randint(257, (2, 24))
+    calls: list[int] = []
+
+    def noted(*arguments: Any) -> Tensor:
+        calls.append(len(arguments[0]))
+        return packed_attention(*arguments)
+
+    results = []
+    for short in (0, 4):  # the second time for the local model alone, whose sequences are patches of 4
+        monkeypatch.setattr(attention_module, "packs", lambda projected, _, short=short: projected.shape[1] == short)
+        monkeypatch.setattr(attention_module, "packed_attention", noted)
+        model.zero_grad()
+        nats = model.nll(ids, options=StepOptions(budget))
+        nats.sum().backward()
+        results.append([nats.detach(), *(p.grad for p in model.parameters() if p.grad is not None)])
+    assert sum(calls) >= 24
+    torch.testing.assert_close(*results, rtol=1e-6, atol=1e-6)
