@@ -105,8 +105,9 @@ REFERENCES = {
             50_000 * 64 * 64 * 3,
             "plain",
             notes=(
-                "There are two sets of this name, whose figures do not compare: the archives of van den Oord et al. 2016,",
-                "which older papers report on, and the arrays of Chrabaszcz et al. 2017.",
+                "There are two sets of this name, and figures of one do not compare with those of the other:",
+                "the archives of van den Oord et al. 2016, on which older papers report, and the arrays of",
+                "Chrabaszcz et al. 2017.",
             ),
         ),
     )
