@@ -44,7 +44,7 @@ def unpack_arrays(path: str, file: Path, folder: Path, on_bytes: Callable[[int],
     for key in keys:
         labels = _labels_of(key, arrays)
         below = folder / (split_in_words(key) or key) if len(keys) > 1 else folder
-        _write(path, key, arrays[key], labels, below, on_bytes)
+        _write(path, file, key, arrays[key], labels, below, on_bytes)
 
 
 def _read(path: str, file: Path) -> Mapping[str, NDArray[Any]]:
@@ -84,13 +84,16 @@ def _labels_of(key: str, arrays: Mapping[str, NDArray[Any]]) -> NDArray[Any] | N
 
 
 def _write(
-    path: str, key: str, array: NDArray[np.uint8], labels: NDArray[Any] | None, folder: Path,
+    path: str, file: Path, key: str, array: NDArray[np.uint8], labels: NDArray[Any] | None, folder: Path,
     on_bytes: Callable[[int], object],
 ) -> None:  # fmt: skip
+    stem = file.name.partition(".")[0]  # several files of one split are unpacked into one folder
     for number, pixels in enumerate(_pictures(path, key, array)):
         label = "" if labels is None else labels[number]
         name = label.decode() if isinstance(label, bytes) else str(label)
-        target = folder / class_folder(name) / f"{number:08d}.png"
+        target = folder / class_folder(name) / f"{stem}-{number:08d}.png"
+        if target.exists():
+            raise FieldError("path", f"{path}: two files called {file.name} have pictures of one name: rename one")
         target.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels).save(target, compress_level=1)
         on_bytes(pixels.nbytes)

@@ -104,7 +104,10 @@ def _write_media(
         name = f"{stem}-{number:08d}"
         below = folder / _class_of(row[label], classes) if label else folder
         below.mkdir(parents=True, exist_ok=True)
-        (below / f"{name}{_suffix(content, named)}").write_bytes(content)
+        target = below / f"{name}{_suffix(content, named)}"
+        if target.exists():
+            raise FieldError("path", f"{path}: two tables called {stem}.parquet have rows of one name: rename one")
+        target.write_bytes(content)
         if text and row[text] is not None:
             (below / f"{name}.txt").write_text(str(row[text]), encoding="utf-8")
         on_bytes(len(content))

@@ -69,6 +69,25 @@ def test_rows_of_channels_one_by_one(tmp_path):
     assert data.geometry.conditions == ("none", "0", "1", "2")
 
 
+def test_arrays_of_one_split_in_several_files_are_all_read(tmp_path):
+    """As ImageNet64 comes: the pictures of a class have the same numbers in each file."""
+    for name, part in (
+        ("train_data_batch_1", COLOUR[:4]),
+        ("train_data_batch_2", COLOUR[4:8]),
+        ("val_data", COLOUR[8:]),
+    ):
+        (tmp_path / "set").mkdir(exist_ok=True)
+        labels, rows = np.ones(4, np.int64), part.transpose(0, 3, 1, 2).reshape(4, -1)
+        np.savez(tmp_path / "set" / f"{name}.npz", data=rows, labels=labels, mean=np.zeros(48))
+    found = pixels(opened(tmp_path / "set", "RGB"))
+    assert found["train"] == flat(COLOUR[:8])
+    assert found["val"] == flat(COLOUR[8:])
+    (tmp_path / "set" / "more").mkdir()
+    (tmp_path / "set" / "val_data.npz").rename(tmp_path / "set" / "more" / "train_data_batch_1.npz")
+    with pytest.raises(ValueError, match="two files called train_data_batch_1.npz have pictures of one name"):
+        opened(tmp_path / "set" / "**" / "*.npz", "RGB")
+
+
 @pytest.mark.parametrize("suffix", ["", ".gz"])
 def test_the_files_of_mnist(tmp_path, suffix):
     pack = gzip.compress if suffix else bytes
