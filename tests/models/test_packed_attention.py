@@ -11,6 +11,7 @@ from dataclasses import replace
 from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from megabyte_mm.models import BlockConfig, MegabyteConfig, StackConfig, StepOptions
 from megabyte_mm.models import attention as attention_module
+from megabyte_mm.models import packed_attention as packed_module
 from megabyte_mm.models.packed_attention import packed_attention
 
 SHAPES = [(5, 8, 2, 16), (1, 8, 1, 8), (3, 12, 2, 24), (9, 16, 4, 4), (33, 2, 2, 8)]
@@ -68,6 +70,21 @@ def test_it_is_an_operation_that_torch_can_trace() -> None:
     qkv, _ = inputs(SHAPES[0], torch.float32)
     checks = ("test_schema", "test_autograd_registration", "test_faketensor")
     torch.library.opcheck(packed_attention, (qkv.requires_grad_(), 2), test_utils=checks)
+
+
+def test_kernels_that_fail_or_differ_are_not_used(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    kernels = ModuleType("packed_attention_kernels")
+    kernels.forward, kernels.backward = packed_module._plain, packed_module._plain_backward  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "megabyte_mm.models.packed_attention_kernels", kernels)
+    monkeypatch.setattr("megabyte_mm.models.packed_attention_kernels", kernels, raising=False)
+    assert packed_module._kernels_agree(torch.device("cpu"))
+    kernels.backward = lambda *inputs: packed_module._plain_backward(*inputs) * 1.2  # type: ignore[attr-defined]
+    assert not packed_module._kernels_agree(torch.device("cpu"))
+    assert "does without its own kernels on cpu: Tensor-likes are not close!" in caplog.text
+    del kernels.forward
+    assert not packed_module._kernels_agree(torch.device("cpu"))
 
 
 @pytest.mark.skipif(find_spec("triton") is None, reason="Triton comes with torch for CUDA")
