@@ -9,6 +9,7 @@ from typing import Any
 
 import gradio as gr
 from gradio.data_classes import FileData
+from gradio.events import api
 
 from data_adapters import TextAdapter
 from megabyte_mm.app.bits import measure
@@ -104,9 +105,9 @@ def add_endpoints(playground: Playground, queue_name: str) -> None:
         return {"name": bits.name, "bytes": bits.size, "bits_per_byte": bits.model, "codecs": bits.codecs}
 
     shared: dict[str, Any] = {"concurrency_id": queue_name, "concurrency_limit": 1}
-    gr.api(model, api_name="model", api_description="The model, its conditions and the limits.")
-    gr.api(generate_files, api_name="generate", api_description="Continue a file or a text.", **shared)
-    gr.api(score, api_name="score", api_description="Bits per byte of a file or a text.", **shared)
+    api(model, api_name="model", api_description="The model, its conditions and the limits.")
+    api(generate_files, api_name="generate", api_description="Continue a file or a text.", **shared)
+    api(score, api_name="score", api_description="Bits per byte of a file or a text.", **shared)
 
 
 def _plain(file: Any) -> Any:

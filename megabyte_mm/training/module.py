@@ -48,6 +48,7 @@ from megabyte_mm.training.optim import (
     apply_current_settings,
     build_optimizer,
     parameter_groups,
+    works_in_shards,
 )
 from megabyte_mm.training.trainer import activation_budget, check_compile_mode, read_clock
 
@@ -294,6 +295,9 @@ class ByteLM(LightningModule):
         # Lightning cannot clip gradients that a fused optimizer unscales itself.
         fused = self.trainer.precision != "16-mixed"
         product_dtype = torch.bfloat16 if self.trainer.precision == "bf16-mixed" else torch.float32
+        if isinstance(self.trainer.strategy, FSDP2Strategy) and not works_in_shards(self.model, self.optimizer):
+            reason = f"{self.optimizer.algorithm} does not work with fsdp2: take trainer.strategy ddp"
+            raise FieldError("model.optimizer.algorithm", reason)
         optimizer = build_optimizer(self.model, self.optimizer, fused, product_dtype)
         rate = LearningRate(self.optimizer, self.trainer.estimated_stepping_batches, lambda: self._clock)
         schedule = LambdaLR(optimizer, rate)

@@ -245,6 +245,11 @@ def _kind(value: Any, parameter: Tensor) -> StateKind:
     return "parameter" if value.shape == parameter.shape else "own"
 
 
+def works_in_shards(model: nn.Module, config: OptimizerConfig) -> bool:
+    """False for an optimizer such as Adafactor, whose sums over rows and columns torch cannot shard."""
+    return all(kind != "own" for group in parameter_groups(model, config) for kind in group.state.values())
+
+
 def _block_matrices(model: nn.Module) -> list[Tensor]:
     """The weights of the linear layers in all Transformer blocks."""
     blocks = (module for module in model.modules() if isinstance(module, Block))

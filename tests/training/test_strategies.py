@@ -57,6 +57,12 @@ NETS["parts"] = [
 ]
 NETS["muon"] = [*NETS["megabyte"], "--model.net.neighbourhood={rows: 64}", "--model.optimizer.muon=true"]
 
+NETS["sgd"] = [
+    *NETS["megabyte"],
+    "--model.optimizer.algorithm=SGD",
+    "--model.optimizer.options={momentum: 0.9}",
+]
+
 CONFIG = """
 trainer: {max_steps: 8, val_check_interval: 4, log_every_n_steps: 1, accelerator: cpu, devices: 1, precision: 32-true}
 data: {path: texts, window: 32, val_batch_size: 2, cache_dir: cache}
@@ -112,9 +118,12 @@ TOGETHER = {
     "parts-fsdp2": [*TWO, "--trainer.strategy=fsdp2", *HALF, *NETS["parts"]],
     "muon-2": [*TWO, "--trainer.strategy=fsdp2_sharded", *SAMPLES, *HALF, *NETS["muon"]],
     "muon-resumed": [*TWO, "--trainer.strategy=fsdp2_sharded", "--ckpt_path=muon-2/last.ckpt", *NETS["muon"]],
+    "sgd-2": [*TWO, "--trainer.strategy=fsdp2_sharded", *HALF, *NETS["sgd"]],
+    "sgd-resumed": [*TWO, "--trainer.strategy=fsdp2", "--ckpt_path=sgd-2/last.ckpt", *NETS["sgd"]],
+    "factored": [*TWO, "--trainer.strategy=fsdp2", *NETS["megabyte"], "--model.optimizer.algorithm=Adafactor"],
     "stuck": [*TWO, "--trainer.strategy=fsdp2_sharded", "--trainer.max_steps=1", *NETS["megabyte"]],
 }
-ENDS = {"stuck": 2}
+ENDS = {"stuck": 2, "factored": 2}
 """Exit codes other than 0."""
 
 PROGRAM = """
@@ -233,8 +242,9 @@ def test_a_run_goes_on_with_more_processes(runs):
     assert (runs / "resumed/last.ckpt").is_file()
 
 
-def test_momentum_of_matrices_goes_on_in_shards(runs):
-    assert_same(figures(runs / "muon-resumed"), figures(runs / "muon"), first=4)
+@pytest.mark.parametrize("name", ["muon", "sgd"])
+def test_momentum_goes_on_in_shards(runs, name):
+    assert_same(figures(runs / f"{name}-resumed"), figures(runs / name), first=4)
 
 
 @pytest.mark.parametrize(("sharded", "net"), [("fsdp2", "megabyte"), ("muon-2", "muon")])
