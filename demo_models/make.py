@@ -35,13 +35,15 @@ QUIET = 0.04
 class Model:
     """A model that is trained. data: its folder, with train/ and val/. suffixes: of the files that are held out.
 
-    held_out: number of files, or of records, spread evenly over val/.
+    held_out: number of files, or of records, spread evenly over val/. steps: the ends of the stages of its training, in
+    each of which the learning rate falls to 0.
     """
 
     name: str
     data: Path
     suffixes: tuple[str, ...]
     held_out: int
+    steps: tuple[int, ...]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -55,12 +57,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     work: Path = options.work
     _run("demo-data", str(work / "media"), "--pairs", str(work / "pairs"))
     models = [
-        Model("image", work / "media" / "images", (".png",), 20),
-        Model("text-to-image", work / "pairs" / "captions", (".png", ".txt"), 20),
-        Model("text", work / "media" / "text", (".py",), 6),
+        Model("image", work / "media" / "images", (".png",), 20, (1000, 2000)),
+        Model("text-to-image", work / "pairs" / "captions", (".png", ".txt"), 20, (2400,)),
+        Model("text", work / "media" / "text", (".py",), 6, (1300,)),
     ]
     if options.speech is not None:
-        models.append(Model("speech", _speech_by_class(options.speech, work / "speech"), (".wav",), 10))
+        models.append(Model("speech", _speech_by_class(options.speech, work / "speech"), (".wav",), 10, (3000,)))
     elif "speech" in (options.only or ("speech",)):
         print("demo:speech is left as it is: name the recordings with --speech DIR, or make models SPEECH=DIR")
     for model in models:
@@ -74,7 +76,9 @@ def _make(model: Model, runs: Path, keep_run: bool) -> None:
     if not keep_run:
         shutil.rmtree(run, ignore_errors=True)
         data = ("--data.path", str(model.data), "--trainer.default_root_dir", str(run))
-        _run("fit", "--config", str(HERE / f"{model.name}.yaml"), *data)
+        for steps in model.steps:
+            stage = ("--ckpt_path", "last", "--trainer.max_steps", str(steps))
+            _run("fit", "--config", str(HERE / f"{model.name}.yaml"), *data, *stage)
     card = ("--name", f"demo:{model.name}", "--license", LICENSES[model.name])
     figures = ("--data", str(held_out), "--notes", str(HERE / f"{model.name}.md"))
     folder = str(PACKAGE / model.name)
