@@ -87,7 +87,8 @@ OWN_COMMANDS = {
     "classify": Command(
         "find the class or text that makes a file cheapest",
         "megabyte-mm classify runs/digits/best.ckpt a.wav b.wav\n"
-        "  megabyte-mm classify runs/pairs/best.ckpt photos/ --candidates cat dog",
+        "  megabyte-mm classify runs/pairs/best.ckpt photos/ --candidates cat dog\n"
+        "  megabyte-mm classify runs/image/best.ckpt photos/val --head photos/train",
         {
             "checkpoint": {},
             "file": {"nargs": "+", "metavar": "FILE"},

@@ -106,7 +106,8 @@ def stream_states(
         longest = max(map(len, pieces))
         length = max(-(-longest // size), 1) * size
         ids_RT = torch.from_numpy(np.stack([fill_window(piece, length) for piece in pieces])).to(device)
-        states_RKD = _layer(global_states(model, ids_RT), layer).float().cpu().numpy()
+        with torch.no_grad():
+            states_RKD = layer_of(global_states(model, ids_RT), layer).float().cpu().numpy()
         for (number, _), piece, states_KD in zip(batch, pieces, states_RKD, strict=True):
             if number != current:
                 yield np.concatenate(parts)
@@ -117,7 +118,8 @@ def stream_states(
         yield np.concatenate(parts)
 
 
-def _layer(states: Sequence[torch.Tensor], layer: int | None) -> torch.Tensor:
+def layer_of(states: Sequence[torch.Tensor], layer: int | None = None) -> torch.Tensor:
+    """A layer of `global_states`, as of `stream_states`."""
     blocks = len(states) - 2
     if layer is None:
         return states[blocks]

@@ -15,6 +15,7 @@ from data_adapters import ImageAdapter, TextAdapter
 from megabyte_mm import load_model
 from megabyte_mm.cli.main import main
 from megabyte_mm.features import embed, embed_streams
+from megabyte_mm.features.head import HeadSettings, train_classifier
 from megabyte_mm.features.probe import linear_accuracy, neighbour_accuracies, principal_components
 from megabyte_mm.models import Megabyte, Transformer, TransformerConfig, global_states
 
@@ -239,3 +240,37 @@ def test_pictures_have_the_same_features_as_their_bytes(save_checkpoint, tmp_pat
     assert main(["embed", str(checkpoint), str(tmp_path), "--out", str(tmp_path / "a.npz"), "--layer", "bytes"]) == 0
     with np.load(tmp_path / "a.npz") as arrays:
         assert sorted(arrays["vectors"][0].tolist()) == sorted(pixels.flatten().tolist())
+
+
+def test_a_head_learns_classes_together_with_the_model(pictures, tmp_path, capsys, save_checkpoint):
+    checkpoint = str(save_checkpoint(ImageAdapter("L", (4, 4), patch=2), window=16))
+    before = load_model(checkpoint).model.state_dict()
+    command = ["classify", checkpoint, str(pictures / "val"), "--head", str(pictures / "train"), "--epochs", "4"]
+    assert main([*command, "--json", str(tmp_path / "logs.json")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    right, total = map(int, lines[-1].split(" right")[0].split(" of "))
+    assert right == total
+    logs = json.loads((tmp_path / "logs.json").read_text())["log-probabilities"]
+    assert len(logs) == total
+    assert all(math.isclose(sum(map(math.exp, of_file.values())), 1, rel_tol=1e-4) for of_file in logs.values())
+    assert all(torch.equal(old, load_model(checkpoint).model.state_dict()[name]) for name, old in before.items())
+
+
+def test_a_head_reads_files_window_by_window_and_not_their_padding(text_model, tmp_path):
+    bundle = load_model(text_model)
+    streams = [np.frombuffer((letter * length).encode(), np.uint8) for length in (5, 30, 61) for letter in "ab"]
+    labels = np.array([0, 1] * 3)
+    classifier = train_classifier(bundle, streams, labels, HeadSettings(epochs=20, lr=1e-3))
+    logs = classifier.log_probabilities(streams)
+    assert (logs.argmax(axis=1) == labels).all()
+    alone = np.concatenate([classifier.log_probabilities([stream]) for stream in streams])
+    np.testing.assert_allclose(alone, logs, atol=1e-4)
+
+
+def test_a_head_that_cannot_be_trained_is_refused(pictures, text_model, tmp_path, capsys, save_checkpoint):
+    checkpoint = str(save_checkpoint(ImageAdapter("L", (4, 4), patch=2), window=16))
+    one_class = sorted((pictures / "train").iterdir())[0]
+    refuse(capsys, ["classify", checkpoint, str(pictures), "--head", str(one_class)], "must lie in two class folders")
+    arguments = ["classify", checkpoint, str(pictures), "--head", str(pictures), "--candidates", "a", "b"]
+    refuse(capsys, arguments, "--candidates and --head both name the classes")
+    refuse(capsys, [*arguments[:5], "--epochs", "0"], "--epochs is 0; it must be at least 1")

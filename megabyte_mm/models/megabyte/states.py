@@ -16,7 +16,6 @@ from megabyte_mm.models.megabyte.one_order import OneOrder
 from megabyte_mm.models.megabyte.parts import parts_global_output
 
 
-@torch.no_grad()
 def global_states(model: ByteModel, ids_BT: Tensor, condition_B: Tensor | None = None) -> list[Tensor]:
     """The input of the global model's blocks, the output of each block, and the last one's, normalized: (B, K, G) each.
 
@@ -25,11 +24,10 @@ def global_states(model: ByteModel, ids_BT: Tensor, condition_B: Tensor | None =
     should be in eval mode. Raises ValueError for a model that reads no patches.
     """
     if isinstance(model, OneOrder):
-        return global_states(model.model, ids_BT, torch.full((len(ids_BT),), model.condition, device=ids_BT.device))
-    stack = model.global_stack if isinstance(model, Megabyte) else None
-    if stack is None:
-        raise ValueError("this model has no global model, whose outputs are the features of a file")
-    assert isinstance(model, Megabyte)
+        return global_states(model.model, ids_BT, _condition_of(model, ids_BT))
+    model = _with_patches(model)
+    stack = model.global_stack
+    assert stack is not None
     condition_B = model.checked(ids_BT, condition_B)
     states: list[Tensor] = []
     hooks = [block.register_forward_hook(lambda _, __, output: states.append(output)) for block in stack.blocks]
@@ -41,6 +39,16 @@ def global_states(model: ByteModel, ids_BT: Tensor, condition_B: Tensor | None =
         for hook in hooks:
             hook.remove()
     return [state[:, 1:] if state.shape[1] > 1 else state for state in states]
+
+
+def _with_patches(model: ByteModel) -> Megabyte:
+    if not isinstance(model, Megabyte) or model.global_stack is None:
+        raise ValueError("this model has no global model, whose outputs are the features of a file")
+    return model
+
+
+def _condition_of(model: OneOrder, ids_BT: Tensor) -> Tensor:
+    return torch.full((len(ids_BT),), model.condition, device=ids_BT.device)
 
 
 def _global_output(model: Megabyte, ids_BT: Tensor, condition_B: Tensor) -> Tensor:
