@@ -1,7 +1,7 @@
 """Steps of a Transformer stack: one position of each row, with rows of different lengths, in torch's operations.
 
 A cache holds each position in a slot. Legend: B rows, D model width, H heads, E head width, e = E / 2, K inputs, N
-outputs, R rows of a product with the B rows in front, S visible slots, C capacity, V outputs of the head.
+outputs, R rows of a product, of which the first B count, S visible slots, C capacity, V outputs of the head.
 """
 
 from __future__ import annotations
