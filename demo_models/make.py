@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     work: Path = options.work
     _run("demo-data", str(work / "media"), "--pairs", str(work / "pairs"))
     models = [
-        Model("image", work / "media" / "images", (".png",), 20, (1000, 2000)),
+        Model("image", work / "media" / "images", (".png",), 10, (1000, 1700)),
         Model("text-to-image", work / "pairs" / "captions", (".png", ".txt"), 20, (2400,)),
         Model("text", work / "media" / "text", (".py",), 6, (1300,)),
     ]
