@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     work: Path = options.work
     _run("demo-data", str(work / "media"), "--pairs", str(work / "pairs"))
     models = [
-        Model("image", work / "media" / "images", (".png",), 20, (1000, 2000)),
+        Model("image", work / "media" / "images", (".png",), 10, (1000, 1350)),
         Model(
             "text-to-image",
             _with_short_captions(work / "pairs" / "captions", work / "captions"),
@@ -83,7 +83,9 @@ def _make(model: Model, runs: Path, keep_run: bool) -> None:
         shutil.rmtree(run, ignore_errors=True)
         data = ("--data.path", str(model.data), "--trainer.default_root_dir", str(run))
         for steps in model.steps:
-            stage = ("--ckpt_path", "last", "--trainer.max_steps", str(steps))
+            # One validation, at the end: Lightning counts its interval from the beginning of the run.
+            end = ("--trainer.max_steps", str(steps), "--trainer.val_check_interval", str(steps))
+            stage = ("--ckpt_path", "last", *end)
             _run("fit", "--config", str(HERE / f"{model.name}.yaml"), *data, *stage)
     card = ("--name", f"demo:{model.name}", "--license", LICENSES[model.name])
     figures = ("--data", str(held_out), "--notes", str(HERE / f"{model.name}.md"))
