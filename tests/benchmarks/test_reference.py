@@ -6,7 +6,7 @@ import io
 import json
 import tarfile
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -23,9 +23,7 @@ from benchmarks.reference.enwik8 import split_enwik8
 from benchmarks.reference.sc09 import DIGITS, choose_digits
 from benchmarks.reference.sets import REFERENCES, Reference
 from megabyte_mm.cli.config import check_config_file
-from tests.training.conftest import surroundings
-
-assert surroundings  # a fixture of every test here
+from tests.training.conftest import surroundings  # noqa: F401 (a fixture of every test here)
 
 RNG = np.random.default_rng(0)
 TINY = [
@@ -108,7 +106,7 @@ def small_enwik8(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Iterator[Path]:
+def folder(tmp_path: Path) -> Path:
     path = tmp_path / "data"
     path.mkdir()
     return path
