@@ -95,7 +95,7 @@ REFERENCES = {
             choose_digits,
             notes=(
                 "No published bits per byte of its 16-bit samples are known to us.",
-                "Likelihoods in the literature are of 8-bit mu-law samples, padded to a second, and do not compare.",
+                "Likelihoods in the literature are of samples scaled and rounded to 8 bits, and do not compare.",
             ),
         ),
         Reference(

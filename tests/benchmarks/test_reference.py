@@ -23,7 +23,7 @@ from benchmarks.reference.enwik8 import split_enwik8
 from benchmarks.reference.sc09 import DIGITS, choose_digits
 from benchmarks.reference.sets import REFERENCES, Reference
 from megabyte_mm.cli.config import check_config_file
-from tests.training.conftest import surroundings  # noqa: F401 - a fixture of every test here
+from tests.training.conftest import surroundings  # noqa: F401 (a fixture of every test here)
 
 RNG = np.random.default_rng(0)
 TINY = [
