@@ -136,7 +136,7 @@ ROWS: dict[str, dict[str, tuple[Any, Any]]] = {
         "image named a.txt": (TEXT, PNG),
         "compressed or packed (gzip, zstd, bzip2, xz, ZIP, Parquet, PDF, SQLite), named a.txt": (
             TEXT,
-            gzip.compress(b"words"),
+            gzip.compress(b"words", mtime=0),
         ),
     },
 }
