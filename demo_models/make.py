@@ -57,13 +57,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     work: Path = options.work
     _run("demo-data", str(work / "media"), "--pairs", str(work / "pairs"))
     models = [
-        Model("image", work / "media" / "images", (".png",), 10, (1000, 1350)),
+        Model("image", work / "media" / "images", (".png",), 10, (3000,)),
         Model(
             "text-to-image",
             _with_short_captions(work / "pairs" / "captions", work / "captions"),
             (".png", ".txt"),
             20,
-            (3600,),
+            (2400,),
         ),
         Model("text", work / "media" / "text", (".py",), 6, (1300,)),
     ]
