@@ -30,6 +30,8 @@ def check_ids(ids: Tensor) -> None:
     A GPU is not waited for: without gradients it stops itself at the first such number, and in a training step its
     tables do. Code that torch.compile, torch.export or torch.func traces has no numbers to look at.
     """
+    if ids.dtype not in (torch.int64, torch.int32):
+        raise ValueError(f"ids are {ids.dtype}; symbols are integers, such as torch.int64")
     if not ids.numel() or torch.compiler.is_compiling() or is_functorch_wrapped_tensor(ids):
         return
     if ids.device.type == "cpu":

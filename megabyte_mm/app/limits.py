@@ -36,6 +36,13 @@ class Limits:
     reading_megabytes: int = 4_096
 
 
+def check_count(name: str, value: float, low: int, high: int) -> None:
+    """Raise ArgumentValueError for a value that is no whole number, or outside the range."""
+    check_range(name, value, low, high)
+    if value != int(value):
+        raise ArgumentValueError(name, f"is {value}; it must be a whole number")
+
+
 def check_range(name: str, value: float, low: float, high: float) -> None:
     """Raise ArgumentValueError for a value that is no number, or outside the range."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from data_adapters import Adapter, AudioAdapter, ByteStream, ImageAdapter, TextAdapter
-from megabyte_mm.app.limits import Limits, check_range
+from megabyte_mm.app.limits import Limits, check_count, check_range
 from megabyte_mm.app.reading import Reader
 from megabyte_mm.checkpoint import Bundle, check_fits, check_suffix, select_modality
 from megabyte_mm.errors import ArgumentValueError
@@ -219,12 +219,12 @@ class Playground:
         return Given(name, adapter, whole, len(kept.data))
 
     def _check(self, job: Job) -> None:
-        check_range("count", job.count, 1, self.limits.count)
-        check_range("seed", job.seed, 0, 2**53)
+        check_count("count", job.count, 1, self.limits.count)
+        check_count("seed", job.seed, 0, 2**53)
         check_range("guidance", job.guidance, 0.0, 20.0)
         if job.keep is not None:
             check_range("keep", job.keep, 0.0, 1.0)
         if job.length:
-            check_range("length", job.length, 1, self.limits.length)
+            check_count("length", job.length, 1, self.limits.length)
         if len(job.text) > self.limits.text:
             raise ArgumentValueError("text", f"has {len(job.text):,} characters; at most {self.limits.text:,} are used")

@@ -25,7 +25,7 @@ def app(
     one request after the other. Nothing is loaded from or sent to other servers. See docs/app.md.
 
     Args:
-        checkpoint: A checkpoint of a training run, such as runs/image/best.ckpt, an exported folder, or a hub id.
+        checkpoint: A checkpoint of a run, such as runs/image/best.ckpt, an exported folder, demo:image, or a hub id.
         port: Port to listen on; 0 for any free one.
         host: Address to listen on; by default this machine only, 0.0.0.0 for everybody who can reach it.
         files: A folder of files to pick from, beside uploads; by default the samples of an exported folder.

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json as json_text
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from data_adapters import write_bytes
 from megabyte_mm.checkpoint import Bundle, load_model
 from megabyte_mm.cli.arguments import pick_device
 from megabyte_mm.cli.feature_files import ClassedFile, check_all_read, read_all, read_media
 from megabyte_mm.cli.files import Skipped, check_output
+from megabyte_mm.cli.standard_streams import STANDARD, print_beside, write_json
 from megabyte_mm.errors import check_positive
 from megabyte_mm.evaluation import score_streams
 from megabyte_mm.features.embedding import Floats
@@ -47,19 +46,19 @@ def classify(
         head: A folder of class folders: a small classifier is trained on its files together with the model, whose
             checkpoint stays as it is.
         epochs: Of training the classifier.
-        json: A file for the bits of every class, or with --head its log-probabilities.
+        json: A file for the bits of every class, or with --head its log-probabilities; - for standard output.
         batch_size: Windows read at the same time.
         device: auto, cpu, cuda, cuda:1, mps, ...
         adapter: Import path of your own adapter class, for a model that was trained with one.
     """
-    check_output("json", json)
+    check_output("json", None if json == STANDARD else json)
     check_positive(epochs=epochs, batch_size=batch_size)
     bundle = load_model(checkpoint, pick_device(device), adapter)
     if head is not None:
         if candidates:
             raise ValueError("--candidates and --head both name the classes: give one of them")
         candidates, files, skipped, logs_NC = _by_head(bundle, file, head, epochs, batch_size)
-        _print_by_probability(files, candidates, np.exp(logs_NC))
+        _print_by_probability(files, candidates, np.exp(logs_NC), json)
         _finish(files, candidates, logs_NC.argmax(axis=1), "log-probabilities", logs_NC, skipped, json)
         return
     if bundle.reads_records:
@@ -72,7 +71,7 @@ def classify(
     best_N, width = bits_NC.argmin(axis=1), max(len(str(each.path)) for each in files)
     ordered_NC = np.sort(bits_NC, axis=1)
     for each, best, ordered_C in zip(files, best_N.tolist(), ordered_NC, strict=True):
-        print(f"{each.path!s:{width}}  {candidates[best]}  by {ordered_C[1] - ordered_C[0]:.1f} bits")
+        print_beside(json, f"{each.path!s:{width}}  {candidates[best]}  by {ordered_C[1] - ordered_C[0]:.1f} bits")
     _finish(files, candidates, best_N, "bits", bits_NC, skipped, json)
 
 
@@ -89,13 +88,13 @@ def _finish(
     labelled = [number for number, each in enumerate(files) if each.label in candidates]
     if labelled:
         right = sum(candidates[best_N[number]] == files[number].label for number in labelled)
-        print(f"{right} of {len(labelled)} right ({100 * right / len(labelled):.1f} %)")
+        print_beside(json, f"{right} of {len(labelled)} right ({100 * right / len(labelled):.1f} %)")
     if json:
         figures = {
             str(each.path): dict(zip(candidates, bits_C, strict=True))
             for each, bits_C in zip(files, values_NC.tolist(), strict=True)
         }
-        write_bytes(json, (json_text.dumps({kind: figures, "skipped": skipped}, indent=1) + "\n").encode())
+        write_json(json, {kind: figures, "skipped": skipped})
     check_all_read(skipped)
 
 
@@ -117,10 +116,12 @@ def _by_head(
     return classes, files, skipped, classifier.log_probabilities([each.stream.data for each in files], batch_size)
 
 
-def _print_by_probability(files: Sequence[ClassedFile], classes: Sequence[str], shares_NC: Floats) -> None:
+def _print_by_probability(
+    files: Sequence[ClassedFile], classes: Sequence[str], shares_NC: Floats, json: str | None
+) -> None:
     width = max(len(str(each.path)) for each in files)
     for each, shares_C in zip(files, shares_NC, strict=True):
-        print(f"{each.path!s:{width}}  {classes[int(shares_C.argmax())]}  {100 * shares_C.max():.1f} %")
+        print_beside(json, f"{each.path!s:{width}}  {classes[int(shares_C.argmax())]}  {100 * shares_C.max():.1f} %")
 
 
 def _classes(bundle: Bundle, candidates: Sequence[str]) -> Sequence[str]:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json as json_text
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from data_adapters import write_bytes
 from megabyte_mm.checkpoint import load_model
 from megabyte_mm.cli.arguments import pick_device
 from megabyte_mm.cli.files import check_output
+from megabyte_mm.cli.standard_streams import STANDARD, print_beside, write_json
 from megabyte_mm.compression.files import check_targets, compress_files, find_sources
 from megabyte_mm.compression.settings import coding_settings
 from megabyte_mm.compression.summary import figures, remarks, table
@@ -55,7 +54,7 @@ def compress(
             operations; auto takes native where available.
         precision: Round weights to bfloat16 or int8, which are read faster than float32.
         adapter: Import path of your own adapter class, for a model that was trained with one.
-        json: A file that receives all figures.
+        json: A file that receives all figures; - for standard output.
         check: Decompress all at once and compare, before anything is written. It takes twice the time.
         overwrite: Replace files of the same names.
     """
@@ -63,14 +62,13 @@ def compress(
     bundle = load_model(checkpoint, pick_device(device), adapter)
     sources = find_sources(bundle, file, condition)
     check_targets(sources, Path(out), overwrite)
-    check_output("json", json)
+    check_output("json", None if json == STANDARD else json)
     settings = coding_settings(bundle, Execution(backend, None if precision == "float32" else precision))
     total = sum(source.path.stat().st_size for source in sources)
     with byte_progress(total, "compressed") as on_bytes:
         files, written = compress_files(bundle, sources, Path(out), settings, batch_size, content_only, check, on_bytes)
-    print("\n".join(table(files, written)))
+    print_beside(json, "\n".join(table(files, written)))
     for remark in remarks(files):
         print(remark, file=sys.stderr)
     if json:
-        text = json_text.dumps({"checkpoint": checkpoint} | figures(files, written), indent=1) + "\n"
-        write_bytes(json, text.encode())
+        write_json(json, {"checkpoint": checkpoint} | figures(files, written))

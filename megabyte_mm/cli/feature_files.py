@@ -10,7 +10,7 @@ from pathlib import Path
 from data_adapters import Adapter, ByteStream, MediaError
 from megabyte_mm.checkpoint import Bundle, read_stream
 from megabyte_mm.cli.files import Skipped, find_media, group_by_modality
-from megabyte_mm.data.splits import SPLIT_NAMES
+from megabyte_mm.data.splits import split_called
 
 
 @dataclass(frozen=True)
@@ -68,5 +68,5 @@ def check_all_read(skipped: Skipped) -> None:
 def _label(path: Path, root: Path) -> str:
     """The first folder below the root that is not a split's."""
     folders = path.relative_to(root).parts[:-1]
-    inside = folders[1:] if folders and folders[0].lower() in SPLIT_NAMES else folders
+    inside = folders[1:] if folders and split_called(folders[0]) else folders
     return inside[0] if inside else ""

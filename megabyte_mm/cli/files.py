@@ -125,7 +125,10 @@ def _warn_without_class(bundle: Bundle, files: Sequence[MediaFile]) -> None:
 
 def check_output(option: str, file: str | os.PathLike[str] | None) -> None:
     """Raise ValueError for a file that cannot be written, before long work is lost; None is accepted."""
-    if file is not None and (Path(file).is_dir() or not Path(file).absolute().parent.is_dir()):
+    if file is None:
+        return
+    target = Path(os.path.realpath(file))  # of a link, what it leads to
+    if os.fspath(file).endswith("/") or target.is_dir() or target.is_symlink() or not target.parent.is_dir():
         raise ValueError(f"--{option} {file}: no file can be written there; name one in a folder that exists")
 
 

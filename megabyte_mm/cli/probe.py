@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from data_adapters import write_atomically
 from megabyte_mm.cli.files import check_output
@@ -33,6 +37,8 @@ def probe(train: str, val: str, map: str | None = None) -> None:
         map: A picture (png, svg or pdf) of the files of `val` on their first two principal components.
     """
     check_output("map", map)
+    if map and Path(map).suffix.lower() not in (".png", ".svg", ".pdf"):
+        raise ValueError(f"--map {map}: the name must end in .png, .svg or .pdf")
     learned, judged = _load(train), _load(val)
     classes = sorted(set(learned.classes))
     if len(classes) < 2:
@@ -42,6 +48,8 @@ def probe(train: str, val: str, map: str | None = None) -> None:
     if learned.vectors.shape[1] != judged.vectors.shape[1]:
         widths = f"{learned.vectors.shape[1]} and {judged.vectors.shape[1]}"
         raise ValueError(f"{val}: its features are of another layer or model than those of {train} ({widths} wide)")
+    if map and min(judged.vectors.shape) < 2:
+        raise ValueError(f"--map {map}: takes two files with two features or more")
     labels, wanted = class_numbers(learned.classes, classes), class_numbers(judged.classes, classes)
     arguments = learned.vectors, labels, judged.vectors, wanted
     for accuracy in [*neighbour_accuracies(*arguments), linear_accuracy(*arguments)]:
@@ -59,18 +67,30 @@ def probe(train: str, val: str, map: str | None = None) -> None:
 def _load(file: str) -> _Features:
     """Raises ValueError for anything but features of files with classes."""
     try:
+        if not zipfile.is_zipfile(file) and Path(file).exists():
+            raise ValueError(f"{file}: not a file of megabyte-mm embed")
         with np.load(file, allow_pickle=False) as arrays:
             if "counts" in arrays:
                 raise ValueError(f"{file}: holds a vector for each patch; embed with --pooling mean")
-            vectors, classes = arrays["vectors"], tuple(arrays["classes"].tolist())
+            vectors, classes = arrays["vectors"], tuple(_texts(arrays["classes"]))
     except (KeyError, zipfile.BadZipFile, EOFError) as error:
         raise ValueError(f"{file}: not a file of megabyte-mm embed") from error
     except ValueError as error:
         raise (
             error if str(error).startswith(file) else ValueError(f"{file}: not a file of megabyte-mm embed")
         ) from error
-    if vectors.ndim != 2 or vectors.dtype != np.float32 or len(vectors) != len(classes):
+    if vectors.ndim != 2 or vectors.dtype != np.float32 or not len(vectors) == len(classes) or not vectors.size:
         raise ValueError(f"{file}: not a file of megabyte-mm embed")
+    if not np.isfinite(vectors).all():
+        raise ValueError(f"{file}: some of its features are not finite")
     if "" in classes:
         raise ValueError(f"{file}: some of its files lie in no class folder, as in train/cat/1.png")
     return _Features(vectors, classes)
+
+
+def _texts(array: NDArray[Any]) -> Sequence[str]:
+    """Raises ValueError for an array of anything but texts."""
+    if array.ndim != 1 or array.dtype.kind != "U":
+        raise ValueError(f"an array {array.dtype} {array.shape} in place of classes")
+    texts: list[str] = array.tolist()
+    return texts

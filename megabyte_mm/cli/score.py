@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json as json_text
 import math
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, cast
 
-from data_adapters import printable, write_atomically, write_bytes
+from data_adapters import printable, write_atomically
 from megabyte_mm.checkpoint import Bundle, load_model
 from megabyte_mm.cli.arguments import pick_device
 from megabyte_mm.cli.files import (
@@ -22,6 +20,7 @@ from megabyte_mm.cli.files import (
     unique_stems,
 )
 from megabyte_mm.cli.score_records import score_folder
+from megabyte_mm.cli.standard_streams import STANDARD, print_beside, write_json
 from megabyte_mm.errors import DIVERGED, check_positive
 from megabyte_mm.evaluation import (
     METHODS,
@@ -87,7 +86,7 @@ def score(
             raise ValueError("records of several parts are scored plain, without --curves and --window")
         if precision != "float32":
             raise ValueError("records of several parts are scored in float32, without --precision")
-        if json == "-":
+        if json == STANDARD:
             raise ValueError("--json -: scores of records of several parts are written to a file; name one")
         score_folder(bundle, path, condition, batch_size, json, heatmap, overwrite)
         return
@@ -116,15 +115,10 @@ def score(
     all_results = [result for group in results.values() for result in group]
     modalities = results if len(bundle.modalities) > 1 else None
     if all_results:
-        print("\n".join(format_table(all_results, methods, modalities or {})), file=sys.stderr if json == "-" else None)
+        print_beside(json, "\n".join(format_table(all_results, methods, modalities or {})))
     if json:
         header = {"checkpoint": checkpoint, "window": max(windows), "skipped": skipped}
-        figures = header | to_json(all_results, methods, sums or None, modalities)
-        text = json_text.dumps(figures, indent=1, allow_nan=False) + "\n"
-        if json == "-":
-            print(text, end="")
-        else:
-            write_bytes(json, text.encode())
+        write_json(json, header | to_json(all_results, methods, sums or None, modalities))
     if curves:
         _plot(curves, sums)
     _check_complete(all_results, skipped)
@@ -141,7 +135,7 @@ def _methods(names: Sequence[str]) -> tuple[Method, ...]:
 
 
 def _check_outputs(json: str | None, curves: str | None, heatmap: str | None) -> None:
-    check_output("json", None if json == "-" else json)
+    check_output("json", None if json == STANDARD else json)
     check_output("curves", curves)
     if curves is not None and Path(curves).suffix.lower() not in FIGURES:
         raise ValueError(f"--curves {curves}: the name must end in {', '.join(FIGURES)}")

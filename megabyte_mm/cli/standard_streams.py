@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import io
+import json as json_text
 import sys
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
-from data_adapters import Adapter, ByteStream
+from data_adapters import Adapter, ByteStream, write_bytes
 from megabyte_mm.generation import SHEET
 
 STANDARD = "-"
@@ -21,6 +23,20 @@ def read_standard_input(adapter: Adapter) -> ByteStream:
         file = Path(folder, f"stdin{next(iter(adapter.suffixes), '')}")
         file.write_bytes(sys.stdin.buffer.read())
         return adapter.read(file)
+
+
+def print_beside(json: str | None, line: str) -> None:
+    """Print a line, to stderr where the figures themselves go to standard output."""
+    print(line, file=sys.stderr if json == STANDARD else None)
+
+
+def write_json(json: str, figures: Any) -> None:
+    """Write figures to a file, or to standard output for `-`."""
+    text = json_text.dumps(figures, indent=1, allow_nan=False) + "\n"
+    if json == STANDARD:
+        print(text, end="")
+    else:
+        write_bytes(json, text.encode())
 
 
 def write_standard_output(generate: Callable[[str], object]) -> None:

@@ -30,7 +30,7 @@ from data_adapters import TextAdapter, printable
 from megabyte_mm.data import arrays, parquet
 from megabyte_mm.data.fetched import check_room, fetched, is_data, whole_folder
 from megabyte_mm.data.files import local_path
-from megabyte_mm.data.splits import SPLIT_NAMES, split_in_words
+from megabyte_mm.data.splits import SPLIT_NAMES, split_called, split_in_words
 from megabyte_mm.errors import FieldError
 from megabyte_mm.progress import byte_progress
 
@@ -77,7 +77,7 @@ def unpacked(path: str, cache: Path) -> str:
                     path, archive, temporary / split_in_words(archive.name, _SPLITS) if len(archives) > 1 else temporary
                 )
     inside = [entry for entry in folder.iterdir() if entry.is_dir()]
-    only = len(inside) == len(list(folder.iterdir())) == 1 and inside[0].name.lower() not in SPLIT_NAMES
+    only = len(inside) == len(list(folder.iterdir())) == 1 and not split_called(inside[0].name)
     return str(inside[0] if only else folder)
 
 
@@ -94,9 +94,7 @@ def _archives(path: str) -> list[Path]:
     else:
         files = [Path(match) for match in glob.glob(str(local), recursive=True)]  # noqa: PTH207 (an absolute pattern)
     are_archives = all(file.is_file() and file.name.lower().endswith(_ARCHIVES) for file in files)
-    # A lone text in a folder is a text among the files to come.
-    packed = local.is_dir() and any(file.name.lower().endswith(_TEXTS) for file in files)
-    return sorted(file.resolve() for file in files) if are_archives and not packed else []
+    return sorted(file.resolve() for file in files) if are_archives else []
 
 
 @contextmanager
@@ -174,3 +172,7 @@ class _Writer:
                     on_bytes(len(chunk))
         except (FileExistsError, NotADirectoryError) as error:
             raise FieldError("path", f"{self.path}: has two members {name!r}") from error
+        except OSError as error:
+            if error.errno != errno.ENAMETOOLONG:
+                raise
+            raise FieldError("path", f"{self.path}: has a member with a name of {len(name)} characters") from error

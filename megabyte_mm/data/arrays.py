@@ -35,26 +35,31 @@ def unpack_arrays(path: str, file: Path, folder: Path, on_bytes: Callable[[int],
     Labels, where there are some, are class folders. path: for messages. Raises FieldError where there are no pictures.
     """
     arrays = _read(path, file)
-    keys = [key for key, array in arrays.items() if array.ndim >= 2 and array.dtype == np.uint8 and len(array)]
+    keys = [key for key, array in arrays.items() if _may_be_pictures(array)]
     if not keys:
         found = ", ".join(f"{key} {array.dtype} {array.shape}" for key, array in arrays.items())
         raise FieldError(
             "path", f"{path}: holds no pictures, (N, H, W) or (N, H, W, 3) uint8, but {found or 'nothing'}"
         )
     for key in keys:
-        labels = _labels_of(key, arrays)
+        labels = _labels_of(path, key, arrays)
         below = folder / (split_in_words(key) or key) if len(keys) > 1 else folder
         _write(path, file, key, arrays[key], labels, below, on_bytes)
+
+
+def _may_be_pictures(array: NDArray[Any]) -> bool:
+    """False for labels, also for those in a column, as Keras has them."""
+    return array.dtype == np.uint8 and len(array) > 0 and (array.ndim > 2 or (array.ndim == 2 and array.shape[1] > 1))
 
 
 def _read(path: str, file: Path) -> Mapping[str, NDArray[Any]]:
     """The arrays of a file by their names. Raises FieldError for one that is damaged, or would run code."""
     try:
-        if file.name.endswith(SUFFIXES[2:]):
+        if file.name.lower().endswith(SUFFIXES[2:]):
             beside = file.with_name(file.name.replace("idx3", "idx1").replace("images", "labels"))
             found = {"images": _read_idx(file)}
             return found | ({"labels": _read_idx(beside)} if beside != file and beside.is_file() else {})
-        if file.suffix == ".npy":
+        if file.suffix.lower() == ".npy":
             return {"images": np.load(file, mmap_mode="r", allow_pickle=False)}
         with file.open("rb") as opened, np.load(opened, allow_pickle=False) as arrays:
             return dict(arrays)
@@ -73,11 +78,15 @@ def _read_idx(file: Path) -> NDArray[np.uint8]:
     return np.frombuffer(content[ends:], np.uint8).reshape(shape)
 
 
-def _labels_of(key: str, arrays: Mapping[str, NDArray[Any]]) -> NDArray[Any] | None:
+def _labels_of(path: str, key: str, arrays: Mapping[str, NDArray[Any]]) -> NDArray[Any] | None:
     """The array with a label for each picture of another: y_train of x_train, or the only labels."""
     candidates = [re.sub("x|data|images", name, key, count=1) for name in ("y", "labels")] + list(_LABEL_KEYS)
     for name in candidates:
         labels = arrays.get(name)
+        only = sum(map(_may_be_pictures, arrays.values())) == 1
+        if only and name != key and labels is not None and labels.ndim and labels.size != len(arrays[key]):
+            reason = f"{len(arrays[key])} pictures in {key}, and {labels.size} labels in {name}"
+            raise FieldError("path", f"{path}: holds {reason}")
         if name != key and labels is not None and labels.size == len(arrays[key]) and labels.dtype.kind in "iuUS":
             return labels.reshape(-1)
     return None
@@ -108,6 +117,9 @@ def _pictures(path: str, key: str, array: NDArray[np.uint8]) -> Iterator[NDArray
             return
     if array.ndim == 4 and array.shape[3] == 1:
         array = array[..., 0]
+    if array.ndim == 3 and array.shape[2] in (3, 4):
+        reason = f"{key} has the shape {array.shape}, of one picture in colour: pictures are (N, H, W) or (N, H, W, 3)"
+        raise FieldError("path", f"{path}: {reason}")
     if not array.size:
         raise FieldError("path", f"{path}: {key} has the shape {array.shape}, of pictures without pixels")
     if array.ndim == 3 or (array.ndim == 4 and array.shape[3] in (3, 4)):

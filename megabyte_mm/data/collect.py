@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from data_adapters.base import Adapter
 from megabyte_mm.data.archives import unpacked
 from megabyte_mm.data.files import Files, find_files
-from megabyte_mm.data.splits import SPLIT_NAMES, named_splits
+from megabyte_mm.data.splits import named_splits, split_called
 from megabyte_mm.errors import FieldError
 
 Paths = str | Sequence[str]
@@ -31,12 +31,12 @@ def collect_files(paths: Paths, adapter: Adapter | None, cache: Path) -> Files:
     modalities, and for a file in two of them.
     """
     if isinstance(paths, str):
-        return find_files(unpacked(paths, cache), adapter)
+        return _files_at(paths, adapter, cache)
     if not paths:
         raise FieldError("path", "is empty: give a folder, a file or a glob of media files")
     if len(set(paths)) < len(paths):
         raise FieldError("path", f"{path_text(paths)}: a path is given twice")
-    each = [find_files(unpacked(path, cache), adapter) for path in paths]
+    each = [_files_at(path, adapter, cache) for path in paths]
     kinds = {files.adapter.name: path for files, path in zip(each, paths, strict=True)}
     if len(kinds) > 1:
         both = " and ".join(f"{path} ({kind})" for kind, path in kinds.items())
@@ -56,6 +56,16 @@ def collect_files(paths: Paths, adapter: Adapter | None, cache: Path) -> Files:
         unread=sum((Counter(files.unread) for files in each), Counter()),
         paths=None if texts else _places(origins),
     )
+
+
+def _files_at(path: str, adapter: Adapter | None, cache: Path) -> Files:
+    """The files of one path, whose name stands in errors in place of that of its copy in the cache."""
+    place = unpacked(path, cache)
+    try:
+        return find_files(place, adapter)
+    except FieldError as error:
+        reason = error.reason.replace(place, path)
+        raise type(error)(error.field, reason if path in reason else f"{path} {reason.removeprefix(': ')}") from error
 
 
 def one_folder(paths: Paths, cache: Path) -> str:
@@ -87,7 +97,7 @@ def _split_and_label(path: str) -> tuple[str, str]:
     """The split that a path is called as, or "", and what else it is called."""
     parts = PurePosixPath(path.rstrip("/")).parts or ("data",)
     name = parts[-1].partition(".")[0]
-    split = SPLIT_NAMES.get(name.lower(), "")
+    split = split_called(name) or ""
     return split, parts[-2] if split and len(parts) > 1 else name
 
 
@@ -110,7 +120,7 @@ def _merged(each: Sequence[Files], called: Sequence[tuple[str, str]]) -> dict[st
 
 def _name_in_whole(name: str, split: str, default: str, own: str) -> str:
     top, slash, below = name.partition("/")
-    inside = PurePosixPath(below if slash and split and top.lower() in SPLIT_NAMES else name)
+    inside = PurePosixPath(below if slash and split and split_called(top) else name)
     return str(PurePosixPath(split or default) / inside.parent / own / inside.name)
 
 
@@ -118,7 +128,7 @@ def _places(origins: Mapping[str, tuple[Files, str]]) -> dict[str, Path]:
     """Where each file lies. Raises FieldError for a file under two names."""
     places = {name: files.path(own) for name, (files, own) in origins.items()}
     seen: set[Path] = set()
-    for place in map(Path.absolute, places.values()):
+    for place in map(Path.resolve, places.values()):
         if place in seen:
             raise FieldError("path", f": {place} lies in two of the paths: give each file once")
         seen.add(place)

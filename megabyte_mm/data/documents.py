@@ -13,6 +13,8 @@ from array import array
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
+from data_adapters import MediaError
+from data_adapters.io import refuse_special
 from megabyte_mm.errors import FieldError
 
 FIELD = "text"
@@ -20,8 +22,16 @@ FIELD = "text"
 
 
 def holds_documents(paths: Mapping[str, Path]) -> bool:
-    """True for files that are all .jsonl, or all .csv with a column `text`. paths: by their names."""
+    """True for files that are all .jsonl, or all .csv with a column `text`. paths: by their names.
+
+    Raises FieldError for a .csv with other separators than commas, which would be read as one text.
+    """
     suffixes = {path.suffix.lower() for path in paths.values()}
+    for name, path in paths.items() if suffixes == {".csv"} else ():
+        header = _header(path)
+        for separator in ";\t":
+            if len(header) == 1 and FIELD in header[0].split(separator):
+                raise FieldError("path", f"{name}: its columns are separated by {separator!r}: save it with commas")
     return suffixes == {".jsonl"} or (suffixes == {".csv"} and all(FIELD in _header(path) for path in paths.values()))
 
 
@@ -63,10 +73,15 @@ def _spans(path: Path, name: str) -> array[int]:
     read = _lines if path.suffix.lower() == ".jsonl" else _rows
     spans = array("q")
     try:
+        refuse_special(path)
+        csv.field_size_limit(2**31 - 1)  # documents are longer than Python's 131,072 characters
         for start, stop in read(path, name):
             spans.extend((start, stop))
+    except MediaError as error:
+        raise FieldError("path", f": {error}") from error
     except (UnicodeDecodeError, csv.Error) as error:
-        raise FieldError("path", f"{name}: cannot be read behind {len(spans) // 2} documents: {error}") from error
+        reason = "a line ends in a carriage return alone" if "universal-newline" in str(error) else str(error)
+        raise FieldError("path", f"{name}: cannot be read behind {len(spans) // 2} documents: {reason}") from error
     if not spans:
         raise FieldError("path", f"{name}: holds no documents")
     return spans
@@ -81,11 +96,21 @@ def _lines(path: Path, name: str) -> Iterator[tuple[int, int]]:
                 continue
             try:
                 document = json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise FieldError("path", f"{name}: line {number} is no JSON: {error}") from error
             if not isinstance(document, dict) or not isinstance(document.get(FIELD), str):
                 raise FieldError("path", f"{name}: line {number} has no field {FIELD!r} that is a text")
+            if not document[FIELD].isascii() and not _is_unicode(document[FIELD]):
+                raise FieldError("path", f"{name}: line {number} has half of a surrogate pair, which is no character")
             yield start, stop
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _rows(path: Path, name: str) -> Iterator[tuple[int, int]]:
@@ -111,7 +136,8 @@ def _rows(path: Path, name: str) -> Iterator[tuple[int, int]]:
 def _header(path: Path) -> list[str]:
     """The columns of a table; none where it cannot be read as one."""
     try:
+        refuse_special(path)
         with path.open(encoding="utf-8-sig", newline="") as file:
             return next(csv.reader(file), [])
-    except (OSError, UnicodeDecodeError, csv.Error):
+    except (MediaError, OSError, UnicodeDecodeError, csv.Error):
         return []

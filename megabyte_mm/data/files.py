@@ -14,7 +14,7 @@ from data_adapters import TextAdapter, registry
 from data_adapters.base import Adapter
 from megabyte_mm.data.documents import Documents, holds_documents
 from megabyte_mm.data.labels import Described
-from megabyte_mm.data.splits import SPLIT_NAMES, named_splits
+from megabyte_mm.data.splits import named_splits, split_called
 from megabyte_mm.errors import FieldError, PathNotFoundError
 
 _MAX_VISITS = 100
@@ -192,11 +192,20 @@ def _choose(names: Sequence[str], path: str) -> tuple[Adapter, list[str]]:
 def _in_splits(path: str, files: Mapping[str, str]) -> Mapping[str, str]:
     """The files of the splits, all where there are none; their names begin where the splits do. files: by name."""
     used = named_splits(list(files))
+    if not used and (only := _only_folder(files)) and named_splits([name.removeprefix(only) for name in files]):
+        files = {name.removeprefix(only): file for name, file in files.items()}
+        used = named_splits(list(files))
     if not used and (parent := _parent_of_splits(path, list(files))) is not None:
         inside = f"{parent}/"
         files = {name.removeprefix(inside): file for name, file in files.items() if name.startswith(inside)}
         used = named_splits(list(files))
     return {name: files[name] for name in used} if used else files
+
+
+def _only_folder(files: Mapping[str, str]) -> str:
+    """The folder, with its slash, in which all files lie; "" where there are several or none."""
+    tops = {name.partition("/")[0] for name in files} if all("/" in name for name in files) else set()
+    return f"{tops.pop()}/" if len(tops) == 1 else ""
 
 
 def _parent_of_splits(path: str, names: Sequence[str]) -> str | None:
@@ -208,11 +217,11 @@ def _parent_of_splits(path: str, names: Sequence[str]) -> str | None:
     below: dict[str, dict[str, str]] = defaultdict(dict)
     for name in names:
         folders = name.split("/")[:-1]
-        depth = next((depth for depth, folder in enumerate(folders) if folder.lower() in SPLIT_NAMES), 0)
+        depth = next((depth for depth, folder in enumerate(folders) if split_called(folder)), 0)
         if not depth and folders:
             return None
         if depth:
-            below["/".join(folders[:depth])][SPLIT_NAMES[folders[depth].lower()]] = folders[depth]
+            below["/".join(folders[:depth])][str(split_called(folders[depth]))] = folders[depth]
     parents = [parent for parent, found in sorted(below.items()) if "train" in found and len(found) > 1]
     if len(parents) == len(below) == 1:
         return parents[0]

@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from data_adapters import printable
-from megabyte_mm.data.splits import SPLIT_NAMES, class_folder, named_splits
-from megabyte_mm.data.tables import FILE_COLUMN, is_table, label_column, read_table
+from megabyte_mm.data.splits import class_folder, named_splits, split_called
+from megabyte_mm.data.tables import FILE_COLUMN, is_table, label_column, open_beside, read_table
 from megabyte_mm.errors import FieldError
 
 _LIST = re.compile(r"(\w+?)(?:[_-](?:list|files|names|split))?\.txt", re.IGNORECASE)
@@ -46,6 +46,10 @@ class Described:
             return {name: name for name in names}
         others = None if "train" in self._splits.values() else "train"
         split_of = {name: self._splits.get(name, others) for name in names}
+        if "train" not in split_of.values():
+            raise FieldError(
+                "path", "has lists that name every file as one to validate or test on: none is left to train on"
+            )
         return {f"{split}/{name}": name for name, split in split_of.items() if split is not None}
 
     def labelled(self, files: Mapping[str, str]) -> Mapping[str, str]:
@@ -68,7 +72,9 @@ class Described:
         label = self._labels.get(name) or self._labels.get(_key(name))
         if label is None:
             where = printable(", ".join(sorted(self._sources)[:2]))
-            raise FieldError("path", f": {name} has no label in {where}: give it one, or take it out of the folder")
+            raise FieldError(
+                "path", f"has no label of {name} in {where}: give it one, or take the file out of the folder"
+            )
         return class_folder(label) or "_"
 
     def _read_labels(self, root: Path) -> dict[str, str]:
@@ -82,13 +88,16 @@ class Described:
                 continue
             self._sources.add(table)
             for number, row in enumerate(rows, start=1):
-                name, label = row.get(FILE_COLUMN), row.get(column)
+                name, label = (row.get(FILE_COLUMN), row.get(column)) if isinstance(row, dict) else (None, None)
                 if not isinstance(name, str) or label in (None, "") or isinstance(label, list | dict):
-                    raise FieldError("path", f": row {number} of {table} lacks its {FILE_COLUMN} or its {column}")
+                    raise FieldError(
+                        "path", f"has a row {number} of {table} that lacks its {FILE_COLUMN} or its {column}"
+                    )
                 labels[str(PurePosixPath(table).parent / name)] = str(label)
         for name in (name for name in self._names if name.endswith(_CLASS_SUFFIX)):
             self._sources.add(name)
-            labels[_key(name)] = (root / name).read_text(encoding="utf-8", errors="replace").strip()
+            with open_beside(root, name) as file:
+                labels[_key(name)] = file.read(4096).strip()
         return labels
 
     def _read_lists(self, root: Path) -> dict[str, str]:
@@ -97,13 +106,13 @@ class Described:
         lists = []
         for name in sorted(self._names):
             matched = _LIST.fullmatch(name)
-            split = SPLIT_NAMES.get(matched[1].lower()) if matched else None
+            split = split_called(matched[1]) if matched else None
             listed = self._listed(root, name) if split else None
             if split and listed:
                 lists.append(name)
                 for file in listed:
                     if splits.setdefault(file, split) != split:
-                        raise FieldError("path", f": {file} is in the lists of {splits[file]} and of {split}")
+                        raise FieldError("path", f"has {file} in the lists of {splits[file]} and of {split}")
         if not {"val", "test"} & set(splits.values()):
             return {}
         self._sources.update(lists)
@@ -112,7 +121,7 @@ class Described:
     def _listed(self, root: Path, name: str) -> list[str]:
         """The files that the lines of a text name; none where the first line names no file."""
         listed: list[str] = []
-        with (root / name).open(encoding="utf-8", errors="surrogateescape") as lines:
+        with open_beside(root, name) as lines:
             for number, line in enumerate(lines, start=1):
                 file = str(PurePosixPath(line.strip()[:4096]))
                 if file == ".":
@@ -120,7 +129,9 @@ class Described:
                 if file not in self._names:
                     if not listed:
                         return []
-                    raise FieldError("path", printable(f": line {number} of {name} names {file}, which is not there"))
+                    raise FieldError(
+                        "path", printable(f"has a line {number} of {name} that names {file}, which is not there")
+                    )
                 listed.append(file)
         return listed
 

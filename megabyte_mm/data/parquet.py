@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -15,6 +16,7 @@ from megabyte_mm.errors import FieldError
 _BATCH = 64
 """Rows in memory at a time."""
 _TEXTS = ("text", "caption", "transcription", "sentence")
+_MEDIA = ("image", "img", "picture", "audio", "sound", "speech", "bytes", "content", "data")
 _BEGINNINGS = {
     b"\x89PNG": ".png", b"\xff\xd8\xff": ".jpg", b"GIF8": ".gif", b"BM": ".bmp", b"II*\0": ".tif", b"MM\0*": ".tif",
     b"fLaC": ".flac", b"OggS": ".ogg", b"ID3": ".mp3", b"\xff\xfb": ".mp3", b"FORM": ".aiff",
@@ -36,7 +38,7 @@ def unpack_parquet(path: str, file: Path, folder: Path, on_bytes: Callable[[int]
     try:
         with pyarrow.parquet.ParquetFile(file) as table:
             schema = table.schema_arrow
-            media = next((each.name for each in schema if _holds_bytes(each.type)), None)
+            media = _media_column(schema)
             text = next((name for name in _TEXTS if name in schema.names), None)
             label = label_column(schema.names) if media else None
             columns = [name for name in (media, text, label) if name is not None]
@@ -56,12 +58,22 @@ def unpack_parquet(path: str, file: Path, folder: Path, on_bytes: Callable[[int]
         ) from error
 
 
+def _media_column(schema: Any) -> str | None:
+    """The column of media: one of bytes and path, or one that is called so, before any other of bytes."""
+    from pyarrow import types
+
+    columns = [each for each in schema if _holds_bytes(each.type)]
+    likely = [each for each in columns if types.is_struct(each.type) or each.name in _MEDIA]
+    return next((each.name for each in likely or columns), None)
+
+
 def _holds_bytes(kind: Any) -> bool:
     """True for bytes, and for the struct of bytes and path that datasets writes."""
     from pyarrow import types
 
     if types.is_struct(kind):
-        return any(kind.field(i).name == "bytes" for i in range(kind.num_fields))
+        inside = [kind.field(i) for i in range(kind.num_fields)]
+        return any(each.name == "bytes" and _holds_bytes(each.type) for each in inside)
     return bool(types.is_binary(kind) or types.is_large_binary(kind))
 
 
@@ -114,13 +126,15 @@ def _write_media(
 
 
 def _class_of(label: Any, classes: list[str]) -> str:
+    if label is None or (label == -1 and classes):  # as datasets marks what has no label
+        return ""
     name = classes[label] if isinstance(label, int) and 0 <= label < len(classes) else str(label)
     return class_folder(name) or "_"
 
 
 def _suffix(content: bytes, named: str | None) -> str:
     """That of the stored path, else of the format by its first bytes."""
-    if named and (suffix := PurePosixPath(named).suffix):
+    if named and re.fullmatch(r"\.\w{1,8}", suffix := PurePosixPath(named).suffix):
         return suffix.lower()
     if content[:4] == b"RIFF":
         return ".webp" if content[8:12] == b"WEBP" else ".wav"

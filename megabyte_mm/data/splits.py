@@ -15,10 +15,18 @@ from megabyte_mm.errors import FieldError
 SPLITS = ("train", "val", "test")
 SPLIT_NAMES = {
     **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
+    **dict.fromkeys(("val", "valid", "validation", "dev", "eval"), "val"),
     **dict.fromkeys(("test", "testing"), "test"),
 }
 """By the names of folders and files that people give to them, in lower case."""
+_SPLIT_NAME = re.compile(rf"({'|'.join(SPLIT_NAMES)})(?:[_-]?(?:set|split|data))?(?:[_-]?\d{{4}})?")
+"""Also train2017 and training_set."""
+
+
+def split_called(name: str) -> str | None:
+    """The split that a folder, or a file without its suffix, is called as: train of Train, train2017, training_set."""
+    matched = _SPLIT_NAME.fullmatch(name.lower())
+    return SPLIT_NAMES[matched[1]] if matched else None
 
 
 def named_splits(names: Sequence[str]) -> dict[str, str]:
@@ -27,19 +35,20 @@ def named_splits(names: Sequence[str]) -> dict[str, str]:
     Folders and files are called as in SPLIT_NAMES, in any case: valid/a.png, Train/a.png, dev.txt. The names of files
     may have more words, as wiki.train.txt and wiki.valid.txt. They are splits where `train` and `val` exist, as
     folders or files, and where the folders `train` and `test` exist. Only folders in the second case: beside a
-    train.py, a test.py is no test data.
+    train.py, a test.py is no test data; unless there are no other files at all.
     """
     splits = {name: split for name in names if (split := _split_of(name))}
     if not {"train", "val"} <= set(splits.values()):
         folders = {name: split for name, split in splits.items() if "/" in name}
-        splits = folders if {"train", "test"} <= set(folders.values()) else {}
+        whole = splits if len(splits) == len(names) else folders
+        splits = whole if {"train", "test"} <= set(whole.values()) else {}
     return splits or _splits_of_series(names)
 
 
 def _split_of(name: str) -> str | None:
     """train/a.png and train.txt belong to the split `train`."""
     top, slash, _ = name.partition("/")
-    return SPLIT_NAMES.get((top if slash else PurePosixPath(top).stem).lower())
+    return split_called(top if slash else PurePosixPath(top).stem)
 
 
 def split_in_words(name: str, splits: Mapping[str, str] = SPLIT_NAMES) -> str:

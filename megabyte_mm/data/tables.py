@@ -6,8 +6,10 @@ import csv
 import json
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import IO, Any
 
+from data_adapters import MediaError
+from data_adapters.io import refuse_special
 from megabyte_mm.errors import FieldError
 
 TABLES = ("metadata.csv", "metadata.jsonl")
@@ -24,10 +26,21 @@ def is_table(name: str) -> bool:
 def read_table(root: Path, name: str) -> list[Mapping[str, Any]]:
     """The rows of a table. Raises FieldError for one that cannot be read."""
     try:
-        with (root / name).open(encoding="utf-8-sig", newline="") as file:
-            return list(csv.DictReader(file)) if name.endswith(".csv") else [json.loads(line) for line in file]
-    except (OSError, ValueError, csv.Error) as error:
+        with open_beside(root, name) as file:
+            if name.endswith(".csv"):
+                return list(csv.DictReader(file))
+            return [json.loads(line) for line in file if line.strip()]
+    except (OSError, ValueError, RecursionError, csv.Error) as error:
         raise FieldError("data.path", f": {name} cannot be read: {error}") from error
+
+
+def open_beside(root: Path, name: str) -> IO[str]:
+    """A text beside the files that it describes. Raises FieldError for a pipe or a device."""
+    try:
+        refuse_special(root / name)
+    except MediaError as error:
+        raise FieldError("path", f": {error}") from error
+    return (root / name).open(encoding="utf-8-sig", errors="surrogateescape", newline="")
 
 
 def label_column(columns: Any) -> str | None:

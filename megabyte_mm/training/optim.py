@@ -225,6 +225,10 @@ def _empty_groups(config: OptimizerConfig) -> list[ParameterGroup]:
     ]
     for group in groups:
         group.parameters[0].grad = torch.zeros_like(group.parameters[0])
+    if config.optimizer_name.endswith("Muon"):
+        raise FieldError(
+            "algorithm", "Muon updates matrices alone: set model.optimizer.muon, which leaves the rest to AdamW"
+        )
     try:
         optimizer = _optimizer(groups, config, fused=False, product_dtype=torch.float32)
         optimizer.step()

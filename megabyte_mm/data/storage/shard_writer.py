@@ -18,6 +18,8 @@ from data_adapters.base import ByteStream
 from data_adapters.io import open_durable
 from megabyte_mm.data.storage.shards import COLUMNS, INDEX, encode_index, shard_name
 
+_NUMBER = re.compile(r"(?<![\w.])\d+(?:\.\d+)?(?!\d|-bit| bits)")
+"""What differs between notes of one kind; neither the 3 of MP3 nor the 16 of 16 bits."""
 SHARD_BYTES = 256 * 2**20
 
 Shard = dict[str, Any]
@@ -58,7 +60,7 @@ class ShardManifest:
         self.lengths.append(len(stream.data))
         self.kinds.append(json.dumps({"modality": modality, "format": dict(stream.format)}, sort_keys=True))
         for note in stream.notes:
-            kind = re.sub(r"\d+(\.\d+)?", "#", note)
+            kind = _NUMBER.sub("#", note)
             self.notes[kind] = self.notes.get(kind, 0) + 1
             if "clip" in note:
                 self.clipped.append({"path": name, "note": note})
