@@ -114,7 +114,7 @@ def _find(path: Paths, sources: Mapping[str, Source], in_parts: bool, cache: Pat
             return find_parts(one_folder(path, cache), {name: source.rule for name, source in sources.items()})
         return {name: collect_files(source.path or path, source.adapter, cache) for name, source in sources.items()}
     except FieldError as error:
-        raise ValueError(error.reason) from error
+        raise ValueError(error.reason.removeprefix(": ")) from error
 
 
 def _check_target(paths: Paths, out: str, cache_dir: str | None) -> None:
@@ -131,7 +131,7 @@ def _prepare(files: Files, out: str, workers: int | None, shard_mib: int, cache_
     try:
         return prepare_shards(files, storage, cache.folder, workers or processors(), shard_mib * 2**20)
     except FieldError as error:
-        raise ValueError(error.reason) from error
+        raise ValueError(error.reason.removeprefix(": ")) from error
 
 
 def _summary(reader: ShardReader) -> str:

@@ -30,6 +30,8 @@ def read_table(root: Path, name: str) -> list[Mapping[str, Any]]:
             if name.endswith(".csv"):
                 return list(csv.DictReader(file))
             return [json.loads(line) for line in file if line.strip()]
+    except FieldError:
+        raise
     except (OSError, ValueError, RecursionError, csv.Error) as error:
         raise FieldError("data.path", f": {name} cannot be read: {error}") from error
 

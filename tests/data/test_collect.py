@@ -92,12 +92,14 @@ def test_documents_of_several_tables_are_one_set(tree, tmp_path):
         ({"a/1.png": 1, "b/1.wav": 1}, ("a", "b"), None, r"a \(image\) and .*b \(audio\) are of different modalities"),
         ({"a/b/1.txt": 1}, ("a", "a/b"), None, "1.txt lies in two of the paths: give each file once"),
         ({"a/1.txt": 1}, ("a", "a"), None, "a path is given twice"),
+        ({"a/1.txt": 1}, ("a", "link"), None, "1.txt lies in two of the paths: give each file once"),
         ({"a/1.txt": 1}, (), None, "is empty"),
         ({"a.jsonl": b'{"text": "x"}', "b.txt": 1}, ("a.jsonl", "b.txt"), None, "some hold documents"),
     ],
 )
 def test_paths_that_are_no_data_set_are_refused(tree, tmp_path, files, paths, adapter, message):
     root = tree(files)
+    (root / "link").symlink_to(root / "a")
     with pytest.raises(FieldError, match=message):
         collect_files([str(root / path) for path in paths], adapter, tmp_path / "cache")
 

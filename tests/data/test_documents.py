@@ -45,6 +45,23 @@ def test_each_line_is_a_document(tmp_path, suffix):
     assert not train & val
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("id;text\n1;hello\n", "a.csv: its columns are separated by ';': save it with commas"),
+        ("text\n" + "long " * 40_000, None),
+    ],
+)
+def test_tables_with_other_separators_are_refused_and_long_fields_are_not(tmp_path, content, message):
+    path = tmp_path / "a.csv"
+    path.write_text(content + "\nb\n")
+    if message is None:
+        assert max(map(len, set.union(*documents(path)))) > 131_072
+        return
+    with pytest.raises(ValueError, match=message):
+        documents(path)
+
+
 def test_only_line_feeds_end_the_lines_of_a_table(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text('text,n\n"one\u2028two\x0b\x85",1\nthree,2\n', encoding="utf-8", newline="")

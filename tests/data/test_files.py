@@ -109,6 +109,9 @@ def test_split_folders_and_split_files_are_the_splits():
             ["train-00000-of-00002.txt", "train-00001-of-00002.txt", "validation-00000-of-00001.txt"],
             {"train": [0, 1], "val": [2], "test": [2]},
         ),
+        (["train2017/a", "val2017/b", "test2017/c"], {"train": [0], "val": [1], "test": [2]}),
+        (["training_set/a", "eval/b", "test_set/c"], {"train": [0], "val": [1], "test": [2]}),
+        (["train.txt", "test.txt"], {"train": [0], "val": [], "test": [1]}),
         (["1_train.png", "1_val.png", "other.png"], {"train": [0], "val": [1], "test": [1]}),
     ],
 )
@@ -132,6 +135,11 @@ def test_splits_below_one_folder_are_those_of_its_files(tree):
     files = find_files(str(tree({**digits, "digits/setup/a.txt": 1})))
     assert len(files.names) == 4
     assert "digits/setup/a.txt" in files.names
+
+
+def test_split_files_below_one_folder_are_the_splits(tree):
+    files = find_files(str(tree({"corpus/train.txt": 1, "corpus/valid.txt": 1})))
+    assert files.names == ("train.txt", "valid.txt")
 
 
 def test_splits_below_several_folders_are_refused(tree):

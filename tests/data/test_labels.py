@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import tarfile
 
 import pytest
@@ -104,3 +105,24 @@ def test_the_classes_of_a_webdataset_are_its_cls_files(tmp_path):
 def test_a_text_beside_a_table_of_labels_is_read(tree):
     root = tree({"a.txt": b"a", "b.txt": b"b", "metadata.csv": b"file_name,label\na.txt,x\nb.txt,y\n"})
     assert find_files(str(root), TextAdapter()).names == ("x/a.txt", "y/b.txt")
+
+
+def test_lists_that_leave_nothing_to_train_on_are_refused(tree):
+    root = tree({"0.png": 1, "1.png": 1, "val.txt": b"0.png\n1.png\n"})
+    with pytest.raises(FieldError, match="name every file as one to validate or test on: none is left to train on"):
+        find_files(str(root), ImageAdapter())
+
+
+@pytest.mark.parametrize("name", ["metadata.csv", "val.txt", "0.cls", "0.jsonl"])
+def test_pipes_in_the_place_of_descriptions_are_not_waited_for(tree, name):
+    root = tree({} if name == "0.jsonl" else {"0.txt": 1, "1.txt": 1})
+    root.mkdir(exist_ok=True)
+    os.mkfifo(root / name)
+    with pytest.raises(FieldError, match=f"{name}: is a pipe, not a file"):
+        find_files(str(root), TextAdapter())
+
+
+@pytest.mark.parametrize("rows", [b'{"file_name": "0.png", "label": 1}\n[1]\n', b"[" * 100_000])
+def test_tables_of_anything_but_rows_are_refused(tree, rows):
+    with pytest.raises(FieldError, match="metadata.jsonl"):
+        find_files(str(tree({"0.png": 1, "metadata.jsonl": rows})), ImageAdapter())
