@@ -117,7 +117,7 @@ def _pictures(path: str, key: str, array: NDArray[np.uint8]) -> Iterator[NDArray
             return
     if array.ndim == 4 and array.shape[3] == 1:
         array = array[..., 0]
-    if array.ndim == 3 and array.shape[2] in (3, 4):
+    if array.ndim == 3 and array.shape[2] in (3, 4) and min(array.shape[:2]) >= 8:
         reason = f"{key} has the shape {array.shape}, of one picture in colour: pictures are (N, H, W) or (N, H, W, 3)"
         raise FieldError("path", f"{path}: {reason}")
     if not array.size:

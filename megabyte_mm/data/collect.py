@@ -65,7 +65,8 @@ def _files_at(path: str, adapter: Adapter | None, cache: Path) -> Files:
         return find_files(place, adapter)
     except FieldError as error:
         reason = error.reason.replace(place, path)
-        raise type(error)(error.field, reason if path in reason else f"{path} {reason.removeprefix(': ')}") from error
+        named = path in reason or reason.startswith(PurePosixPath(path).name)
+        raise type(error)(error.field, reason if named else f"{path} {reason.removeprefix(': ')}") from error
 
 
 def one_folder(paths: Paths, cache: Path) -> str:

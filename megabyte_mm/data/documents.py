@@ -30,7 +30,7 @@ def holds_documents(paths: Mapping[str, Path]) -> bool:
     for name, path in paths.items() if suffixes == {".csv"} else ():
         header = _header(path)
         for separator in ";\t":
-            if len(header) == 1 and FIELD in header[0].split(separator):
+            if len(header) == 1 and separator in header[0] and FIELD in header[0].split(separator):
                 raise FieldError("path", f"{name}: its columns are separated by {separator!r}: save it with commas")
     return suffixes == {".jsonl"} or (suffixes == {".csv"} and all(FIELD in _header(path) for path in paths.values()))
 

@@ -106,7 +106,7 @@ def test_the_files_of_mnist(tmp_path, suffix):
     [
         ("a.npz", {"x": np.zeros((2, 4, 4))}, "a.npz: holds no pictures, .* but x float64"),
         ("a.npz", {"x": np.zeros((2, 4, 4, 7), np.uint8)}, r"x has the shape \(2, 4, 4, 7\)"),
-        ("a.npz", {"x": COLOUR[0]}, r"x has the shape \(4, 4, 3\), of one picture in colour"),
+        ("a.npz", {"x": np.zeros((9, 8, 3), np.uint8)}, r"x has the shape \(9, 8, 3\), of one picture in colour"),
         ("a.npz", {"x": GREY, "y": CLASSES[:-1]}, "holds 12 pictures in x, and 11 labels in y"),
         ("a.npz", {"x": np.array([{}], object)}, "a.npz cannot be read: Object arrays cannot be loaded"),
         ("a.npz", b"PK\3\4 and no more", "a.npz cannot be read: "),

@@ -43,8 +43,8 @@ def test_texts_called_as_splits_are_no_lists(tree):
 @pytest.mark.parametrize(
     ("lists", "message"),
     [
-        ({"val_list.txt": b"0.png\n9.png\n"}, "path: line 2 of val_list.txt names 9.png, which is not there"),
-        ({"val_list.txt": b"0.png\n", "test_list.txt": b"0.png\n"}, "0.png is in the lists of test and of val"),
+        ({"val_list.txt": b"0.png\n9.png\n"}, "path has a line 2 of val_list.txt that names 9.png, which is not there"),
+        ({"val_list.txt": b"0.png\n", "test_list.txt": b"0.png\n"}, "path has 0.png in the lists of test and of val"),
     ],
 )
 def test_lists_that_contradict_the_folder_are_refused(tree, lists, message):
@@ -83,8 +83,11 @@ def test_a_table_without_labels_changes_nothing(tree):
 @pytest.mark.parametrize(
     ("table", "message"),
     [
-        (b"file_name,label\n0.png,cat\n", "path: 1.png has no label in metadata.csv"),
-        (b"file_name,label\n0.png,cat\n1.png,\n", "path: row 2 of metadata.csv lacks its file_name or its label"),
+        (b"file_name,label\n0.png,cat\n", "path has no label of 1.png in metadata.csv"),
+        (
+            b"file_name,label\n0.png,cat\n1.png,\n",
+            "path has a row 2 of metadata.csv that lacks its file_name or its label",
+        ),
     ],
 )
 def test_files_without_a_label_are_refused(tree, table, message):

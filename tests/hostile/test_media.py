@@ -143,7 +143,7 @@ def test_a_webp_above_the_largest_size_of_its_format_is_refused(tmp_path):
     content = bytearray(PICTURES["WEBP-animated"])
     content[24:30] = b"\xff" * 6  # canvas size minus one
     reason = refused(ImageAdapter(), tmp_path / "a.webp", bytes(content))
-    assert reason.startswith(("is not an image in a supported format", "is too large to be decoded safely"))
+    assert reason.startswith(("is not an image in a supported", "is too large to be decoded", "cannot be decoded"))
 
 
 @pytest.mark.parametrize(("name", "body"), [(b"zTXt", b"Comment\0\0"), (b"iTXt", b"Comment\0\1\0\0\0")])

@@ -18,7 +18,7 @@ from data_adapters.base import ByteStream
 from data_adapters.io import open_durable
 from megabyte_mm.data.storage.shards import COLUMNS, INDEX, encode_index, shard_name
 
-_NUMBER = re.compile(r"(?<![\w.])\d+(?:\.\d+)?(?!\d|-bit| bits)")
+_NUMBER = re.compile(r"(?<![a-wyzA-Z.\d])\d+(?:\.\d+)?(?!\d|-bit| bits)")
 """What differs between notes of one kind; neither the 3 of MP3 nor the 16 of 16 bits."""
 SHARD_BYTES = 256 * 2**20
 
