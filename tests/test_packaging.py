@@ -58,7 +58,7 @@ def test_every_package_imported_is_a_requirement():
     extras = [
         line for extra in ("app", "heif", "hub", "cloud", "parquet", "report", "notebooks") for line in EXTRAS[extra]
     ]
-    declared = set(requirements([*PROJECT["dependencies"], *extras]))
+    declared = set(requirements([*PROJECT["dependencies"], *extras])) | {"triton"}  # which comes with torch for CUDA
     distributions = packages_distributions()
     for package in ("data_adapters", "megabyte_mm"):
         for file in (ROOT / package).rglob("*.py"):

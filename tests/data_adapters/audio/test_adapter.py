@@ -69,12 +69,20 @@ def test_other_formats_are_decoded(tmp_path, kind):
     assert np.abs(decoded - tone).mean() < 0.05
 
 
-@pytest.mark.parametrize("subtype", ["PCM_24", "PCM_32", "FLOAT", "DOUBLE"])
-def test_finer_samples_are_rounded_with_a_note(tmp_path, subtype):
+@pytest.mark.parametrize(
+    ("subtype", "called"),
+    [
+        ("PCM_24", "24-bit"),
+        ("PCM_32", "32-bit"),
+        ("FLOAT", "32-bit floating-point"),
+        ("DOUBLE", "64-bit floating-point"),
+    ],
+)
+def test_finer_samples_are_rounded_with_a_note(tmp_path, subtype, called):
     steps = np.array([0, 0.25, 0.75, 1.5, 2.5, -0.75, 20000.25])
     stream = AudioAdapter().read(write(tmp_path / "a.wav", steps / 32768, subtype=subtype))
     assert stream.data.view("<i2").tolist() == [0, 0, 1, 2, 2, -1, 20000]
-    assert stream.notes == (f"{subtype} samples rounded to 16 bits",)
+    assert stream.notes == (f"{called} samples rounded to 16 bits",)
 
 
 def test_finer_files_with_16_bit_samples_are_read_without_a_note(tmp_path):

@@ -48,7 +48,7 @@ def test_an_mp3_without_a_stated_length_is_read_with_a_note(tmp_path):
     second_frame = content.find(content[:2], 2)
     assert "does not state its length" in read(tmp_path, content[second_frame:]).notes[0]
     tag = b"ID3\x04\0\0\0\0\x02\0" + bytes(256)
-    assert read(tmp_path, tag + content).notes == ("MPEG_LAYER_III samples rounded to 16 bits",)
+    assert read(tmp_path, tag + content).notes == ("MP3 samples rounded to 16 bits",)
 
 
 @pytest.mark.parametrize("big_endian", [False, True])

@@ -42,7 +42,7 @@ def files(root: Path) -> dict[Path, bytes]:
 def test_while_files_are_encoded_nothing_half_written_stays(fit, root, capfd, monkeypatch, cache_folder, number):
     signalling(monkeypatch, TextAdapter, "read", number)
     assert fit() == 128 + number
-    assert not files(cache_folder)
+    assert not [file for file in files(cache_folder) if file.parent.name != "digests"]  # these are of whole files
     assert not files(root)
     assert not capfd.readouterr().err.strip()
 
