@@ -58,13 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     _run("demo-data", str(work / "media"), "--pairs", str(work / "pairs"))
     models = [
         Model("image", work / "media" / "images", (".png",), 10, (3000,)),
-        Model(
-            "text-to-image",
-            _with_short_captions(work / "pairs" / "captions", work / "captions"),
-            (".png", ".txt"),
-            20,
-            (2400,),
-        ),
+        Model("text-to-image", work / "pairs" / "captions", (".png", ".txt"), 20, (2400,)),
         Model("text", work / "media" / "text", (".py",), 6, (1300,)),
     ]
     if options.speech is not None:
@@ -115,36 +109,6 @@ def _hold_out(model: Model) -> Path:
         for suffix in model.suffixes:
             shutil.copyfile(file.with_suffix(suffix), target.with_suffix(suffix))
     return folder
-
-
-def _with_short_captions(captions: Path, folder: Path) -> Path:
-    """Copy captions and pictures, and each that trains once more with a part of its caption; returns the new folder."""
-    shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(captions, folder)
-    rng = np.random.default_rng(0)
-    for file in sorted((captions / "train").glob("*.txt")):
-        short = folder / "train" / f"{file.stem}-short"
-        shutil.copyfile(file.with_suffix(".png"), short.with_suffix(".png"))
-        short.with_suffix(".txt").write_text(_short_caption(file.read_text(), rng))
-    return folder
-
-
-def _short_caption(caption: str, rng: np.random.Generator) -> str:
-    """a red heart on white, middle, without its place, its ground, both, or more."""
-    figure, place = caption.split(", ")
-    figure, ground = figure.split(" on ")
-    article, colour, shape = figure.split()
-    forms = (
-        *(figure, f"{figure} on {ground}", f"{figure}, {place}", f"{colour} {shape}", f"{article} {shape}"),
-        *(
-            shape,
-            f"{shape} on {ground}",
-            f"{colour} {shape} on {ground}",
-            f"{shape}, {place}",
-            f"{colour} {shape}, {place}",
-        ),
-    )
-    return str(rng.choice(forms))
 
 
 def _speech_by_class(recordings: Path, folder: Path) -> Path:
