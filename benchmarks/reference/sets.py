@@ -29,7 +29,7 @@ class Reference:
     """A data set with published figures.
 
     name: of its config. title: with the split that figures are of. published: none where there is nothing to compare
-    with. split_bytes: of the split that they were measured on, which tells it from a part of it; None if unknown.
+    with. split_bytes: of the whole published split, to compare with what was measured; None if unknown.
     method: of scoring the split. prepare: brings the data into shape in a folder, and returns the path to train on.
     notes: what to know before figures are compared.
     """

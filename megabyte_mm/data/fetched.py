@@ -97,8 +97,8 @@ def _check(path: str, names: set[str]) -> None:
     """Raise an error for files that cannot be fetched."""
     if not names:
         raise PathNotFoundError("path", f"{path}: no data there, neither prepared (no {INDEX}) nor files")
-    if any(".." in PurePosixPath(name).parts for name in names):
-        raise FieldError("path", f"{path}: has a file {printable(min(names))!r}, which leads out of its folder")
+    if outside := [name for name in names if ".." in PurePosixPath(name).parts]:
+        raise FieldError("path", f"{path}: has a file {printable(min(outside))!r}, which leads out of the folder")
     if "prepare.json" in names or "shard-00000.bin" in names:
         raise FieldError(
             "path", f"{path}: holds prepared data without {INDEX}: finish them with megabyte-mm prepare --out {path}"
