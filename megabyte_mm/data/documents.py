@@ -11,6 +11,7 @@ import io
 import json
 from array import array
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from data_adapters import MediaError
@@ -64,8 +65,19 @@ class Documents(Mapping[str, str]):
         if path.suffix.lower() == ".jsonl":
             return str(json.loads(content)[FIELD])
         # Lines end as those of the binary file did: no other character that Unicode calls a line end counts.
-        [row] = csv.reader(io.StringIO(content.decode("utf-8-sig"), newline="\n"), strict=True)
+        with _long_fields():
+            [row] = csv.reader(io.StringIO(content.decode("utf-8-sig"), newline="\n"), strict=True)
         return row[_header(path).index(FIELD)]
+
+
+@contextmanager
+def _long_fields() -> Iterator[None]:
+    """Read documents of more than Python's 131,072 characters. The limit is the whole process's: it is set back."""
+    limit = csv.field_size_limit(2**31 - 1)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(limit)
 
 
 def _spans(path: Path, name: str) -> array[int]:
@@ -74,9 +86,9 @@ def _spans(path: Path, name: str) -> array[int]:
     spans = array("q")
     try:
         refuse_special(path)
-        csv.field_size_limit(2**31 - 1)  # documents are longer than Python's 131,072 characters
-        for start, stop in read(path, name):
-            spans.extend((start, stop))
+        with _long_fields():
+            for start, stop in read(path, name):
+                spans.extend((start, stop))
     except MediaError as error:
         raise FieldError("path", f": {error}") from error
     except (UnicodeDecodeError, csv.Error) as error:
