@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from data_adapters import Bytes
 from megabyte_mm.alphabet import END, to_ids
-from megabyte_mm.generation.engine import NO_SYMBOL, generate_rows, make_decoder, row_seeds, sync_interval
+from megabyte_mm.generation.engine import generate_rows, make_decoder, row_seeds, sync_interval
+from megabyte_mm.generation.patches import NO_SYMBOL
 from megabyte_mm.generation.sampling import SamplingParams
 from megabyte_mm.models import DEFAULT_EXECUTION, ByteModel, Decoder, Execution
 
@@ -123,7 +124,7 @@ def _generate_chunks(
     condition_B = torch.tensor([request.condition for request in row_requests])
     lengths, seeds = [request.length for request in row_requests], [row.seed for row in batch]
     columns = generate_rows(decoder, prefixes, lengths, sampling, seeds, condition_B)
-    while chunk := list(islice(columns, sync_interval(device))):
+    while chunk := list(islice(columns, sync_interval(decoder))):
         yield torch.stack(chunk, dim=1).cpu().numpy()
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from megabyte_mm.alphabet import END
 from megabyte_mm.errors import DIVERGED
+from megabyte_mm.generation.patches import CAPTURES, NO_SYMBOL, PatchProgram, next_symbols
 from megabyte_mm.generation.sampling import SamplingParams, sample
 from megabyte_mm.models import (
     DEFAULT_EXECUTION,
@@ -19,6 +20,7 @@ from megabyte_mm.models import (
     ByteModel,
     Decoder,
     Execution,
+    PatchDecoder,
     Precision,
     with_rounded_weights,
 )
@@ -27,9 +29,7 @@ from megabyte_mm.models.transfer import numbers_to_device, to_device
 UNIFORM_BLOCK = 256
 """Random numbers of each row that are generated and moved to the device at once."""
 SYNC_INTERVAL = 16
-"""Steps between two waits for an accelerator, to see which rows have ended."""
-NO_SYMBOL = -1
-"""Marks a row that has no new symbol in a step: it still reads its prefix, or is finished."""
+"""Steps between two waits for an accelerator, to see which rows have ended: at least so many, and two patches."""
 
 
 def generate(
@@ -133,15 +133,31 @@ def generate_rows(
         decoder.set_conditions(condition_B)
     contexts = [ids_T[num_truncated(len(ids_T), decoder, row) :] for row, ids_T in enumerate(prefixes)]
     logits_BV = _check_finite(decoder.prefill_rows(contexts, condition_B))
-    state = BatchState(decoder, contexts, lengths)
-    for uniform_B in _uniforms(seeds, state.num_forced, logits_BV.device):
-        ids_B = state.next_forced()
+    program = patch_program(decoder, logits_BV, sampling)
+    state = BatchState(decoder, contexts, lengths, None if program is None else program.finished_B)
+    uniforms = Uniforms(seeds, state.num_forced, logits_BV.device)
+    while not state.done:
+        if program is not None and state.has_room_for_patch():
+            yield from state.run_patch(program, logits_BV, uniforms, sampling.allow_end)
+            logits_BV = program.logits_BV
+            continue
+        ids_B, [uniform_B] = state.next_forced(), uniforms.take(1)
         if ids_B is None:
             ids_B, new_B = state.advance(sample(logits_BV, uniform_B, sampling), sampling.allow_end)
             yield new_B
-        if state.done:
-            return
-        logits_BV = decoder.step(ids_B, state.new_contexts())
+        if not state.done:
+            logits_BV = decoder.step(ids_B, state.new_contexts())
+
+
+def patch_program(decoder: Decoder, logits_BV: Tensor, sampling: SamplingParams) -> PatchProgram | None:
+    """What generates whole patches with this decoder, behind such logits; None where that would be no faster."""
+    if not isinstance(decoder, PatchDecoder) or not decoder.reads_patches:
+        return None
+    key = len(logits_BV), sampling
+    if key not in decoder.programs:
+        decoder.programs[key] = PatchProgram(decoder, logits_BV, sampling, CAPTURES.get(logits_BV.device.type))
+    program: PatchProgram = decoder.programs[key]
+    return program
 
 
 class BatchState:
@@ -151,9 +167,16 @@ class BatchState:
         decoder: It has read the first `decoder.lengths` symbols of each row.
         prefixes: The whole prefix of each row, truncated to the window.
         lengths: Symbols to generate for each row.
+        finished: Where finished rows are marked, (B,) bool; by default in a tensor of its own.
     """
 
-    def __init__(self, decoder: Decoder, prefixes: Sequence[Tensor], lengths: Sequence[int]) -> None:
+    def __init__(
+        self,
+        decoder: Decoder,
+        prefixes: Sequence[Tensor],
+        lengths: Sequence[int],
+        finished_B: Tensor | None = None,
+    ) -> None:
         assert decoder.lengths is not None
         prefilled = decoder.lengths
         self._decoder = decoder
@@ -167,13 +190,16 @@ class BatchState:
         for row, (ids_T, count) in enumerate(zip(prefixes, self.num_forced, strict=True)):
             self._forced_BW[row, :count] = ids_T[len(ids_T) - count :]
         self._last_step = [count + length - 1 for count, length in zip(self.num_forced, lengths, strict=True)]
-        self._finished_B = numbers_to_device([length < 1 for length in lengths], device)
+        empty_B = numbers_to_device([length < 1 for length in lengths], device)
+        self._finished_B = empty_B if finished_B is None else finished_B.copy_(empty_B)
         self._any_finished = min(lengths) < 1
         self._active = {row for row, length in enumerate(lengths) if length > 0}
         for row in set(range(len(lengths))) - self._active:
             decoder.finish_row(row)
         self._step = 0
-        self._sync_interval = sync_interval(device)
+        self._interval = sync_interval(decoder)
+        self._patch_end: int | None = None
+        """The step behind the last patch that was read whole."""
 
     @property
     def done(self) -> bool:
@@ -191,28 +217,63 @@ class BatchState:
 
     def advance(self, sampled_B: Tensor, allow_end: bool) -> tuple[Tensor, Tensor]:
         """Return the symbol that each row reads next, forced or sampled, and its new symbol or NO_SYMBOL: (B,) each."""
-        ids_B, new_B, step = sampled_B, sampled_B, self._step
-        if step < self._forced_BW.shape[1]:
-            forced_B = self._forced_BW[:, step]
-            is_forced_B = forced_B != NO_SYMBOL
-            ids_B = torch.where(is_forced_B, forced_B, sampled_B)
-            new_B = sampled_B.masked_fill(is_forced_B, NO_SYMBOL)
-        if self._any_finished:
-            ids_B = ids_B.masked_fill(self._finished_B, END)
-            new_B = new_B.masked_fill(self._finished_B, NO_SYMBOL)
+        step = self._step
+        forced_B = self._forced_BW[:, step] if step < self._forced_BW.shape[1] else None
+        ids_B, new_B = next_symbols(sampled_B, forced_B, self._finished_B if self._any_finished else None)
         self._columns.append(ids_B)
-        self._step += 1
-        for row in [row for row in self._active if self._last_step[row] == step]:
-            self._finish(row)
+        if allow_end:
+            self._finished_B |= new_B == END
+        self._any_finished |= allow_end
+        for row in self._count(1):
             self._finished_B[row] = self._any_finished = True
         if allow_end:
-            self._finish_ended(new_B == END)
+            self._finish_ended(1)
         return ids_B, new_B
 
-    def _finish_ended(self, ended_B: Tensor) -> None:
-        self._finished_B = self._finished_B | ended_B
-        self._any_finished = True
-        if self._step % self._sync_interval == 0:
+    def has_room_for_patch(self) -> bool:
+        """True where the next patch can be read whole: it begins, and no active row fills its window in it."""
+        decoder = self._decoder
+        assert isinstance(decoder, PatchDecoder)
+        assert decoder.lengths is not None
+        lengths = decoder.lengths
+        return decoder.patch_begins and all(
+            lengths[row] + decoder.patch_size < decoder.capacity_of(row) for row in self._active
+        )
+
+    def run_patch(self, program: PatchProgram, logits_BV: Tensor, uniforms: Uniforms, allow_end: bool) -> Tensor:
+        """Advance by a patch, and return the new symbols of its steps or NO_SYMBOL: (t, B).
+
+        t is P less the steps in which all rows are forced, and those behind the last symbol of all rows.
+        """
+        size, width, begin = len(program.forced_PB), self._forced_BW.shape[1], self._step
+        program.uniform_PB.copy_(uniforms.take(size))
+        if self._step < width:
+            forced_PB = self._forced_BW[:, self._step : self._step + size].T
+            program.forced_PB.fill_(NO_SYMBOL)[: len(forced_PB)] = forced_PB
+        elif self._patch_end is None or self._step < width + size:
+            program.forced_PB.fill_(NO_SYMBOL)
+        if self._patch_end != self._step:
+            left = [step + 1 - self._step for step in self._last_step]
+            program.left_B.copy_(numbers_to_device(left, program.left_B.device))
+        read_PB, new_PB = program.run(logits_BV if self._patch_end != self._step else None)
+        self._columns.extend(read_PB)
+        self._count(size)
+        self._any_finished, self._patch_end = True, self._step
+        if allow_end:
+            self._finish_ended(size)
+        return new_PB[max(min(self.num_forced) - begin, 0) : max(self._last_step) + 1 - begin]
+
+    def _count(self, steps: int) -> list[int]:
+        """Count steps, and return the rows that have read their last symbol in them."""
+        self._step += steps
+        finished = [row for row in self._active if self._last_step[row] < self._step]
+        for row in finished:
+            self._finish(row)
+        return finished
+
+    def _finish_ended(self, steps: int) -> None:
+        """Look for rows that have read END, where the last so many steps ended an interval."""
+        if self._step % self._interval < steps:
             for row, finished in enumerate(self._finished_B.tolist()):
                 if finished:
                     self._finish(row)
@@ -237,9 +298,11 @@ class BatchState:
         return {row: self._contexts[row] for row in full}
 
 
-def sync_interval(device: torch.device) -> int:
+def sync_interval(decoder: Decoder) -> int:
     """Steps after which sampled symbols are fetched from the device; a CPU is never waited for."""
-    return 1 if device.type == "cpu" else SYNC_INTERVAL
+    if decoder.conditions.device.type == "cpu":
+        return 1
+    return max(SYNC_INTERVAL, 2 * decoder.patch_size) if isinstance(decoder, PatchDecoder) else SYNC_INTERVAL
 
 
 def num_truncated(length: int, decoder: Decoder, row: int = 0) -> int:
@@ -254,20 +317,30 @@ def num_truncated(length: int, decoder: Decoder, row: int = 0) -> int:
     return min(length, -(-excess // alignment) * alignment)
 
 
-def _uniforms(seeds: Sequence[int], num_forced: Sequence[int], device: torch.device) -> Iterator[Tensor]:
-    """Yield uniform numbers in [0, 1), (B,) float64 a step; a row's sequence begins after its forced steps."""
-    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-    remaining = list(num_forced)
-    # Apple's accelerator has no float64, so that symbols are sampled on the CPU.
-    device = torch.device("cpu") if device.type == "mps" else device
-    while True:
-        numbers_BN = torch.zeros(len(seeds), UNIFORM_BLOCK, dtype=torch.float64)
-        for row, generator in enumerate(generators):
-            skipped = min(remaining[row], UNIFORM_BLOCK)
-            remaining[row] -= skipped
-            count = UNIFORM_BLOCK - skipped
-            numbers_BN[row, skipped:] = torch.rand(count, generator=generator, dtype=torch.float64)
-        yield from to_device(numbers_BN, device).unbind(1)
+class Uniforms:
+    """Uniform numbers in [0, 1) of each row, in float64; a row's sequence begins after its forced steps."""
+
+    def __init__(self, seeds: Sequence[int], num_forced: Sequence[int], device: torch.device) -> None:
+        self._generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        self._forced = list(num_forced)
+        # Apple's accelerator has no float64, so that symbols are sampled on the CPU.
+        self._device = torch.device("cpu") if device.type == "mps" else device
+        self._block_NB = self._block()
+
+    def take(self, steps: int) -> Tensor:
+        """The numbers of the next steps: (steps, B)."""
+        while len(self._block_NB) < steps:
+            self._block_NB = torch.cat([self._block_NB, self._block()])
+        taken_NB, self._block_NB = self._block_NB[:steps], self._block_NB[steps:]
+        return taken_NB
+
+    def _block(self) -> Tensor:
+        numbers_NB = torch.zeros(UNIFORM_BLOCK, len(self._generators), dtype=torch.float64)
+        for row, generator in enumerate(self._generators):
+            skipped = min(self._forced[row], UNIFORM_BLOCK)
+            self._forced[row] -= skipped
+            numbers_NB[skipped:, row] = torch.rand(UNIFORM_BLOCK - skipped, generator=generator, dtype=torch.float64)
+        return to_device(numbers_NB, self._device)
 
 
 def _check_finite(logits_BV: Tensor) -> Tensor:

@@ -17,8 +17,9 @@ from megabyte_mm.checkpoint import Bundle
 from megabyte_mm.errors import ArgumentValueError, check_positive
 from megabyte_mm.generation.batching import new_bytes
 from megabyte_mm.generation.continuation import check_share, cut_prefix
-from megabyte_mm.generation.engine import NO_SYMBOL, generate_rows, make_decoder, row_seeds
+from megabyte_mm.generation.engine import generate_rows, make_decoder, row_seeds
 from megabyte_mm.generation.guidance import GuidedDecoder
+from megabyte_mm.generation.patches import NO_SYMBOL
 from megabyte_mm.generation.sampling import SamplingParams
 from megabyte_mm.models import DEFAULT_EXECUTION, Decoder, Execution, Megabyte, PartConfig
 

@@ -12,7 +12,15 @@ flops.py        operations by module, from torch's counter
 
 from __future__ import annotations
 
-from megabyte_mm.models.base import DEFAULT_STEP, ByteModel, CompileMode, Decoder, StepOptions, condition_ids
+from megabyte_mm.models.base import (
+    DEFAULT_STEP,
+    ByteModel,
+    CompileMode,
+    Decoder,
+    PatchDecoder,
+    StepOptions,
+    condition_ids,
+)
 from megabyte_mm.models.baselines import PerceiverAR, PerceiverARConfig, Transformer, TransformerConfig
 from megabyte_mm.models.config import BlockConfig, ModelConfig, StackConfig
 from megabyte_mm.models.decoding.execution import DEFAULT_EXECUTION, Backend, Execution, Precision, with_rounded_weights
@@ -36,6 +44,7 @@ __all__ = [
     "ModelConfig",
     "OneOrder",
     "PartConfig",
+    "PatchDecoder",
     "PerceiverAR",
     "PerceiverARConfig",
     "Precision",

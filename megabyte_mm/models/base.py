@@ -154,6 +154,45 @@ class Decoder(ABC):
             raise ValueError(f"{length} symbols leave no room for another in a window of {self.capacity_of(row)}")
 
 
+class PatchDecoder(Decoder):
+    """A decoder that also reads whole patches, by the same operations on the same tensors whatever the rows hold.
+
+    Such operations can be captured once, as a CUDA graph, and launched again for each patch.
+    """
+
+    patch_size: int
+    reads_patches: bool
+    """False where whole patches would be no faster, or need numbers of Python."""
+    programs: dict[Any, Any]
+    """What was captured with this decoder, kept for its next batch."""
+
+    @property
+    @abstractmethod
+    def patch_begins(self) -> bool:
+        """True where all rows are at the beginning of a patch."""
+
+    @property
+    @abstractmethod
+    def view(self) -> int:
+        """Patches that the global model looks at in the next whole patch: a few different numbers over all patches."""
+
+    @abstractmethod
+    def read_patch(self, logits_BV: Tensor, choose: Callable[[int, Tensor], Tensor], view: int) -> Tensor:
+        """Read a patch of each row, and return the logits behind it, (B, 257).
+
+        logits: of its first symbol. choose: the symbols that are read, (B,) int64, from their position in the patch and
+        their logits. Lengths stay as they are, since `choose` may only be recorded: `count_patch` follows.
+        """
+
+    def count_patch(self) -> None:
+        """Record that each row has read a patch. Raises ValueError where one has no room for it."""
+        assert self.lengths is not None
+        for row, length in enumerate(self.lengths):
+            if row not in self._finished:
+                self._check_room(row, length + self.patch_size)
+                self.lengths[row] = length + self.patch_size
+
+
 class ByteModel(nn.Module, ABC):
     """An autoregressive model of symbols 0..256. Position t of its output is the distribution of symbol t."""
 

@@ -12,7 +12,8 @@ from torch import Tensor
 from megabyte_mm import generate
 from megabyte_mm.alphabet import END
 from megabyte_mm.generation import SamplingParams, num_truncated, row_seeds, stream_symbols
-from megabyte_mm.generation.engine import NO_SYMBOL, generate_rows
+from megabyte_mm.generation.engine import generate_rows
+from megabyte_mm.generation.patches import NO_SYMBOL
 from megabyte_mm.generation.sampling import distribution, inverse_cdf
 from megabyte_mm.models import (
     Backend,
@@ -27,6 +28,7 @@ from megabyte_mm.models import (
     StackConfig,
     TransformerConfig,
 )
+from megabyte_mm.models.megabyte.decoder import MegabyteDecoder
 from tests.generation.ends import favour_end
 
 WINDOW, PATCH = 22, 4
@@ -46,6 +48,19 @@ def model() -> Megabyte:
         torch.manual_seed(0)
         # In float64, so that no sample depends on how caches round.
         return Megabyte(config).double().eval()
+
+
+@pytest.fixture(autouse=True, params=["symbols", "patches"])
+def at_a_time(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Generation symbol by symbol, and by whole patches as on a GPU."""
+    if request.param == "patches":
+        begin = MegabyteDecoder.__init__
+
+        def begin_with_patches(self: MegabyteDecoder, *args: Any) -> None:
+            begin(self, *args)
+            self.reads_patches = True
+
+        monkeypatch.setattr(MegabyteDecoder, "__init__", begin_with_patches)
 
 
 def prefixes(rows: int, length: int, seed: int = 0) -> Tensor:
@@ -256,7 +271,7 @@ def test_a_stream_stops_when_all_rows_have_ended(model: Megabyte) -> None:
     columns = torch.stack(list(stream_symbols(eager, prefixes(3, 3), 500, SamplingParams(), row_seeds(0, 3))), dim=1)
     assert columns.shape[1] < 100
     assert (columns[:, -1] == END).all()
-    assert not (columns[:, -2] == END).all()
+    assert not (columns[:, -1 - PATCH] == END).all()
 
 
 def test_end_is_never_sampled_where_it_is_not_allowed(model: Megabyte) -> None:

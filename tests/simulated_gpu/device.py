@@ -81,6 +81,8 @@ class SimulatedTensor(Tensor):
         kwargs = kwargs or {}
         name = func._schema.name.split("::")[1]
         tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        if SimulatedGpu.present is not None and not func.is_view:
+            SimulatedGpu.present.launches += 1
         if name in WAITING:
             _record(WAITING[name])
         elif name in INDEXING:
@@ -101,7 +103,8 @@ class SimulatedTensor(Tensor):
 class SimulatedGpu(TorchFunctionMode):
     """The simulated GPU while it is entered.
 
-    waits: where the processor waited for the GPU since `reset`, each as "reason at file:line".
+    waits: where the processor waited for the GPU since `reset`, each as "reason at file:line". launches: operations on
+    it that are no views, and captured graphs.
     """
 
     present: SimulatedGpu | None = None
@@ -110,6 +113,7 @@ class SimulatedGpu(TorchFunctionMode):
     def __init__(self) -> None:
         super().__init__()
         self.waits: list[str] = []
+        self.launches = 0
         self._patches = ExitStack()
 
     def reset(self) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from itertools import chain
 
 import numpy as np
 import pytest
@@ -10,24 +12,30 @@ import torch
 
 from megabyte_mm.generation.batching import GenerationRequest, generate_batch
 from megabyte_mm.generation.engine import SYNC_INTERVAL, row_seeds, stream_symbols
+from megabyte_mm.generation.patches import CAPTURES
 from megabyte_mm.generation.sampling import SamplingParams
 from megabyte_mm.models import ByteModel, Execution, MegabyteConfig
+from tests.models.layouts import EACH
 from tests.simulated_gpu.device import SimulatedGpu, on_gpu, to_cpu, to_gpu
+from tests.simulated_gpu.graphs import RecordedGraph, recorded
 from tests.simulated_gpu.test_training import BASE, MODELS, WINDOW
 
 EAGER = Execution("eager")
+WHOLE: dict[str, MegabyteConfig] = {
+    name: config for name, (config, _) in MODELS.items() if isinstance(config, MegabyteConfig)
+}
 SAMPLING = SamplingParams(temperature=0.9, top_k=50, top_p=0.9)
 PREFIX = 3
 
 
-def generated(model: ByteModel, gpu: SimulatedGpu | None = None) -> torch.Tensor:
+def generated(model: ByteModel, gpu: SimulatedGpu | None = None, execution: Execution = EAGER) -> torch.Tensor:
     """(3, t) symbols of rows of three conditions; waits are counted behind the first of them."""
     prefix, conditions = torch.arange(3 * PREFIX).view(3, PREFIX), torch.arange(3)
     if gpu is not None:
         prefix, conditions = to_gpu(prefix), to_gpu(conditions)
     columns: list[torch.Tensor] = []
     length = WINDOW - PREFIX - 1  # until the window is full
-    for ids in stream_symbols(model, prefix, length, SAMPLING, row_seeds(0, 3), conditions, None, EAGER):
+    for ids in stream_symbols(model, prefix, length, SAMPLING, row_seeds(0, 3), conditions, None, execution):
         if gpu is not None and not columns:
             gpu.reset()
         columns.append(to_cpu(ids).clone())
@@ -65,3 +73,50 @@ def test_a_batch_waits_for_the_end_of_rows_and_for_its_symbols_and_for_nothing_e
     between = np.diff(marks)
     assert len(between) >= 2
     assert between.max() <= 2  # in SYNC_INTERVAL symbols, which are two patches of 8
+
+
+@pytest.fixture
+def graphs(monkeypatch: pytest.MonkeyPatch) -> list[RecordedGraph]:
+    """The graphs that were captured."""
+    graphs: list[RecordedGraph] = []
+
+    def record(run: Callable[[], None]) -> RecordedGraph:
+        graphs.append(recorded(run))
+        return graphs[-1]
+
+    monkeypatch.setitem(CAPTURES, "cuda", record)
+    return graphs
+
+
+@pytest.mark.parametrize("name", [name for name, config in WHOLE.items() if config.parts is None])
+def test_patches_are_captured_once_and_their_symbols_are_those_of_the_cpu(
+    name: str, graphs: list[RecordedGraph]
+) -> None:
+    patches = 6
+    torch.manual_seed(0)
+    model = replace(WHOLE[name], max_len=4 * patches).build()
+    requests = [
+        GenerationRequest(np.arange(size, dtype=np.uint8), length, condition=condition, count=2)
+        for size, length, condition in ((0, 23, 1), (5, 18, 2), (6, 7, 0))
+    ]
+    wanted = generate_batch(model, requests, SAMPLING, batch_size=4, execution=EAGER)
+    with SimulatedGpu():
+        got = generate_batch(on_gpu(model), requests, SAMPLING, batch_size=4)
+    for one, other in zip(chain(*got), chain(*wanted), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert len(graphs) == 2  # one for each number of rows
+    assert min(graph.replays for graph in graphs) > 1
+
+
+def test_a_captured_patch_is_one_launch_beside_three_and_one_wait(graphs: list[RecordedGraph]) -> None:
+    patches, size = 12, 8
+    config = replace(BASE, patch_size=size, max_len=size * patches, cross_patch=2, neighbourhood=EACH)
+    requests = [GenerationRequest(np.empty(0, np.uint8), size * (patches - 1))]
+    with SimulatedGpu() as gpu:
+        model = on_gpu(config.build())
+        marks: list[tuple[int, int]] = []
+        generate_batch(model, requests, SAMPLING, on_bytes=lambda _: marks.append((gpu.launches, len(gpu.waits))))
+    launches, waits = np.diff(marks[2:-1], axis=0).T  # of two patches each, behind the first ones
+    assert len(launches) >= 2
+    assert launches.max() <= size  # 0.5 for each byte
+    assert waits.max() <= 2

@@ -20,7 +20,7 @@ from megabyte_mm.models.layers import COMPILED_VARIANTS, Block, Stack
 from megabyte_mm.models.rotary import apply_rotary
 
 SMALLEST_VIEW = 256
-"""Compiled steps view so many slots, or twice as many, and so on: each number is compiled once."""
+"""Compiled and captured steps look at so many slots, or twice as many, and so on."""
 
 StepFunction = Callable[[Tensor, Tensor, Tensor, int], Tensor]
 """Inputs (B, D), the first visible slot of each row (B,) int64, its present slot (B,) int64, and the number of slots up
@@ -65,6 +65,14 @@ def projection(weight_NK: Tensor, bias_N: Tensor | None, execution: Execution) -
     if is_native(execution, weight_NK):
         return NativeProjection(weight_NK, bias_N, execution.precision)
     return Projection(weight_NK, bias_N, execution.precision)
+
+
+def viewed_slots(num_slots: int, capacity: int) -> int:
+    """So many slots of a cache, or more: a few numbers over all, each of which is compiled or captured once."""
+    view = SMALLEST_VIEW
+    while view < num_slots:
+        view *= 2
+    return min(view, capacity)
 
 
 @cache
@@ -154,13 +162,7 @@ class StackSteps:
         if not self._compiled:
             return self._run(x_BD, start_B, slot_B, num_slots)
         # A CUDA graph overwrites its result in the next call.
-        return self._run(x_BD, start_B, slot_B, self._view(num_slots)).clone()
-
-    def _view(self, num_slots: int) -> int:
-        view = SMALLEST_VIEW
-        while view < num_slots:
-            view *= 2
-        return min(view, self._capacity)
+        return self._run(x_BD, start_B, slot_B, viewed_slots(num_slots, self._capacity)).clone()
 
     def _step(self, x_BD: Tensor, start_B: Tensor, slot_B: Tensor, num_slots: int) -> Tensor:
         mask: AttentionMask

@@ -8,7 +8,7 @@ the patch context, r positions of the previous patch, V the 257 symbols.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,25 +16,26 @@ from torch import Tensor
 
 from megabyte_mm.alphabet import END, SYMBOLS
 from megabyte_mm.models.attention import CrossPatchAttention
-from megabyte_mm.models.base import Decoder, prefill_unique
+from megabyte_mm.models.base import PatchDecoder, prefill_unique
 from megabyte_mm.models.decoding.caches import LayerCache
 from megabyte_mm.models.decoding.execution import Execution
 from megabyte_mm.models.decoding.neighbours import NeighbourhoodSteps
-from megabyte_mm.models.decoding.steps import projection, stack_steps
+from megabyte_mm.models.decoding.steps import projection, stack_steps, viewed_slots
 from megabyte_mm.models.megabyte.chunked_loss import receptive_field
-from megabyte_mm.models.megabyte.patch_borders import PATCHES_AT_ONCE, embed_patches, first_inputs, local_contexts
-from megabyte_mm.models.transfer import numbers_to_device
+from megabyte_mm.models.megabyte.patch_borders import PATCHES_AT_ONCE, first_inputs, local_contexts
 
 if TYPE_CHECKING:
     from megabyte_mm.models.megabyte.model import Megabyte
 
 
-class MegabyteDecoder(Decoder):
+class MegabyteDecoder(PatchDecoder):
     """Caches the keys and values of all patches for the global model, and those of the open patch for the local one."""
 
     def __init__(self, model: Megabyte, condition_B: Tensor, capacity: int, execution: Execution) -> None:
         self._model, self.capacity, self.alignment = model, capacity, model.patch_size
-        self.conditions = condition_B
+        self.conditions, self.patch_size = condition_B, model.patch_size
+        self.reads_patches = condition_B.device.type == "cuda" and execution.backend != "eager"
+        self.programs = {}
         self._max_patches = -(capacity // -model.patch_size)
         self._cross_patch = model.config.cross_patch
         self._global_caches: list[LayerCache] = []
@@ -68,6 +69,8 @@ class MegabyteDecoder(Decoder):
         """Symbols of the open patch that were read, the same for all rows."""
         self._patches: list[int] = []
         """Full patches of each row that were read."""
+        self._num_patches_B = torch.zeros_like(self._local_start_B)
+        """The same on the device, where rows that have ended are counted on."""
 
     @torch.no_grad()
     def prefill_rows(self, prefixes: Sequence[Tensor], condition_B: Tensor | None = None) -> Tensor:
@@ -86,15 +89,10 @@ class MegabyteDecoder(Decoder):
     def step(self, ids_B: Tensor, new_contexts: Mapping[int, Tensor] | None = None) -> Tensor:
         new_contexts = new_contexts or {}
         self._advance_lengths(ids_B, new_contexts)
-        rows, size = len(ids_B), self._model.patch_size
-        self._patch_BP[:rows, self._position_in_patch] = ids_B
-        if self._neighbourhood is not None:
-            self._neighbourhood.read(ids_B)
-        self._position_in_patch += 1
-        full = self._position_in_patch == size
+        rows, full = len(ids_B), self._read_symbol(ids_B)
         if full and len(new_contexts) < rows:
-            self._close_patch(rows)
-        self._patches = [patches + full * (row not in self._finished) for row, patches in enumerate(self._patches)]
+            self._close_patch(rows, self._num_slots())
+            self._count_patch()
         self._read_new_contexts(new_contexts)
         if full:
             self._position_in_patch = 0
@@ -103,6 +101,44 @@ class MegabyteDecoder(Decoder):
         for position in range(self._position_in_patch if new_contexts else 0):
             self._next_logits(self._patch_BP[:rows, position - 1] if position else None, rows, position)
         return self._next_logits(ids_B, rows)
+
+    @property
+    def patch_begins(self) -> bool:
+        return self._position_in_patch == 0
+
+    @property
+    def view(self) -> int:
+        return viewed_slots(self._num_slots(), self._max_patches)
+
+    @torch.no_grad()
+    def read_patch(self, logits_BV: Tensor, choose: Callable[[int, Tensor], Tensor], view: int) -> Tensor:
+        rows = len(logits_BV)
+        try:
+            while not self._read_symbol(ids_B := choose(self._position_in_patch, logits_BV)):
+                logits_BV = self._next_logits(ids_B, rows)
+        finally:  # also where recording fails
+            self._position_in_patch = 0
+        self._close_patch(rows, view)
+        return self._next_logits(None, rows)
+
+    def count_patch(self) -> None:
+        super().count_patch()
+        self._count_patch()
+
+    def _count_patch(self) -> None:
+        self._patches = [patches + (row not in self._finished) for row, patches in enumerate(self._patches)]
+
+    def _num_slots(self) -> int:
+        """Slots of the global caches up to that of the patch that closes next, over all rows."""
+        return min(max(self._patches) + 2, self._max_patches)
+
+    def _read_symbol(self, ids_B: Tensor) -> bool:
+        """Append a symbol to the open patch of each row. True where it is full then."""
+        self._patch_BP[: len(ids_B), self._position_in_patch] = ids_B
+        if self._neighbourhood is not None:
+            self._neighbourhood.read(ids_B)
+        self._position_in_patch += 1
+        return self._position_in_patch == self.patch_size
 
     def _read_new_contexts(self, contexts: Mapping[int, Tensor]) -> None:
         """Restart these rows from the whole patches of their new contexts."""
@@ -126,8 +162,7 @@ class MegabyteDecoder(Decoder):
         if model.local_stack is None:
             return self._patch_context_BPX[:rows, position].clone()
         if ids_B is None:
-            follows = [patches > 0 for patches in self._patches]
-            input_BL = first_inputs(model, self._recent_ids_BC[:rows, -1], follows)
+            input_BL = first_inputs(model, self._recent_ids_BC[:rows, -1], self._num_patches_B[:rows] > 0)
         else:
             input_BL = model.local_bytes(ids_B)
         input_BL = input_BL + self._patch_context_BPX[:rows, position]
@@ -138,16 +173,18 @@ class MegabyteDecoder(Decoder):
         slot_B = torch.full_like(start_B, slot)
         return self._local_step(input_BL, start_B, slot_B, slot + 1)
 
-    def _close_patch(self, rows: int) -> None:
-        """Read the full patch of each row with the global model, and give the next patch its context."""
-        patch_BP = self._patch_BP[:rows]
+    def _close_patch(self, rows: int, num_slots: int) -> None:
+        """Read the full patch of each row with the global model, and give the next patch its context.
+
+        num_slots: of the global caches, those that are looked at.
+        """
+        patch_BP, slot_B = self._patch_BP[:rows], self._num_patches_B[:rows]
+        # A row that has filled its window stays in its last slot, which is not read again.
+        slot_B.add_(1).clamp_(max=self._max_patches - 1)
         if self._model.global_stack is not None:
-            # A row that has filled its window stays in its last slot, which is not read again.
-            slots = [min(patches + 1, self._max_patches - 1) for patches in self._patches]
-            slot_B = numbers_to_device(slots, patch_BP.device)
-            numbers = [max(slot - 1, 0) for slot in slots]
-            embedded_BG = embed_patches(self._model.embedder, patch_BP, numbers, self._recent_ids_BC[:rows])
-            global_BG = self._global_step(embedded_BG, self._global_start_B[:rows], slot_B, max(slots) + 1)
+            number_B = (slot_B - 1).clamp_min(0)
+            embedded_BG = self._model.embedder.one_patch(patch_BP, number_B, self._recent_ids_BC[:rows])
+            global_BG = self._global_step(embedded_BG, self._global_start_B[:rows], slot_B, num_slots)
             self._set_patch_context(slice(0, rows), global_BG)
         self._recent_ids_BC[:rows] = torch.cat([self._recent_ids_BC[:rows], patch_BP], dim=1)[:, patch_BP.shape[1] :]
         if self._cross_patch:
@@ -168,6 +205,7 @@ class MegabyteDecoder(Decoder):
         """Restart a row from these symbols, which are whole patches."""
         model = self._model
         condition_B = self.conditions[row : row + 1]
+        self._num_patches_B[row] = len(ids_T) // model.patch_size
         recent = min(len(ids_T), self._recent_ids_BC.shape[1])
         self._recent_ids_BC[row, self._recent_ids_BC.shape[1] - recent :] = ids_T[len(ids_T) - recent :]
         global_BKG = self._read_globally(row, ids_T[None], condition_B, receptive_field(model) + 1)
@@ -206,7 +244,7 @@ class MegabyteDecoder(Decoder):
             cache.copy_row(source, to, self._patches[source] + 1)
         for cache in self._local_caches:
             cache.copy_row(source, to, self._cross_patch)
-        for state_B in (self._recent_ids_BC, self._patch_context_BPX, self._local_start_B):
+        for state_B in (self._recent_ids_BC, self._patch_context_BPX, self._local_start_B, self._num_patches_B):
             state_B[to] = state_B[source]
 
     def _local_layers(self) -> list[tuple[CrossPatchAttention, LayerCache]]:

@@ -60,11 +60,20 @@ class PatchEmbedder(nn.Module):
         embedded_BKG = embedded_BTE.reshape(ids_BT.shape[0], -1, self.patch_size * embedded_BTE.shape[-1])
         return embedded_BKG * self.scale
 
-    def one_patch(self, ids_BP: Tensor, patch_B: Tensor) -> Tensor:
-        """One patch of each row, number `patch_B[b]` in row b, without convolutions: (B, P) -> (B, G)."""
+    def one_patch(self, ids_BP: Tensor, number_B: Tensor, recent_BC: Tensor) -> Tensor:
+        """One patch of each row, number `number_B[b]` of its sequence: (B, P) -> (B, G).
+
+        recent: the symbols in front of it, at least `receptive_field`; where a row has fewer, in the last columns.
+        """
         embedded_BPE: Tensor = self.symbols(ids_BP)
+        if self.convolutions is not None:
+            back_C = torch.arange(recent_BC.shape[1], 0, -1, device=recent_BC.device)
+            known_BC = back_C <= number_B[:, None] * self.patch_size
+            # Row by row: the order in which convolutions sum depends on the number of rows.
+            rows = (x.split(1) for x in (embedded_BPE, self.symbols(recent_BC), known_BC))
+            embedded_BPE = torch.cat([self.convolutions(*row) for row in zip(*rows, strict=True)])
         if self.positions is not None:
-            embedded_BPE = embedded_BPE + self.positions.weight.view(-1, *embedded_BPE.shape[1:])[patch_B]
+            embedded_BPE = embedded_BPE + self.positions.weight.view(-1, *embedded_BPE.shape[1:])[number_B]
         return embedded_BPE.flatten(1) * self.scale
 
 
@@ -82,14 +91,19 @@ class CausalConvolutions(nn.Module):
         super().__init__()
         self.layers = nn.ModuleList(nn.Conv1d(width, width, size) for size in self.SIZES)
 
-    def forward(self, x_BTE: Tensor, before_BCE: Tensor | None = None) -> Tensor:
-        """(B, T, E) -> (B, T, E); before: (B, C, E), in front of them, of which the last `receptive_field` matter."""
+    def forward(self, x_BTE: Tensor, before_BCE: Tensor | None = None, known_BC: Tensor | None = None) -> Tensor:
+        """(B, T, E) -> (B, T, E); before: (B, C, E), in front of them, of which the last `receptive_field` matter.
+
+        known: (B, C) bool, False in front of a row's first symbol, by default nowhere.
+        """
         length = x_BTE.shape[1]
         if not length:
             return x_BTE
         if before_BCE is not None:
             x_BTE = torch.cat([before_BCE, x_BTE], dim=1)
         x_BET = x_BTE.transpose(1, 2)
+        known_B1T = None if known_BC is None else F.pad(known_BC, (0, length), value=True).unsqueeze(1)
         for layer, size in zip(self.layers, self.SIZES, strict=True):
+            x_BET = x_BET if known_B1T is None else x_BET * known_B1T
             x_BET = x_BET + F.relu(layer(F.pad(x_BET, (size - 1, 0))))
         return x_BET.transpose(1, 2)[:, -length:]

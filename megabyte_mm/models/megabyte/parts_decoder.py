@@ -20,7 +20,7 @@ from megabyte_mm.models.decoding.execution import Execution
 from megabyte_mm.models.decoding.neighbours import NeighbourhoodSteps
 from megabyte_mm.models.decoding.steps import projection, stack_steps
 from megabyte_mm.models.megabyte.config import PartConfig
-from megabyte_mm.models.megabyte.patch_borders import PATCHES_AT_ONCE, embed_patches, first_inputs, local_contexts
+from megabyte_mm.models.megabyte.patch_borders import PATCHES_AT_ONCE, first_inputs, local_contexts
 from megabyte_mm.models.transfer import numbers_to_device
 
 if TYPE_CHECKING:
@@ -165,9 +165,9 @@ class PartsDecoder(Decoder):
 
     def _starts(self, rows: Sequence[int]) -> Tensor:
         """The first input of the local model in the open patches of some rows: (n, L)."""
-        follows = [self._cursors[row].patch > 0 for row in rows]
-        row_n = numbers_to_device(list(rows), self._recent_ids_BC.device)
-        return first_inputs(self._model, self._recent_ids_BC[row_n, -1], follows)
+        patches = [self._cursors[row].patch for row in rows]
+        row_n, patch_n = numbers_to_device([list(rows), patches], self._recent_ids_BC.device)
+        return first_inputs(self._model, self._recent_ids_BC[row_n, -1], patch_n > 0)
 
     def _close_patches(self, closing: Sequence[int], rows: int) -> None:
         """Read the full patches of these rows with the global model, and give the next ones their contexts."""
@@ -198,9 +198,9 @@ class PartsDecoder(Decoder):
         embedded_BG = start_CG.new_zeros(rows, start_CG.shape[1])
         for size, chosen in self._by_size(closing).items():
             embedder, row_n = self._layers[size].embedder, numbers_to_device(chosen, start_CG.device)
-            numbers = [self._cursors[row].patch for row in chosen]
+            number_n = numbers_to_device([self._cursors[row].patch for row in chosen], start_CG.device)
             patch_np = self._patch_BP[row_n, :size]
-            embedded_BG[row_n] = embed_patches(embedder, patch_np, numbers, self._recent_ids_BC[row_n])
+            embedded_BG[row_n] = embedder.one_patch(patch_np, number_n, self._recent_ids_BC[row_n])
         return embedded_BG
 
     def _set_parts(self, rows: Sequence[int]) -> None:
