@@ -137,7 +137,7 @@ def generate_rows(
     state = BatchState(decoder, contexts, lengths, None if program is None else program.finished_B)
     uniforms = Uniforms(seeds, state.num_forced, logits_BV.device)
     while not state.done:
-        if program is not None and state.has_room_for_patch():
+        if program is not None and program.decoder.has_patch():
             yield from state.run_patch(program, logits_BV, uniforms, sampling.allow_end)
             logits_BV = program.logits_BV
             continue
@@ -153,7 +153,7 @@ def patch_program(decoder: Decoder, logits_BV: Tensor, sampling: SamplingParams)
     """What generates whole patches with this decoder, behind such logits; None where that would be no faster."""
     if not isinstance(decoder, PatchDecoder) or not decoder.reads_patches:
         return None
-    key = len(logits_BV), sampling
+    key = len(logits_BV), decoder.patch_size, sampling
     if key not in decoder.programs:
         decoder.programs[key] = PatchProgram(decoder, logits_BV, sampling, CAPTURES.get(logits_BV.device.type))
     program: PatchProgram = decoder.programs[key]
@@ -229,16 +229,6 @@ class BatchState:
         if allow_end:
             self._finish_ended(1)
         return ids_B, new_B
-
-    def has_room_for_patch(self) -> bool:
-        """True where the next patch can be read whole: it begins, and no active row fills its window in it."""
-        decoder = self._decoder
-        assert isinstance(decoder, PatchDecoder)
-        assert decoder.lengths is not None
-        lengths = decoder.lengths
-        return decoder.patch_begins and all(
-            lengths[row] + decoder.patch_size < decoder.capacity_of(row) for row in self._active
-        )
 
     def run_patch(self, program: PatchProgram, logits_BV: Tensor, uniforms: Uniforms, allow_end: bool) -> Tensor:
         """Advance by a patch, and return the new symbols of its steps or NO_SYMBOL: (t, B).

@@ -49,7 +49,7 @@ class PatchProgram:
         sampling: SamplingParams,
         capture: Callable[[Callable[[], None]], Replay] | None,
     ) -> None:
-        self._decoder, self._sampling, self._capture = decoder, sampling, capture
+        self.decoder, self._sampling, self._capture = decoder, sampling, capture
         device, size, rows = logits_BV.device, decoder.patch_size, len(logits_BV)
         self.uniform_PB = torch.zeros(size, rows, dtype=torch.float64, device=device)
         """A random number for each symbol."""
@@ -70,8 +70,9 @@ class PatchProgram:
         """
         if logits_BV is not None:
             self.logits_BV.copy_(logits_BV)
-        self._program(self._decoder.view)()
-        self._decoder.count_patch()
+        self.decoder.begin_patch()
+        self._program(self.decoder.view)()
+        self.decoder.count_patch()
         read_PB, new_PB = self._symbols_2PB.clone()
         return read_PB, new_PB
 
@@ -93,8 +94,8 @@ class PatchProgram:
 
     @torch.no_grad()
     def _patch(self, view: int) -> None:
-        self.logits_BV.copy_(self._decoder.read_patch(self.logits_BV, self._choose, view))
-        self.left_B -= self._decoder.patch_size
+        self.logits_BV.copy_(self.decoder.read_patch(self.logits_BV, self._choose, view))
+        self.left_B -= len(self.forced_PB)
 
     def _choose(self, position: int, logits_BV: Tensor) -> Tensor:
         sampled_B = sample(logits_BV, self.uniform_PB[position], self._sampling)

@@ -160,37 +160,44 @@ class PatchDecoder(Decoder):
     Such operations can be captured once, as a CUDA graph, and launched again for each patch.
     """
 
-    patch_size: int
     reads_patches: bool
-    """False where whole patches would be no faster, or need numbers of Python."""
+    """False where whole patches would be no faster."""
     programs: dict[Any, Any]
     """What was captured with this decoder, kept for its next batch."""
 
     @property
     @abstractmethod
-    def patch_begins(self) -> bool:
-        """True where all rows are at the beginning of a patch."""
+    def patch_size(self) -> int:
+        """Symbols of the open patches."""
 
     @property
     @abstractmethod
     def view(self) -> int:
         """Patches that the global model looks at in the next whole patch: a few different numbers over all patches."""
 
+    def has_patch(self) -> bool:
+        """True where all rows are at the beginning of a patch, and have room for a symbol behind it."""
+        assert self.lengths is not None
+        ends = {row: length + self.patch_size for row, length in enumerate(self.lengths) if row not in self._finished}
+        return all(end < self.capacity_of(row) for row, end in ends.items())
+
     @abstractmethod
     def read_patch(self, logits_BV: Tensor, choose: Callable[[int, Tensor], Tensor], view: int) -> Tensor:
         """Read a patch of each row, and return the logits behind it, (B, 257).
 
         logits: of its first symbol. choose: the symbols that are read, (B,) int64, from their position in the patch and
-        their logits. Lengths stay as they are, since `choose` may only be recorded: `count_patch` follows.
+        their logits. Between `begin_patch` and `count_patch`, since it may only be recorded.
         """
 
+    def begin_patch(self) -> None:
+        """Move to the device what was only counted in Python."""
+
     def count_patch(self) -> None:
-        """Record that each row has read a patch. Raises ValueError where one has no room for it."""
+        """Record that each row has read a patch."""
         assert self.lengths is not None
-        for row, length in enumerate(self.lengths):
-            if row not in self._finished:
-                self._check_room(row, length + self.patch_size)
-                self.lengths[row] = length + self.patch_size
+        self.lengths = [
+            length + self.patch_size * (row not in self._finished) for row, length in enumerate(self.lengths)
+        ]
 
 
 class ByteModel(nn.Module, ABC):

@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import chain
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from megabyte_mm.generation.batching import GenerationRequest, generate_batch
-from megabyte_mm.generation.engine import SYNC_INTERVAL, row_seeds, stream_symbols
-from megabyte_mm.generation.patches import CAPTURES
+from megabyte_mm.generation.engine import SYNC_INTERVAL, generate_rows, row_seeds, stream_symbols
+from megabyte_mm.generation.guidance import GuidedDecoder
+from megabyte_mm.generation.patches import CAPTURES, NO_SYMBOL
 from megabyte_mm.generation.sampling import SamplingParams
 from megabyte_mm.models import ByteModel, Execution, MegabyteConfig
-from tests.models.layouts import EACH
+from megabyte_mm.models.megabyte import PartConfig
+from tests.models.layouts import EACH, ONE
 from tests.simulated_gpu.device import SimulatedGpu, on_gpu, to_cpu, to_gpu
 from tests.simulated_gpu.graphs import RecordedGraph, recorded
 from tests.simulated_gpu.test_training import BASE, MODELS, WINDOW
@@ -108,14 +111,44 @@ def test_patches_are_captured_once_and_their_symbols_are_those_of_the_cpu(
     assert min(graph.replays for graph in graphs) > 1
 
 
+@pytest.mark.parametrize("guidance", [None, 2.0])
+@pytest.mark.parametrize("changes", [{}, {"neighbourhood": ONE, "conv_encoder": True}], ids=["plain", "extended"])
+def test_patches_of_parts_are_captured(
+    changes: dict[str, Any], guidance: float | None, graphs: list[RecordedGraph]
+) -> None:
+    parts = (PartConfig(2, 4), PartConfig(4, 40))
+    torch.manual_seed(0)
+    model = replace(BASE, patch_size=2, max_len=44, parts=parts, orders=((0, 1), (1,)), conditions=2, **changes).build()
+    prefixes, lengths = [torch.arange(4), torch.arange(8), torch.arange(12)], [39, 35, 9]
+
+    def columns(device: str, execution: Execution) -> torch.Tensor:
+        decoder = model.decoder(6 if guidance else 3, execution=execution)
+        if guidance is not None:
+            decoder = GuidedDecoder(decoder, guidance, 4, 1)
+        on_device = [prefix.to(device) for prefix in prefixes]
+        rows = generate_rows(decoder, on_device, lengths, SAMPLING, row_seeds(0, 3))
+        return torch.stack([to_cpu(ids) for ids in rows], 1)
+
+    wanted = columns("cpu", EAGER)
+    with SimulatedGpu():
+        model = on_gpu(model)
+        got = columns("cuda", Execution())
+    assert got[:, : wanted.shape[1]].tolist() == wanted.tolist()
+    assert (got[:, wanted.shape[1] :] == NO_SYMBOL).all()
+    assert [graph.replays > 4 for graph in graphs] == [True]
+
+
 def test_a_captured_patch_is_one_launch_beside_three_and_one_wait(graphs: list[RecordedGraph]) -> None:
     patches, size = 12, 8
     config = replace(BASE, patch_size=size, max_len=size * patches, cross_patch=2, neighbourhood=EACH)
     requests = [GenerationRequest(np.empty(0, np.uint8), size * (patches - 1))]
+    torch.manual_seed(0)
     with SimulatedGpu() as gpu:
         model = on_gpu(config.build())
         marks: list[tuple[int, int]] = []
-        generate_batch(model, requests, SAMPLING, on_bytes=lambda _: marks.append((gpu.launches, len(gpu.waits))))
+        generate_batch(
+            model, requests, SAMPLING, seed=1, on_bytes=lambda _: marks.append((gpu.launches, len(gpu.waits)))
+        )
     launches, waits = np.diff(marks[2:-1], axis=0).T  # of two patches each, behind the first ones
     assert len(launches) >= 2
     assert launches.max() <= size  # 0.5 for each byte

@@ -23,8 +23,8 @@ class Execution:
 
     Args:
         backend: native is C++ code for CPUs, built on first use; eager is torch's operations one by one; compile uses
-            torch.compile, with CUDA graphs on a GPU. auto is native for float32 models where it can be built, else
-            eager.
+            torch.compile. auto is native for float32 models where it can be built, else torch's operations. On a GPU
+            auto and compile capture whole patches as CUDA graphs.
         precision: Round the weights of linear layers to it, so that they are read faster; None leaves them as they are.
     """
 

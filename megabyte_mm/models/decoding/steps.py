@@ -51,13 +51,25 @@ def is_native(execution: Execution, like: Tensor) -> bool:
     return reason is None
 
 
+def reads_patches(device: torch.device, execution: Execution) -> bool:
+    """True where whole patches are captured in place of steps."""
+    return device.type == "cuda" and execution.backend != "eager"
+
+
 def stack_steps(
-    stack: Stack, caches: Sequence[LayerCache], execution: Execution, head_VD: Tensor | None = None
+    stack: Stack,
+    caches: Sequence[LayerCache],
+    execution: Execution,
+    head_VD: Tensor | None = None,
+    captured: bool = False,
 ) -> StepFunction:
-    """Steps of a stack that read and fill these caches; head: a last linear layer, (V, D)."""
+    """Steps of a stack that read and fill these caches.
+
+    head: a last linear layer, (V, D). captured: whole patches of them are captured.
+    """
     if is_native(execution, stack.norm.weight):
         return NativeStackSteps(stack, caches, execution.precision, head_VD)
-    return StackSteps(stack, caches, execution, head_VD)
+    return StackSteps(stack, caches, execution, head_VD, captured)
 
 
 def projection(weight_NK: Tensor, bias_N: Tensor | None, execution: Execution) -> Callable[[Tensor], Tensor]:
@@ -132,7 +144,12 @@ class StackSteps:
     """Steps in torch, on any device, eager or compiled."""
 
     def __init__(
-        self, stack: Stack, caches: Sequence[LayerCache], execution: Execution, head_VD: Tensor | None = None
+        self,
+        stack: Stack,
+        caches: Sequence[LayerCache],
+        execution: Execution,
+        head_VD: Tensor | None = None,
+        captured: bool = False,
     ) -> None:
         self._blocks = [
             _BlockSteps(block, cache, execution.precision)  # type: ignore[arg-type]
@@ -151,12 +168,13 @@ class StackSteps:
             # Variants are counted over all stacks: their views of the cache, and smaller last batches.
             limit = torch._dynamo.config.recompile_limit
             torch._dynamo.config.recompile_limit = max(limit, COMPILED_VARIANTS)
+            # Where whole patches are captured, steps must not be graphs of their own.
+            own_graphs = device == "cuda" and not captured
             # A CUDA graph may write only to memory that never moves.
             for cache in caches:
                 torch._dynamo.mark_static_address(cache.keys)
                 torch._dynamo.mark_static_address(cache.values)
-            mode = "reduce-overhead" if device == "cuda" else None
-            self._run = torch.compile(self._step, dynamic=False, mode=mode)
+            self._run = torch.compile(self._step, dynamic=False, mode="reduce-overhead" if own_graphs else None)
 
     def __call__(self, x_BD: Tensor, start_B: Tensor, slot_B: Tensor, num_slots: int) -> Tensor:
         if not self._compiled:

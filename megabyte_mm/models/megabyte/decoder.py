@@ -20,7 +20,7 @@ from megabyte_mm.models.base import PatchDecoder, prefill_unique
 from megabyte_mm.models.decoding.caches import LayerCache
 from megabyte_mm.models.decoding.execution import Execution
 from megabyte_mm.models.decoding.neighbours import NeighbourhoodSteps
-from megabyte_mm.models.decoding.steps import projection, stack_steps, viewed_slots
+from megabyte_mm.models.decoding.steps import projection, reads_patches, stack_steps, viewed_slots
 from megabyte_mm.models.megabyte.chunked_loss import receptive_field
 from megabyte_mm.models.megabyte.patch_borders import PATCHES_AT_ONCE, first_inputs, local_contexts
 
@@ -33,9 +33,8 @@ class MegabyteDecoder(PatchDecoder):
 
     def __init__(self, model: Megabyte, condition_B: Tensor, capacity: int, execution: Execution) -> None:
         self._model, self.capacity, self.alignment = model, capacity, model.patch_size
-        self.conditions, self.patch_size = condition_B, model.patch_size
-        self.reads_patches = condition_B.device.type == "cuda" and execution.backend != "eager"
-        self.programs = {}
+        self.conditions = condition_B
+        self.reads_patches, self.programs = reads_patches(condition_B.device, execution), {}
         self._max_patches = -(capacity // -model.patch_size)
         self._cross_patch = model.config.cross_patch
         self._global_caches: list[LayerCache] = []
@@ -44,14 +43,18 @@ class MegabyteDecoder(PatchDecoder):
         before = 0
         if model.global_stack is not None:
             self._global_caches = model.global_stack.caches(batch, self._max_patches)
-            self._global_step = stack_steps(model.global_stack, self._global_caches, execution)
+            self._global_step = stack_steps(
+                model.global_stack, self._global_caches, execution, captured=self.reads_patches
+            )
             layer = model.heads if model.local_stack is None else model.to_local
             self._project_global = projection(layer.weight, layer.bias, execution)
             before = model.embedder.receptive_field
         if model.local_stack is not None:
             self._local_caches = model.local_stack.caches(batch, self._cross_patch + model.patch_size)
             table_VL = model.local_symbols.weight
-            self._local_step = stack_steps(model.local_stack, self._local_caches, execution, head_VD=table_VL)
+            self._local_step = stack_steps(
+                model.local_stack, self._local_caches, execution, table_VL, self.reads_patches
+            )
         self._neighbourhood: NeighbourhoodSteps | None = None
         if model.neighbourhood is not None:
             self._neighbourhood = NeighbourhoodSteps(model.neighbourhood, condition_B, capacity, execution)
@@ -103,8 +106,11 @@ class MegabyteDecoder(PatchDecoder):
         return self._next_logits(ids_B, rows)
 
     @property
-    def patch_begins(self) -> bool:
-        return self._position_in_patch == 0
+    def patch_size(self) -> int:
+        return self._model.patch_size
+
+    def has_patch(self) -> bool:
+        return not self._position_in_patch and super().has_patch()
 
     @property
     def view(self) -> int:
@@ -112,7 +118,7 @@ class MegabyteDecoder(PatchDecoder):
 
     @torch.no_grad()
     def read_patch(self, logits_BV: Tensor, choose: Callable[[int, Tensor], Tensor], view: int) -> Tensor:
-        rows = len(logits_BV)
+        rows = len(self._patches)
         try:
             while not self._read_symbol(ids_B := choose(self._position_in_patch, logits_BV)):
                 logits_BV = self._next_logits(ids_B, rows)

@@ -7,7 +7,7 @@ symbols, G global width, L local width, V the 257 symbols.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from megabyte_mm.alphabet import END
-from megabyte_mm.models.base import Decoder, prefill_unique
+from megabyte_mm.models.base import PatchDecoder, prefill_unique
 from megabyte_mm.models.decoding.execution import Execution
 from megabyte_mm.models.decoding.neighbours import NeighbourhoodSteps
-from megabyte_mm.models.decoding.steps import projection, stack_steps
+from megabyte_mm.models.decoding.steps import projection, reads_patches, stack_steps, viewed_slots
 from megabyte_mm.models.megabyte.config import PartConfig
 from megabyte_mm.models.megabyte.patch_borders import PATCHES_AT_ONCE, first_inputs, local_contexts
 from megabyte_mm.models.transfer import numbers_to_device
@@ -66,7 +66,7 @@ class Cursor:
         return True
 
 
-class PartsDecoder(Decoder):
+class PartsDecoder(PatchDecoder):
     """Caches the keys and values of all patches for the global model, and those of the open patch for the local one."""
 
     def __init__(self, model: Megabyte, condition_B: Tensor, capacity: int, execution: Execution) -> None:
@@ -75,13 +75,15 @@ class PartsDecoder(Decoder):
         self._model, self.capacity = model, capacity
         self.conditions = condition_B
         self.alignment = math.lcm(*model.config.patch_sizes)
+        self._last_slot = model.max_patches - 1
         self._layers = {size: model.layers_of(size) for size in model.config.patch_sizes}
         batch, like, largest = len(condition_B), next(model.parameters()), max(self._layers)
         self._global_caches = model.global_stack.caches(batch, model.max_patches)
         self._local_caches = model.local_stack.caches(batch, largest)
-        self._global_step = stack_steps(model.global_stack, self._global_caches, execution)
+        self.reads_patches, self.programs = reads_patches(condition_B.device, execution), {}
+        self._global_step = stack_steps(model.global_stack, self._global_caches, execution, captured=self.reads_patches)
         self._local_step = stack_steps(
-            model.local_stack, self._local_caches, execution, head_VD=model.local_symbols.weight
+            model.local_stack, self._local_caches, execution, model.local_symbols.weight, self.reads_patches
         )
         self._projections = {
             size: projection(layers.to_local.weight, None, execution) for size, layers in self._layers.items()
@@ -98,6 +100,10 @@ class PartsDecoder(Decoder):
         self._recent_ids_BC = torch.full((batch, recent), END, device=like.device)
         """Symbols in front of the open patch, of the same part; a row with fewer fills the last columns."""
         self._cursors: list[Cursor] = []
+        self._counts_2B = torch.zeros(2, batch, dtype=torch.long, device=like.device)
+        """For whole patches: the number of each row's open patch in its part, and its slot in the global caches."""
+        self._counted = False
+        """True while `_counts_2B` is that of the cursors."""
 
     def capacity_of(self, row: int) -> int:
         order = self._model.config.order(self.condition_numbers[row])
@@ -110,12 +116,12 @@ class PartsDecoder(Decoder):
     def prefill_rows(self, prefixes: Sequence[Tensor], condition_B: Tensor | None = None) -> Tensor:
         self._reset_lengths(prefixes, condition_B)
         conditions = self.condition_numbers[: len(prefixes)]
-        self._cursors = [Cursor((), ()) for _ in prefixes]
+        self._cursors, self._counted = [Cursor((), ()) for _ in prefixes], False
         return self._next_logits(self._restart(dict(enumerate(prefixes)), conditions))
 
     @torch.no_grad()
     def step(self, ids_B: Tensor, new_contexts: Mapping[int, Tensor] | None = None) -> Tensor:
-        new_contexts = new_contexts or {}
+        new_contexts, self._counted = new_contexts or {}, False
         self._advance_lengths(ids_B, new_contexts)
         rows = len(ids_B)
         self._patch_BP[:rows].scatter_(1, self._positions(rows)[:, None], ids_B[:, None])
@@ -133,6 +139,71 @@ class PartsDecoder(Decoder):
         if new_contexts:
             self._restart(new_contexts, self.condition_numbers)
         return self._next_logits(ids_B)
+
+    @property
+    def patch_size(self) -> int:
+        return self._cursors[0].size
+
+    @property
+    def view(self) -> int:
+        return viewed_slots(
+            min(max(cursor.steps for cursor in self._cursors) + 2, self._last_slot + 1), self._last_slot + 1
+        )
+
+    def has_patch(self) -> bool:
+        """As of `PatchDecoder`; and all patches are of one part, and none is its last."""
+        cursors = [cursor for row, cursor in enumerate(self._cursors) if row not in self._finished]
+        aligned = {(cursor.number, cursor.position) for cursor in cursors} == {(self._cursors[0].number, 0)}
+        return aligned and all(c.patch + 1 < c.part.patches for c in cursors) and super().has_patch()
+
+    def begin_patch(self) -> None:
+        if not self._counted:
+            counts = [[cursor.patch for cursor in self._cursors], [cursor.steps for cursor in self._cursors]]
+            self._counts_2B[:, : len(self._cursors)] = numbers_to_device(counts, self._counts_2B.device)
+            self._counted = True
+
+    def count_patch(self) -> None:
+        super().count_patch()
+        for row, cursor in enumerate(self._cursors):
+            if row not in self._finished:
+                cursor.close()
+
+    @torch.no_grad()
+    def read_patch(self, logits_BV: Tensor, choose: Callable[[int, Tensor], Tensor], view: int) -> Tensor:
+        size, rows = self.patch_size, len(self._cursors)
+        for position in range(size):
+            ids_B = choose(position, logits_BV)
+            self._patch_BP[:rows, position] = ids_B
+            if self._neighbourhood is not None:
+                self._neighbourhood.read(ids_B)
+            if position + 1 < size:
+                logits_BV = self._local_logits(position + 1, self._model.local_bytes(ids_B))
+        return self._local_logits(0, self._close_whole_patch(rows, view))
+
+    def _close_whole_patch(self, rows: int, view: int) -> Tensor:
+        """Read the full patches of all rows with the global model, and return the first inputs of the next: (B, L)."""
+        model, size = self._model, self.patch_size
+        layers, (patch_B, slot_B) = self._layers[size], self._counts_2B[:, :rows]
+        patch_BP, recent_BC = self._patch_BP[:rows, :size], self._recent_ids_BC[:rows]
+        embedded_BG = layers.embedder.one_patch(patch_BP, patch_B, recent_BC)
+        recent_BC.copy_(torch.cat([recent_BC, patch_BP], dim=1)[:, size:])
+        # Rows that have ended go on in place.
+        patch_B.add_(1).clamp_(max=self._cursors[0].part.patches - 1)
+        slot_B.add_(1).clamp_(max=self._last_slot)
+        input_BG = embedded_BG + model.part_PG[self._part_B[:rows]]
+        global_BG = self._global_step(input_BG, torch.zeros_like(slot_B), slot_B, view)
+        self._context_BPL[:rows, :size] = local_contexts(
+            self._projections[size], global_BG, layers.local_positions.weight
+        )
+        return first_inputs(model, recent_BC[:, -1], patch_B > 0)
+
+    def _local_logits(self, position: int, input_BL: Tensor) -> Tensor:
+        """Logits at the same position of all open patches: (B, L) -> (B, V)."""
+        input_BL = input_BL + self._context_BPL[: len(input_BL), position]
+        if self._neighbourhood is not None:
+            input_BL = self._neighbourhood.add(input_BL)
+        start_B = torch.zeros(len(input_BL), dtype=torch.long, device=input_BL.device)
+        return self._local_step(input_BL, start_B, torch.full_like(start_B, position), position + 1)
 
     def _cursor(self, condition: int, length: int) -> Cursor:
         """The position behind the first `length` symbols of a row."""
@@ -183,8 +254,7 @@ class PartsDecoder(Decoder):
         self._set_parts(closing)
         # A row in the middle of its patch writes to the slot of its next one, which is not read until then.
         ahead = set(range(rows)) - set(closing)
-        last = self._model.max_patches - 1
-        slots = [min(cursor.steps + (row in ahead), last) for row, cursor in enumerate(self._cursors)]
+        slots = [min(cursor.steps + (row in ahead), self._last_slot) for row, cursor in enumerate(self._cursors)]
         slot_B = numbers_to_device(slots, embedded_BG.device)
         input_BG = embedded_BG + self._model.part_PG[self._part_B[:rows]]
         global_BG = self._global_step(input_BG, torch.zeros_like(slot_B), slot_B, max(slots) + 1)
