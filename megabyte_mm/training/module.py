@@ -50,7 +50,7 @@ from megabyte_mm.training.optim import (
     parameter_groups,
     works_in_shards,
 )
-from megabyte_mm.training.trainer import activation_budget, check_compile_mode, read_clock
+from megabyte_mm.training.trainer import CompileSetting, activation_budget, compile_mode_here, read_clock
 
 _PREFIX = "of "
 """Precedes the names of sources in a ModuleDict, which reserves some names."""
@@ -71,7 +71,8 @@ class ByteLM(LightningModule):
         activation_memory: GiB that the activations of a training step may take; beyond that, a part of them is
             recomputed in the backward pass. By default 2 on a CPU, and 0.4 of the memory of a GPU.
         compile_mode: Compile the Transformer blocks with torch.compile in training, in the mode of that name;
-            reduce-overhead and max-autotune record CUDA graphs. Null: the eager code, which is faster on a CPU.
+            reduce-overhead and max-autotune record CUDA graphs. Null: the eager code, which is faster on a CPU. auto:
+            default on a CUDA GPU where torch.compile can work, else null.
         activation_checkpointing: Keep only the input of each Transformer block, whatever the memory, and recompute the
             rest in the backward pass.
         ema_decay: Keep an exponential moving average of the weights with this decay, such as 0.999. It is validated,
@@ -88,7 +89,7 @@ class ByteLM(LightningModule):
         optimizer: OptimizerConfig = OptimizerConfig(),  # noqa: B008
         method: Method = "plain",
         activation_memory: float | None = None,
-        compile_mode: CompileMode | None = None,
+        compile_mode: CompileSetting = "auto",
         activation_checkpointing: bool = False,
         ema_decay: float | None = None,
         matmul_precision: MatmulPrecision | None = None,
@@ -101,6 +102,7 @@ class ByteLM(LightningModule):
             raise FieldError("model.activation_memory", f"is {activation_memory}; it must be above 0")
         self.activation_memory = activation_memory
         self.compile_mode = compile_mode
+        self._compile_mode: CompileMode | None = None
         self.activation_checkpointing = activation_checkpointing
         self.init_from: str | None = None
         """What `fit` takes the first weights from, as of `load_model`; a run that resumes does not read it."""
@@ -145,9 +147,8 @@ class ByteLM(LightningModule):
         """Let the data make the windows of the method. Raises ValueError for settings that do not work here."""
         check_strategy(self.trainer.strategy)
         self._data().use_sliding_windows(is_sliding(self.method))
-        if self.compile_mode is not None and stage == "fit":
-            check_compile_mode(self.compile_mode, self.trainer)
-
+        if stage == "fit":
+            self._compile_mode = compile_mode_here(self.compile_mode, self.trainer)
         if self.matmul_precision is not None:
             self._former_matmul_precision = torch.get_float32_matmul_precision()
             torch.set_float32_matmul_precision(self.matmul_precision)
@@ -182,8 +183,9 @@ class ByteLM(LightningModule):
         """Set the memory, compile, and set the learning rate, which a checkpoint may have replaced."""
         budget = activation_budget(self.activation_memory, self.device)
         self._step_options = replace(self._step_options, activation_budget=budget)
-        if self.compile_mode is not None:
-            self.model.compile_blocks(self.compile_mode)
+        if self._compile_mode is not None:
+            rank_zero_info("compiling the model: the first steps take a minute or so")
+            self.model.compile_blocks(self._compile_mode)
         if self.activation_checkpointing:
             self.model.checkpoint_blocks()
         self._seed = torch.initial_seed()
@@ -208,7 +210,7 @@ class ByteLM(LightningModule):
             self._step_options = replace(
                 self._step_options, shared_generator=generator, all_reduce_max=self._all_reduce_max
             )
-        if self.compile_mode is not None:
+        if self._compile_mode is not None:
             torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:

@@ -9,8 +9,9 @@ import platform
 import shutil
 import sys
 import tempfile
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch import Trainer
@@ -34,6 +35,9 @@ TRAINER_DEFAULTS: dict[str, Any] = {
 
 CHECKPOINT_MINUTES = 2.0
 """Minutes of training between two last.ckpt."""
+
+CompileSetting = CompileMode | Literal["auto"] | None
+"""auto: compiled on a CUDA GPU where torch.compile can work, else eager."""
 
 
 def check_writable(root: Path) -> None:
@@ -68,6 +72,29 @@ def activation_budget(gibibytes: float | None, device: torch.device) -> float:
     if device.type == "cuda":
         return 0.4 * torch.cuda.get_device_properties(device).total_memory
     return StepOptions.activation_budget
+
+
+def compile_mode_here(setting: CompileSetting, trainer: Trainer) -> CompileMode | None:
+    """The mode of torch.compile for this trainer on this machine; None for the eager code.
+
+    Raises FieldError for a mode that cannot work there; auto is then None.
+    """
+    if setting == "auto":
+        return "default" if _compiles_by_itself(trainer) else None
+    if setting is not None:
+        check_compile_mode(setting, trainer)
+    return setting
+
+
+def _compiles_by_itself(trainer: Trainer) -> bool:
+    """True on a CUDA GPU with what torch.compile needs there: Triton, and the C compiler that Triton calls."""
+    compilers = (os.environ.get("CC", "cc"), "gcc", "clang")
+    return (
+        trainer.strategy.root_device.type == "cuda"
+        and find_spec("triton") is not None
+        and any(map(shutil.which, compilers))
+        and not isinstance(trainer.strategy, FSDP2Strategy)
+    )
 
 
 def check_compile_mode(mode: CompileMode, trainer: Trainer) -> None:

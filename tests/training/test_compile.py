@@ -1,7 +1,10 @@
 """torch.compile in `fit`: pictures and text, changing batches, dropout, recomputation; results as without it."""
 
+import importlib.util
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,6 +12,7 @@ import torch
 from PIL import Image
 
 from megabyte_mm.models import Megabyte, MegabyteConfig, PerceiverARConfig, StackConfig, StepOptions, TransformerConfig
+from megabyte_mm.training.trainer import compile_mode_here
 from tests.training.conftest import weights
 
 pytestmark = [
@@ -83,6 +87,23 @@ def test_graphs_are_refused_where_gradients_are_added_up_over_batches(fit, capsy
     output = capsys.readouterr().err
     assert "model.compile_mode reduce-overhead records CUDA graphs" in output
     assert "accumulate_grad_batches 2" in output
+
+
+@pytest.mark.parametrize(
+    ("device", "module", "compiler", "mode"),
+    [
+        ("cuda", "json", "/bin/cc", "default"),
+        ("cuda", "no_such_module", "/bin/cc", None),
+        ("cuda", "json", None, None),
+        ("cpu", "json", "/bin/cc", None),
+    ],
+)
+def test_a_gpu_that_can_compile_does_so_by_itself(device, module, compiler, mode, monkeypatch):
+    found = importlib.util.find_spec(module)
+    monkeypatch.setattr("megabyte_mm.training.trainer.find_spec", lambda _: found)
+    monkeypatch.setattr("shutil.which", lambda _: compiler)
+    trainer: Any = SimpleNamespace(strategy=SimpleNamespace(root_device=torch.device(device)))
+    assert compile_mode_here("auto", trainer) == mode
 
 
 def test_an_unknown_mode_is_refused_by_name(fit, capsys):
