@@ -31,6 +31,17 @@ def nothing_compiled_stays():
     torch._dynamo.reset()
 
 
+@pytest.fixture
+def traced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let torch.compile trace and differentiate as always, but run the operations without making C++ of them."""
+    compile_function = torch.compile
+
+    def trace(function: Any, options: dict[str, Any], dynamic: bool) -> Any:
+        return compile_function(function, backend="aot_eager", dynamic=dynamic)
+
+    monkeypatch.setattr(torch, "compile", trace)
+
+
 def compiled_graphs() -> int:
     return torch._dynamo.utils.counters["stats"]["unique_graphs"]
 
@@ -64,8 +75,17 @@ def media(tmp_path: Path, texts: Path) -> dict[str, list[str]]:
 
 
 @needs_compiler
-@pytest.mark.parametrize("modality", ["image", "text"])
-def test_fit_gives_the_weights_that_it_gives_without_compilation(modality, fit, media, tmp_path):
+def test_fit_gives_the_weights_that_it_gives_without_compilation(fit, media, tmp_path):
+    fit_plain_and_compiled("image", fit, media, tmp_path)
+
+
+@needs_compiler
+@pytest.mark.usefixtures("traced")
+def test_blocks_that_attend_across_patches_are_traced_in_fit(fit, media, tmp_path):
+    fit_plain_and_compiled("text", fit, media, tmp_path)
+
+
+def fit_plain_and_compiled(modality, fit, media, tmp_path):
     arguments = [*media[modality], "--data.batch_size=2", "--trainer.max_steps=6"]
     assert fit(*arguments, f"--trainer.default_root_dir={tmp_path / 'plain'}") == 0
     assert compiled_graphs() == 0
@@ -111,7 +131,7 @@ def test_an_unknown_mode_is_refused_by_name(fit, capsys):
     assert "compile_mode" in capsys.readouterr().err
 
 
-@needs_compiler
+@pytest.mark.usefixtures("traced")
 def test_compiled_blocks_are_computed_anew_in_chunks_and_leave_scoring_alone():
     stack = StackConfig(dim=16, layers=2, heads=2)
     torch.manual_seed(0)
@@ -138,7 +158,7 @@ def test_compiled_blocks_are_computed_anew_in_chunks_and_leave_scoring_alone():
     assert compiled_graphs() == before
 
 
-@needs_compiler
+@pytest.mark.usefixtures("traced")
 @pytest.mark.parametrize(("kind", "options"), [(TransformerConfig, {}), (PerceiverARConfig, {"latents": 8})])
 def test_the_baselines_compile_too(kind, options):
     torch.manual_seed(0)
