@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -27,7 +28,7 @@ DEVICES = ("cpu", "cuda", "mps", "xpu")
 def coding_settings(bundle: Bundle, execution: Execution) -> CodingSettings:
     """The settings by which this machine codes with a model. Raises ValueError for steps that it cannot run."""
     adapters = {name: registry.spec(modality.adapter) for name, modality in bundle.modalities.items()}
-    execution = _resolved(bundle.model, execution)
+    execution = replace(_resolved(bundle.model, execution), exact=True)
     return CodingSettings(
         model=model_fingerprint(bundle.model, {"window": bundle.window, "adapters": adapters}),
         numbers=numbers_fingerprint(bundle.model, execution),
@@ -41,7 +42,7 @@ def coding_settings(bundle: Bundle, execution: Execution) -> CodingSettings:
 
 def execution_of(settings: CodingSettings) -> Execution:
     """The way that steps were computed. Raises ValueError for an unknown one."""
-    return Execution(settings.backend, settings.precision)  # type: ignore[arg-type] # checked there
+    return Execution(settings.backend, settings.precision, exact=True)  # type: ignore[arg-type] # checked there
 
 
 def check_settings(settings: CodingSettings, bundle: Bundle) -> None:
@@ -111,9 +112,9 @@ def _resolved(model: ByteModel, execution: Execution) -> Execution:
     """The backend that `auto` chooses here: two machines may choose differently, and compute other numbers."""
     if execution.backend != "auto":
         return execution
-    native = Execution("native", execution.precision)
+    native = replace(execution, backend="native")
     try:
         model.decoder(1, execution=native)
     except ValueError:  # no compiler, no CPU, or no such steps of this architecture
-        return Execution("eager", execution.precision)
+        return replace(execution, backend="eager")
     return native

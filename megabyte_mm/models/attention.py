@@ -188,7 +188,9 @@ class Attention(MultiHeadAttention):
         q_NHTE, k_NHTE = self._rotate(q_NHTE, start), self._rotate(k_NHTE, start)
         if cache is not None:
             k_NHTE, v_NHTE = cache.append(k_NHTE, v_NHTE)
-        return self._merge(attend(q_NHTE, k_NHTE, v_NHTE, self._dropped))
+        # A cache may be of lower precision.
+        gathered_NHTE = attend(q_NHTE.to(k_NHTE.dtype), k_NHTE, v_NHTE, self._dropped)
+        return self._merge(gathered_NHTE.to(q_NHTE.dtype))
 
     def prepare(self, x_NTD: Tensor) -> None:
         """Make the table of rotations for inputs of this shape, which compiled code cannot do."""

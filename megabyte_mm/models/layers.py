@@ -152,11 +152,11 @@ class Stack(nn.Module):
         """The attention layers, in order."""
         return [block.get_submodule("attention") for block in self.blocks]  # type: ignore[misc]
 
-    def caches(self, batch: int, capacity: int) -> list[LayerCache]:
-        """Empty caches for every block, in the weights' dtype and on their device."""
+    def caches(self, batch: int, capacity: int, dtype: torch.dtype | None = None) -> list[LayerCache]:
+        """Empty caches for every block, by default in the weights' dtype, on their device."""
         like = self.norm.weight
         heads, head_dim = self.config.heads, self.config.dim // self.config.heads
-        return [LayerCache.empty(batch, heads, capacity, head_dim, like) for _ in self.blocks]
+        return [LayerCache.empty(batch, heads, capacity, head_dim, like, dtype) for _ in self.blocks]
 
 
 def init_weights(module: nn.Module, std: float) -> None:

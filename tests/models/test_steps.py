@@ -215,7 +215,7 @@ def test_every_product_has_the_same_number_of_rows(count: int, monkeypatch: pyte
 
     monkeypatch.setattr(F, "linear", linear)
     x = torch.randn(count, 5)
-    torch.testing.assert_close(Projection(weight, None, None)(x), product(x, weight))
+    torch.testing.assert_close(Projection(weight, None, Execution())(x), product(x, weight))
     assert seen == {4}
 
 

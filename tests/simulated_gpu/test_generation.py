@@ -16,7 +16,7 @@ from megabyte_mm.generation.engine import SYNC_INTERVAL, generate_rows, row_seed
 from megabyte_mm.generation.guidance import GuidedDecoder
 from megabyte_mm.generation.patches import CAPTURES, NO_SYMBOL
 from megabyte_mm.generation.sampling import SamplingParams
-from megabyte_mm.models import ByteModel, Execution, MegabyteConfig
+from megabyte_mm.models import ByteModel, Execution, MegabyteConfig, Precision, with_rounded_weights
 from megabyte_mm.models.megabyte import PartConfig
 from tests.models.layouts import EACH, ONE
 from tests.simulated_gpu.device import SimulatedGpu, on_gpu, to_cpu, to_gpu
@@ -153,3 +153,29 @@ def test_a_captured_patch_is_one_launch_beside_three_and_one_wait(graphs: list[R
     assert len(launches) >= 2
     assert launches.max() <= size  # 0.5 for each byte
     assert waits.max() <= 2
+
+
+@pytest.mark.filterwarnings("ignore:CUDA is not available:UserWarning")  # autocast, in which prefixes are read
+@pytest.mark.parametrize("precision", ["bfloat16", "int8"])
+@pytest.mark.parametrize("name", ["extended", "neighbourhood", "no local model", "parts"])
+def test_lower_precisions_compute_and_cache_in_bfloat16_unless_they_must_be_exact(
+    name: str, precision: Precision
+) -> None:
+    torch.manual_seed(0)
+    model = WHOLE[name].build().eval()
+    rounded = with_rounded_weights(model, precision, model.tied_embeddings)
+    ids, conditions = torch.randint(256, (2, WINDOW)), torch.tensor([1, 1])
+    with torch.no_grad():
+        wanted = rounded(ids, conditions)
+    distances = {}
+    with SimulatedGpu():
+        rounded = on_gpu(rounded)
+        for exact in (False, True):
+            decoder = rounded.decoder(2, to_gpu(conditions), execution=Execution("auto", precision, exact))
+            prefill, rest = to_gpu(ids[:, :0]), to_gpu(ids[:, : WINDOW - 1])
+            columns = [decoder.prefill(prefill), *(decoder.step(rest[:, t]) for t in range(WINDOW - 1))]
+            distances[exact] = float((torch.stack([to_cpu(x) for x in columns], 1) - wanted).abs().max())
+            dtypes = {cache.keys.dtype for cache in (*decoder._global_caches, *decoder._local_caches)}
+            assert dtypes == {torch.float32 if exact else torch.bfloat16}
+    assert distances[True] < 1e-4
+    assert 1e-4 < distances[False] < 0.05 * float(wanted.abs().max())

@@ -86,7 +86,7 @@ class TransformerDecoder(Decoder):
         # A single block may begin at any whole unit.
         self.alignment = math.lcm(model.unit, self._size if self._size < capacity else 1)
         self.conditions = condition_B
-        self._caches = model.stack.caches(len(condition_B), self._size)
+        self._caches = model.stack.caches(len(condition_B), self._size, execution.dtype(model.stack.norm.weight))
         self._step = stack_steps(model.stack, self._caches, execution, head_VD=model.embedder.symbols.weight)
         self._start_B = torch.zeros_like(condition_B)
         self._neighbourhood: NeighbourhoodSteps | None = None

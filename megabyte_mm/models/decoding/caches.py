@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 
@@ -19,9 +20,11 @@ class LayerCache:
         """Positions that were appended; those of `put` are not counted."""
 
     @classmethod
-    def empty(cls, batch: int, heads: int, capacity: int, head_dim: int, like: Tensor) -> LayerCache:
+    def empty(
+        cls, batch: int, heads: int, capacity: int, head_dim: int, like: Tensor, dtype: torch.dtype | None = None
+    ) -> LayerCache:
         """A cache of no positions, zeroed: masked values are multiplied by 0, so they must be finite."""
-        keys_BHCE, values_BHCE = (like.new_zeros(batch, heads, capacity, head_dim) for _ in range(2))
+        keys_BHCE, values_BHCE = (like.new_zeros(batch, heads, capacity, head_dim, dtype=dtype) for _ in range(2))
         return cls(keys_BHCE, values_BHCE)
 
     @property

@@ -26,16 +26,23 @@ class Execution:
             torch.compile. auto is native for float32 models where it can be built, else torch's operations. On a GPU
             auto and compile capture whole patches as CUDA graphs.
         precision: Round the weights of linear layers to it, so that they are read faster; None leaves them as they are.
+        exact: Compute with them in float32 on a GPU too, where products and caches are otherwise bfloat16.
     """
 
     backend: Backend = "auto"
     precision: Precision | None = None
+    exact: bool = False
 
     def __post_init__(self) -> None:
         if self.backend not in get_args(Backend):
             raise ValueError(f"backend is {self.backend!r}; known: {', '.join(get_args(Backend))}")
         if self.precision not in (None, *get_args(Precision)):
             raise ValueError(f"precision is {self.precision!r}; known: {', '.join(get_args(Precision))}")
+
+    def dtype(self, like: Tensor) -> torch.dtype:
+        """The dtype of products and caches for such weights: theirs, or bfloat16 on a GPU for a lower precision."""
+        on_gpu = like.device.type == "cuda" and like.dtype == torch.float32
+        return torch.bfloat16 if on_gpu and self.precision is not None and not self.exact else like.dtype
 
 
 DEFAULT_EXECUTION = Execution()

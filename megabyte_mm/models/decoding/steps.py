@@ -7,6 +7,7 @@ outputs, R rows of a product, of which the first B count, S visible slots, C cap
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cache
 
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from megabyte_mm.models.decoding.caches import LayerCache
-from megabyte_mm.models.decoding.execution import Execution, Precision, int8_weight
+from megabyte_mm.models.decoding.execution import Execution, int8_weight
 from megabyte_mm.models.decoding.native import NativeError, NativeProjection, NativeStackSteps, load
 from megabyte_mm.models.layers import COMPILED_VARIANTS, Block, Stack
 from megabyte_mm.models.rotary import apply_rotary
@@ -76,7 +77,7 @@ def projection(weight_NK: Tensor, bias_N: Tensor | None, execution: Execution) -
     """A linear layer, (B, K) -> (B, N), in which the numbers of a row do not depend on the other rows."""
     if is_native(execution, weight_NK):
         return NativeProjection(weight_NK, bias_N, execution.precision)
-    return Projection(weight_NK, bias_N, execution.precision)
+    return Projection(weight_NK, bias_N, execution)
 
 
 def viewed_slots(num_slots: int, capacity: int) -> int:
@@ -110,7 +111,8 @@ def rows_per_product(device: str, inputs: int, outputs: int) -> tuple[int, int |
 class Projection:
     """A linear layer in torch, in which the numbers of a row do not depend on the other rows."""
 
-    def __init__(self, weight_NK: Tensor, bias_N: Tensor | None, precision: Precision | None) -> None:
+    def __init__(self, weight_NK: Tensor, bias_N: Tensor | None, execution: Execution) -> None:
+        precision, self._dtype = execution.precision, execution.dtype(weight_NK)
         self._weight_NK, self._scale_N = weight_NK.detach(), None
         self._bias_N = None if bias_N is None else bias_N.detach()
         if precision == "int8":
@@ -128,8 +130,8 @@ class Projection:
     def _product(self, x_BK: Tensor) -> Tensor:
         if self._weight_NK.dtype == x_BK.dtype:
             return F.linear(x_BK, self._weight_NK, self._bias_N)
-        # Widened where it is read; compiled, that happens inside the product.
-        y_BN = F.linear(x_BK, self._weight_NK.to(x_BK.dtype))
+        # int8 is widened where it is read, and so is bfloat16 for exact products; compiled, inside the product.
+        y_BN = F.linear(x_BK.to(self._dtype), self._weight_NK.to(self._dtype)).to(x_BK.dtype)
         y_BN = y_BN if self._scale_N is None else y_BN * self._scale_N
         return y_BN if self._bias_N is None else y_BN + self._bias_N
 
@@ -152,12 +154,12 @@ class StackSteps:
         captured: bool = False,
     ) -> None:
         self._blocks = [
-            _BlockSteps(block, cache, execution.precision)  # type: ignore[arg-type]
+            _BlockSteps(block, cache, execution)  # type: ignore[arg-type]
             for block, cache in zip(stack.blocks, caches, strict=True)
         ]
         self._min_rows = max(block.min_rows for block in self._blocks)
         self._norm = stack.norm
-        self._head = None if head_VD is None else Projection(head_VD, None, execution.precision)
+        self._head = None if head_VD is None else Projection(head_VD, None, replace(execution, exact=True))
         self._capacity = caches[0].capacity
         self._run: Callable[..., Tensor] = self._step
         self._compiled = execution.backend == "compile"
@@ -198,11 +200,11 @@ class StackSteps:
 
 
 class _BlockSteps:
-    def __init__(self, block: Block, cache: LayerCache, precision: Precision | None) -> None:
+    def __init__(self, block: Block, cache: LayerCache, execution: Execution) -> None:
         attention, feedforward = block.attention, block.feedforward
         self._block, self._cache = block, cache
         self._qkv, self._out, self._up, self._down = (
-            Projection(layer.weight, layer.bias, precision)
+            Projection(layer.weight, layer.bias, execution)
             for layer in (attention.qkv, attention.out, feedforward.up, feedforward.down)
         )
         self.min_rows = max(layer.min_rows for layer in (self._qkv, self._out, self._up, self._down))
@@ -228,8 +230,9 @@ class _BlockSteps:
             return torch.cat([self._attend_row(row, q_BHE, *span) for row, span in enumerate(mask)])
         num_slots = mask.shape[1]
         keys_BHSE, values_BHSE = (x[:rows, :, :num_slots] for x in (self._cache.keys, self._cache.values))
-        gathered_BH1E = F.scaled_dot_product_attention(q_BHE.unsqueeze(2), keys_BHSE, values_BHSE, mask[:, None, None])
-        return gathered_BH1E.reshape(rows, -1)
+        q_BH1E = q_BHE.unsqueeze(2).to(keys_BHSE.dtype)
+        gathered_BH1E = F.scaled_dot_product_attention(q_BH1E, keys_BHSE, values_BHSE, mask[:, None, None])
+        return gathered_BH1E.reshape(rows, -1).to(x_RD.dtype)
 
     def _attend_row(self, row: int, q_BHE: Tensor, first: int, slot: int) -> Tensor:
         keys_1HSE, values_1HSE = (x[row : row + 1, :, first : slot + 1] for x in (self._cache.keys, self._cache.values))

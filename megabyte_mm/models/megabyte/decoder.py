@@ -22,7 +22,7 @@ from megabyte_mm.models.decoding.execution import Execution
 from megabyte_mm.models.decoding.neighbours import NeighbourhoodSteps
 from megabyte_mm.models.decoding.steps import projection, reads_patches, stack_steps, viewed_slots
 from megabyte_mm.models.megabyte.chunked_loss import receptive_field
-from megabyte_mm.models.megabyte.patch_borders import PATCHES_AT_ONCE, first_inputs, local_contexts
+from megabyte_mm.models.megabyte.patch_borders import PATCHES_AT_ONCE, first_inputs, local_contexts, reading_in
 
 if TYPE_CHECKING:
     from megabyte_mm.models.megabyte.model import Megabyte
@@ -40,9 +40,10 @@ class MegabyteDecoder(PatchDecoder):
         self._global_caches: list[LayerCache] = []
         self._local_caches: list[LayerCache] = []
         batch, like = len(condition_B), next(model.parameters())
+        self._like, self._dtype = like, execution.dtype(like)
         before = 0
         if model.global_stack is not None:
-            self._global_caches = model.global_stack.caches(batch, self._max_patches)
+            self._global_caches = model.global_stack.caches(batch, self._max_patches, self._dtype)
             self._global_step = stack_steps(
                 model.global_stack, self._global_caches, execution, captured=self.reads_patches
             )
@@ -50,7 +51,7 @@ class MegabyteDecoder(PatchDecoder):
             self._project_global = projection(layer.weight, layer.bias, execution)
             before = model.embedder.receptive_field
         if model.local_stack is not None:
-            self._local_caches = model.local_stack.caches(batch, self._cross_patch + model.patch_size)
+            self._local_caches = model.local_stack.caches(batch, self._cross_patch + model.patch_size, self._dtype)
             table_VL = model.local_symbols.weight
             self._local_step = stack_steps(
                 model.local_stack, self._local_caches, execution, table_VL, self.reads_patches
@@ -157,7 +158,8 @@ class MegabyteDecoder(PatchDecoder):
 
     def _read_rows(self, prefixes: Mapping[int, Tensor]) -> None:
         if prefixes:
-            prefill_unique(self._model, prefixes, self.condition_numbers, self._read, self._copy)
+            with reading_in(self._dtype, self._like):
+                prefill_unique(self._model, prefixes, self.condition_numbers, self._read, self._copy)
 
     def _next_logits(self, ids_B: Tensor | None, rows: int, position: int | None = None) -> Tensor:
         """Logits at a position of the open patch, by default the present one, -> (B, V).

@@ -20,7 +20,7 @@ from megabyte_mm.models.decoding.execution import Execution
 from megabyte_mm.models.decoding.neighbours import NeighbourhoodSteps
 from megabyte_mm.models.decoding.steps import projection, reads_patches, stack_steps, viewed_slots
 from megabyte_mm.models.megabyte.config import PartConfig
-from megabyte_mm.models.megabyte.patch_borders import PATCHES_AT_ONCE, first_inputs, local_contexts
+from megabyte_mm.models.megabyte.patch_borders import PATCHES_AT_ONCE, first_inputs, local_contexts, reading_in
 from megabyte_mm.models.transfer import numbers_to_device
 
 if TYPE_CHECKING:
@@ -78,8 +78,9 @@ class PartsDecoder(PatchDecoder):
         self._last_slot = model.max_patches - 1
         self._layers = {size: model.layers_of(size) for size in model.config.patch_sizes}
         batch, like, largest = len(condition_B), next(model.parameters()), max(self._layers)
-        self._global_caches = model.global_stack.caches(batch, model.max_patches)
-        self._local_caches = model.local_stack.caches(batch, largest)
+        self._like, self._dtype = like, execution.dtype(like)
+        self._global_caches = model.global_stack.caches(batch, model.max_patches, self._dtype)
+        self._local_caches = model.local_stack.caches(batch, largest, self._dtype)
         self.reads_patches, self.programs = reads_patches(condition_B.device, execution), {}
         self._global_step = stack_steps(model.global_stack, self._global_caches, execution, captured=self.reads_patches)
         self._local_step = stack_steps(
@@ -298,7 +299,8 @@ class PartsDecoder(PatchDecoder):
             self._patch_BP[row, : cursor.position] = ids_T[len(ids_T) - cursor.position :]
         if self._neighbourhood is not None:
             self._neighbourhood.restart({row: self._of_open_part(row, ids_T) for row, ids_T in contexts.items()})
-        prefill_unique(self._model, contexts, conditions, self._read, self._copy)
+        with reading_in(self._dtype, self._like):
+            prefill_unique(self._model, contexts, conditions, self._read, self._copy)
         last = [max(cursor.position - 1, 0) for cursor in self._cursors]
         row_B, last_B = numbers_to_device([range(len(last)), last], self._patch_BP.device)
         return self._patch_BP[row_B, last_B]

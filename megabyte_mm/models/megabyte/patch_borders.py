@@ -6,6 +6,7 @@ Legend: n rows, P symbols in a patch, G global width, L local width.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 import torch
@@ -37,3 +38,8 @@ def local_contexts(project: Callable[[Tensor], Tensor], global_nG: Tensor, posit
     rows, size = len(global_nG), len(positions_PL)
     context_NL = project(global_nG.reshape(rows * size, -1))
     return context_NL.view(rows, size, -1) + positions_PL
+
+
+def reading_in(dtype: torch.dtype, like: Tensor) -> AbstractContextManager[object]:
+    """Products of a prefix in the dtype of those of steps, for such weights."""
+    return nullcontext() if dtype == like.dtype else torch.autocast(like.device.type, dtype)
