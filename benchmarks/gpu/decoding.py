@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 
 from benchmarks.gpu.environment import bandwidth
 from benchmarks.gpu.settings import Row, Settings, random_ids
-from megabyte_mm.alphabet import BYTES
+from megabyte_mm.generation.engine import generate_rows, row_seeds
+from megabyte_mm.generation.sampling import SamplingParams
 from megabyte_mm.models import Backend, Execution, MegabyteConfig
 from megabyte_mm.models.flops import multiplied_weights
 
@@ -21,11 +21,11 @@ NUMBER_BYTES = 4
 
 
 def decoding(settings: Settings) -> None:
-    """Steps with sampling, eager and, on a GPU, compiled, for 1, 64 and 512 rows."""
+    """Patches for 1, 64 and 512 rows: step by step, and on a GPU captured, of torch's or of compiled code."""
     speed = bandwidth(settings)
     config, _ = next(iter(settings.sizes.values()))
     for rows in (1, 4) if settings.tiny else ROWS:
-        for backend in ("eager", "compile") if settings.on_gpu else ("eager",):
+        for backend in ("eager", "auto", "compile") if settings.on_gpu else ("eager",):
             row: Row = {"rows": rows, "backend": backend}
             settings.attempt(row, lambda r=rows, b=backend: _measured(settings, config, r, b, speed))  # type: ignore[misc]
 
@@ -36,26 +36,19 @@ def _measured(settings: Settings, config: MegabyteConfig, rows: int, backend: Ba
     with settings.device:
         model = config.build().eval()
     size, prefix = model.patch_size, 2 * model.patch_size if settings.tiny else PREFIX
-    decoder = model.decoder(
-        rows, capacity=min(prefix + 8 * PATCHES * size, model.max_len), execution=Execution(backend)
-    )
-    uniform_B = torch.full((rows,), 0.5, dtype=torch.float64, device=settings.device)
-    logits_BV = decoder.prefill(random_ids(rows, prefix, settings.device))
+    # Two patches warm up: the second is captured. The last patch of a window is stepped through.
+    length = (PATCHES + 4) * size
+    decoder = model.decoder(rows, capacity=min(prefix + length, model.max_len), execution=Execution(backend))
+    prefixes = list(random_ids(rows, prefix, settings.device))
+    columns = generate_rows(decoder, prefixes, [length] * rows, SamplingParams(allow_end=False), row_seeds(0, rows))
 
     def generate() -> None:
-        nonlocal logits_BV
         for _ in range(size):
-            logits_BV = decoder.step(_sample(logits_BV, uniform_B))
+            next(columns)
 
     seconds = settings.seconds(generate, PATCHES) / size
     read = read_bytes(config, rows, prefix)
     return {"bytes/s": rows / seconds, "us per step": 1e6 * seconds, "of bandwidth": read / seconds / speed}
-
-
-def _sample(logits_BV: Tensor, uniform_B: Tensor) -> Tensor:
-    """A byte for each row, by torch alone: `megabyte_mm.generation` imports what reads and writes media."""
-    cumulative_BV = logits_BV[:, :BYTES].double().softmax(1).cumsum(1)
-    return torch.searchsorted(cumulative_BV, uniform_B[:, None])[:, 0].clamp_max(BYTES - 1)
 
 
 def read_bytes(config: MegabyteConfig, rows: int, position: int) -> float:

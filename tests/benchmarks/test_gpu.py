@@ -84,7 +84,7 @@ def test_it_needs_torch_and_numpy_alone() -> None:
         "import sys\n"
         "for name in ('lightning', 'jsonargparse', 'PIL', 'soundfile', 'constriction', 'torchmetrics', 'yaml'):\n"
         "    sys.modules[name] = None\n"
-        "import benchmarks.gpu.__main__"
+        "import benchmarks.gpu.__main__, tests.models.test_cuda"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
 
