@@ -58,7 +58,7 @@ def find_files(folder: Path, playground: Playground) -> dict[str, Path]:
     """The files below a folder that one of the model's adapters reads, by their paths in it; no contact sheets."""
     suffixes = {suffix for adapter in playground.adapters for suffix in adapter.suffixes}
     takes_all = any(not adapter.suffixes for adapter in playground.adapters)
-    found = sorted(
+    paths = sorted(
         path
         for path in folder.rglob("*")
         if path.is_file()
@@ -66,7 +66,7 @@ def find_files(folder: Path, playground: Playground) -> dict[str, Path]:
         and path.name != SHEET
         and (takes_all or path.suffix.lower() in suffixes)
     )
-    return {path.relative_to(folder).as_posix(): path for path in found[:MAX_FILES]}
+    return {path.relative_to(folder).as_posix(): path for path in paths[:MAX_FILES]}
 
 
 def serve_model(model: str | os.PathLike[str], host: str = "127.0.0.1", port: int = 7860, name: str = "") -> None:

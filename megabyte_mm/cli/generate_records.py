@@ -52,8 +52,8 @@ def first_parts(bundle: Bundle, files: Sequence[str], texts: Sequence[str], to: 
         by_part.setdefault(name, []).append((file, stream))
     counts = {name: len(given) for name, given in by_part.items()}
     if len(set(counts.values())) > 1:
-        found = ", ".join(f"{count} of {name}" for name, count in counts.items())
-        raise ValueError(f"--prefix: {found}; give as many files of each part")
+        listed = ", ".join(f"{count} of {name}" for name, count in counts.items())
+        raise ValueError(f"--prefix: {listed}; give as many files of each part")
     if not by_part:
         return [FirstParts("sample", {})]
     names = [name for name, _ in next(iter(by_part.values()))]

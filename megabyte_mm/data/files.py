@@ -222,15 +222,15 @@ def _parent_of_splits(path: str, names: Sequence[str]) -> str | None:
             return None
         if depth:
             below["/".join(folders[:depth])][str(split_called(folders[depth]))] = folders[depth]
-    parents = [parent for parent, found in sorted(below.items()) if "train" in found and len(found) > 1]
+    parents = [parent for parent, splits in sorted(below.items()) if "train" in splits and len(splits) > 1]
     if len(parents) == len(below) == 1:
         return parents[0]
     if parents:
-        found = below[parents[0]]
-        other = found.get("val") or found["test"]
+        splits = below[parents[0]]
+        other = splits.get("val") or splits["test"]
         raise FieldError(
             "path",
-            f"{path}: {parents[0]}/{found['train']} and {parents[0]}/{other} look like splits, and so do folders "
+            f"{path}: {parents[0]}/{splits['train']} and {parents[0]}/{other} look like splits, and so do folders "
             f"elsewhere: give {path.rstrip('/')}/{parents[0]}, or move the folders of each split into one",
         )
     return None

@@ -62,14 +62,14 @@ def join(readers: Mapping[str, ShardReader], rooms: Mapping[str, int]) -> tuple[
     unread = {name: _unread_by_key(reader) for name, reader in readers.items()}
     keys = sorted(set().union(*by_key.values()))
     skipped: Skipped = []
-    found: list[tuple[int, ...]] = []
+    records: list[tuple[int, ...]] = []
     for key in keys:
         if missing := [name for name, rows in by_key.items() if key not in rows]:
             broken = [unread[name][key] for name in missing if key in unread[name]]
             skipped += broken or [{"path": key, "reason": f"has no {' and no '.join(missing)}"}]
             continue
-        found += _records(key, {name: rows[key] for name, rows in by_key.items()})
-    columns = np.array(sorted(found), dtype=np.int64).reshape(-1, len(readers))
+        records += _records(key, {name: rows[key] for name, rows in by_key.items()})
+    columns = np.array(sorted(records), dtype=np.int64).reshape(-1, len(readers))
     fits = np.ones(len(columns), dtype=bool)
     for part, (name, reader) in enumerate(readers.items()):
         lengths = reader.lengths[columns[:, part]]

@@ -79,14 +79,14 @@ class DataSettings:
         """The records of several parts in their splits, by the names of the parts, and those left out."""
         rooms = {source.name: geometry.window_of(number) for number, source in enumerate(sources)}
         readers = {source.name: source.reader for source in sorted(sources, key=lambda source: source.name)}
-        found: dict[tuple[str, ...], dict[Split, Joined]] = {}
+        joined_by_names: dict[tuple[str, ...], dict[Split, Joined]] = {}
         incomplete: Skipped = []
         # The same records whatever the order of their parts.
         for names in {tuple(sorted(order.parts)): None for order in self.orders if len(order.parts) > 1}:
             joined, skipped = join({name: readers[name] for name in names}, rooms)
-            found[names] = split_joined(joined, names, keys)
+            joined_by_names[names] = split_joined(joined, names, keys)
             incomplete += skipped
-        return found, incomplete
+        return joined_by_names, incomplete
 
 
 def _condition(geometry: Geometry, source: str) -> int:

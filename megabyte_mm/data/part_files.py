@@ -78,11 +78,11 @@ def find_parts(path: str, rules: Mapping[str, PartRule], only: Sequence[str] | N
     root = local_path(path)
     names = sorted(file.relative_to(root).as_posix() for file in walk(root))
     rows = list(_rows(root, names))
-    found: dict[str, Files] = {}
+    files_of: dict[str, Files] = {}
     wanted = list(rules if only is None else only)
     texts = [name for name in wanted if isinstance(adapter_named(name, rules[name].adapter), TextAdapter)]
     for name in [*(name for name in wanted if name not in texts), *texts]:  # texts belong to the files of the others
-        others = [key for files in found.values() for key in (files.keys or {}).values()]
+        others = [key for files in files_of.values() for key in (files.keys or {}).values()]
         own = _without_other_suffixes(names, name, rules)
         try:
             files = _part(root, own, rows, name, rules[name], others)
@@ -90,8 +90,8 @@ def find_parts(path: str, rules: Mapping[str, PartRule], only: Sequence[str] | N
             raise error.inside(f"data.sources.{name}") from error
         if not files.names:
             raise FieldError(f"data.sources.{name}", f": {path} holds nothing for it")
-        found[name] = files
-    return {name: found[name] for name in wanted}
+        files_of[name] = files
+    return {name: files_of[name] for name in wanted}
 
 
 def _without_other_suffixes(names: Sequence[str], part: str, rules: Mapping[str, PartRule]) -> list[str]:

@@ -119,9 +119,9 @@ def _groups_of(names: Sequence[str], group: str) -> list[str]:
 def _check_apart(rows: Mapping[str, Sequence[int]], groups: Sequence[str]) -> None:
     split_of: dict[str, str] = {}
     for split, chosen in rows.items():
-        for found in sorted({groups[row] for row in chosen}):
-            if split_of.setdefault(found, split) != split:
-                raise FieldError("group", f": {found} has files in {split_of[found]} and in {split}: choose one split")
+        for group in sorted({groups[row] for row in chosen}):
+            if split_of.setdefault(group, split) != split:
+                raise FieldError("group", f": {group} has files in {split_of[group]} and in {split}: choose one split")
     if len(split_of) < 2:
         raise FieldError("group", f": all files are of one group, {next(iter(split_of), '')}, and cannot be split")
 

@@ -224,7 +224,7 @@ def _first(card: Card, order: str) -> str:
 
 def _python(card: Card, name: str, condition: str, is_custom_adapter: bool) -> str:
     load = f"load_model({_string(card.name)}{', adapter=MyAdapter' if is_custom_adapter else ''})"
-    given = "condition=condition, " if condition else ""
+    argument = "condition=condition, " if condition else ""
     lines = [
         "import torch",
         "",
@@ -238,7 +238,7 @@ def _python(card: Card, name: str, condition: str, is_custom_adapter: bool) -> s
         "length = bundle.adapter.length_in(format)  # None where files end by themselves",
         "nothing = torch.zeros(1, 0, dtype=torch.int64)",
         *([f"condition = torch.tensor([bundle.conditions.index({_string(condition)})])"] if condition else []),
-        f"ids = generate(bundle.model, nothing, length or bundle.window, {given}allow_end=length is None, seed=0)",
+        f"ids = generate(bundle.model, nothing, length or bundle.window, {argument}allow_end=length is None, seed=0)",
         'bundle.adapter.write(ByteStream(to_bytes(ids[0]), format), "generated" + bundle.adapter.output_suffix)',
     ]
     return "\n".join(["", "", "```python", *lines, "```"])

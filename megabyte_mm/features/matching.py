@@ -87,7 +87,7 @@ def record_bits(
     # The local model reads the last part alone.
     skipped = frozenset((condition, sum(sizes[:number])) for number in range(len(sizes) - 1))
     device = next(model.parameters()).device
-    found: list[float] = []
+    bits: list[float] = []
     while batch := list(islice(records, batch_size)):
         for record in batch:
             _check_rooms(order, rooms, record)
@@ -99,8 +99,8 @@ def record_bits(
         nats_RT = model.nll(ids_RT, condition_R, StepOptions(unlearned=skipped)).double().cpu().numpy()
         for nats_T, record in zip(nats_RT, batch, strict=True):
             count = len(record[-1]) + (ends and len(record[-1]) < rooms[-1])
-            found.append(float(nats_T[start : start + count].sum()) / math.log(2))
-    return np.array(found)
+            bits.append(float(nats_T[start : start + count].sum()) / math.log(2))
+    return np.array(bits)
 
 
 def _check_rooms(order: Sequence[str], rooms: Sequence[int], record: Sequence[Bytes]) -> None:

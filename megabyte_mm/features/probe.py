@@ -50,7 +50,7 @@ def neighbour_accuracies(train_FD: Floats, labels_F: Ints, val_FD: Floats, val_l
     train, val = (F.normalize(torch.from_numpy(vectors), dim=1) for vectors in (train_FD, val_FD))
     wanted_F = torch.from_numpy(val_labels_F)
     votes_FC = F.one_hot(torch.from_numpy(labels_F)).float()
-    found = []
+    accuracies = []
     for count in (count for count in NEIGHBOURS if count <= len(train)):
         correct = 0
         for start in range(0, len(val), 256):
@@ -58,8 +58,8 @@ def neighbour_accuracies(train_FD: Floats, labels_F: Ints, val_FD: Floats, val_l
             cosines, nearest = (rows @ train.T).topk(count)
             scores = (votes_FC[nearest] * (cosines / 0.07).exp()[..., None]).sum(dim=1)
             correct += int((scores.argmax(dim=1) == wanted).sum())
-        found.append(Accuracy(f"{count} nearest", correct, len(val)))
-    return found
+        accuracies.append(Accuracy(f"{count} nearest", correct, len(val)))
+    return accuracies
 
 
 def linear_accuracy(train_FD: Floats, labels_F: Ints, val_FD: Floats, val_labels_F: Ints) -> Accuracy:

@@ -33,8 +33,8 @@ def check_callbacks(callbacks: Iterable[Callback]) -> None:
 
 def refused_in(message: str) -> FieldError | None:
     """The error of a callback of `REFUSED`, from a parser's message about its arguments; None for any other message."""
-    found = re.search(r"trainer\.callbacks(?s:.*)class_path '[\w.]*?(\w+)'", message)
-    return _refusal(found[1], found[1]) if found and found[1] in REFUSED else None
+    match = re.search(r"trainer\.callbacks(?s:.*)class_path '[\w.]*?(\w+)'", message)
+    return _refusal(match[1], match[1]) if match and match[1] in REFUSED else None
 
 
 def _refusal(name: str, base: str) -> FieldError:

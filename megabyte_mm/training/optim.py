@@ -78,21 +78,21 @@ class OptimizerConfig:
         """The class that `algorithm` names. Raises FieldError if there is none."""
         module, _, name = self.algorithm.rpartition(".")
         try:
-            found = getattr(import_module(module or "torch.optim"), name, None)
+            optimizer = getattr(import_module(module or "torch.optim"), name, None)
         except (ImportError, ValueError):
-            found = None
-        if not isinstance(found, type) or not issubclass(found, torch.optim.Optimizer):
+            optimizer = None
+        if not isinstance(optimizer, type) or not issubclass(optimizer, torch.optim.Optimizer):
             raise FieldError(
                 "algorithm", f"is {self.algorithm!r}, which is no optimizer: take AdamW, SGD or an import path"
             )
-        return found
+        return optimizer
 
     @property
     def optimizer_name(self) -> str:
         """The class under one name, in whatever way it was written."""
-        found = self.optimizer_class
-        name = f"{found.__module__}.{found.__qualname__}"
-        return found.__qualname__ if name.startswith("torch.optim.") else name
+        optimizer = self.optimizer_class
+        name = f"{optimizer.__module__}.{optimizer.__qualname__}"
+        return optimizer.__qualname__ if name.startswith("torch.optim.") else name
 
 
 class MuonAdamW(torch.optim.AdamW):

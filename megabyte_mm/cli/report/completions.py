@@ -53,12 +53,12 @@ class Originals:
 
 def sample_originals(samples: SampleWriter, data: ByteData) -> dict[str, Originals]:
     """Return the files that a run with such settings continues at validations, by source."""
-    found = {}
+    originals = {}
     for (source, val, window), train in zip(data.opened.windowed("val"), data.records("train"), strict=True):
         requests = samples.requests(source, val, window)
         known = training_words(source.adapter, train, MAX_WORD_BYTES)
-        found[source.name] = Originals(source.adapter, requests, known)
-    return found
+        originals[source.name] = Originals(source.adapter, requests, known)
+    return originals
 
 
 def training_words(adapter: Adapter, records: Records, max_bytes: int) -> set[str]:

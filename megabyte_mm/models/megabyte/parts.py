@@ -67,7 +67,7 @@ def pieces_of(
 
     without: parts to leave out, each by the condition of its row and its first symbol.
     """
-    found: dict[tuple[int, int], list[tuple[int, int, int]]] = {}
+    patches_of: dict[tuple[int, int], list[tuple[int, int, int]]] = {}
     assert config.parts is not None
     assert config.orders is not None
     for row, condition in enumerate(conditions):
@@ -78,11 +78,11 @@ def pieces_of(
             if patches < 1:
                 break
             if (condition, start) not in without:
-                found.setdefault((number, patches), []).append((row, start, first))
+                patches_of.setdefault((number, patches), []).append((row, start, first))
             start, first = start + part.max_len, first + patches
     return [
         Pieces(number, size := config.parts[number].patch_size, patches * size, *zip(*where, strict=True))
-        for (number, patches), where in sorted(found.items())
+        for (number, patches), where in sorted(patches_of.items())
     ]
 
 
