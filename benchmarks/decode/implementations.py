@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 
 import torch
 from torch import Tensor
@@ -96,7 +96,9 @@ def set_up_decoding(implementation: Implementation, device: torch.device) -> tup
         prefixes = [random_bytes(start, device)] * implementation.rows
         # One more than the span, since the first byte comes with the prefill; a full window slides meanwhile.
         lengths = [spans.length + 1] * implementation.rows
-        return generate_rows(decoder, prefixes, lengths, SAMPLING, row_seeds(0, implementation.rows))
+        return chain.from_iterable(
+            generate_rows(decoder, prefixes, lengths, SAMPLING, row_seeds(0, implementation.rows))
+        )
 
     def measure(_: None) -> float:
         seconds = [_seconds(generate(start), model, spans, device) for start in spans.starts]

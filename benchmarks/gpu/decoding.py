@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import chain
+
 import torch
 
 from benchmarks.gpu.environment import bandwidth
@@ -14,7 +16,7 @@ from megabyte_mm.models.flops import multiplied_weights
 ROWS = (1, 64, 512)
 PREFIX = 1024
 """Bytes in front of the generated ones."""
-PATCHES = 4
+PATCHES = 64
 """Patches of a measurement."""
 NUMBER_BYTES = 4
 """Of weights, keys and values, which are float32."""
@@ -40,7 +42,8 @@ def _measured(settings: Settings, config: MegabyteConfig, rows: int, backend: Ba
     length = (PATCHES + 4) * size
     decoder = model.decoder(rows, capacity=min(prefix + length, model.max_len), execution=Execution(backend))
     prefixes = list(random_ids(rows, prefix, settings.device))
-    columns = generate_rows(decoder, prefixes, [length] * rows, SamplingParams(allow_end=False), row_seeds(0, rows))
+    sampling, seeds = SamplingParams(allow_end=False), row_seeds(0, rows)
+    columns = chain.from_iterable(generate_rows(decoder, prefixes, [length] * rows, sampling, seeds))
 
     def generate() -> None:
         for _ in range(size):

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 
 from data_adapters import Adapter, ByteStream, Format
-from megabyte_mm.alphabet import END
 from megabyte_mm.app.playground import Job, Playground
 from megabyte_mm.generation import (
     CompletedRecord,
@@ -113,10 +112,11 @@ class _RecordRun:
                 [self._completed] = stop.value
                 return
             count = 0
-            for record, symbol in zip(step.records, step.symbols.tolist(), strict=True):
-                if 0 <= symbol < END:
-                    self._parts[record].setdefault(step.part, bytearray()).append(symbol)
-                    count += 1
+            for record, ids_T in zip(step.records, step.symbols, strict=True):
+                data = new_bytes(ids_T).tobytes()
+                if data:
+                    self._parts[record].setdefault(step.part, bytearray()).extend(data)
+                    count += len(data)
             yield count
 
     def samples(self) -> list[list[Piece]]:

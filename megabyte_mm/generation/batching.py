@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 
 import numpy as np
 import torch
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 
 from data_adapters import Bytes
 from megabyte_mm.alphabet import END, to_ids
-from megabyte_mm.generation.engine import generate_rows, make_decoder, row_seeds, sync_interval
+from megabyte_mm.generation.engine import fetch, generate_rows, make_decoder, row_seeds, sync_interval
 from megabyte_mm.generation.patches import NO_SYMBOL
 from megabyte_mm.generation.sampling import SamplingParams
 from megabyte_mm.models import DEFAULT_EXECUTION, ByteModel, Decoder, Execution
@@ -123,9 +122,7 @@ def _generate_chunks(
     prefixes = [to_ids(request.prefix).to(device) for request in row_requests]
     condition_B = torch.tensor([request.condition for request in row_requests])
     lengths, seeds = [request.length for request in row_requests], [row.seed for row in batch]
-    columns = generate_rows(decoder, prefixes, lengths, sampling, seeds, condition_B)
-    while chunk := list(islice(columns, sync_interval(decoder))):
-        yield torch.stack(chunk, dim=1).cpu().numpy()
+    yield from fetch(generate_rows(decoder, prefixes, lengths, sampling, seeds, condition_B), sync_interval(decoder))
 
 
 def _store(

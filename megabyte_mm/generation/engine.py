@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from megabyte_mm.alphabet import END
 from megabyte_mm.errors import DIVERGED
-from megabyte_mm.generation.patches import CAPTURES, NO_SYMBOL, PatchProgram, next_symbols
+from megabyte_mm.generation.patches import NO_SYMBOL, PatchProgram, next_symbols, patch_program
 from megabyte_mm.generation.sampling import SamplingParams, sample
 from megabyte_mm.models import (
     DEFAULT_EXECUTION,
@@ -97,8 +99,8 @@ def stream_symbols(
         return
     decoder = make_decoder(model, len(prefix_BT), window, execution, condition_B)
     prefixes = list(prefix_BT.unbind(0))
-    for ids_B in generate_rows(decoder, prefixes, [length] * len(prefixes), sampling, seeds):
-        yield ids_B.masked_fill(ids_B == NO_SYMBOL, END)
+    for ids_tB in generate_rows(decoder, prefixes, [length] * len(prefixes), sampling, seeds):
+        yield from ids_tB.masked_fill(ids_tB == NO_SYMBOL, END)
 
 
 def make_decoder(
@@ -123,7 +125,7 @@ def generate_rows(
     seeds: Sequence[int],
     condition_B: Tensor | None = None,
 ) -> Iterator[Tensor]:
-    """Yield the new symbol of each row, (B,) int64 a step, until row b has `lengths[b]` of them or its END.
+    """Yield the new symbols of each row, (t, B) int64 of t steps, until row b has `lengths[b]` of them or its END.
 
     A prefix is prefilled as far as the decoder can do so in parallel; the rest is forced, a symbol a step, while other
     rows sample already. NO_SYMBOL marks a row that is forced or finished. A row whose window is full starts a new
@@ -133,31 +135,34 @@ def generate_rows(
         decoder.set_conditions(condition_B)
     contexts = [ids_T[num_truncated(len(ids_T), decoder, row) :] for row, ids_T in enumerate(prefixes)]
     logits_BV = _check_finite(decoder.prefill_rows(contexts, condition_B))
-    program = patch_program(decoder, logits_BV, sampling)
+    program = None
+    if isinstance(decoder, PatchDecoder) and decoder.reads_patches:
+        program = patch_program(decoder, logits_BV, sampling)
     state = BatchState(decoder, contexts, lengths, None if program is None else program.finished_B)
     uniforms = Uniforms(seeds, state.num_forced, logits_BV.device)
     while not state.done:
-        if program is not None and program.decoder.has_patch():
-            yield from state.run_patch(program, logits_BV, uniforms, sampling.allow_end)
+        if program is not None and isinstance(decoder, PatchDecoder) and decoder.has_patch():
+            yield state.run_patch(decoder, program, logits_BV, uniforms, sampling.allow_end)
             logits_BV = program.logits_BV
             continue
         ids_B, [uniform_B] = state.next_forced(), uniforms.take(1)
         if ids_B is None:
             ids_B, new_B = state.advance(sample(logits_BV, uniform_B, sampling), sampling.allow_end)
-            yield new_B
+            yield new_B[None]
         if not state.done:
             logits_BV = decoder.step(ids_B, state.new_contexts())
 
 
-def patch_program(decoder: Decoder, logits_BV: Tensor, sampling: SamplingParams) -> PatchProgram | None:
-    """What generates whole patches with this decoder, behind such logits; None where that would be no faster."""
-    if not isinstance(decoder, PatchDecoder) or not decoder.reads_patches:
-        return None
-    key = len(logits_BV), decoder.patch_size, sampling
-    if key not in decoder.programs:
-        decoder.programs[key] = PatchProgram(decoder, logits_BV, sampling, CAPTURES.get(logits_BV.device.type))
-    program: PatchProgram = decoder.programs[key]
-    return program
+def fetch(blocks: Iterator[Tensor], interval: int) -> Iterator[NDArray[np.int64]]:
+    """Yield the symbols of `generate_rows` on the CPU, (B, t) at a time, of at least so many steps but at the end."""
+    waiting: list[Tensor] = []
+    for ids_tB in blocks:
+        waiting.append(ids_tB)
+        if sum(map(len, waiting)) >= interval:
+            yield torch.cat(waiting).T.cpu().numpy()
+            waiting = []
+    if waiting:
+        yield torch.cat(waiting).T.cpu().numpy()
 
 
 class BatchState:
@@ -230,28 +235,25 @@ class BatchState:
             self._finish_ended(1)
         return ids_B, new_B
 
-    def run_patch(self, program: PatchProgram, logits_BV: Tensor, uniforms: Uniforms, allow_end: bool) -> Tensor:
+    def run_patch(
+        self, decoder: PatchDecoder, program: PatchProgram, logits_BV: Tensor, uniforms: Uniforms, allow_end: bool
+    ) -> Tensor:
         """Advance by a patch, and return the new symbols of its steps or NO_SYMBOL: (t, B).
 
-        t is P less the steps in which all rows are forced, and those behind the last symbol of all rows.
+        t is the patch size less the steps in which all rows are forced, and those behind the last symbol of all rows.
         """
-        size, width, begin = len(program.forced_PB), self._forced_BW.shape[1], self._step
-        program.uniform_PB.copy_(uniforms.take(size))
-        if self._step < width:
-            forced_PB = self._forced_BW[:, self._step : self._step + size].T
-            program.forced_PB.fill_(NO_SYMBOL)[: len(forced_PB)] = forced_PB
-        elif self._patch_end is None or self._step < width + size:
-            program.forced_PB.fill_(NO_SYMBOL)
-        if self._patch_end != self._step:
-            left = [step + 1 - self._step for step in self._last_step]
+        size, begin, goes_on = decoder.patch_size, self._step, self._patch_end == self._step
+        forced_pB = self._forced_BW[:, begin : begin + size].T if begin < self._forced_BW.shape[1] else None
+        if not goes_on:
+            left = [step + 1 - begin for step in self._last_step]
             program.left_B.copy_(numbers_to_device(left, program.left_B.device))
-        read_PB, new_PB = program.run(logits_BV if self._patch_end != self._step else None)
-        self._columns.extend(read_PB)
+        read_pB, new_pB = program.run(decoder, None if goes_on else logits_BV, uniforms.take(size), forced_pB)
+        self._columns.extend(read_pB)
         self._count(size)
         self._any_finished, self._patch_end = True, self._step
         if allow_end:
             self._finish_ended(size)
-        return new_PB[max(min(self.num_forced) - begin, 0) : max(self._last_step) + 1 - begin]
+        return new_pB[max(min(self.num_forced) - begin, 0) : max(self._last_step) + 1 - begin]
 
     def _count(self, steps: int) -> list[int]:
         """Count steps, and return the rows that have read their last symbol in them."""
@@ -292,7 +294,7 @@ def sync_interval(decoder: Decoder) -> int:
     """Steps after which sampled symbols are fetched from the device; a CPU is never waited for."""
     if decoder.conditions.device.type == "cpu":
         return 1
-    return max(SYNC_INTERVAL, 2 * decoder.patch_size) if isinstance(decoder, PatchDecoder) else SYNC_INTERVAL
+    return max(SYNC_INTERVAL, 2 * decoder.max_patch_size) if isinstance(decoder, PatchDecoder) else SYNC_INTERVAL
 
 
 def num_truncated(length: int, decoder: Decoder, row: int = 0) -> int:

@@ -27,7 +27,7 @@ class GuidedDecoder(PatchDecoder):
         self._rows = 0
         self.capacity, self.alignment = decoder.capacity, decoder.alignment
         self.conditions = decoder.conditions[: len(decoder.conditions) // 2]
-        self.reads_patches, self.programs = decoder.reads_patches, {}
+        self.reads_patches, self.max_patch_size = decoder.reads_patches, decoder.max_patch_size
 
     def capacity_of(self, row: int) -> int:
         return self._decoder.capacity_of(row)
@@ -66,8 +66,8 @@ class GuidedDecoder(PatchDecoder):
         return self._decoder.patch_size
 
     @property
-    def view(self) -> int:
-        return self._decoder.view
+    def num_viewed(self) -> int:
+        return self._decoder.num_viewed
 
     def has_patch(self) -> bool:
         return self._decoder.has_patch()
@@ -75,12 +75,12 @@ class GuidedDecoder(PatchDecoder):
     def begin_patch(self) -> None:
         self._decoder.begin_patch()
 
-    def read_patch(self, logits_BV: Tensor, choose: Callable[[int, Tensor], Tensor], view: int) -> Tensor:
+    def read_patch(self, logits_BV: Tensor, choose: Callable[[int, Tensor], Tensor], num_viewed: int) -> Tensor:
         def choose_for_both(position: int, logits_2BV: Tensor) -> Tensor:
             # The first are those that this decoder returned.
             return choose(position, self._mixed(logits_2BV) if position else logits_2BV).repeat(2)
 
-        return self._mixed(self._decoder.read_patch(logits_BV, choose_for_both, view))
+        return self._mixed(self._decoder.read_patch(logits_BV, choose_for_both, num_viewed))
 
     def count_patch(self) -> None:
         self._decoder.count_patch()

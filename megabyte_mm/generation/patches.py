@@ -1,6 +1,6 @@
 """Generate a patch of all rows at a time: on a GPU one launch, of a CUDA graph.
 
-Legend: B rows of a batch, P symbols in a patch, V the 257 symbols.
+Legend: B rows of a batch, P symbols in the largest patch, p symbols in the open ones, V the 257 symbols.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import Protocol
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -28,83 +29,103 @@ class Replay(Protocol):
         """Run them."""
 
 
+Capture = Callable[[Callable[[], None], torch.device], Replay]
+"""Runs a function, then captures its operations without running them again. Raises RuntimeError if it cannot."""
+
+
 class PatchProgram:
     """Samples and reads a patch of each row, with all that it needs to know in tensors of its own.
 
-    It runs in Python for the first patch of each view of the caches, which makes tables and compiles what is compiled;
-    for the second it is captured. What it needs from Python, such as the present patch of a row, must be in tensors
-    then.
+    A patch of a new size, or with more cached patches to look at, runs in Python once and is captured then. What it
+    needs from Python, such as the present patch of a row, must be in tensors. Caches and positions are the decoder's:
+    a program serves one decoder alone.
 
     Args:
-        decoder: Its caches and those of the program are one.
         logits_BV: As those of each patch, of the rows of a batch.
+        size: P.
         sampling: How symbols are sampled.
-        capture: One of `CAPTURES`; None to run in Python each time.
     """
 
-    def __init__(
-        self,
-        decoder: PatchDecoder,
-        logits_BV: Tensor,
-        sampling: SamplingParams,
-        capture: Callable[[Callable[[], None]], Replay] | None,
-    ) -> None:
-        self.decoder, self._sampling, self._capture = decoder, sampling, capture
-        device, size, rows = logits_BV.device, decoder.patch_size, len(logits_BV)
-        self.uniform_PB = torch.zeros(size, rows, dtype=torch.float64, device=device)
-        """A random number for each symbol."""
-        self.forced_PB = torch.full((size, rows), NO_SYMBOL, device=device)
-        """Symbols of the prefixes that are read in place of sampled ones."""
+    def __init__(self, logits_BV: Tensor, size: int, sampling: SamplingParams) -> None:
+        device, rows = logits_BV.device, len(logits_BV)
+        self._sampling = sampling
         self.left_B = torch.zeros(rows, dtype=torch.long, device=device)
         """Symbols that are left to read for each row until it is finished."""
         self.finished_B = torch.zeros(rows, dtype=torch.bool, device=device)
         self.logits_BV = torch.zeros_like(logits_BV)
         """Of the first symbol of the next patch."""
+        self._uniform_PB = torch.zeros(size, rows, dtype=torch.float64, device=device)
+        self._forced_PB = torch.full((size, rows), NO_SYMBOL, device=device)
+        self._any_forced = False
         self._symbols_2PB = torch.zeros(2, size, rows, dtype=torch.long, device=device)
-        self._replays: dict[int, Replay | None] = {}
+        """The symbols that a patch read, and its new symbols."""
+        self._capture = CAPTURES.get(device.type)
+        self._replays: dict[tuple[int, int], Replay] = {}
+        """By the size of the patch and the number of viewed patches."""
 
-    def run(self, logits_BV: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Return the symbols that a patch reads of each row, and its new symbols or NO_SYMBOL: (P, B) each.
+    def run(
+        self, decoder: PatchDecoder, logits_BV: Tensor | None, uniform_pB: Tensor, forced_pB: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Return the symbols that a patch reads of each row, and its new symbols or NO_SYMBOL: (p, B) each.
 
-        logits: of the first symbol; None for those of the patch before.
+        logits: of the first symbol; None for those of the patch before. uniform: random numbers. forced: symbols of the
+        prefixes that are read in place of sampled ones; as many as there are, NO_SYMBOL for none.
         """
+        size = decoder.patch_size
         if logits_BV is not None:
             self.logits_BV.copy_(logits_BV)
-        self.decoder.begin_patch()
-        self._program(self.decoder.view)()
-        self.decoder.count_patch()
-        read_PB, new_PB = self._symbols_2PB.clone()
-        return read_PB, new_PB
+        self._uniform_PB[:size].copy_(uniform_pB)
+        if forced_pB is not None or self._any_forced:
+            self._forced_PB.fill_(NO_SYMBOL)
+        if forced_pB is not None:
+            self._forced_PB[: len(forced_pB)] = forced_pB
+        self._any_forced = forced_pB is not None
+        decoder.begin_patch()
+        self._run(decoder, size, decoder.num_viewed)
+        decoder.count_patch()
+        read_pB, new_pB = self._symbols_2PB[:, :size].clone()
+        return read_pB, new_pB
 
-    def _program(self, view: int) -> Callable[[], None]:
-        """What runs the next patch."""
-        in_python = partial(self._patch, view)
-        if view not in self._replays:
-            self._replays[view] = None
-            return in_python
-        if self._replays[view] is None and self._capture is not None:
+    def _run(self, decoder: PatchDecoder, size: int, num_viewed: int) -> None:
+        patch = partial(self._patch, decoder, size, num_viewed)
+        key = size, num_viewed
+        if key in self._replays:
+            self._replays[key].replay()
+        elif self._capture is None:
+            patch()
+        else:
             try:
-                self._replays[view] = self._capture(in_python)
-            except RuntimeError as error:
-                reason = str(error).partition("\n")[0]
-                warnings.warn(f"patches are generated without a CUDA graph: {reason}", stacklevel=2)
+                self._replays[key] = self._capture(patch, self.logits_BV.device)
+            except CaptureError as error:
+                warnings.warn(f"patches are generated without a CUDA graph: {error}", stacklevel=1)
                 self._capture = None
-        replay = self._replays[view]
-        return in_python if replay is None else replay.replay
 
     @torch.no_grad()
-    def _patch(self, view: int) -> None:
-        self.logits_BV.copy_(self.decoder.read_patch(self.logits_BV, self._choose, view))
-        self.left_B -= len(self.forced_PB)
+    def _patch(self, decoder: PatchDecoder, size: int, num_viewed: int) -> None:
+        self.logits_BV.copy_(decoder.read_patch(self.logits_BV, self._choose, num_viewed))
+        self.left_B -= size
 
     def _choose(self, position: int, logits_BV: Tensor) -> Tensor:
-        sampled_B = sample(logits_BV, self.uniform_PB[position], self._sampling)
-        read_B, new_B = next_symbols(sampled_B, self.forced_PB[position], self.finished_B)
+        sampled_B = sample(logits_BV, self._uniform_PB[position], self._sampling)
+        read_B, new_B = next_symbols(sampled_B, self._forced_PB[position], self.finished_B)
         self._symbols_2PB[0, position], self._symbols_2PB[1, position] = read_B, new_B
         self.finished_B |= self.left_B == position + 1
         if self._sampling.allow_end:
             self.finished_B |= new_B == END
         return read_B
+
+
+_PROGRAMS: WeakKeyDictionary[PatchDecoder, dict[tuple[int, SamplingParams], PatchProgram]] = WeakKeyDictionary()
+"""Those of each decoder, for its next batch; a graph is freed with its decoder."""
+
+
+def patch_program(decoder: PatchDecoder, logits_BV: Tensor, sampling: SamplingParams) -> PatchProgram:
+    """What generates whole patches with this decoder, behind such logits."""
+    programs = _PROGRAMS.setdefault(decoder, {})
+    key = len(logits_BV), sampling
+    if key not in programs:
+        programs[key] = PatchProgram(logits_BV, decoder.max_patch_size, sampling)
+    return programs[key]
 
 
 def next_symbols(sampled_B: Tensor, forced_B: Tensor | None, finished_B: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -124,13 +145,32 @@ def next_symbols(sampled_B: Tensor, forced_B: Tensor | None, finished_B: Tensor 
     return read_B, new_B
 
 
-def captured(run: Callable[[], None]) -> Replay:
-    """Capture the operations of a function, without running them, as a CUDA graph."""
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        run()
+class CaptureError(RuntimeError):
+    """Operations ran, and could not be captured."""
+
+
+def captured(run: Callable[[], None], device: torch.device) -> Replay:
+    """Run a function, and capture its operations as a CUDA graph. Raises CaptureError if they cannot be captured.
+
+    Both happen on one stream and in one thread, so that libraries have made what they keep for these before the
+    capture.
+    """
+    graph, stream = torch.cuda.CUDAGraph(), torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    with torch.cuda.device(device):
+        before = torch.cuda.current_stream()
+        stream.wait_stream(before)
+        with torch.cuda.stream(stream):
+            run()
+        before.wait_stream(stream)
+        try:
+            # Other threads, such as one that pins memory for training, may use the GPU meanwhile. A failure leaves
+            # the stream of the capture current, unless the former one is restored from outside.
+            with torch.cuda.stream(before), torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
+                run()
+        except RuntimeError as error:
+            raise CaptureError(str(error.__context__ or error).partition("\n")[0]) from error
     return graph
 
 
-CAPTURES: dict[str, Callable[[Callable[[], None]], Replay]] = {"cuda": captured}
+CAPTURES: dict[str, Capture] = {"cuda": captured}
 """How operations are captured, by the kind of device."""

@@ -9,17 +9,17 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from data_adapters import Adapter, ByteStream, Format, TextAdapter
-from megabyte_mm.alphabet import END, fill_parts
+from megabyte_mm.alphabet import fill_parts
 from megabyte_mm.checkpoint import Bundle
 from megabyte_mm.errors import ArgumentValueError, check_positive
 from megabyte_mm.generation.batching import new_bytes
 from megabyte_mm.generation.continuation import check_share, cut_prefix
-from megabyte_mm.generation.engine import generate_rows, make_decoder, row_seeds
+from megabyte_mm.generation.engine import fetch, generate_rows, make_decoder, row_seeds, sync_interval
 from megabyte_mm.generation.guidance import GuidedDecoder
-from megabyte_mm.generation.patches import NO_SYMBOL
 from megabyte_mm.generation.sampling import SamplingParams
 from megabyte_mm.models import DEFAULT_EXECUTION, Decoder, Execution, Megabyte, PartConfig
 
@@ -163,7 +163,7 @@ def complete_records(
     rows = _rows(bundle, requests, seed, guidance)
     try:
         for step in _stream_rows(bundle, rows, sampling, batch_size, guidance, execution):
-            on_bytes(int(((step.symbols != NO_SYMBOL) & (step.symbols != END)).sum()))
+            on_bytes(sum(len(new_bytes(ids_T)) for ids_T in step.symbols))
     except KeyboardInterrupt:
         raise RecordsInterrupted(_completed(requests, rows)) from None
     return _completed(requests, rows)
@@ -173,13 +173,13 @@ def complete_records(
 class RecordStep:
     """New symbols of one part of some records.
 
-    records: their numbers, counted over all requests. part: its name. symbols: the new symbol of each, (B,) int64, or
-    END or NO_SYMBOL.
+    records: their numbers, counted over all requests. part: its name. symbols: the new ones of each, (B, t) int64, with
+    END and NO_SYMBOL; `new_bytes` reads a row.
     """
 
     records: Sequence[int]
     part: str
-    symbols: Tensor
+    symbols: NDArray[np.int64]
 
 
 def stream_records(
@@ -301,11 +301,12 @@ def _generate_part(
     conditions_B = torch.full((len(rows),), condition, device=decoder.conditions.device)
     prefixes = [prefix.to(conditions_B.device) for prefix in prefixes]
     sampling = replace(sampling, allow_end=is_open)
-    columns = []
-    for ids_B in generate_rows(decoder, prefixes, lengths, sampling, seeds, conditions_B):
-        columns.append(ids_B)
-        yield RecordStep([row.number for row in rows], name, ids_B)
-    ids_BT = torch.stack(columns, dim=1).cpu().numpy() if columns else np.empty((len(rows), 0), np.int64)
+    chunks = [np.empty((len(rows), 0), np.int64)]
+    blocks = generate_rows(decoder, prefixes, lengths, sampling, seeds, conditions_B)
+    for ids_Bt in fetch(blocks, sync_interval(decoder)):
+        chunks.append(ids_Bt)
+        yield RecordStep([row.number for row in rows], name, ids_Bt)
+    ids_BT = np.concatenate(chunks, axis=1)
     for row, stream, format, ids_T in zip(rows, begun, formats, ids_BT, strict=True):
         new = new_bytes(ids_T)
         data = new if stream is None else np.concatenate([stream.data, new])

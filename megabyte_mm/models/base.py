@@ -162,8 +162,8 @@ class PatchDecoder(Decoder):
 
     reads_patches: bool
     """False where whole patches would be no faster."""
-    programs: dict[Any, Any]
-    """What was captured with this decoder, kept for its next batch."""
+    max_patch_size: int
+    """Symbols of the largest patches."""
 
     @property
     @abstractmethod
@@ -172,7 +172,7 @@ class PatchDecoder(Decoder):
 
     @property
     @abstractmethod
-    def view(self) -> int:
+    def num_viewed(self) -> int:
         """Patches that the global model looks at in the next whole patch: a few different numbers over all patches."""
 
     def has_patch(self) -> bool:
@@ -182,7 +182,7 @@ class PatchDecoder(Decoder):
         return all(end < self.capacity_of(row) for row, end in ends.items())
 
     @abstractmethod
-    def read_patch(self, logits_BV: Tensor, choose: Callable[[int, Tensor], Tensor], view: int) -> Tensor:
+    def read_patch(self, logits_BV: Tensor, choose: Callable[[int, Tensor], Tensor], num_viewed: int) -> Tensor:
         """Read a patch of each row, and return the logits behind it, (B, 257).
 
         logits: of its first symbol. choose: the symbols that are read, (B,) int64, from their position in the patch and

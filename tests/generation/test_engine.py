@@ -339,7 +339,7 @@ def test_symbols_are_sampled_with_the_probabilities_of_forward(options: dict[str
     prefix, rows, sampling = prefixes(1, 7)[0], 4096, SamplingParams(**options)
     decoder = model.decoder(rows, None, None, Execution(backend))
     columns = generate_rows(decoder, [prefix] * rows, [1] * rows, sampling, row_seeds(11, rows))
-    counts = torch.cat([ids_B[ids_B != NO_SYMBOL] for ids_B in columns]).bincount(minlength=257)
+    counts = torch.cat([ids_tB[ids_tB != NO_SYMBOL] for ids_tB in columns]).bincount(minlength=257)
     expected = distribution(next_logits(model, prefix[None], None).double(), sampling)[0] * rows
     assert int(counts.sum()) == rows
     assert int(counts[expected == 0].sum()) == 0

@@ -168,8 +168,8 @@ def test_captured_patches_have_the_symbols_of_steps(
 ) -> None:
     graphs = []
 
-    def capture(run: Callable[[], None]) -> Replay:
-        graphs.append(captured(run))
+    def capture(run: Callable[[], None], device: torch.device) -> Replay:
+        graphs.append(captured(run, device))
         return graphs[-1]
 
     monkeypatch.setitem(CAPTURES, "cuda", capture)

@@ -68,6 +68,7 @@ class RecordedGraph(TorchDispatchMode):
 
 def recorded(run: Callable[[], None]) -> RecordedGraph:
     """As `megabyte_mm.generation.patches.captured`."""
+    run()
     graph = RecordedGraph()
     with torch.no_grad(), graph:
         run()

@@ -83,7 +83,7 @@ def graphs(monkeypatch: pytest.MonkeyPatch) -> list[RecordedGraph]:
     """The graphs that were captured."""
     graphs: list[RecordedGraph] = []
 
-    def record(run: Callable[[], None]) -> RecordedGraph:
+    def record(run: Callable[[], None], device: torch.device) -> RecordedGraph:
         graphs.append(recorded(run))
         return graphs[-1]
 
@@ -127,7 +127,7 @@ def test_patches_of_parts_are_captured(
             decoder = GuidedDecoder(decoder, guidance, 4, 1)
         on_device = [prefix.to(device) for prefix in prefixes]
         rows = generate_rows(decoder, on_device, lengths, SAMPLING, row_seeds(0, 3))
-        return torch.stack([to_cpu(ids) for ids in rows], 1)
+        return torch.cat([to_cpu(ids) for ids in rows]).T
 
     wanted = columns("cpu", EAGER)
     with SimulatedGpu():

@@ -34,7 +34,7 @@ class MegabyteDecoder(PatchDecoder):
     def __init__(self, model: Megabyte, condition_B: Tensor, capacity: int, execution: Execution) -> None:
         self._model, self.capacity, self.alignment = model, capacity, model.patch_size
         self.conditions = condition_B
-        self.reads_patches, self.programs = reads_patches(condition_B.device, execution), {}
+        self.reads_patches, self.max_patch_size = reads_patches(condition_B.device, execution), model.patch_size
         self._max_patches = -(capacity // -model.patch_size)
         self._cross_patch = model.config.cross_patch
         self._global_caches: list[LayerCache] = []
@@ -114,18 +114,18 @@ class MegabyteDecoder(PatchDecoder):
         return not self._position_in_patch and super().has_patch()
 
     @property
-    def view(self) -> int:
+    def num_viewed(self) -> int:
         return viewed_slots(self._num_slots(), self._max_patches)
 
     @torch.no_grad()
-    def read_patch(self, logits_BV: Tensor, choose: Callable[[int, Tensor], Tensor], view: int) -> Tensor:
+    def read_patch(self, logits_BV: Tensor, choose: Callable[[int, Tensor], Tensor], num_viewed: int) -> Tensor:
         rows = len(self._patches)
         try:
             while not self._read_symbol(ids_B := choose(self._position_in_patch, logits_BV)):
                 logits_BV = self._next_logits(ids_B, rows)
         finally:  # also where recording fails
             self._position_in_patch = 0
-        self._close_patch(rows, view)
+        self._close_patch(rows, num_viewed)
         return self._next_logits(None, rows)
 
     def count_patch(self) -> None:

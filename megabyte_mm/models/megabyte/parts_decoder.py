@@ -76,12 +76,17 @@ class PartsDecoder(PatchDecoder):
         self.conditions = condition_B
         self.alignment = math.lcm(*model.config.patch_sizes)
         self._last_slot = model.max_patches - 1
+        parts = model.config.parts or ()
+        self._max_patches = {
+            size: max(part.patches for part in parts if part.patch_size == size) for size in model.config.patch_sizes
+        }
+        """Patches of the longest part, by their size."""
         self._layers = {size: model.layers_of(size) for size in model.config.patch_sizes}
         batch, like, largest = len(condition_B), next(model.parameters()), max(self._layers)
         self._like, self._dtype = like, execution.dtype(like)
         self._global_caches = model.global_stack.caches(batch, model.max_patches, self._dtype)
         self._local_caches = model.local_stack.caches(batch, largest, self._dtype)
-        self.reads_patches, self.programs = reads_patches(condition_B.device, execution), {}
+        self.reads_patches, self.max_patch_size = reads_patches(condition_B.device, execution), largest
         self._global_step = stack_steps(model.global_stack, self._global_caches, execution, captured=self.reads_patches)
         self._local_step = stack_steps(
             model.local_stack, self._local_caches, execution, model.local_symbols.weight, self.reads_patches
@@ -146,7 +151,7 @@ class PartsDecoder(PatchDecoder):
         return self._cursors[0].size
 
     @property
-    def view(self) -> int:
+    def num_viewed(self) -> int:
         return viewed_slots(
             min(max(cursor.steps for cursor in self._cursors) + 2, self._last_slot + 1), self._last_slot + 1
         )
@@ -155,7 +160,7 @@ class PartsDecoder(PatchDecoder):
         """As of `PatchDecoder`; and all patches are of one part, and none is its last."""
         cursors = [cursor for row, cursor in enumerate(self._cursors) if row not in self._finished]
         aligned = {(cursor.number, cursor.position) for cursor in cursors} == {(self._cursors[0].number, 0)}
-        return aligned and all(c.patch + 1 < c.part.patches for c in cursors) and super().has_patch()
+        return aligned and all(cursor.patch + 1 < cursor.part.patches for cursor in cursors) and super().has_patch()
 
     def begin_patch(self) -> None:
         if not self._counted:
@@ -170,7 +175,7 @@ class PartsDecoder(PatchDecoder):
                 cursor.close()
 
     @torch.no_grad()
-    def read_patch(self, logits_BV: Tensor, choose: Callable[[int, Tensor], Tensor], view: int) -> Tensor:
+    def read_patch(self, logits_BV: Tensor, choose: Callable[[int, Tensor], Tensor], num_viewed: int) -> Tensor:
         size, rows = self.patch_size, len(self._cursors)
         for position in range(size):
             ids_B = choose(position, logits_BV)
@@ -179,9 +184,9 @@ class PartsDecoder(PatchDecoder):
                 self._neighbourhood.read(ids_B)
             if position + 1 < size:
                 logits_BV = self._local_logits(position + 1, self._model.local_bytes(ids_B))
-        return self._local_logits(0, self._close_whole_patch(rows, view))
+        return self._local_logits(0, self._close_whole_patch(rows, num_viewed))
 
-    def _close_whole_patch(self, rows: int, view: int) -> Tensor:
+    def _close_whole_patch(self, rows: int, num_viewed: int) -> Tensor:
         """Read the full patches of all rows with the global model, and return the first inputs of the next: (B, L)."""
         model, size = self._model, self.patch_size
         layers, (patch_B, slot_B) = self._layers[size], self._counts_2B[:, :rows]
@@ -189,10 +194,10 @@ class PartsDecoder(PatchDecoder):
         embedded_BG = layers.embedder.one_patch(patch_BP, patch_B, recent_BC)
         recent_BC.copy_(torch.cat([recent_BC, patch_BP], dim=1)[:, size:])
         # Rows that have ended go on in place.
-        patch_B.add_(1).clamp_(max=self._cursors[0].part.patches - 1)
+        patch_B.add_(1).clamp_(max=self._max_patches[size] - 1)
         slot_B.add_(1).clamp_(max=self._last_slot)
         input_BG = embedded_BG + model.part_PG[self._part_B[:rows]]
-        global_BG = self._global_step(input_BG, torch.zeros_like(slot_B), slot_B, view)
+        global_BG = self._global_step(input_BG, torch.zeros_like(slot_B), slot_B, num_viewed)
         self._context_BPL[:rows, :size] = local_contexts(
             self._projections[size], global_BG, layers.local_positions.weight
         )

@@ -1,0 +1,105 @@
+"""Whole patches on a GPU: whatever the prefixes, lengths and windows, the symbols of steps on a CPU."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from megabyte_mm.generation.batching import GenerationRequest, generate_batch
+from megabyte_mm.generation.engine import generate_rows, row_seeds
+from megabyte_mm.generation.patches import CAPTURES, NO_SYMBOL
+from megabyte_mm.generation.sampling import SamplingParams
+from megabyte_mm.models import BlockConfig, ByteModel, Decoder, Execution, MegabyteConfig, OneOrder
+from megabyte_mm.models.megabyte import PartConfig
+from tests.simulated_gpu.device import SimulatedGpu, on_gpu, to_cpu
+from tests.simulated_gpu.graphs import recorded
+from tests.simulated_gpu.test_training import BASE
+
+WINDOW, ROWS, BATCHES = 24, 3, 2
+ROTARY = BlockConfig(positions="rotary")
+
+
+def parts(*sizes: tuple[int, int]) -> dict[str, Any]:
+    return {
+        "patch_size": sizes[0][0],
+        "max_len": sum(room for _, room in sizes),
+        "parts": tuple(PartConfig(*size) for size in sizes),
+        "orders": (tuple(range(len(sizes))),),
+        "conditions": 1,
+    }
+
+
+CONFIGS: dict[str, MegabyteConfig] = {
+    "windows that restart": replace(BASE, max_len=WINDOW, block=ROTARY, cross_patch=2),
+    "windows that end": replace(BASE, max_len=WINDOW, conv_encoder=True),
+    "parts of one patch size": replace(BASE, **parts((4, 16), (4, 32))),
+    "parts of growing patches": replace(BASE, **parts((2, 8), (4, 32))),
+    "parts of shrinking patches": replace(BASE, **parts((4, 16), (2, 16))),
+}
+
+
+@pytest.fixture(autouse=True)
+def graphs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(CAPTURES, "cuda", lambda run, device: recorded(run))
+
+
+def new_symbols(decoder: Decoder, seed: int, is_open: bool) -> list[list[int]]:
+    """The new symbols of the rows of some batches of one decoder, with prefixes and lengths at random."""
+    choose, rows = np.random.default_rng(seed), []
+    sampling = SamplingParams(0.9, top_k=40, allow_end=bool(choose.integers(2)))
+    for batch in range(BATCHES):
+        room = decoder.capacity_of(0)
+        starts = choose.integers(0, room, ROWS) // (4 if choose.integers(2) else 1) * (4 if choose.integers(2) else 1)
+        starts *= min(batch + seed, 1)  # once all rows begin with nothing
+        lengths = choose.integers(0, room + 8, ROWS) if is_open else room - starts
+        prefixes = [torch.from_numpy(choose.integers(0, 256, start)) for start in starts]
+        on_device = [prefix.to(decoder.conditions.device) for prefix in prefixes]
+        blocks = generate_rows(decoder, on_device, lengths.tolist(), sampling, row_seeds(seed, ROWS))
+        symbols = [to_cpu(block) for block in blocks]
+        rows += torch.cat([torch.empty(0, ROWS, dtype=torch.long), *symbols]).T.tolist()
+    return [[symbol for symbol in row if symbol != NO_SYMBOL] for row in rows]
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("name", CONFIGS)
+def test_symbols_are_those_of_steps(name: str, seed: int) -> None:
+    torch.manual_seed(seed)
+    model, restarts = CONFIGS[name].build().double().eval(), name.startswith("windows")
+    wanted = new_symbols(model.decoder(ROWS, execution=Execution("eager")), seed, restarts)
+    with SimulatedGpu():
+        got = new_symbols(on_gpu(model).decoder(ROWS), seed, restarts)
+    assert got == wanted
+
+
+def test_a_prefix_is_not_read_again_behind_a_patch_that_was_stepped_through() -> None:
+    """Row 0 is in the last patch of its window, right behind the patch in which the prefix of row 1 ends."""
+    torch.manual_seed(0)
+    model = replace(BASE, max_len=WINDOW).build().double().eval()
+    prefixes, sampling = [torch.arange(16), torch.arange(5)], SamplingParams(0.9, allow_end=False)
+
+    def rows(model: ByteModel, device: str, execution: Execution) -> list[list[int]]:
+        on_device = [prefix.to(device) for prefix in prefixes]
+        decoder = model.decoder(2, execution=execution)
+        blocks = generate_rows(decoder, on_device, [8, 16], sampling, row_seeds(0, 2))
+        return torch.cat([to_cpu(block) for block in blocks]).T.tolist()
+
+    wanted = rows(model, "cpu", Execution("eager"))
+    with SimulatedGpu():
+        got = rows(on_gpu(model), "cuda", Execution())
+    assert got == wanted
+    assert len([symbol for symbol in got[1] if symbol != NO_SYMBOL]) == 16
+
+
+def test_a_model_of_one_order_of_parts_generates_in_batches() -> None:
+    torch.manual_seed(0)
+    model = OneOrder(CONFIGS["parts of growing patches"].build().double().eval(), 0)
+    requests = [GenerationRequest(np.arange(9, dtype=np.uint8), 20, count=2)]
+    wanted = generate_batch(model, requests, SamplingParams(), execution=Execution("eager"))
+    with SimulatedGpu():
+        got = generate_batch(on_gpu(model), requests, SamplingParams())
+    for one, other in zip(got[0], wanted[0], strict=True):
+        np.testing.assert_array_equal(one, other)
