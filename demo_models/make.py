@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
+import yaml
 from numpy.typing import NDArray
 
 HERE = Path(__file__).resolve().parent
@@ -35,15 +36,16 @@ QUIET = 0.04
 class Model:
     """A model that is trained. data: its folder, with train/ and val/. suffixes: of the files that are held out.
 
-    held_out: number of files, or of records, spread evenly over val/. steps: the ends of the stages of its training, in
-    each of which the learning rate falls to 0.
+    held_out: number of files, or of records, spread evenly over val/. steps: of its training. second: other data, on
+    which it trains for as many steps again, at half the learning rate.
     """
 
     name: str
     data: Path
     suffixes: tuple[str, ...]
     held_out: int
-    steps: tuple[int, ...]
+    steps: int
+    second: Path | None = None
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -56,13 +58,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     work: Path = options.work
     _run("demo-data", str(work / "media"), "--pairs", str(work / "pairs"))
+    captions = work / "pairs" / "captions"
     models = [
-        Model("image", work / "media" / "images", (".png",), 10, (3000,)),
-        Model("text-to-image", work / "pairs" / "captions", (".png", ".txt"), 20, (2400,)),
-        Model("text", work / "media" / "text", (".py",), 6, (1300,)),
+        Model("image", work / "media" / "images", (".png",), 10, 3000),
+        Model("text-to-image", captions, (".png", ".txt"), 20, 2400, _with_short_captions(captions, work / "captions")),
+        Model("text", work / "media" / "text", (".py",), 6, 1300),
     ]
     if options.speech is not None:
-        models.append(Model("speech", _speech_by_class(options.speech, work / "speech"), (".wav",), 10, (3000,)))
+        models.append(Model("speech", _speech_by_class(options.speech, work / "speech"), (".wav",), 10, 3000))
     elif "speech" in (options.only or ("speech",)):
         print("demo:speech is left as it is: name the recordings with --speech DIR, or make models SPEECH=DIR")
     for model in models:
@@ -74,17 +77,28 @@ def _make(model: Model, runs: Path, keep_run: bool) -> None:
     """Train a model on its data, choose what is held out, and export it."""
     run, held_out = runs / model.name, _hold_out(model)
     if not keep_run:
-        shutil.rmtree(run, ignore_errors=True)
-        data = ("--data.path", str(model.data), "--trainer.default_root_dir", str(run))
-        for steps in model.steps:
-            # One validation, at the end: Lightning counts its interval from the beginning of the run.
-            end = ("--trainer.max_steps", str(steps), "--trainer.val_check_interval", str(steps))
-            stage = ("--ckpt_path", "last", *end)
-            _run("fit", "--config", str(HERE / f"{model.name}.yaml"), *data, *stage)
+        _fit(model, model.data, run)
+    if model.second is not None:
+        first, run = run / "best.ckpt", runs / f"{model.name}-2"
+        if not keep_run:
+            rate = yaml.safe_load(_config(model).read_text(encoding="utf-8"))["model"]["optimizer"]["lr"] / 2
+            _fit(model, model.second, run, "--init_from", str(first), "--model.optimizer.lr", str(rate))
     card = ("--name", f"demo:{model.name}", "--license", LICENSES[model.name])
     figures = ("--data", str(held_out), "--notes", str(HERE / f"{model.name}.md"))
     folder = str(PACKAGE / model.name)
     _run("export", str(run / "best.ckpt"), folder, "--precision", "int8", "--overwrite", *card, *figures)
+
+
+def _config(model: Model) -> Path:
+    return HERE / f"{model.name}.yaml"
+
+
+def _fit(model: Model, data: Path, run: Path, *options: str) -> None:
+    """Train in a new run folder, with one validation, at the end."""
+    shutil.rmtree(run, ignore_errors=True)
+    where = ("--data.path", str(data), "--trainer.default_root_dir", str(run))
+    end = ("--trainer.max_steps", str(model.steps), "--trainer.val_check_interval", str(model.steps))
+    _run("fit", "--config", str(_config(model)), *where, *end, *options)
 
 
 def _run(*arguments: str) -> None:
@@ -109,6 +123,31 @@ def _hold_out(model: Model) -> Path:
         for suffix in model.suffixes:
             shutil.copyfile(file.with_suffix(suffix), target.with_suffix(suffix))
     return folder
+
+
+def _with_short_captions(captions: Path, folder: Path) -> Path:
+    """Copy captions and pictures, and each that trains once more with a part of its caption; returns the new folder."""
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(captions, folder)
+    rng = np.random.default_rng(0)
+    for file in sorted((captions / "train").glob("*.txt")):
+        short = folder / "train" / f"{file.stem}-short"
+        shutil.copyfile(file.with_suffix(".png"), short.with_suffix(".png"))
+        short.with_suffix(".txt").write_text(_short_caption(file.read_text(encoding="utf-8"), rng), encoding="utf-8")
+    return folder
+
+
+def _short_caption(caption: str, rng: np.random.Generator) -> str:
+    """A caption such as "a red heart on white, middle" without its place, ground or colour, or several of them."""
+    figure, place = caption.split(", ")
+    figure, ground = figure.split(" on ")
+    article, colour, shape = figure.split()
+    bare = f"{colour} {shape}"
+    forms = (
+        *(figure, f"{figure} on {ground}", f"{figure}, {place}", bare, f"{article} {shape}"),
+        *(shape, f"{shape} on {ground}", f"{bare} on {ground}", f"{shape}, {place}", f"{bare}, {place}"),
+    )
+    return str(rng.choice(forms))
 
 
 def _speech_by_class(recordings: Path, folder: Path) -> Path:
