@@ -8,6 +8,7 @@ import os
 import platform
 import shutil
 import sys
+import sysconfig
 import tempfile
 from importlib.util import find_spec
 from pathlib import Path
@@ -80,21 +81,20 @@ def compile_mode_here(setting: CompileSetting, trainer: Trainer) -> CompileMode 
     Raises FieldError for a mode that cannot work there; auto is then None.
     """
     if setting == "auto":
-        return "default" if _compiles_by_itself(trainer) else None
+        return "default" if _can_compile(trainer) else None
     if setting is not None:
         check_compile_mode(setting, trainer)
     return setting
 
 
-def _compiles_by_itself(trainer: Trainer) -> bool:
-    """True on a CUDA GPU with what torch.compile needs there: Triton, and the C compiler that Triton calls."""
-    compilers = (os.environ.get("CC", "cc"), "gcc", "clang")
-    return (
-        trainer.strategy.root_device.type == "cuda"
-        and find_spec("triton") is not None
-        and any(map(shutil.which, compilers))
-        and not isinstance(trainer.strategy, FSDP2Strategy)
-    )
+def _can_compile(trainer: Trainer) -> bool:
+    """True on a CUDA GPU with what torch.compile needs there: Triton, and what Triton builds its launchers with."""
+    device = trainer.strategy.root_device
+    if device.type != "cuda" or isinstance(trainer.strategy, FSDP2Strategy) or find_spec("triton") is None:
+        return False
+    compilers = [os.environ["CC"]] if "CC" in os.environ else ["gcc", "clang"]
+    has_header = Path(sysconfig.get_path("include"), "Python.h").exists()
+    return has_header and any(map(shutil.which, compilers)) and torch.cuda.get_device_capability(device) >= (7, 0)
 
 
 def check_compile_mode(mode: CompileMode, trainer: Trainer) -> None:

@@ -161,8 +161,16 @@ def test_compiled_blocks_give_the_plain_results_step_after_step(mode: CompileMod
             assert (gradient - plain).norm() <= 1e-3 * plain.norm()
 
 
-@pytest.mark.parametrize("execution", [Execution(), Execution(precision="bfloat16"), Execution("compile")], ids=str)
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize(
+    ("name", "execution"),
+    [
+        *((name, Execution()) for name in (*VARIANTS, "convolutions")),
+        ("across patches", Execution(precision="bfloat16")),
+        ("paper", Execution(precision="int8")),
+        ("paper", Execution("compile")),
+    ],
+    ids=str,
+)
 def test_captured_patches_have_the_symbols_of_steps(
     name: str, execution: Execution, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -174,14 +182,14 @@ def test_captured_patches_have_the_symbols_of_steps(
 
     monkeypatch.setitem(CAPTURES, "cuda", capture)
     torch.manual_seed(0)
-    model = replace(CONFIG, **VARIANTS[name]).build().eval().cuda()
+    model = replace(CONFIG, **VARIANTS.get(name, {"conv_encoder": True})).build().eval().cuda()
     prefix, condition = torch.randint(256, (3, 40), device="cuda"), torch.zeros(3, dtype=torch.long, device="cuda")
     sampling, seeds = SamplingParams(0.9, top_p=0.95), row_seeds(0, 3)
-    steps = replace(execution, backend="eager")
     found = [
         torch.stack(list(islice(stream_symbols(model, prefix, 120, sampling, seeds, condition, None, how), 112)))
-        for how in (execution, steps)
+        for how in (execution, replace(execution, backend="eager"))
     ]
     assert graphs
-    same = (found[0] == found[1][: len(found[0])]).float().mean()
-    assert same > (0.9 if execution.backend == "compile" else 0.999)  # compiled code rounds in another order
+    # Other code and precisions round differently, and a row goes other ways behind the first symbol that differs.
+    count, least = (112, 1.0) if execution == Execution() else (8, 0.8)
+    assert (found[0][:count] == found[1][:count]).float().mean() >= least

@@ -110,19 +110,17 @@ def test_graphs_are_refused_where_gradients_are_added_up_over_batches(fit, capsy
 
 
 @pytest.mark.parametrize(
-    ("device", "module", "compiler", "mode"),
-    [
-        ("cuda", "json", "/bin/cc", "default"),
-        ("cuda", "no_such_module", "/bin/cc", None),
-        ("cuda", "json", None, None),
-        ("cpu", "json", "/bin/cc", None),
-    ],
+    ("lacking", "mode"), [(None, "default"), *((name, None) for name in ("gpu", "triton", "compiler", "header", "age"))]
 )
-def test_a_gpu_that_can_compile_does_so_by_itself(device, module, compiler, mode, monkeypatch):
-    found = importlib.util.find_spec(module)
-    monkeypatch.setattr("megabyte_mm.training.trainer.find_spec", lambda _: found)
-    monkeypatch.setattr("shutil.which", lambda _: compiler)
-    trainer: Any = SimpleNamespace(strategy=SimpleNamespace(root_device=torch.device(device)))
+def test_a_gpu_that_can_compile_does_so_by_itself(lacking, mode, monkeypatch, tmp_path):
+    (tmp_path / "Python.h").touch()
+    spec = None if lacking == "triton" else importlib.util.find_spec("json")
+    monkeypatch.setattr("megabyte_mm.training.trainer.find_spec", lambda _: spec)
+    monkeypatch.setattr("shutil.which", lambda _: None if lacking == "compiler" else "/bin/cc")
+    monkeypatch.setattr("sysconfig.get_path", lambda _: str(tmp_path / "none" if lacking == "header" else tmp_path))
+    monkeypatch.setattr("torch.cuda.get_device_capability", lambda _: (6, 1) if lacking == "age" else (9, 0))
+    device = torch.device("cpu" if lacking == "gpu" else "cuda")
+    trainer: Any = SimpleNamespace(strategy=SimpleNamespace(root_device=device))
     assert compile_mode_here("auto", trainer) == mode
 
 

@@ -119,6 +119,8 @@ class Projection:
             self._weight_NK, self._scale_N = int8_weight(self._weight_NK)
         elif precision == "bfloat16":
             self._weight_NK = self._weight_NK.bfloat16()
+        if weight_NK.device.type == "cuda":  # where no product reads int8: widened once
+            self._weight_NK = self._weight_NK.to(self._dtype)
         self.min_rows, self._max_rows = rows_per_product(weight_NK.device.type, weight_NK.shape[1], len(weight_NK))
 
     def __call__(self, x_BK: Tensor) -> Tensor:
@@ -128,9 +130,9 @@ class Projection:
         return torch.cat([self(rows_RK) for rows_RK in torch.split(x_BK, self._max_rows)])
 
     def _product(self, x_BK: Tensor) -> Tensor:
-        if self._weight_NK.dtype == x_BK.dtype:
+        if self._weight_NK.dtype == x_BK.dtype and self._scale_N is None:
             return F.linear(x_BK, self._weight_NK, self._bias_N)
-        # int8 is widened where it is read, and so is bfloat16 for exact products; compiled, inside the product.
+        # Widened where it is read; compiled, that happens inside the product.
         y_BN = F.linear(x_BK.to(self._dtype), self._weight_NK.to(self._dtype)).to(x_BK.dtype)
         y_BN = y_BN if self._scale_N is None else y_BN * self._scale_N
         return y_BN if self._bias_N is None else y_BN + self._bias_N

@@ -9,6 +9,7 @@ the patch context, r positions of the previous patch, V the 257 symbols.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -48,7 +49,9 @@ class MegabyteDecoder(PatchDecoder):
                 model.global_stack, self._global_caches, execution, captured=self.reads_patches
             )
             layer = model.heads if model.local_stack is None else model.to_local
-            self._project_global = projection(layer.weight, layer.bias, execution)
+            makes_logits = model.local_stack is None
+            exact = replace(execution, exact=execution.exact or makes_logits)
+            self._project_global = projection(layer.weight, layer.bias, exact)
             before = model.embedder.receptive_field
         if model.local_stack is not None:
             self._local_caches = model.local_stack.caches(batch, self._cross_patch + model.patch_size, self._dtype)
