@@ -13,11 +13,23 @@ from megabyte_mm.generation.batching import GenerationRequest, generate_batch
 from megabyte_mm.generation.engine import generate_rows, row_seeds
 from megabyte_mm.generation.patches import CAPTURES, NO_SYMBOL
 from megabyte_mm.generation.sampling import SamplingParams
-from megabyte_mm.models import BlockConfig, ByteModel, Decoder, Execution, MegabyteConfig, OneOrder
+from megabyte_mm.models import (
+    BlockConfig,
+    ByteModel,
+    Decoder,
+    Execution,
+    MegabyteConfig,
+    ModelConfig,
+    OneOrder,
+    Precision,
+    TransformerConfig,
+    with_rounded_weights,
+)
+from megabyte_mm.models.decoding.steps import StackSteps
 from megabyte_mm.models.megabyte import PartConfig
 from tests.simulated_gpu.device import SimulatedGpu, on_gpu, to_cpu
 from tests.simulated_gpu.graphs import recorded
-from tests.simulated_gpu.test_training import BASE
+from tests.simulated_gpu.test_training import BASE, STACK
 
 WINDOW, ROWS, BATCHES = 24, 3, 2
 ROTARY = BlockConfig(positions="rotary")
@@ -39,6 +51,12 @@ CONFIGS: dict[str, MegabyteConfig] = {
     "parts of one patch size": replace(BASE, **parts((4, 16), (4, 32))),
     "parts of growing patches": replace(BASE, **parts((2, 8), (4, 32))),
     "parts of shrinking patches": replace(BASE, **parts((4, 16), (2, 16))),
+}
+
+
+OTHERS: dict[str, ModelConfig] = {
+    "no local model": replace(BASE, max_len=WINDOW, local_stack=None),
+    "transformer": TransformerConfig(max_len=WINDOW, stack=STACK, init_std=0.2),
 }
 
 
@@ -103,3 +121,38 @@ def test_a_model_of_one_order_of_parts_generates_in_batches() -> None:
         got = generate_batch(on_gpu(model), requests, SamplingParams())
     for one, other in zip(got[0], wanted[0], strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "int8"])
+@pytest.mark.parametrize("name", [*CONFIGS, "no local model", "transformer"])
+def test_prefixes_are_read_in_bfloat16_where_steps_are(
+    name: str, precision: Precision, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the CPU with its autocast, as if it were a GPU."""
+
+    def dtype(self: Execution, like: torch.Tensor) -> torch.dtype:
+        return torch.bfloat16 if self.precision is not None and not self.exact else like.dtype
+
+    monkeypatch.setattr(Execution, "dtype", dtype)
+    monkeypatch.setattr(StackSteps, "_step", step_with_masks(StackSteps._step))
+    torch.manual_seed(0)
+    model = {**CONFIGS, **OTHERS}[name].build().eval()
+    model = with_rounded_weights(model, precision, model.tied_embeddings)
+    ids = torch.randint(256, (2, model.max_len))
+    with torch.no_grad():
+        wanted = model(ids)
+    for start in (0, 5, 9):
+        decoder = model.decoder(2, execution=Execution("eager", precision))
+        got = torch.stack([decoder.prefill(ids[:, :start]), *map(decoder.step, ids[:, start:-1].T)], dim=1)
+        assert float((got - wanted[:, start:]).abs().max()) < 0.05 * float(wanted.abs().max())
+
+
+def step_with_masks(step: Any) -> Any:
+    """A step that attends to all rows at once, as on a GPU."""
+
+    def masked(self: StackSteps, *arguments: Any) -> torch.Tensor:
+        self._attend_per_row = False
+        result: torch.Tensor = step(self, *arguments)
+        return result
+
+    return masked
