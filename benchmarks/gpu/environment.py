@@ -14,8 +14,12 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from benchmarks.gpu.settings import Row, Settings
 from benchmarks.peers import peer_versions
 
-TESTS = ["-m", "pytest", "-q", "-m", "gpu", "tests/models/test_cuda.py", "-p", "no:cacheprovider"]
-"""The arguments that run the tests which need a GPU; they import torch, numpy, pytest and hypothesis alone."""
+PYTEST = ["-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider"]
+TESTS = "tests/models/test_cuda.py"
+"""Tests that need a GPU; they import torch, numpy, pytest and hypothesis alone."""
+FIT_TESTS = "tests/training/test_fit_on_gpu.py"
+"""Tests of commands on a GPU, which need the package's dependencies."""
+DEPENDENCIES = ("lightning", "jsonargparse", "soundfile", "soxr", "PIL", "constriction", "torchmetrics")
 BACKENDS = (SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.CUDNN_ATTENTION, SDPBackend.MATH)
 
 
@@ -44,7 +48,11 @@ def run_tests(settings: Settings) -> None:
     if find_spec("pytest") is None:
         settings.add({"error": "pytest is not installed: put its wheels into the folder of --wheels"})
         return
-    done = subprocess.run([sys.executable, *TESTS], capture_output=True, text=True, check=False)
+    missing = [name for name in DEPENDENCIES if find_spec(name) is None]
+    if missing:
+        settings.add({"left out": FIT_TESTS, "not installed": ", ".join(missing)})
+    files = [TESTS, *([] if missing else [FIT_TESTS])]
+    done = subprocess.run([sys.executable, *PYTEST, *files], capture_output=True, text=True, check=False)
     lines = done.stdout.strip().splitlines() or done.stderr.strip().splitlines() or [""]
     settings.add({"exit code": done.returncode, "result": lines[-1]})
     for line in lines:
