@@ -9,12 +9,14 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from megabyte_mm.data.fetched import check_room
 from megabyte_mm.data.splits import class_folder, split_in_words
 from megabyte_mm.errors import FieldError
 
@@ -26,6 +28,8 @@ _DAMAGE = (
     *(SyntaxError, tokenize.TokenError, zipfile.BadZipFile, zlib.error),
 )
 """Errors that reading a damaged file raises; the header of an array is a literal of Python."""
+_IN_MEMORY = 2**20
+"""Bytes of a packed array above which it is unpacked onto the disk, and of what is copied there at a time."""
 _LABEL_KEYS = ("labels", "label", "y", "targets")
 
 
@@ -34,17 +38,18 @@ def unpack_arrays(path: str, file: Path, folder: Path, on_bytes: Callable[[int],
 
     Labels, where there are some, are class folders. path: for messages. Raises FieldError where there are no pictures.
     """
-    arrays = _read(path, file)
-    keys = [key for key, array in arrays.items() if _may_be_pictures(array)]
-    if not keys:
-        found = ", ".join(f"{key} {array.dtype} {array.shape}" for key, array in arrays.items())
-        raise FieldError(
-            "path", f"{path}: holds no pictures, (N, H, W) or (N, H, W, 3) uint8, but {found or 'nothing'}"
-        )
-    for key in keys:
-        labels = _labels_of(path, key, arrays)
-        below = folder / (split_in_words(key) or key) if len(keys) > 1 else folder
-        _write(path, file, key, arrays[key], labels, below, on_bytes)
+    with TemporaryDirectory(dir=folder, prefix=".arrays-", ignore_cleanup_errors=True) as scratch:
+        arrays = _read(path, file, Path(scratch))
+        keys = [key for key, array in arrays.items() if _may_be_pictures(array)]
+        if not keys:
+            found = ", ".join(f"{key} {array.dtype} {array.shape}" for key, array in arrays.items())
+            raise FieldError(
+                "path", f"{path}: holds no pictures, (N, H, W) or (N, H, W, 3) uint8, but {found or 'nothing'}"
+            )
+        for key in keys:
+            labels = _labels_of(path, key, arrays)
+            below = folder / (split_in_words(key) or key) if len(keys) > 1 else folder
+            _write(path, file, key, arrays[key], labels, below, on_bytes)
 
 
 def _may_be_pictures(array: NDArray[Any]) -> bool:
@@ -52,30 +57,64 @@ def _may_be_pictures(array: NDArray[Any]) -> bool:
     return array.dtype == np.uint8 and len(array) > 0 and (array.ndim > 2 or (array.ndim == 2 and array.shape[1] > 1))
 
 
-def _read(path: str, file: Path) -> Mapping[str, NDArray[Any]]:
-    """The arrays of a file by their names. Raises FieldError for one that is damaged, or would run code."""
+def _read(path: str, file: Path, scratch: Path) -> Mapping[str, NDArray[Any]]:
+    """The arrays of a file by their names; large ones stay on the disk, unpacked into a folder that must outlive them.
+
+    Raises FieldError for a file that is damaged, or would run code, and where the disk has no room.
+    """
     try:
         if file.name.lower().endswith(SUFFIXES[2:]):
             beside = file.with_name(file.name.replace("idx3", "idx1").replace("images", "labels"))
-            found = {"images": _read_idx(file)}
-            return found | ({"labels": _read_idx(beside)} if beside != file and beside.is_file() else {})
+            arrays = {"images": _read_idx(path, file, scratch / "images")}
+            if beside != file and beside.is_file():
+                arrays["labels"] = _read_idx(path, beside, scratch / "labels")
+            return arrays
         if file.suffix.lower() == ".npy":
             return {"images": np.load(file, mmap_mode="r", allow_pickle=False)}
-        with file.open("rb") as opened, np.load(opened, allow_pickle=False) as arrays:
-            return dict(arrays)
+        with zipfile.ZipFile(file) as zipped:
+            members = [info for info in zipped.infolist() if info.filename.endswith(".npy")]
+            return {
+                info.filename.removesuffix(".npy"): _read_member(path, zipped, info, scratch / str(number))
+                for number, info in enumerate(members)
+            }
+    except FieldError:
+        raise
     except _DAMAGE as error:
         raise FieldError("path", f"{path}: {file.name} cannot be read: {error}") from error
 
 
-def _read_idx(file: Path) -> NDArray[np.uint8]:
+def _read_member(path: str, zipped: zipfile.ZipFile, info: zipfile.ZipInfo, target: Path) -> NDArray[Any]:
+    with zipped.open(info) as member:
+        if info.file_size <= _IN_MEMORY:
+            array: NDArray[Any] = np.lib.format.read_array(member, allow_pickle=False)
+            return array
+        _copy(path, member, target)
+    mapped: NDArray[Any] = np.load(target, mmap_mode="r", allow_pickle=False)
+    return mapped
+
+
+def _read_idx(path: str, file: Path, target: Path) -> NDArray[np.uint8]:
     """An array in the format of MNIST. Raises ValueError for anything else."""
-    with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as opened:
-        content = opened.read()
-    if len(content) < 4 or content[:3] != b"\0\0\x08" or len(content) < 4 + 4 * content[3]:
-        raise ValueError("it is no idx file of bytes")
-    ends = 4 + 4 * content[3]
-    shape = np.frombuffer(content[4:ends], ">u4").tolist()
-    return np.frombuffer(content[ends:], np.uint8).reshape(shape)
+    if file.suffix == ".gz":
+        with gzip.open(file) as packed:
+            _copy(path, packed, target)
+        file = target
+    with file.open("rb") as opened:
+        start = opened.read(4)
+        if len(start) < 4 or start[:3] != b"\0\0\x08":
+            raise ValueError("it is no idx file of bytes")
+        shape = np.frombuffer(opened.read(4 * start[3]), ">u4").tolist()
+        if len(shape) < start[3]:
+            raise ValueError("it is no idx file of bytes")
+    mapped: NDArray[np.uint8] = np.memmap(file, np.uint8, "r", offset=4 + 4 * start[3]).reshape(shape)
+    return mapped
+
+
+def _copy(path: str, content: IO[bytes] | gzip.GzipFile, target: Path) -> None:
+    with target.open("xb") as file:
+        while chunk := content.read(_IN_MEMORY):
+            check_room(path, target.parent, len(chunk))
+            file.write(chunk)
 
 
 def _labels_of(path: str, key: str, arrays: Mapping[str, NDArray[Any]]) -> NDArray[Any] | None:

@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import sys
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pytest
 from PIL import Image
 
 from data_adapters import ImageAdapter, TextAdapter
+from megabyte_mm.data.arrays import unpack_arrays
 from megabyte_mm.data.module import ByteData
 
 RNG = np.random.default_rng(0)
@@ -58,6 +60,24 @@ def test_pictures_of_npy_and_npz_with_labels(tmp_path):
     label_of = {picture.tobytes(): str(label) for picture, label in zip(GREY, CLASSES, strict=True)}
     for i in range(len(data.train)):
         assert data.geometry.conditions[data.train.conditions[i]] == label_of[data.train.read(i).tobytes()]
+
+
+@pytest.mark.parametrize("name", ["a.npz", "a-idx3-ubyte.gz"])
+def test_large_arrays_stay_on_the_disk(tmp_path, name):
+    pictures = np.random.default_rng(0).integers(0, 256, (128, 256, 256), np.uint8)
+    if name == "a.npz":
+        np.savez_compressed(tmp_path / name, x=pictures)
+    else:
+        (tmp_path / name).write_bytes(gzip.compress(idx(pictures), 1))
+    (tmp_path / "unpacked").mkdir()
+    tracemalloc.start()
+    unpack_arrays("data", tmp_path / name, tmp_path / "unpacked", lambda count: None)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < pictures.nbytes
+    written = sorted((tmp_path / "unpacked").iterdir())
+    assert len(written) == 128
+    np.testing.assert_array_equal(np.asarray(Image.open(written[9])), pictures[9])
 
 
 def test_rows_of_channels_one_by_one(tmp_path):
