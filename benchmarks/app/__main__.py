@@ -19,6 +19,7 @@ import numpy as np
 
 from benchmarks.app.clients import Counts, run_client
 from benchmarks.app.requests import requests
+from data_adapters import Adapter
 from megabyte_mm import load_model
 
 UPLOAD_MEGABYTES = 4
@@ -44,7 +45,7 @@ def main() -> int:
     parser.add_argument("--clients", type=int, default=20)
     parser.add_argument("--minutes", type=float, default=4.0)
     options = parser.parse_args()
-    adapter = load_model(options.checkpoint).adapter.name
+    adapter = load_model(options.checkpoint).adapter
     command = [sys.executable, "-m", "megabyte_mm", "app", options.checkpoint, "--port", "0"]
     with tempfile.TemporaryFile("w+") as errors:
         limit = ["--max_upload", str(UPLOAD_MEGABYTES)]
@@ -62,7 +63,7 @@ def main() -> int:
     return bool(counts.errors)
 
 
-def _load(address: str, adapter: str, pid: int, clients: int, minutes: float) -> Counts:
+def _load(address: str, adapter: Adapter, pid: int, clients: int, minutes: float) -> Counts:
     counts, started = Counts(), time.monotonic()
     until = started + 60 * minutes
     make = partial(requests, adapter, UPLOAD_MEGABYTES)

@@ -14,6 +14,8 @@ import numpy as np
 import soundfile
 from PIL import Image
 
+from data_adapters import Adapter, AudioAdapter, ImageAdapter
+
 MEGABYTE = 10**6
 
 
@@ -39,10 +41,11 @@ class Request:
         return path
 
 
-def requests(adapter: str, upload_megabytes: int, rng: np.random.Generator) -> list[Request]:
+def requests(adapter: Adapter, upload_megabytes: int, rng: np.random.Generator) -> list[Request]:
     """One of each kind. adapter: of the model. upload_megabytes: limit of the server."""
     good = _content(adapter, rng)
-    suffix = {"image": ".png", "audio": ".wav", "text": ".txt"}[adapter]
+    kind = adapter.name
+    suffix = {"image": ".png", "audio": ".wav", "text": ".txt"}[kind]
     name, noise = f"good{suffix}", rng.bytes(5000)
     both = [("continue", "/generate", {"count": 2}), ("score", "/score", {})]
     asked = [Request(kind, path, "answer", (name, good), values) for kind, path, values in both]
@@ -51,34 +54,35 @@ def requests(adapter: str, upload_megabytes: int, rng: np.random.Generator) -> l
         Request("too large", "/score", "refusal", (name, bytes(upload_megabytes * MEGABYTE + 1))),
         Request("too many", "/generate", "refusal", (name, good), {"count": 10**6}),
         Request("no number", "/generate", "refusal", (name, good), {"temperature": "hot"}),
-        Request("other kind", "/generate", "refusal", ("a.mp3" if adapter != "audio" else "a.png", good)),
-        Request("packed", "/score", "refusal", (name, zlib.compress(noise))) if adapter != "text" else asked[0],
+        Request("other kind", "/generate", "refusal", ("a.mp3" if kind != "audio" else "a.png", good)),
+        Request("packed", "/score", "refusal", (name, zlib.compress(noise))) if kind != "text" else asked[0],
         Request("strange name", "/score", "answer", (f"<b>..%2f{suffix}", good)),
     ]
-    if adapter == "text":
+    if kind == "text":
         return asked
     return [
         *asked,
         Request("noise", "/generate", "refusal", (name, noise)),
         Request("cut", "/generate", "refusal", (name, good[: len(good) // 2])),
-        Request("bomb", "/generate", "refusal", (name, _bomb(adapter))),
+        Request("bomb", "/generate", "refusal", (name, _bomb(kind))),
     ]
 
 
-def _content(adapter: str, rng: np.random.Generator) -> bytes:
+def _content(adapter: Adapter, rng: np.random.Generator) -> bytes:
     output = io.BytesIO()
-    if adapter == "image":
-        Image.fromarray(rng.integers(0, 256, (300, 400, 3), dtype=np.uint8)).save(output, "PNG")
-    elif adapter == "audio":
+    if isinstance(adapter, ImageAdapter):
+        width, height = adapter.size or (400, 300)  # some models take pictures of their own size alone
+        Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8)).save(output, "PNG")
+    elif isinstance(adapter, AudioAdapter):
         soundfile.write(output, rng.integers(-9000, 9000, 40_000).astype(np.int16), 8000, format="WAV")
     else:
         output.write(" ".join(map(str, rng.integers(0, 10**6, 2000))).encode())
     return output.getvalue()
 
 
-def _bomb(adapter: str) -> bytes:
+def _bomb(kind: str) -> bytes:
     """A small file that decodes to gigabytes."""
-    if adapter == "audio":  # a header that promises an hour of sound, and none of it
+    if kind == "audio":  # a header that promises an hour of sound, and none of it
         return (
             b"RIFF" + struct.pack("<I", 2**31) + b"WAVEfmt " + struct.pack("<IHHIIHH", 16, 1, 8, 8000, 128000, 16, 16)
         )
