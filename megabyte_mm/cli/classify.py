@@ -27,7 +27,7 @@ def classify(
     file: Sequence[str],
     candidates: Sequence[str] = (),
     head: str | None = None,
-    epochs: int = 3,
+    epochs: int = 10,
     json: str | None = None,
     batch_size: int = 64,
     device: str = "auto",

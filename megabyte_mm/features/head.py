@@ -1,7 +1,8 @@
 """A classifier on top of a model: a linear layer on the features of files, trained together with the model.
 
 As bGPT (Wu et al. 2024) does, which averages its patches' states; here a file keeps its sections apart, as in
-`embedding`. The layer begins as the linear probe, so that training does not first disturb the features.
+`embedding`. The layer begins at zero, and sees some of the features at a time: with all of them it is soon right on all
+files that it learns from, and the model learns nothing.
 
 Legend: F files, R rows, T symbols of a row, K patches, S sections, D width of a feature vector, C classes.
 """
@@ -22,19 +23,25 @@ from data_adapters import Bytes
 from megabyte_mm.alphabet import fill_window
 from megabyte_mm.checkpoint import Bundle
 from megabyte_mm.features.embedding import SECTIONS, Floats, embed_streams, layer_of
-from megabyte_mm.features.probe import Ints, linear_weights
+from megabyte_mm.features.probe import Ints, standards
 from megabyte_mm.models import ByteModel, global_states
 
-MOST_PROBED = 10_000
-"""Files of which the layer is a probe at first, to bound their features in memory."""
+MOST_MEASURED = 10_000
+"""Files whose features are standardized to a mean of 0 and a deviation of 1, to bound them in memory."""
+MIN_STEPS = 8
+"""Of an epoch over a small collection: with fewer, the layer would hardly leave zero."""
 
 
 @dataclass(frozen=True)
 class HeadSettings:
-    """epochs: over the files. lr: of the model; the layer learns ten times as fast. batch_size: rows in a step."""
+    """epochs: over the files. lr: of the model and the layer. dropout: share of the features that a step leaves out.
 
-    epochs: int = 3
-    lr: float = 2e-4
+    batch_size: rows in a step; fewer where an epoch would have less than MIN_STEPS.
+    """
+
+    epochs: int = 10
+    lr: float = 1e-3
+    dropout: float = 0.7
     batch_size: int = 32
     seed: int = 0
 
@@ -61,35 +68,39 @@ class Classifier:
 
     def logits(self, ids_RT: Tensor, counts_R: Sequence[int]) -> Tensor:
         """(R, T) ids, of so many patches each -> (R, C)."""
+        out_RC: Tensor = self.layer(self._features(ids_RT, counts_R))
+        return out_RC
+
+    def _features(self, ids_RT: Tensor, counts_R: Sequence[int]) -> Tensor:
         states_RKD = layer_of(global_states(self.model, ids_RT))
         mixed_RD = (_sections(counts_R, states_RKD.shape[1]).to(states_RKD) @ states_RKD).flatten(1)
-        out_RC: Tensor = self.layer((mixed_RD - self._mean_D) * self._scale_D)
-        return out_RC
+        return (mixed_RD - self._mean_D) * self._scale_D
 
     def fit(
         self, streams: Sequence[Bytes], labels_F: Ints, settings: HeadSettings, on_bytes: Callable[[int], object]
     ) -> None:
         """Train the layer and the model on the streams' classes. on_bytes: called with each number of bytes read."""
         rows = list(_rows(streams, self.window))
-        order = np.random.default_rng(settings.seed)
-        groups = [
-            {"params": [*self.model.requires_grad_().parameters()], "lr": settings.lr},
-            {"params": [*self.layer.parameters()], "lr": 10 * settings.lr},
-        ]
-        optimizer = torch.optim.AdamW(groups, weight_decay=0.01)
-        steps = settings.epochs * math.ceil(len(rows) / settings.batch_size)
+        order, masks = np.random.default_rng(settings.seed), torch.Generator().manual_seed(settings.seed)
+        weights = [*self.model.requires_grad_().parameters(), *self.layer.parameters()]
+        optimizer = torch.optim.AdamW(weights, settings.lr, weight_decay=0.01)
+        batch_size = max(1, min(settings.batch_size, len(rows) // MIN_STEPS))
+        steps = settings.epochs * math.ceil(len(rows) / batch_size)
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: min((step + 1) / max(steps // 20, 1), 1 - step / steps)
         )
         self.model.train()
         for _ in range(settings.epochs):
             shuffled = [rows[number] for number in order.permutation(len(rows)).tolist()]
-            for numbers, ids_RT, counts_R in self._batches(streams, iter(shuffled), settings.batch_size):
+            for numbers, ids_RT, counts_R in self._batches(streams, iter(shuffled), batch_size):
                 wanted_R = torch.from_numpy(labels_F[numbers]).to(ids_RT.device)
-                loss = F.cross_entropy(self.logits(ids_RT, counts_R), wanted_R)
+                features_RD = self._features(ids_RT, counts_R)
+                kept_RD = torch.rand(features_RD.shape, generator=masks) >= settings.dropout
+                masked_RD = features_RD * kept_RD.to(features_RD) / (1 - settings.dropout)
+                loss = F.cross_entropy(self.layer(masked_RD), wanted_R)
                 optimizer.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
-                nn.utils.clip_grad_norm_([*self.model.parameters(), *self.layer.parameters()], 1.0)
+                nn.utils.clip_grad_norm_(weights, 1.0)
                 optimizer.step()
                 schedule.step()
                 on_bytes(sum(len(streams[number]) for number in numbers))
@@ -118,18 +129,15 @@ def train_classifier(
 
     Raises ValueError for a model that reads no patches.
     """
-    chosen = np.random.default_rng(settings.seed).permutation(len(streams))[:MOST_PROBED].tolist()
+    chosen = np.random.default_rng(settings.seed).permutation(len(streams))[:MOST_MEASURED].tolist()
     beginnings = [streams[number][: bundle.window] for number in chosen]
     vectors_FD = np.stack(list(embed_streams(bundle, beginnings)))
-    mean_D, scale_D, weights = linear_weights(vectors_FD, labels_F[chosen], int(labels_F.max()) + 1)
     device = next(bundle.model.parameters()).device
-    layer = nn.Linear(vectors_FD.shape[1], weights.shape[1], device=device)
-    with torch.no_grad():
-        layer.weight.copy_(weights[:-1].T)
-        layer.bias.copy_(weights[-1])
-    classifier = Classifier(
-        bundle.model, bundle.window, layer, *(torch.from_numpy(x).to(device) for x in (mean_D, scale_D))
-    )
+    mean_D, scale_D = (torch.from_numpy(each).to(device) for each in standards(vectors_FD))
+    layer = nn.Linear(len(mean_D), int(labels_F.max()) + 1, device=device)
+    for weight in layer.parameters():
+        nn.init.zeros_(weight)
+    classifier = Classifier(bundle.model, bundle.window, layer, mean_D, scale_D)
     classifier.fit(streams, labels_F, settings, on_bytes)
     return classifier
 

@@ -67,22 +67,19 @@ def linear_accuracy(train_FD: Floats, labels_F: Ints, val_FD: Floats, val_labels
 
     Its penalty on squared weights is the best on a fifth of the training files; then all of them train.
     """
-    mean_D, scale_D, weights = linear_weights(train_FD, labels_F, int(labels_F.max()) + 1)
-    val = torch.from_numpy((val_FD - mean_D) * scale_D)
-    return Accuracy("linear probe", _correct(weights, val, torch.from_numpy(val_labels_F)), len(val))
-
-
-def linear_weights(train_FD: Floats, labels_F: Ints, classes: int) -> tuple[Floats, Floats, Tensor]:
-    """The mean and the scale (D,) that standardize features, and the weights and biases (D + 1, C) of a regression."""
-    mean_D, scale_D = _standards(train_FD)
-    train, labels = torch.from_numpy((train_FD - mean_D) * scale_D), torch.from_numpy(labels_F)
+    train_FD, val_FD = standardize(train_FD, val_FD)
+    train, labels = torch.from_numpy(train_FD), torch.from_numpy(labels_F)
+    classes = int(labels_F.max()) + 1
     held = torch.randperm(len(train), generator=torch.Generator().manual_seed(0)) % _HELD_OUT == 0
     scores = {}
     for penalty in _PENALTIES:
         weights = _regression(train[~held], labels[~held], classes, penalty)
         scores[penalty] = _correct(weights, train[held], labels[held])
     best = max(scores, key=lambda penalty: scores[penalty])
-    return mean_D, scale_D, _regression(train, labels, classes, best)
+    weights = _regression(train, labels, classes, best)
+    return Accuracy(
+        "linear probe", _correct(weights, torch.from_numpy(val_FD), torch.from_numpy(val_labels_F)), len(val_FD)
+    )
 
 
 def principal_components(vectors_FD: Floats, count: int = 2) -> Floats:
@@ -101,11 +98,12 @@ def class_numbers(labels: Sequence[str], classes: Sequence[str]) -> Ints:
 
 def standardize(train_FD: Floats, val_FD: Floats) -> tuple[Floats, Floats]:
     """Both with the mean and the standard deviation of `train` taken out; constant features become 0."""
-    mean_D, scale_D = _standards(train_FD)
+    mean_D, scale_D = standards(train_FD)
     return (train_FD - mean_D) * scale_D, (val_FD - mean_D) * scale_D
 
 
-def _standards(vectors_FD: Floats) -> tuple[Floats, Floats]:
+def standards(vectors_FD: Floats) -> tuple[Floats, Floats]:
+    """The mean and the factor (D,) that bring features to a mean of 0 and a deviation of 1; constant ones to 0."""
     mean_D, std_D = vectors_FD.mean(axis=0), vectors_FD.std(axis=0)
     scale_D = np.where(std_D > 1e-6 * (np.abs(mean_D) + 1), 1 / np.maximum(std_D, 1e-12), 0).astype(np.float32)
     return mean_D, scale_D

@@ -274,11 +274,29 @@ def test_a_head_reads_files_window_by_window_and_not_their_padding(text_model, t
     lengths = (5, 24, 30, 61, 8, 47)
     streams = [np.frombuffer((letter * length).encode(), np.uint8) for length in lengths for letter in "ab"]
     labels = np.array([0, 1] * len(lengths))
-    classifier = train_classifier(bundle, streams, labels, HeadSettings(epochs=4, lr=1e-3))
+    classifier = train_classifier(bundle, streams, labels, HeadSettings())
     logs = classifier.log_probabilities(streams)
     assert (logs.argmax(axis=1) == labels).all()
     alone = np.concatenate([classifier.log_probabilities([stream]) for stream in streams])
     np.testing.assert_allclose(alone, logs, atol=1e-4)
+
+
+def test_a_head_begins_at_zero_and_then_changes_the_model_the_same_way_each_time(text_model):
+    streams = [np.frombuffer((letter * 24).encode(), np.uint8) for letter in "ab"]
+    labels = np.array([0, 1])
+    unmoved = train_classifier(load_model(text_model), streams, labels, HeadSettings(epochs=1, lr=0.0))
+    np.testing.assert_allclose(unmoved.log_probabilities(streams), math.log(0.5), rtol=1e-6)
+    before, logs = load_model(text_model).model.state_dict(), []
+    for seed in (0, 0, 1):
+        bundle = load_model(text_model)
+        classifier = train_classifier(bundle, streams, labels, HeadSettings(epochs=4, seed=seed))
+        logs.append(classifier.log_probabilities(streams))
+        after = bundle.model.state_dict()
+        assert not any(
+            torch.equal(before[name], after[name]) for name in before if name.startswith("global_stack.blocks")
+        )
+    np.testing.assert_array_equal(logs[0], logs[1])
+    assert not np.array_equal(logs[0], logs[2])
 
 
 def test_a_head_that_cannot_be_trained_is_refused(pictures, text_model, tmp_path, capsys, save_checkpoint):
