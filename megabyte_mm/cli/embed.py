@@ -45,7 +45,7 @@ def embed(
         layer: Of the global model: 0 for its patches, n for the output of its block n; by default the last;
             bytes for the bytes of each file, of one length for all, to compare features with.
         pooling: Of the states of the patches: sections (the means of 16 sections of the file, one behind the other),
-            mean, max or last; patches keeps the vector of each patch.
+            squares (those of 4 x 4 parts of a picture), mean, max or last; patches keeps the vector of each patch.
         condition: The modality of all files, for a model of several.
         batch_size: Windows read at the same time.
         overwrite: Replace a file of the same name.
@@ -62,8 +62,8 @@ def embed(
     if pooling not in POOLINGS:
         raise ValueError(f"--pooling {pooling}: known are {', '.join(POOLINGS)}")
     bundle, files, skipped = read_media(load_model(checkpoint, pick_device(device), adapter), path, condition)
-    streams = [file.stream.data for file in files]
-    with byte_progress(sum(map(len, streams)), "read") as on_bytes:
+    streams = [file.stream for file in files]
+    with byte_progress(sum(len(stream.data) for stream in streams), "read") as on_bytes:
         features = list(embed_streams(bundle, streams, layer, pooling, batch_size, on_bytes))
     if len({each.shape[-1] for each in features}) > 1:
         raise ValueError("--layer bytes: the files have different lengths; choose a layer of the model")

@@ -49,8 +49,8 @@ def search(
     chosen, others = files[0], files[1:]
     if chosen.path != Path(query) or not others:
         raise ValueError(f"{query}: cannot be compared with the files of {folder}")
-    streams = [file.stream.data for file in files]
-    with byte_progress(sum(map(len, streams)), "read") as on_bytes:
+    streams = [file.stream for file in files]
+    with byte_progress(sum(len(stream.data) for stream in streams), "read") as on_bytes:
         features = list(embed_streams(selected, streams, layer, batch_size=batch_size, on_bytes=on_bytes))
     cosines_N = nearest(features[0], np.stack(features[1:]))
     for number in np.argsort(-cosines_N, kind="stable")[:count].tolist():

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from data_adapters import Bytes
+from data_adapters import Bytes, ByteStream
 from megabyte_mm.alphabet import fill_window
 from megabyte_mm.checkpoint import Bundle
 from megabyte_mm.features.embedding import SECTIONS, Floats, embed_streams, layer_of
@@ -131,7 +131,7 @@ def train_classifier(
     """
     chosen = np.random.default_rng(settings.seed).permutation(len(streams))[:MOST_MEASURED].tolist()
     beginnings = [streams[number][: bundle.window] for number in chosen]
-    vectors_FD = np.stack(list(embed_streams(bundle, beginnings)))
+    vectors_FD = np.stack(list(embed_streams(bundle, [ByteStream(data, {}) for data in beginnings])))
     device = next(bundle.model.parameters()).device
     mean_D, scale_D = (torch.from_numpy(each).to(device) for each in standards(vectors_FD))
     layer = nn.Linear(len(mean_D), int(labels_F.max()) + 1, device=device)

@@ -11,13 +11,14 @@ import pytest
 import torch
 from PIL import Image
 
-from data_adapters import ImageAdapter, TextAdapter
+from data_adapters import ByteStream, ImageAdapter, TextAdapter
 from megabyte_mm import load_model
+from megabyte_mm.checkpoint import Bundle, Modality
 from megabyte_mm.cli.main import main
 from megabyte_mm.features import embed, embed_streams
 from megabyte_mm.features.head import HeadSettings, train_classifier
 from megabyte_mm.features.probe import linear_accuracy, neighbour_accuracies, principal_components
-from megabyte_mm.models import Megabyte, Transformer, TransformerConfig, global_states
+from megabyte_mm.models import Megabyte, MegabyteConfig, StackConfig, Transformer, TransformerConfig, global_states
 
 TEXTS = ["a text of several windows, read one after the other", "short", "exactly 24 bytes of text", "x"]
 
@@ -83,12 +84,28 @@ def test_features_of_a_file_do_not_depend_on_the_others(text_model, tmp_path):
     np.testing.assert_allclose(sections[-16:], together[0][10], atol=1e-5)
     assert all(len(vector) == 256 for vector in embed(bundle, files))
 
-    [bytes_of] = embed_streams(bundle, [np.frombuffer(b"abc", np.uint8)], layer="bytes")
+    [bytes_of] = embed_streams(bundle, [ByteStream(np.frombuffer(b"abc", np.uint8), {})], layer="bytes")
     assert bytes_of.tolist() == [97, 98, 99]
     with pytest.raises(ValueError, match="layer 7: the global model of this checkpoint has layers 0 to 1"):
         embed(bundle, files, layer=7)
-    with pytest.raises(ValueError, match="pooling median: known are sections, mean"):
+    with pytest.raises(ValueError, match="pooling median: known are sections, squares, mean"):
         embed(bundle, files, pooling="median")
+    with pytest.raises(ValueError, match="pooling squares: of pictures alone, and this model reads text"):
+        embed(bundle, files, pooling="squares")
+
+
+@pytest.mark.parametrize(("scan", "patch_size"), [("patch", 12), ("raster", 24)])
+def test_squares_are_the_means_of_parts_of_a_picture(scan, patch_size, tmp_path):
+    """Of 8 x 8 pixels: patches of 2 x 2 are its squares; in a raster scan a square is a part of two patches."""
+    adapter = ImageAdapter(size=(8, 8), scan=scan, patch=2)
+    stack = StackConfig(dim=48, layers=1, heads=2)
+    model = MegabyteConfig(patch_size, 192, stack, StackConfig(dim=8, layers=1, heads=2)).build().eval()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)).save(tmp_path / "a.png")
+    bundle = Bundle(model, {"": Modality(adapter, True)}, ("none",), 192)
+    [states_KD], [squares] = (embed(bundle, [tmp_path / "a.png"], pooling=name) for name in ("patches", "squares"))
+    known = np.concatenate([states_KD, states_KD[-1:]])  # the last patch of a full window has none
+    expected = known if scan == "patch" else known.reshape(4, 2, -1).mean(axis=1).repeat(4, axis=0)
+    np.testing.assert_allclose(squares.reshape(16, -1), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("pooling", ["mean", "patches"])
