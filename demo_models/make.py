@@ -11,8 +11,9 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -38,8 +39,8 @@ QUIET = 0.04
 class Model:
     """A model that is trained. data: its folder, with train/ and val/. suffixes: of the files that are held out.
 
-    held_out: number of files, or of records, spread evenly over val/. steps: of its training. second: other data, on
-    which it trains for as many steps again, at half the learning rate.
+    held_out: number of files, or of records, spread evenly over val/. steps: of its training. second: makes other
+    data, on which it trains for as many steps again, at half the learning rate.
     """
 
     name: str
@@ -47,7 +48,7 @@ class Model:
     suffixes: tuple[str, ...]
     held_out: int
     steps: int
-    second: Path | None = None
+    second: Callable[[], Path] | None = None
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -62,8 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     _run("demo-data", str(work / "media"), "--pairs", str(work / "pairs"))
     images, captions = work / "media" / "images", work / "pairs" / "captions"
     models = [
-        Model("image", images, (".png",), 10, 3000, _with_other_seeds(images, work)),
-        Model("text-to-image", captions, (".png", ".txt"), 20, 2400, _with_short_captions(captions, work / "captions")),
+        Model("image", images, (".png",), 10, 3000, partial(_with_other_seeds, images, work)),
+        Model("text-to-image", captions, (".png", ".txt"), 20, 2400, partial(_with_short_captions, captions, work)),
         Model("text", work / "media" / "text", (".py",), 6, 1300),
     ]
     if options.speech is not None:
@@ -84,7 +85,7 @@ def _make(model: Model, runs: Path, keep_run: bool) -> None:
         first, run = run / "best.ckpt", runs / f"{model.name}-2"
         if not keep_run:
             rate = yaml.safe_load(_config(model).read_text(encoding="utf-8"))["model"]["optimizer"]["lr"] / 2
-            _fit(model, model.second, run, "--init_from", str(first), "--model.optimizer.lr", str(rate))
+            _fit(model, model.second(), run, "--init_from", str(first), "--model.optimizer.lr", str(rate))
     card = ("--name", f"demo:{model.name}", "--license", LICENSES[model.name])
     figures = ("--data", str(held_out), "--notes", str(HERE / f"{model.name}.md"))
     folder = str(PACKAGE / model.name)
@@ -145,8 +146,9 @@ def _with_other_seeds(images: Path, work: Path) -> Path:
     return folder
 
 
-def _with_short_captions(captions: Path, folder: Path) -> Path:
+def _with_short_captions(captions: Path, work: Path) -> Path:
     """Copy captions and pictures, and each that trains once more with a part of its caption; returns the new folder."""
+    folder = work / "captions"
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(captions, folder)
     rng = np.random.default_rng(0)

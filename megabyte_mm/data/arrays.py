@@ -48,13 +48,16 @@ def unpack_arrays(path: str, file: Path, folder: Path, on_bytes: Callable[[int],
             )
         for key in keys:
             labels = _labels_of(path, key, arrays)
-            below = folder / (split_in_words(key) or key) if len(keys) > 1 else folder
-            _write(path, file, key, arrays[key], labels, below, on_bytes)
+            below = folder / (split_in_words(key) or class_folder(key)) if len(keys) > 1 else folder
+            for pixels in _write(path, file, key, arrays[key], labels, below):
+                check_room(path, folder, pixels)
+                on_bytes(pixels)
 
 
 def _may_be_pictures(array: NDArray[Any]) -> bool:
     """False for labels, also for those in a column, as Keras has them."""
-    return array.dtype == np.uint8 and len(array) > 0 and (array.ndim > 2 or (array.ndim == 2 and array.shape[1] > 1))
+    is_table = array.ndim == 2 and array.shape[1] > 1
+    return array.dtype == np.uint8 and array.size > 0 and (array.ndim > 2 or is_table)
 
 
 def _read(path: str, file: Path, scratch: Path) -> Mapping[str, NDArray[Any]]:
@@ -70,7 +73,7 @@ def _read(path: str, file: Path, scratch: Path) -> Mapping[str, NDArray[Any]]:
                 arrays["labels"] = _read_idx(path, beside, scratch / "labels")
             return arrays
         if file.suffix.lower() == ".npy":
-            return {"images": np.load(file, mmap_mode="r", allow_pickle=False)}
+            return {"images": np.lib.format.open_memmap(file, mode="r")}
         with zipfile.ZipFile(file) as zipped:
             members = [info for info in zipped.infolist() if info.filename.endswith(".npy")]
             return {
@@ -89,7 +92,7 @@ def _read_member(path: str, zipped: zipfile.ZipFile, info: zipfile.ZipInfo, targ
             array: NDArray[Any] = np.lib.format.read_array(member, allow_pickle=False)
             return array
         _copy(path, member, target)
-    mapped: NDArray[Any] = np.load(target, mmap_mode="r", allow_pickle=False)
+    mapped: NDArray[Any] = np.lib.format.open_memmap(target, mode="r")
     return mapped
 
 
@@ -113,7 +116,7 @@ def _read_idx(path: str, file: Path, target: Path) -> NDArray[np.uint8]:
 def _copy(path: str, content: IO[bytes] | gzip.GzipFile, target: Path) -> None:
     with target.open("xb") as file:
         while chunk := content.read(_IN_MEMORY):
-            check_room(path, target.parent, len(chunk))
+            check_room(path, target.parent.parent, len(chunk))
             file.write(chunk)
 
 
@@ -132,9 +135,9 @@ def _labels_of(path: str, key: str, arrays: Mapping[str, NDArray[Any]]) -> NDArr
 
 
 def _write(
-    path: str, file: Path, key: str, array: NDArray[np.uint8], labels: NDArray[Any] | None, folder: Path,
-    on_bytes: Callable[[int], object],
-) -> None:  # fmt: skip
+    path: str, file: Path, key: str, array: NDArray[np.uint8], labels: NDArray[Any] | None, folder: Path
+) -> Iterator[int]:
+    """Yield the bytes of each picture in front of writing it."""
     stem = file.name.partition(".")[0]  # several files of one split are unpacked into one folder
     for number, pixels in enumerate(_pictures(path, key, array)):
         label = "" if labels is None else labels[number]
@@ -142,9 +145,9 @@ def _write(
         target = folder / class_folder(name) / f"{stem}-{number:08d}.png"
         if target.exists():
             raise FieldError("path", f"{path}: two files called {file.name} have pictures of one name: rename one")
+        yield pixels.nbytes
         target.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels).save(target, compress_level=1)
-        on_bytes(pixels.nbytes)
 
 
 def _pictures(path: str, key: str, array: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:

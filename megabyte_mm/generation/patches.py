@@ -8,6 +8,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from functools import partial
+from threading import Lock
 from typing import Protocol
 from weakref import WeakKeyDictionary
 
@@ -59,7 +60,7 @@ class PatchProgram:
         self._any_forced = False
         self._symbols_2PB = torch.zeros(2, size, rows, dtype=torch.long, device=device)
         """The symbols that a patch read, and its new symbols."""
-        self._capture = CAPTURES.get(device.type)
+        self._capture = None if device in _UNCAPTURED else CAPTURES.get(device.type)
         self._replays: dict[tuple[int, int], Replay] = {}
         """By the size of the patch and the number of viewed patches."""
 
@@ -99,9 +100,15 @@ class PatchProgram:
             except CaptureError as error:
                 warnings.warn(f"patches are generated without a CUDA graph: {error}", stacklevel=1)
                 self._capture = None
+                _UNCAPTURED.add(self.logits_BV.device)
 
     @torch.no_grad()
     def _patch(self, decoder: PatchDecoder, size: int, num_viewed: int) -> None:
+        # A caller's autocast would keep casts of weights for as long as it lasts, and a graph would read them later.
+        with torch.autocast(self.logits_BV.device.type, enabled=False):
+            self._read_patch(decoder, size, num_viewed)
+
+    def _read_patch(self, decoder: PatchDecoder, size: int, num_viewed: int) -> None:
         self.logits_BV.copy_(decoder.read_patch(self.logits_BV, self._choose, num_viewed))
         self.left_B -= size
 
@@ -159,18 +166,32 @@ def captured(run: Callable[[], None], device: torch.device) -> Replay:
     with torch.cuda.device(device):
         before = torch.cuda.current_stream()
         stream.wait_stream(before)
-        with torch.cuda.stream(stream):
-            run()
-        before.wait_stream(stream)
+        try:
+            with torch.cuda.stream(stream):
+                run()
+        finally:
+            before.wait_stream(stream)
         try:
             # Other threads, such as one that pins memory for training, may use the GPU meanwhile. A failure leaves
             # the stream of the capture current, unless the former one is restored from outside.
-            with torch.cuda.stream(before), torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
+            with (
+                _CAPTURING,
+                torch.cuda.stream(before),
+                torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"),
+            ):
                 run()
         except RuntimeError as error:
+            _FAILED.append(graph)
             raise CaptureError(str(error.__context__ or error).partition("\n")[0]) from error
     return graph
 
+
+_CAPTURING = Lock()
+"""Beginning a capture waits for the whole GPU, which another capture does not allow."""
+_UNCAPTURED: set[torch.device] = set()
+"""Devices on which a capture failed: none is tried there again."""
+_FAILED: list[Replay] = []
+"""Graphs whose capture failed, which torch's allocator may still ask."""
 
 CAPTURES: dict[str, Capture] = {"cuda": captured}
 """How operations are captured, by the kind of device."""

@@ -7,6 +7,7 @@ import io
 import json
 import sys
 import tracemalloc
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,20 @@ def pixels(data: ByteData) -> dict[str, list[bytes]]:
 
 def flat(array: np.ndarray) -> list[bytes]:
     return sorted(picture.tobytes() for picture in array)
+
+
+def npy(array: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
+def packed(members: dict[str, bytes]) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return file.getvalue()
 
 
 def idx(array: np.ndarray) -> bytes:
@@ -108,6 +123,19 @@ def test_arrays_of_one_split_in_several_files_are_all_read(tmp_path):
         opened(tmp_path / "set" / "**" / "*.npz", "RGB")
 
 
+@pytest.mark.parametrize("name", ["../../outside", "/outside", ".hidden"])
+def test_names_of_arrays_lead_nowhere(tmp_path, name):
+    content = {f"{name}.npy": npy(GREY), "b.npy": npy(GREY[::-1])}
+    (tmp_path / "a.npz").write_bytes(packed(content))
+    folder = tmp_path / "cache" / "unpacked"
+    folder.mkdir(parents=True)
+    unpack_arrays("data", tmp_path / "a.npz", folder, lambda count: None)
+    assert {path.name for path in tmp_path.iterdir()} == {"a.npz", "cache"}
+    assert not (tmp_path.parent / "outside").exists()
+    pictures = [path for path in folder.rglob("*.png") if not any(part.startswith(".") for part in path.parts)]
+    assert len(pictures) == 2 * len(GREY)
+
+
 @pytest.mark.parametrize("suffix", ["", ".gz"])
 def test_the_files_of_mnist(tmp_path, suffix):
     pack = gzip.compress if suffix else bytes
@@ -129,6 +157,9 @@ def test_the_files_of_mnist(tmp_path, suffix):
         ("a.npz", {"x": np.zeros((9, 8, 3), np.uint8)}, r"x has the shape \(9, 8, 3\), of one picture in colour"),
         ("a.npz", {"x": GREY, "y": CLASSES[:-1]}, "holds 12 pictures in x, and 11 labels in y"),
         ("a.npz", {"x": np.array([{}], object)}, "a.npz cannot be read: Object arrays cannot be loaded"),
+        ("a.npz", {"x": np.uint8(3)}, r"a.npz: holds no pictures, .* but x uint8 \(\)"),
+        ("a.npy", packed({"x.npy": b"no array"}), "a.npy cannot be read: "),
+        ("a.npz", packed({"x.npy": packed({"y": bytes(2**21)})}), "a.npz cannot be read: "),
         ("a.npz", b"PK\3\4 and no more", "a.npz cannot be read: "),
         ("a.npy", b"no array", "a.npy cannot be read: "),
         ("a.npy", b"\x93NUMPY\x01\0\x04\0{'a(", "a.npy cannot be read: "),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +14,7 @@ import torch
 
 from megabyte_mm.generation.batching import GenerationRequest, generate_batch
 from megabyte_mm.generation.engine import generate_rows, row_seeds
-from megabyte_mm.generation.patches import CAPTURES, NO_SYMBOL
+from megabyte_mm.generation.patches import CAPTURES, NO_SYMBOL, CaptureError
 from megabyte_mm.generation.sampling import SamplingParams
 from megabyte_mm.models import (
     BlockConfig,
@@ -27,6 +30,7 @@ from megabyte_mm.models import (
 )
 from megabyte_mm.models.decoding.steps import StackSteps
 from megabyte_mm.models.megabyte import PartConfig
+from megabyte_mm.models.megabyte.decoder import MegabyteDecoder
 from tests.simulated_gpu.device import SimulatedGpu, on_gpu, to_cpu
 from tests.simulated_gpu.graphs import recorded
 from tests.simulated_gpu.test_training import BASE, STACK
@@ -121,6 +125,40 @@ def test_a_model_of_one_order_of_parts_generates_in_batches() -> None:
         got = generate_batch(on_gpu(model), requests, SamplingParams())
     for one, other in zip(got[0], wanted[0], strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_where_a_capture_fails_patches_run_in_python_and_it_is_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(run: Callable[[], None], device: torch.device) -> Any:
+        run()
+        raise CaptureError("operation not permitted")
+
+    monkeypatch.setitem(CAPTURES, "cuda", fail)
+    monkeypatch.setattr("megabyte_mm.generation.patches._UNCAPTURED", set())
+    torch.manual_seed(0)
+    model = CONFIGS["windows that end"].build().double().eval()
+    wanted = new_symbols(model.decoder(ROWS, execution=Execution("eager")), 0, True)
+    with SimulatedGpu():
+        model = on_gpu(model)
+        with pytest.warns(UserWarning, match="patches are generated without a CUDA graph: operation not permitted"):
+            assert new_symbols(model.decoder(ROWS), 0, True) == wanted
+        assert new_symbols(model.decoder(ROWS), 0, True) == wanted
+
+
+@pytest.mark.parametrize("execution", [Execution("eager"), Execution()], ids=str)
+def test_caches_are_freed_with_their_decoder(execution: Execution) -> None:
+    """At once: tensors of a GPU do not make Python's collector of cycles run."""
+    decoder = CONFIGS["windows that end"].build().eval().decoder(ROWS, execution=execution)
+    assert isinstance(decoder, MegabyteDecoder)
+    decoder.reads_patches = True
+    gc.disable()
+    try:
+        for _ in generate_rows(decoder, [torch.arange(4)] * ROWS, [12] * ROWS, SamplingParams(), row_seeds(0, ROWS)):
+            pass
+        caches = [weakref.ref(cache) for cache in (*decoder._global_caches, *decoder._local_caches)]
+        del decoder
+        assert not [cache for cache in caches if cache() is not None]
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "int8"])

@@ -163,7 +163,8 @@ class StackSteps:
         self._norm = stack.norm
         self._head = None if head_VD is None else Projection(head_VD, None, replace(execution, exact=True))
         self._capacity = caches[0].capacity
-        self._run: Callable[..., Tensor] = self._step
+        # Not kept as an attribute where it is not compiled: caches would only be freed by the collector of cycles.
+        self._run: Callable[..., Tensor] | None = None
         self._compiled = execution.backend == "compile"
         device = stack.norm.weight.device.type
         self._attend_per_row = device == "cpu" and not self._compiled
@@ -181,8 +182,8 @@ class StackSteps:
             self._run = torch.compile(self._step, dynamic=False, mode="reduce-overhead" if own_graphs else None)
 
     def __call__(self, x_BD: Tensor, start_B: Tensor, slot_B: Tensor, num_slots: int) -> Tensor:
-        if not self._compiled:
-            return self._run(x_BD, start_B, slot_B, num_slots)
+        if self._run is None:
+            return self._step(x_BD, start_B, slot_B, num_slots)
         # A CUDA graph overwrites its result in the next call.
         return self._run(x_BD, start_B, slot_B, viewed_slots(num_slots, self._capacity)).clone()
 
