@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import timedelta
+from functools import cache
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -209,6 +211,17 @@ def register_strategies() -> None:
         StrategyRegistry.register(
             "fsdp2_sharded", FSDP2Strategy, "FSDP2, with checkpoints that are folders", sharded_checkpoints=True
         )
+
+
+@cache
+def end_group_at_exit() -> None:
+    """End the process group with the program, which threads of gloo could abort; Lightning does so for NCCL alone."""
+    atexit.register(_end_group)
+
+
+def _end_group() -> None:
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def check_strategy(strategy: Any) -> None:

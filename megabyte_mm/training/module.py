@@ -37,7 +37,7 @@ from megabyte_mm.training.compatibility import (
     check_weights,
     use_former_layouts,
 )
-from megabyte_mm.training.distributed import FSDP2Strategy, check_strategy, shard_model
+from megabyte_mm.training.distributed import FSDP2Strategy, check_strategy, end_group_at_exit, shard_model
 from megabyte_mm.training.initial_weights import load_initial_weights
 from megabyte_mm.training.loss import AccumulatedLoss
 from megabyte_mm.training.optim import (
@@ -146,6 +146,8 @@ class ByteLM(LightningModule):
     def setup(self, stage: str) -> None:
         """Let the data make the windows of the method. Raises ValueError for settings that do not work here."""
         check_strategy(self.trainer.strategy)
+        if self.trainer.world_size > 1:
+            end_group_at_exit()
         self._data().use_sliding_windows(is_sliding(self.method))
         if stage == "fit":
             self._compile_mode = compile_mode_here(self.compile_mode, self.trainer)
