@@ -39,7 +39,7 @@ QUIET = 0.04
 class Model:
     """A model that is trained. data: its folder, with train/ and val/. suffixes: of the files that are held out.
 
-    held_out: number of files, or of records, spread evenly over val/. steps: of its training. second: makes other
+    held_out: number of files, or of records, spread evenly over val/. steps: of the training. second: makes other
     data, on which it trains for as many steps again, at half the learning rate.
     """
 
@@ -160,7 +160,7 @@ def _with_short_captions(captions: Path, work: Path) -> Path:
 
 
 def _short_caption(caption: str, rng: np.random.Generator) -> str:
-    """A caption such as "a red heart on white, middle" without its place, ground or colour, or several of them."""
+    """A caption such as "a red heart on white, middle" without the place, the ground, the colour or several of them."""
     figure, place = caption.split(", ")
     figure, ground = figure.split(" on ")
     article, colour, shape = figure.split()

@@ -87,7 +87,7 @@ def _pictures(bundle: Bundle) -> ImageAdapter:
 
 def _square_weights(adapter: ImageAdapter, stream: ByteStream, patch_size: int, patches: int) -> Floats:
     """The share of each patch in each of the SIDE * SIDE parts of a picture: (S, K), rows summing to 1."""
-    # The last patch of a full window has no state of its own: the one before stands for it.
+    # The last patch of a full window has no state: the one before stands for it.
     of_byte_n = np.minimum(np.arange(len(stream.data)) // patch_size, patches - 1)
     patch_HWC = adapter.unscan(of_byte_n, stream.format)
     rows, columns = (_spans(side) for side in patch_HWC.shape[:2])

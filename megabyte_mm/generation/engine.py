@@ -172,7 +172,7 @@ class BatchState:
         decoder: It has read the first `decoder.lengths` symbols of each row.
         prefixes: The whole prefix of each row, truncated to the window.
         lengths: Symbols to generate for each row.
-        finished: Where finished rows are marked, (B,) bool; by default in a tensor of its own.
+        finished: Where finished rows are marked, (B,) bool; by default in a new tensor.
     """
 
     def __init__(
@@ -238,7 +238,7 @@ class BatchState:
     def run_patch(
         self, decoder: PatchDecoder, program: PatchProgram, logits_BV: Tensor, uniforms: Uniforms, allow_end: bool
     ) -> Tensor:
-        """Advance by a patch, and return the new symbols of its steps or NO_SYMBOL: (t, B).
+        """Advance by a patch, and return the new symbols of the steps or NO_SYMBOL: (t, B).
 
         t is the patch size less the steps in which all rows are forced, and those behind the last symbol of all rows.
         """

@@ -31,11 +31,11 @@ class Replay(Protocol):
 
 
 Capture = Callable[[Callable[[], None], torch.device], Replay]
-"""Runs a function, then captures its operations without running them again. Raises RuntimeError if it cannot."""
+"""Runs a function, then captures the operations without running them again. Raises RuntimeError if it cannot."""
 
 
 class PatchProgram:
-    """Samples and reads a patch of each row, with all that it needs to know in tensors of its own.
+    """Samples and reads a patch of each row, with all that this needs in static tensors.
 
     A patch of a new size, or with more cached patches to look at, runs in Python once and is captured then. What it
     needs from Python, such as the present patch of a row, must be in tensors. Caches and positions are the decoder's:
@@ -59,7 +59,7 @@ class PatchProgram:
         self._forced_PB = torch.full((size, rows), NO_SYMBOL, device=device)
         self._any_forced = False
         self._symbols_2PB = torch.zeros(2, size, rows, dtype=torch.long, device=device)
-        """The symbols that a patch read, and its new symbols."""
+        """The symbols that a patch read, and the new ones among them."""
         self._capture = None if device in _UNCAPTURED else CAPTURES.get(device.type)
         self._replays: dict[tuple[int, int], Replay] = {}
         """By the size of the patch and the number of viewed patches."""
@@ -67,7 +67,7 @@ class PatchProgram:
     def run(
         self, decoder: PatchDecoder, logits_BV: Tensor | None, uniform_pB: Tensor, forced_pB: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """Return the symbols that a patch reads of each row, and its new symbols or NO_SYMBOL: (p, B) each.
+        """Return the symbols that a patch reads of each row, and the new ones or NO_SYMBOL: (p, B) each.
 
         logits: of the first symbol; None for those of the patch before. uniform: random numbers. forced: symbols of the
         prefixes that are read in place of sampled ones; as many as there are, NO_SYMBOL for none.
@@ -136,7 +136,7 @@ def patch_program(decoder: PatchDecoder, logits_BV: Tensor, sampling: SamplingPa
 
 
 def next_symbols(sampled_B: Tensor, forced_B: Tensor | None, finished_B: Tensor | None) -> tuple[Tensor, Tensor]:
-    """The symbol that each row reads next, and its new symbol or NO_SYMBOL: (B,) each.
+    """The symbol that each row reads next, and the new symbol or NO_SYMBOL: (B,) each.
 
     forced: symbols that are read in place of the sampled ones, NO_SYMBOL for none. finished: (B,) bool, rows that read
     END. None for rows that are all not forced, or not finished.
@@ -157,7 +157,7 @@ class CaptureError(RuntimeError):
 
 
 def captured(run: Callable[[], None], device: torch.device) -> Replay:
-    """Run a function, and capture its operations as a CUDA graph. Raises CaptureError if they cannot be captured.
+    """Run a function, and capture the operations as a CUDA graph. Raises CaptureError if they cannot be captured.
 
     Both happen on one stream and in one thread, so that libraries have made what they keep for these before the
     capture.

@@ -185,7 +185,7 @@ class PatchDecoder(Decoder):
     def read_patch(self, logits_BV: Tensor, choose: Callable[[int, Tensor], Tensor], num_viewed: int) -> Tensor:
         """Read a patch of each row, and return the logits behind it, (B, 257).
 
-        logits: of its first symbol. choose: the symbols that are read, (B,) int64, from their position in the patch and
+        logits: of the first symbol. choose: the symbols that are read, (B,) int64, from their position in the patch and
         their logits. Between `begin_patch` and `count_patch`, since it may only be recorded.
         """
 

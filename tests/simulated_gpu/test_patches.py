@@ -98,7 +98,7 @@ def test_symbols_are_those_of_steps(name: str, seed: int) -> None:
 
 
 def test_a_prefix_is_not_read_again_behind_a_patch_that_was_stepped_through() -> None:
-    """Row 0 is in the last patch of its window, right behind the patch in which the prefix of row 1 ends."""
+    """Row 0 is in the last patch of the window, right behind the patch in which the prefix of row 1 ends."""
     torch.manual_seed(0)
     model = replace(BASE, max_len=WINDOW).build().double().eval()
     prefixes, sampling = [torch.arange(16), torch.arange(5)], SamplingParams(0.9, allow_end=False)
@@ -166,7 +166,7 @@ def test_caches_are_freed_with_their_decoder(execution: Execution) -> None:
 def test_prefixes_are_read_in_bfloat16_where_steps_are(
     name: str, precision: Precision, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On the CPU with its autocast, as if it were a GPU."""
+    """With the autocast of the CPU, as if it were a GPU."""
 
     def dtype(self: Execution, like: torch.Tensor) -> torch.dtype:
         return torch.bfloat16 if self.precision is not None and not self.exact else like.dtype

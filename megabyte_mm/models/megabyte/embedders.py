@@ -61,7 +61,7 @@ class PatchEmbedder(nn.Module):
         return embedded_BKG * self.scale
 
     def one_patch(self, ids_BP: Tensor, number_B: Tensor, recent_BC: Tensor) -> Tensor:
-        """One patch of each row, number `number_B[b]` of its sequence: (B, P) -> (B, G).
+        """One patch of each row, number `number_B[b]` of the sequence: (B, P) -> (B, G).
 
         recent: the symbols in front of it, at least `receptive_field`; where a row has fewer, in the last columns.
         """

@@ -107,7 +107,7 @@ class PartsDecoder(PatchDecoder):
         """Symbols in front of the open patch, of the same part; a row with fewer fills the last columns."""
         self._cursors: list[Cursor] = []
         self._counts_2B = torch.zeros(2, batch, dtype=torch.long, device=like.device)
-        """For whole patches: the number of each row's open patch in its part, and its slot in the global caches."""
+        """For whole patches: the number of each row's open patch in the part, and the slot in the global caches."""
         self._counted = False
         """True while `_counts_2B` is that of the cursors."""
 
