@@ -104,11 +104,11 @@ def _read_idx(path: str, file: Path, target: Path) -> NDArray[np.uint8]:
         file = target
     with file.open("rb") as opened:
         start = opened.read(4)
-        if len(start) < 4 or start[:3] != b"\0\0\x08":
-            raise ValueError("it is no idx file of bytes")
-        shape = np.frombuffer(opened.read(4 * start[3]), ">u4").tolist()
-        if len(shape) < start[3]:
-            raise ValueError("it is no idx file of bytes")
+        is_idx = len(start) == 4 and start[:3] == b"\0\0\x08"
+        sizes = opened.read(4 * start[3]) if is_idx else b""
+    if not is_idx or len(sizes) < 4 * start[3]:
+        raise ValueError("it is no idx file of bytes")
+    shape = np.frombuffer(sizes, ">u4").tolist()
     mapped: NDArray[np.uint8] = np.memmap(file, np.uint8, "r", offset=4 + 4 * start[3]).reshape(shape)
     return mapped
 
