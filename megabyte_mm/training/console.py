@@ -41,6 +41,11 @@ WARNINGS = (
     ".*smaller than the logging interval.*",
     # The nats are not changed in place.
     "FSDP2-wrapped module .* returned a view tensor.*",
+    # Of torch's compiler about itself, and about products that model.matmul_precision is for.
+    ".*torch.jit.script_method.* is deprecated.*",
+    "TensorFloat32 tensor cores .* not enabled.*",
+    # Lightning wraps models on a stream of its own.
+    "The AccumulateGrad node's stream does not match.*",
     # validate and test need no callbacks of the run.
     "Be aware that when using `ckpt_path`.*",
 )
