@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from threading import Lock
 from typing import Protocol
 from weakref import WeakKeyDictionary
@@ -15,9 +15,11 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
-from megabyte_mm.alphabet import END
+from megabyte_mm.alphabet import END, SYMBOLS
 from megabyte_mm.generation.sampling import SamplingParams, sample
 from megabyte_mm.models import PatchDecoder
+from megabyte_mm.models.decoding.fused import runs_kernels
+from megabyte_mm.models.own_kernels import agree
 
 NO_SYMBOL = -1
 """Marks a row that has no new symbol in a step: it still reads its prefix, or is finished."""
@@ -60,6 +62,11 @@ class PatchProgram:
         self._any_forced = False
         self._symbols_2PB = torch.zeros(2, size, rows, dtype=torch.long, device=device)
         """The symbols that a patch read, and the new ones among them."""
+        self._temperature_1: Tensor | None = None
+        """Of the kernel that samples, where it does."""
+        sorts = sampling.top_k is not None or sampling.top_p is not None
+        if sampling.temperature > 0.0 and not sorts and runs_kernels(logits_BV) and _kernel_agrees(device):
+            self._temperature_1 = torch.full((1,), sampling.temperature, dtype=torch.float64, device=device)
         self._capture = None if device in _UNCAPTURED else CAPTURES.get(device.type)
         self._replays: dict[tuple[int, int], Replay] = {}
         """By the size of the patch and the number of viewed patches."""
@@ -113,13 +120,49 @@ class PatchProgram:
         self.left_B -= size
 
     def _choose(self, position: int, logits_BV: Tensor) -> Tensor:
-        sampled_B = sample(logits_BV, self._uniform_PB[position], self._sampling)
-        read_B, new_B = next_symbols(sampled_B, self._forced_PB[position], self.finished_B)
+        uniform_B, forced_B = self._uniform_PB[position], self._forced_PB[position]
+        if self._temperature_1 is not None:
+            from megabyte_mm.generation.sampling_kernel import choose  # needs Triton
+
+            read_B: Tensor = self._symbols_2PB[0, position]
+            choose(
+                logits_BV.contiguous(),
+                self._temperature_1,
+                uniform_B,
+                forced_B,
+                self.left_B,
+                self.finished_B,
+                read_B,
+                self._symbols_2PB[1, position],
+                position,
+                self._sampling.allow_end,
+            )
+            return read_B
+        read_B, new_B = next_symbols(sample(logits_BV, uniform_B, self._sampling), forced_B, self.finished_B)
         self._symbols_2PB[0, position], self._symbols_2PB[1, position] = read_B, new_B
         self.finished_B |= self.left_B == position + 1
         if self._sampling.allow_end:
             self.finished_B |= new_B == END
         return read_B
+
+
+@cache
+def _kernel_agrees(device: torch.device) -> bool:
+    """Compare the symbols of the kernel that samples with those of `sample`, once in a process."""
+    return agree(partial(_compare_kernel, device), "sampling", device)
+
+
+def _compare_kernel(device: torch.device) -> None:
+    from megabyte_mm.generation.sampling_kernel import choose
+
+    generator = torch.Generator().manual_seed(0)
+    logits_BV = (4 * torch.randn(64, SYMBOLS, generator=generator)).to(device)
+    uniform_B = torch.rand(64, dtype=torch.float64, generator=generator).to(device)
+    unforced_B, read_B, new_B = (torch.full((64,), NO_SYMBOL, device=device) for _ in range(3))
+    finished_B = torch.zeros(64, dtype=torch.bool, device=device)
+    one = torch.ones(1, dtype=torch.float64, device=device)
+    choose(logits_BV, one, uniform_B, unforced_B, unforced_B, finished_B, read_B, new_B, 0, True)
+    torch.testing.assert_close(read_B, sample(logits_BV, uniform_B, SamplingParams()))
 
 
 _PROGRAMS: WeakKeyDictionary[PatchDecoder, dict[tuple[int, SamplingParams], PatchProgram]] = WeakKeyDictionary()

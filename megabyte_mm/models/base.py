@@ -277,6 +277,10 @@ class ByteModel(nn.Module, ABC):
         """
         return self.nll(ids_BT, condition_B, options), slice(None)
 
+    def runs_blocks_once(self, batch: int, activation_budget: float) -> bool:
+        """True if each block runs just once in a training step on that many full windows, as CUDA graphs like it."""
+        return False
+
     def compile_blocks(self, mode: CompileMode = "default") -> None:
         """Compile the Transformer blocks with torch.compile for training; weights and their names stay.
 

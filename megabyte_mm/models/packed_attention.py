@@ -11,23 +11,19 @@ such a row.
 
 from __future__ import annotations
 
-import logging
-from functools import cache
-from importlib.util import find_spec
+from functools import cache, partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from megabyte_mm.models.own_kernels import agree, runs_triton
 from megabyte_mm.models.rotary import RotaryEmbedding, apply_rotary
 
-log = logging.getLogger(__name__)
 LONGEST = 16
 """The most positions of a sequence; beyond them a fused kernel's own tile is filled well enough."""
 DTYPES = (torch.bfloat16, torch.float16)
 """What the kernels multiply."""
-MIN_CAPABILITY = (8, 0)
-"""Of CUDA devices that Triton multiplies bfloat16 on."""
 
 
 def packs(projected_NTX: Tensor, heads: int) -> bool:
@@ -94,33 +90,27 @@ def _runs_triton(device: torch.device) -> bool:
 
 @cache
 def _is_capable(device: torch.device) -> bool:
-    is_modern = find_spec("triton") is not None and torch.cuda.get_device_capability(device) >= MIN_CAPABILITY
-    return is_modern and _kernels_agree(device)
+    return runs_triton(device) and _kernels_agree(device)
 
 
 def _kernels_agree(device: torch.device) -> bool:
-    """Compare the kernels with the definition, once in a process; where they differ or fail, a warning says so.
+    """Compare the kernels with the definition, once in a process."""
+    return agree(partial(_compare_kernels, device), "attention inside patches", device)
 
-    They are compiled on the user's machine, by whatever Triton is there: models must not learn from wrong numbers.
-    """
+
+def _compare_kernels(device: torch.device) -> None:
+    from megabyte_mm.models import packed_attention_kernels as kernels
+
     generator = torch.Generator().manual_seed(0)
     inputs = [torch.randn(18, 8, columns, generator=generator).bfloat16().to(device) for columns in (96, 32)]
     qkv_NTX, grad_NTD = inputs
-    try:
-        from megabyte_mm.models import packed_attention_kernels as kernels
-
-        for options in ((2, 1, 0, False), (2, 9, 8, True)):
-            pairs = (
-                (kernels.forward(qkv_NTX, *options), _plain(qkv_NTX, *options)),
-                (kernels.backward(grad_NTD, qkv_NTX, *options), _plain_backward(grad_NTD, qkv_NTX, *options)),
-            )
-            for kernel_NTX, plain_NTX in pairs:
-                torch.testing.assert_close(kernel_NTX, plain_NTX, rtol=0.05, atol=0.05)
-    except Exception as error:  # noqa: BLE001 - a compiler may fail in any way
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        log.warning("attention inside patches does without its own kernels on %s: %s", device, reason)
-        return False
-    return True
+    for options in ((2, 1, 0, False), (2, 9, 8, True)):
+        pairs = (
+            (kernels.forward(qkv_NTX, *options), _plain(qkv_NTX, *options)),
+            (kernels.backward(grad_NTD, qkv_NTX, *options), _plain_backward(grad_NTD, qkv_NTX, *options)),
+        )
+        for kernel_NTX, plain_NTX in pairs:
+            torch.testing.assert_close(kernel_NTX, plain_NTX, rtol=0.05, atol=0.05)
 
 
 def _plain(qkv_NTX: Tensor, heads: int, patches: int, previous: int, rotary: bool) -> Tensor:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -16,8 +17,10 @@ from torch.nn import functional as F
 
 from megabyte_mm.models.decoding.caches import LayerCache
 from megabyte_mm.models.decoding.execution import Execution, int8_weight
+from megabyte_mm.models.decoding.fused import FusedProjection, FusedStackSteps, runs_kernels
 from megabyte_mm.models.decoding.native import NativeError, NativeProjection, NativeStackSteps, load
 from megabyte_mm.models.layers import COMPILED_VARIANTS, Block, Stack
+from megabyte_mm.models.own_kernels import agree
 from megabyte_mm.models.rotary import apply_rotary
 
 SMALLEST_VIEW = 256
@@ -52,6 +55,40 @@ def is_native(execution: Execution, like: Tensor) -> bool:
     return reason is None
 
 
+def _is_fused(execution: Execution, like: Tensor) -> bool:
+    """True for kernels of Triton, which the backend compile does not know."""
+    return execution.backend == "auto" and runs_kernels(like)
+
+
+_AGREEING: WeakKeyDictionary[Stack, dict[Execution, bool]] = WeakKeyDictionary()
+
+
+def _fused_steps_agree(stack: Stack, execution: Execution) -> bool:
+    """Compare fused steps of a stack with torch's operations, once. They need heads of even width."""
+    if stack.config.dim // stack.config.heads % 2:
+        return False
+    agreeing = _AGREEING.setdefault(stack, {})
+    if execution not in agreeing:
+        compare = partial(_compare_fused_steps, stack, execution)
+        agreeing[execution] = agree(compare, "generation", stack.norm.weight.device)
+    return agreeing[execution]
+
+
+@torch.no_grad()
+def _compare_fused_steps(stack: Stack, execution: Execution) -> None:
+    """Raise AssertionError where three steps of two rows differ by more than rounding."""
+    like, dtype = stack.norm.weight, execution.dtype(stack.norm.weight)
+    plain = StackSteps(stack, stack.caches(2, 4, dtype), replace(execution, backend="eager"))
+    fused = FusedStackSteps(stack, stack.caches(2, 4, dtype), execution)
+    start_B = torch.tensor([0, 1], device=like.device)
+    x_3BD = torch.randn(3, 2, stack.config.dim, generator=torch.Generator().manual_seed(0)).to(like.device)
+    for step, x_BD in enumerate(x_3BD):
+        wanted_BD = plain(x_BD, start_B, start_B + step, step + 2)
+        rounding = (1e-3 if dtype == torch.float32 else 0.1) * float(wanted_BD.abs().max())
+        got_BD = fused(x_BD, start_B, start_B + step, step + 2)
+        torch.testing.assert_close(got_BD, wanted_BD, rtol=0.0, atol=rounding, equal_nan=True)
+
+
 def reads_patches(device: torch.device, execution: Execution) -> bool:
     """True where whole patches are captured in place of steps."""
     return device.type == "cuda" and execution.backend != "eager"
@@ -70,6 +107,8 @@ def stack_steps(
     """
     if is_native(execution, stack.norm.weight):
         return NativeStackSteps(stack, caches, execution.precision, head_VD)
+    if _is_fused(execution, stack.norm.weight) and _fused_steps_agree(stack, execution):
+        return FusedStackSteps(stack, caches, execution, head_VD)
     return StackSteps(stack, caches, execution, head_VD, captured)
 
 
@@ -77,6 +116,8 @@ def projection(weight_NK: Tensor, bias_N: Tensor | None, execution: Execution) -
     """A linear layer, (B, K) -> (B, N), in which the numbers of a row do not depend on the other rows."""
     if is_native(execution, weight_NK):
         return NativeProjection(weight_NK, bias_N, execution.precision)
+    if _is_fused(execution, weight_NK):
+        return FusedProjection(weight_NK, bias_N, execution)
     return Projection(weight_NK, bias_N, execution)
 
 

@@ -19,7 +19,7 @@ from megabyte_mm.models.config import StackConfig
 from megabyte_mm.models.decoding.caches import LayerCache
 from megabyte_mm.models.decoding.execution import Execution
 from megabyte_mm.models.layers import Stack, init_weights, stack_activations, trunc_normal_parameter
-from megabyte_mm.models.megabyte.chunked_loss import chunked_nll
+from megabyte_mm.models.megabyte.chunked_loss import chunked_nll, patches_at_once
 from megabyte_mm.models.megabyte.config import MegabyteConfig
 from megabyte_mm.models.megabyte.decoder import MegabyteDecoder
 from megabyte_mm.models.megabyte.embedders import PatchEmbedder
@@ -238,6 +238,10 @@ class Megabyte(ByteModel):
             return False
         activations = stack_activations(self.config.global_stack, self.max_patches) * self.max_patches * batch
         return activations > activation_budget
+
+    def runs_blocks_once(self, batch: int, activation_budget: float) -> bool:
+        in_chunks = patches_at_once(self, batch, activation_budget) < self.max_patches
+        return self.config.parts is None and not in_chunks and not self.recomputes_global(batch, activation_budget)
 
     def new_decoder(self, condition_B: Tensor, capacity: int, execution: Execution) -> Decoder:
         decoder = MegabyteDecoder if self.config.parts is None else PartsDecoder
