@@ -50,7 +50,14 @@ from megabyte_mm.training.optim import (
     parameter_groups,
     works_in_shards,
 )
-from megabyte_mm.training.trainer import CompileSetting, activation_budget, compile_mode_here, read_clock
+from megabyte_mm.training.trainer import (
+    GRAPH_MODES,
+    CompileSetting,
+    activation_budget,
+    compile_mode_here,
+    read_clock,
+    records_graphs,
+)
 
 _PREFIX = "of "
 """Precedes the names of sources in a ModuleDict, which reserves some names."""
@@ -72,7 +79,8 @@ class ByteLM(LightningModule):
             recomputed in the backward pass. By default 2 on a CPU, and 0.4 of the memory of a GPU.
         compile_mode: Compile the Transformer blocks with torch.compile in training, in the mode of that name;
             reduce-overhead and max-autotune record CUDA graphs. Null: the eager code, which is faster on a CPU. auto:
-            default on a CUDA GPU where torch.compile can work, else null.
+            on a CUDA GPU where torch.compile can work, reduce-overhead if one device trains, without accumulation,
+            chunks or several parts, else default; elsewhere null.
         activation_checkpointing: Keep only the input of each Transformer block, whatever the memory, and recompute the
             rest in the backward pass.
         ema_decay: Keep an exponential moving average of the weights with this decay, such as 0.999. It is validated,
@@ -186,6 +194,9 @@ class ByteLM(LightningModule):
         budget = activation_budget(self.activation_memory, self.device)
         self._step_options = replace(self._step_options, activation_budget=budget)
         if self._compile_mode is not None:
+            chosen = self.compile_mode != "auto" or self.activation_checkpointing
+            if not chosen and records_graphs(self.trainer, self.model, self._data().batch_size, budget):
+                self._compile_mode = "reduce-overhead"
             rank_zero_info("compiling the model: the first steps take a minute or so")
             self.model.compile_blocks(self._compile_mode)
         if self.activation_checkpointing:
@@ -213,6 +224,8 @@ class ByteLM(LightningModule):
                 self._step_options, shared_generator=generator, all_reduce_max=self._all_reduce_max
             )
         if self._compile_mode is not None:
+            if self._compile_mode in GRAPH_MODES:
+                self.zero_grad()  # the next graphs write over the memory of these gradients
             torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:

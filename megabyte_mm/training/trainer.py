@@ -19,7 +19,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Timer
 
 from megabyte_mm.errors import FieldError
-from megabyte_mm.models import CompileMode, StepOptions
+from megabyte_mm.models import ByteModel, CompileMode, StepOptions
 from megabyte_mm.training.distributed import FSDP2Strategy
 
 TRAINER_DEFAULTS: dict[str, Any] = {
@@ -39,6 +39,8 @@ CHECKPOINT_MINUTES = 2.0
 
 CompileSetting = CompileMode | Literal["auto"] | None
 """auto: compiled on a CUDA GPU where torch.compile can work, else eager."""
+GRAPH_MODES: tuple[CompileMode, ...] = ("reduce-overhead", "max-autotune")
+"""Those that record CUDA graphs."""
 
 
 def check_writable(root: Path) -> None:
@@ -87,6 +89,15 @@ def compile_mode_here(setting: CompileSetting, trainer: Trainer) -> CompileMode 
     return setting
 
 
+def records_graphs(trainer: Trainer, model: ByteModel, batch_size: int, budget: float) -> bool:
+    """True where compiled blocks are CUDA graphs by default: to launch their kernels takes longer than to run them.
+
+    Graphs cannot add up gradients over batches, and were only tried where each block runs once in a step.
+    """
+    alone = trainer.world_size == 1 and trainer.accumulate_grad_batches == 1
+    return alone and model.runs_blocks_once(batch_size, budget)
+
+
 def _can_compile(trainer: Trainer) -> bool:
     """True on a CUDA GPU with what torch.compile needs there: Triton, and what Triton builds its launchers with."""
     device = trainer.strategy.root_device
@@ -108,7 +119,7 @@ def check_compile_mode(mode: CompileMode, trainer: Trainer) -> None:
             "install one, name it in the environment variable CXX, or leave compile_mode out",
         )
     # Graphs write over gradients that are added up over several batches.
-    if trainer.accumulate_grad_batches > 1 and mode in ("reduce-overhead", "max-autotune"):
+    if trainer.accumulate_grad_batches > 1 and mode in GRAPH_MODES:
         raise FieldError(
             "model.compile_mode",
             f"{mode} records CUDA graphs, which cannot add up gradients over trainer.accumulate_grad_batches "

@@ -11,8 +11,16 @@ import pytest
 import torch
 from PIL import Image
 
-from megabyte_mm.models import Megabyte, MegabyteConfig, PerceiverARConfig, StackConfig, StepOptions, TransformerConfig
-from megabyte_mm.training.trainer import compile_mode_here
+from megabyte_mm.models import (
+    Megabyte,
+    MegabyteConfig,
+    PartConfig,
+    PerceiverARConfig,
+    StackConfig,
+    StepOptions,
+    TransformerConfig,
+)
+from megabyte_mm.training.trainer import compile_mode_here, records_graphs
 from tests.training.conftest import weights
 
 pytestmark = [
@@ -122,6 +130,25 @@ def test_a_gpu_that_can_compile_does_so_by_itself(lacking, mode, monkeypatch, tm
     device = torch.device("cpu" if lacking == "gpu" else "cuda")
     trainer: Any = SimpleNamespace(strategy=SimpleNamespace(root_device=device))
     assert compile_mode_here("auto", trainer) == mode
+
+
+@pytest.mark.parametrize(
+    ("devices", "accumulated", "net", "budget", "records"),
+    [
+        (1, 1, {}, 2.0**31, True),
+        (2, 1, {}, 2.0**31, False),
+        (1, 2, {}, 2.0**31, False),
+        (1, 1, {}, 1.0, False),
+        (1, 1, {"parts": (PartConfig(4, 16), PartConfig(4, 16)), "orders": ((0, 1),), "conditions": 1}, 2.0**31, False),
+    ],
+    ids=["one device", "two devices", "accumulation", "chunks", "parts"],
+)
+def test_a_gpu_records_graphs_by_itself_where_blocks_run_once_in_an_update(devices, accumulated, net, budget, records):
+    trainer: Any = SimpleNamespace(world_size=devices, accumulate_grad_batches=accumulated)
+    stack = StackConfig(16, 1, 2)
+    model = MegabyteConfig(4, 32, stack, stack, **net).build()
+    assert records_graphs(trainer, model, 2, budget) == records
+    assert not records_graphs(trainer, TransformerConfig(max_len=32, stack=stack).build(), 2, budget)
 
 
 def test_an_unknown_mode_is_refused_by_name(fit, capsys):
