@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,11 +23,16 @@ from megabyte_mm.features.matching import Floats64, part_of_files, text_bits
 from megabyte_mm.features.probe import Ints, class_numbers
 from megabyte_mm.progress import byte_progress
 
+Costs = tuple[list[ClassedFile], Skipped, Floats64]
+"""Files, those that were skipped, and the bits of each file with each candidate."""
+
 
 def classify(
     checkpoint: str,
     file: Sequence[str],
     candidates: Sequence[str] = (),
+    also: Sequence[str] = (),
+    weights: Sequence[float] = (),
     head: str | None = None,
     epochs: int = 10,
     json: str | None = None,
@@ -36,13 +43,18 @@ def classify(
     """Print the class under which each file costs the fewest bits, and by how many bits the next one costs more.
 
     A model that was trained with classes is asked for each of them; a model of files with texts for each of the
-    candidates. With --head, a classifier on top of the model is trained on class folders first, and prints the most
-    probable class. Where files lie in folders named as the classes, the share of right ones is printed too.
+    candidates. Several models add up their bits, such as one that writes the word behind a sound and one that writes
+    the sound behind a word. With --head, a classifier on top of the model is trained on class folders first, and prints
+    the most probable class. Where files lie in folders named as the classes, or beside texts that are the candidates,
+    the share of right ones is printed too.
 
     Args:
         checkpoint: A checkpoint of a run, such as runs/image/best.ckpt, an exported folder, demo:image, or a hub id.
         file: Files, and folders with all files below them.
         candidates: Classes to choose from, by default all; for a model of files with texts the texts, such as zero one.
+        also: More checkpoints, whose bits are added: of the same classes, or of files with texts.
+        weights: What a bit of each model counts, as 1 0.1 for two; all 1 if left out. A sound behind a word has
+            thousands of bits and a word a few, so that a tenth of them is plenty.
         head: A folder of class folders: a small classifier is trained on its files together with the model, whose
             checkpoint stays as it is.
         epochs: Of training the classifier.
@@ -53,26 +65,57 @@ def classify(
     """
     check_output("json", None if json == STANDARD else json)
     check_positive(epochs=epochs, batch_size=batch_size)
-    bundle = load_model(checkpoint, pick_device(device), adapter)
+    shares = _shares(1 + len(also), weights)
     if head is not None:
-        if candidates:
-            raise ValueError("--candidates and --head both name the classes: give one of them")
+        if candidates or also:
+            raise ValueError(f"--{'candidates' if candidates else 'also'} and --head: give one of them")
+        bundle = load_model(checkpoint, pick_device(device), adapter)
         candidates, files, skipped, logs_NC = _by_head(bundle, file, head, epochs, batch_size)
         _print_by_probability(files, candidates, np.exp(logs_NC), json)
         _finish(files, candidates, logs_NC.argmax(axis=1), "log-probabilities", logs_NC, skipped, json)
         return
-    if bundle.reads_records:
-        if len(set(candidates)) < 2:
-            raise ValueError("--candidates: give the texts to choose from, such as --candidates cat dog")
-        files, skipped, bits_NC = _by_text(bundle, file, candidates, batch_size)
-    else:
-        candidates = _classes(bundle, candidates)
-        files, skipped, bits_NC = _by_class(bundle, file, candidates, batch_size)
+    results = []
+    for name in (checkpoint, *also):
+        bundle = load_model(name, pick_device(device), adapter)
+        candidates = candidates if bundle.reads_records else _classes(bundle, candidates)
+        results.append(_costs(bundle, file, candidates, batch_size))
+    files, skipped, bits_NC = _added_up(results, shares)
     best_N, width = bits_NC.argmin(axis=1), max(len(str(each.path)) for each in files)
     ordered_NC = np.sort(bits_NC, axis=1)
     for each, best, ordered_C in zip(files, best_N.tolist(), ordered_NC, strict=True):
         print_beside(json, f"{each.path!s:{width}}  {candidates[best]}  by {ordered_C[1] - ordered_C[0]:.1f} bits")
     _finish(files, candidates, best_N, "bits", bits_NC, skipped, json)
+
+
+def _shares(models: int, weights: Sequence[float]) -> Sequence[float]:
+    """What a bit of each model counts. Raises ValueError for another number of weights, and for those below 0."""
+    if weights and len(weights) != models:
+        raise ValueError(f"--weights: {len(weights)} for {models} models; give one for each")
+    if any(not 0 <= weight < float("inf") for weight in weights) or (weights and not any(weights)):
+        raise ValueError(f"--weights {' '.join(map(str, weights))}: they must be numbers from 0 up, and not all 0")
+    return weights or [1.0] * models
+
+
+def _costs(bundle: Bundle, paths: Sequence[str], candidates: Sequence[str], batch_size: int) -> Costs:
+    if not bundle.reads_records:
+        return _by_class(bundle, paths, candidates, batch_size)
+    if len(set(candidates)) < 2:
+        raise ValueError("--candidates: give the texts to choose from, such as --candidates cat dog")
+    return _by_text(bundle, paths, candidates, batch_size)
+
+
+def _added_up(results: Sequence[Costs], shares: Sequence[float]) -> Costs:
+    """The files that all models read, and their bits. Raises ValueError if there are none."""
+    rows = [{each.path: row for row, each in enumerate(files)} for files, _, _ in results]
+    files = [each for each in results[0][0] if all(each.path in row_of for row_of in rows)]
+    skipped = {entry["path"]: entry for _, entries, _ in results for entry in entries}
+    if not files:
+        raise ValueError("no file is read by all models")
+    bits_NC = sum(
+        share * bits_NC[[row_of[each.path] for each in files]]
+        for share, row_of, (_, _, bits_NC) in zip(shares, rows, results, strict=True)
+    )
+    return files, list(skipped.values()), np.asarray(bits_NC)
 
 
 def _finish(
@@ -138,9 +181,7 @@ def _classes(bundle: Bundle, candidates: Sequence[str]) -> Sequence[str]:
     return candidates or known
 
 
-def _by_class(
-    bundle: Bundle, paths: Sequence[str], candidates: Sequence[str], batch_size: int
-) -> tuple[list[ClassedFile], Skipped, Floats64]:
+def _by_class(bundle: Bundle, paths: Sequence[str], candidates: Sequence[str], batch_size: int) -> Costs:
     _, files, skipped = read_media(bundle, paths)
     numbers = [bundle.condition_number(name) for name in candidates]
     pairs = [(file.stream.data, number) for file in files for number in numbers]
@@ -153,10 +194,17 @@ def _by_class(
     return files, skipped, np.array(bits).reshape(len(files), len(numbers))
 
 
-def _by_text(
-    bundle: Bundle, paths: Sequence[str], candidates: Sequence[str], batch_size: int
-) -> tuple[list[ClassedFile], Skipped, Floats64]:
+def _by_text(bundle: Bundle, paths: Sequence[str], candidates: Sequence[str], batch_size: int) -> Costs:
     part = part_of_files(bundle)
     files, skipped = read_all(bundle.modalities[part].adapter, paths, bundle.window_of(part))
+    files = [each if each.label in candidates else replace(each, label=_text_beside(each.path)) for each in files]
     streams = [file.stream.data for file in files]
     return files, skipped, text_bits(bundle, part, streams, candidates, batch_size)
+
+
+def _text_beside(path: Path) -> str:
+    """The text beside a file, as in a folder of records: that of a.wav is a.txt; "" without one."""
+    try:
+        return path.with_suffix(".txt").read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return ""

@@ -93,6 +93,8 @@ OWN_COMMANDS = {
             "checkpoint": {},
             "file": {"nargs": "+", "metavar": "FILE"},
             "--candidates": {"nargs": "+", "default": [], "metavar": "NAME"},
+            "--also": {"nargs": "+", "default": [], "metavar": "CHECKPOINT"},
+            "--weights": {"nargs": "+", "type": float, "default": [], "metavar": "NUMBER"},
         },
     ),
     "search": Command(

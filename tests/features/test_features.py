@@ -260,6 +260,40 @@ def test_words_find_pictures_and_pictures_their_words(order, pictures, tmp_path,
     refuse(capsys, ["classify", checkpoint, val, "--candidates", "dark", "b" * 99], "the text has 99 bytes, and this")
 
 
+def test_several_models_add_up_their_bits(pictures, tmp_path, capsys):
+    sources = f"{{text: {{patch_size: 4}}, image: {{adapter: {IMAGE}}}}}"
+    steps = ["--trainer.max_steps", "2", "--trainer.val_check_interval", "2"]
+    checkpoints = []
+    for order in ("image, text", "text, image"):
+        settings = config(tmp_path, f"parts: [[{order}]], part_weights: [0, 1], sources: {sources}")
+        root = tmp_path / order[:1]
+        assert main(["fit", "--config", settings, *steps, "--trainer.default_root_dir", str(root)]) == 0
+        checkpoints.append(str(root / "last.ckpt"))
+    for file in (pictures / "val").rglob("*.png"):
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+        (tmp_path / file.with_suffix(".txt").name).write_text(file.parent.name + "\n")
+    files = [str(path) for path in sorted(tmp_path.glob("*.png"))]
+    capsys.readouterr()
+
+    def costs(*options):
+        json_file = tmp_path / "bits.json"
+        json_file.unlink(missing_ok=True)
+        command = ["classify", options[0], *files, "--candidates", "dark", "bright", *options[1:]]
+        assert main([*command, "--json", str(json_file)]) == 0
+        assert " of 8 right (" in capsys.readouterr().out.splitlines()[-1]  # by the texts beside the files
+        return {path: list(bits.values()) for path, bits in json.loads(json_file.read_text())["bits"].items()}
+
+    of_text, of_image = (costs(checkpoint) for checkpoint in checkpoints)
+    both = costs(checkpoints[0], "--also", checkpoints[1], "--weights", "1", "0.25")
+    for path, bits in both.items():
+        wanted = [a + 0.25 * b for a, b in zip(of_text[path], of_image[path], strict=True)]
+        assert bits == pytest.approx(wanted, rel=1e-6)
+    also = ["classify", *checkpoints[:1], files[0], "--candidates", "dark", "bright", "--also", checkpoints[1]]
+    refuse(capsys, [*also, "--weights", "1"], "--weights: 1 for 2 models; give one for each")
+    refuse(capsys, [*also, "--weights", "1", "-1"], "--weights 1.0 -1.0: they must be numbers from 0 up")
+    refuse(capsys, [*also[:3], *also[-2:], "--head", str(pictures)], "--also and --head: give one of them")
+
+
 def test_pictures_behind_words_alone_are_not_compared(pictures, tmp_path, capsys):
     data = "parts: [[text, image]], sources: {text: {patch_size: 4}, image: {adapter: " + IMAGE + "}}"
     steps = ["--trainer.max_steps", "1", "--trainer.val_check_interval", "1"]
@@ -321,5 +355,5 @@ def test_a_head_that_cannot_be_trained_is_refused(pictures, text_model, tmp_path
     one_class = sorted((pictures / "train").iterdir())[0]
     refuse(capsys, ["classify", checkpoint, str(pictures), "--head", str(one_class)], "must lie in two class folders")
     arguments = ["classify", checkpoint, str(pictures), "--head", str(pictures), "--candidates", "a", "b"]
-    refuse(capsys, arguments, "--candidates and --head both name the classes")
+    refuse(capsys, arguments, "--candidates and --head: give one of them")
     refuse(capsys, [*arguments[:5], "--epochs", "0"], "--epochs is 0; it must be at least 1")
