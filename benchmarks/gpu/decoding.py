@@ -10,7 +10,7 @@ from benchmarks.gpu.environment import bandwidth
 from benchmarks.gpu.settings import Row, Settings, random_ids
 from megabyte_mm.generation.engine import generate_rows, row_seeds
 from megabyte_mm.generation.sampling import SamplingParams
-from megabyte_mm.models import Backend, Execution, MegabyteConfig
+from megabyte_mm.models import Execution, MegabyteConfig
 from megabyte_mm.models.flops import multiplied_weights
 
 ROWS = (1, 64, 512)
@@ -18,29 +18,29 @@ PREFIX = 1024
 """Bytes in front of the generated ones."""
 PATCHES = 64
 """Patches of a measurement."""
-NUMBER_BYTES = 4
-"""Of weights, keys and values, which are float32."""
+EXECUTIONS = (Execution("eager"), Execution(), Execution(precision="bfloat16"), Execution("compile"))
+"""Steps one by one; captured patches of this project's kernels, and of compiled code."""
 
 
 def decoding(settings: Settings) -> None:
-    """Patches for 1, 64 and 512 rows: step by step, and on a GPU captured, of torch's or of compiled code."""
+    """Patches for 1, 64 and 512 rows: step by step, and on a GPU captured."""
     speed = bandwidth(settings)
     config, _ = next(iter(settings.sizes.values()))
     for rows in (1, 4) if settings.tiny else ROWS:
-        for backend in ("eager", "auto", "compile") if settings.on_gpu else ("eager",):
-            row: Row = {"rows": rows, "backend": backend}
-            settings.attempt(row, lambda r=rows, b=backend: _measured(settings, config, r, b, speed))  # type: ignore[misc]
+        for execution in EXECUTIONS if settings.on_gpu else EXECUTIONS[:1]:
+            row: Row = {"rows": rows, "backend": execution.backend, "precision": execution.precision or "float32"}
+            settings.attempt(row, lambda r=rows, e=execution: _measured(settings, config, r, e, speed))  # type: ignore[misc]
 
 
 @torch.no_grad()
-def _measured(settings: Settings, config: MegabyteConfig, rows: int, backend: Backend, speed: float) -> Row:
+def _measured(settings: Settings, config: MegabyteConfig, rows: int, execution: Execution, speed: float) -> Row:
     torch.manual_seed(0)
     with settings.device:
         model = config.build().eval()
     size, prefix = model.patch_size, 2 * model.patch_size if settings.tiny else PREFIX
     # Two patches warm up: the second is captured. The last patch of a window is stepped through.
     length = (PATCHES + 4) * size
-    decoder = model.decoder(rows, capacity=min(prefix + length, model.max_len), execution=Execution(backend))
+    decoder = model.decoder(rows, capacity=min(prefix + length, model.max_len), execution=execution)
     prefixes = list(random_ids(rows, prefix, settings.device))
     sampling, seeds = SamplingParams(allow_end=False), row_seeds(0, rows)
     columns = chain.from_iterable(generate_rows(decoder, prefixes, [length] * rows, sampling, seeds))
@@ -50,12 +50,15 @@ def _measured(settings: Settings, config: MegabyteConfig, rows: int, backend: Ba
             next(columns)
 
     seconds = settings.seconds(generate, PATCHES) / size
-    read = read_bytes(config, rows, prefix)
+    read = read_bytes(config, rows, prefix, 2 if execution.precision == "bfloat16" else 4)
     return {"bytes/s": rows / seconds, "us per step": 1e6 * seconds, "of bandwidth": read / seconds / speed}
 
 
-def read_bytes(config: MegabyteConfig, rows: int, position: int) -> float:
-    """Bytes that a step of all rows must read: weights, and the global model's keys and values, once a patch."""
+def read_bytes(config: MegabyteConfig, rows: int, position: int, number_bytes: int) -> float:
+    """Bytes that a step of all rows must read: weights, and the global model's keys and values, once a patch.
+
+    number_bytes: of each weight, key and value.
+    """
     with torch.device("meta"):
         weights = multiplied_weights(config.build())
     assert config.global_stack is not None
@@ -63,4 +66,4 @@ def read_bytes(config: MegabyteConfig, rows: int, position: int) -> float:
     once_a_patch = weights.pop("global_stack") + weights.pop("to_local")
     patches = position / config.patch_size
     cached = 2 * rows * config.global_stack.layers * config.global_stack.dim * patches
-    return NUMBER_BYTES * (sum(weights.values()) + (once_a_patch + cached) / config.patch_size)
+    return number_bytes * (sum(weights.values()) + (once_a_patch + cached) / config.patch_size)
