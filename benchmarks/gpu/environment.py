@@ -15,7 +15,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from benchmarks.gpu.settings import Row, Settings
 from benchmarks.peers import peer_versions
 
-PYTEST = ["-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider"]
+PYTEST = ["-m", "pytest", "-v", "--tb=short", "-m", "gpu", "-p", "no:cacheprovider"]
 TESTS = "tests/models/test_cuda.py"
 """Tests that need a GPU; they import torch, numpy, pytest and hypothesis alone."""
 FIT_TESTS = "tests/training/test_fit_on_gpu.py"
@@ -45,7 +45,7 @@ def environment(settings: Settings) -> None:
 
 
 def run_tests(settings: Settings) -> None:
-    """The tests marked `gpu`, in a process of their own."""
+    """The tests marked `gpu`, in a process of their own, whose output is in OUT/tests.log as far as it came."""
     if find_spec("pytest") is None:
         settings.add({"error": "pytest is not installed: put its wheels into the folder of --wheels"})
         return
@@ -53,8 +53,11 @@ def run_tests(settings: Settings) -> None:
     if missing:
         settings.add({"left out": FIT_TESTS, "not installed": ", ".join(missing)})
     files = [TESTS, *([] if missing else [FIT_TESTS])]
-    done = subprocess.run([sys.executable, *PYTEST, *files], capture_output=True, text=True, check=False)
-    lines = done.stdout.strip().splitlines() or done.stderr.strip().splitlines() or [""]
+    log = settings.path.with_suffix(".log")
+    with log.open("w", encoding="utf-8") as output:
+        command = [sys.executable, *PYTEST, *files]
+        done = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, check=False)
+    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or [""]
     settings.add({"exit code": done.returncode, "result": lines[-1]})
     for line in lines:
         if line.startswith(("FAILED", "ERROR")):
