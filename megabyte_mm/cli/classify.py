@@ -67,18 +67,18 @@ def classify(
     check_positive(epochs=epochs, batch_size=batch_size)
     shares = _shares(1 + len(also), weights)
     if head is not None:
-        if candidates or also:
-            raise ValueError(f"--{'candidates' if candidates else 'also'} and --head: give one of them")
+        for option, value in (("candidates", candidates), ("also", also), ("weights", weights)):
+            if value:
+                raise ValueError(f"--{option} and --head: give one of them")
         bundle = load_model(checkpoint, pick_device(device), adapter)
         candidates, files, skipped, logs_NC = _by_head(bundle, file, head, epochs, batch_size)
         _print_by_probability(files, candidates, np.exp(logs_NC), json)
         _finish(files, candidates, logs_NC.argmax(axis=1), "log-probabilities", logs_NC, skipped, json)
         return
-    results = []
-    for name in (checkpoint, *also):
-        bundle = load_model(name, pick_device(device), adapter)
-        candidates = candidates if bundle.reads_records else _classes(bundle, candidates)
-        results.append(_costs(bundle, file, candidates, batch_size))
+    bundles = [load_model(name, pick_device(device), adapter) for name in (checkpoint, *also)]
+    for bundle in bundles:
+        candidates = _candidates(bundle, candidates)
+    results = [_costs(bundle, file, candidates, batch_size) for bundle in bundles]
     files, skipped, bits_NC = _added_up(results, shares)
     best_N, width = bits_NC.argmin(axis=1), max(len(str(each.path)) for each in files)
     ordered_NC = np.sort(bits_NC, axis=1)
@@ -96,12 +96,18 @@ def _shares(models: int, weights: Sequence[float]) -> Sequence[float]:
     return weights or [1.0] * models
 
 
-def _costs(bundle: Bundle, paths: Sequence[str], candidates: Sequence[str], batch_size: int) -> Costs:
+def _candidates(bundle: Bundle, candidates: Sequence[str]) -> Sequence[str]:
+    """The classes or texts to choose from. Raises ValueError for those that the model cannot tell apart."""
     if not bundle.reads_records:
-        return _by_class(bundle, paths, candidates, batch_size)
+        return _classes(bundle, candidates)
     if len(set(candidates)) < 2:
         raise ValueError("--candidates: give the texts to choose from, such as --candidates cat dog")
-    return _by_text(bundle, paths, candidates, batch_size)
+    return candidates
+
+
+def _costs(bundle: Bundle, paths: Sequence[str], candidates: Sequence[str], batch_size: int) -> Costs:
+    by = _by_text if bundle.reads_records else _by_class
+    return by(bundle, paths, candidates, batch_size)
 
 
 def _added_up(results: Sequence[Costs], shares: Sequence[float]) -> Costs:

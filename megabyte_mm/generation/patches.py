@@ -156,13 +156,30 @@ def _compare_kernel(device: torch.device) -> None:
     from megabyte_mm.generation.sampling_kernel import choose
 
     generator = torch.Generator().manual_seed(0)
-    logits_BV = (4 * torch.randn(64, SYMBOLS, generator=generator)).to(device)
-    uniform_B = torch.rand(64, dtype=torch.float64, generator=generator).to(device)
-    unforced_B, read_B, new_B = (torch.full((64,), NO_SYMBOL, device=device) for _ in range(3))
-    finished_B = torch.zeros(64, dtype=torch.bool, device=device)
-    one = torch.ones(1, dtype=torch.float64, device=device)
-    choose(logits_BV, one, uniform_B, unforced_B, unforced_B, finished_B, read_B, new_B, 0, True)
-    torch.testing.assert_close(read_B, sample(logits_BV, uniform_B, SamplingParams()))
+    rows, position = 64, 2
+    logits_BV = (4 * torch.randn(rows, SYMBOLS, generator=generator)).to(device)
+    uniform_B = torch.rand(rows, dtype=torch.float64, generator=generator).to(device)
+    number_B = torch.arange(rows, device=device)
+    forced_B = torch.where(number_B % 3 == 0, number_B, NO_SYMBOL)
+    for sampling in (SamplingParams(0.8), SamplingParams(0.8, allow_end=False)):
+        wanted_2B = next_symbols(sample(logits_BV, uniform_B, sampling), forced_B, number_B % 5 == 0)
+        ended_B = (number_B % 5 == 0) | (number_B % 7 == position + 1)
+        ended_B |= (wanted_2B[1] == END) & sampling.allow_end
+        read_B, new_B, finished_B = torch.zeros_like(number_B), torch.zeros_like(number_B), number_B % 5 == 0
+        temperature_1 = torch.full((1,), sampling.temperature, dtype=torch.float64, device=device)
+        choose(
+            logits_BV,
+            temperature_1,
+            uniform_B,
+            forced_B,
+            number_B % 7,
+            finished_B,
+            read_B,
+            new_B,
+            position,
+            sampling.allow_end,
+        )
+        torch.testing.assert_close((read_B, new_B, finished_B), (*wanted_2B, ended_B))
 
 
 _PROGRAMS: WeakKeyDictionary[PatchDecoder, dict[tuple[int, SamplingParams], PatchProgram]] = WeakKeyDictionary()

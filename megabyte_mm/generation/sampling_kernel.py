@@ -75,8 +75,10 @@ def _choose(
     logits = tl.load(logits_pointer + row * SYMBOLS + column, there, float("-inf")).to(tl.float64)
     weights = tl.exp((logits - tl.max(logits, 0)) / tl.load(temperature_pointer))
     cumulative = tl.cumsum(weights / tl.sum(weights, 0), 0)
-    target = tl.load(uniform_pointer + row) * tl.max(cumulative, 0)
-    sampled = tl.sum(((cumulative <= target) & there).to(tl.int64), 0)
+    target = tl.load(uniform_pointer + row) * tl.max(tl.where(there, cumulative, 0.0), 0)
+    # With logits that are no numbers no sum exceeds the target: no symbol, as of `sample`.
+    sampled = tl.sum((there & ((cumulative > target) == 0)).to(tl.int64), 0)
+    sampled = tl.where(sampled < KEPT, sampled, SYMBOLS)
     forced = tl.load(forced_pointer + row)
     finished = tl.load(finished_pointer + row) != 0
     read = tl.where(forced != NO_SYMBOL, forced, sampled)

@@ -103,7 +103,7 @@ class Stack(nn.Module):
         super().__init__()
         if (previous or block.positions == "rotary") and config.dim // config.heads % 2:
             raise ValueError(f"rotary positions need an even head width; dim {config.dim} over {config.heads} heads")
-        self.config = config
+        self.config, self.block, self.previous = config, block, previous
         self.blocks = nn.ModuleList(Block(config, block, dropout, previous) for _ in range(config.layers))
         self.norm = NORMS[block.norm](config.dim)
         self._compiled: list[Callable[..., Tensor]] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Callable
 from functools import cache
 from importlib.util import find_spec
@@ -26,7 +27,9 @@ def agree(compare: Callable[[], None], what: str, device: torch.device) -> bool:
     Kernels are compiled by whatever Triton is there: no model may learn, and nothing be sampled, from wrong numbers.
     """
     try:
-        compare()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of compilers about themselves
+            compare()
     except Exception as error:  # noqa: BLE001 - a compiler may fail in any way
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         log.warning("%s does without its own kernels on %s: %s", what, device, reason)

@@ -197,7 +197,7 @@ class ByteLM(LightningModule):
             chosen = self.compile_mode != "auto" or self.activation_checkpointing
             if not chosen and records_graphs(self.trainer, self.model, self._data().batch_size, budget):
                 self._compile_mode = "reduce-overhead"
-            rank_zero_info("compiling the model: the first steps take a minute or so")
+            rank_zero_info(f"compiling the model ({self._compile_mode}): the first steps take a minute or so")
             self.model.compile_blocks(self._compile_mode)
         if self.activation_checkpointing:
             self.model.checkpoint_blocks()

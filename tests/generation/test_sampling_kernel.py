@@ -72,11 +72,14 @@ def test_patches_sampled_by_it_have_the_symbols_of_those_without(
 
     plain = symbols()
     monkeypatch.setattr(patches, "runs_kernels", lambda like: True)
-    patches._kernel_agrees.cache_clear()
+    patches._compare_kernel(torch.device("cpu"))
+    monkeypatch.setattr(patches, "_kernel_agrees", lambda device: True)
     assert torch.equal(symbols(), plain)
     kernel.choose = always_seven  # type: ignore[attr-defined]
+    monkeypatch.setattr(patches, "_kernel_agrees", lambda device: True)
     assert not torch.equal(symbols(), plain)
-    patches._kernel_agrees.cache_clear()
+    with pytest.raises(AssertionError):
+        patches._compare_kernel(torch.device("cpu"))
 
 
 @pytest.mark.skipif(find_spec("triton") is None, reason="Triton comes with torch for CUDA")
@@ -95,6 +98,7 @@ def check_kernel() -> None:
         logits_BV, uniform_B = 3 * torch.randn(200, 257), torch.rand(200, dtype=torch.float64)
         logits_BV[:5, END] = 20.0
         uniform_B[0], uniform_B[1] = 0.0, 1 - 2**-53
+        logits_BV[6] = torch.nan
         forced_B = torch.where(torch.rand(200) < 0.2, torch.randint(256, (200,)), NO_SYMBOL)
         left_B, finished_B = torch.randint(0, 6, (200,)), torch.rand(200) < 0.2
         results = []

@@ -6,6 +6,7 @@ import importlib
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
@@ -42,19 +43,25 @@ def make_stack(block: BlockConfig, previous: int = 0) -> Stack:
 
 
 @torch.no_grad()
-def check_stack(block: BlockConfig, previous: int, precision: Any, count: int) -> None:
-    """Steps of two rows at different positions, in a cache of three rows whose positions fill more than one tile."""
+def check_stack(block: BlockConfig, previous: int, precision: Any, slots: tuple[int, ...]) -> None:
+    """Steps of two rows at different positions, in a cache of three rows; a tile of the kernel holds 64 slots."""
     stack, head_VD = make_stack(block, previous), torch.randn(57, 24)
     execution = Execution("eager", precision, exact=True)
-    caches = [stack.caches(3, 40) for _ in range(2)]
+    caches = [stack.caches(3, 200) for _ in range(2)]
+    for cache in caches[0]:
+        cache.keys.normal_()
+        cache.values.normal_()
+    for cache, other in zip(*caches, strict=True):
+        other.keys.copy_(cache.keys)
+        other.values.copy_(cache.values)
     plain, fused = (
         StackSteps(stack, caches[0], execution, head_VD),
         FusedStackSteps(stack, caches[1], execution, head_VD),
     )
     start_B = torch.tensor([0, 2])
-    for step in range(count):
-        x_BD, slot_B = torch.randn(2, 24), torch.tensor([step, step + 3])
-        wanted_BV, got_BV = (run(x_BD, start_B, slot_B, step + 4) for run in (plain, fused))
+    for slot in slots:
+        x_BD, slot_B = torch.randn(2, 24), torch.tensor([slot, slot + 3])
+        wanted_BV, got_BV = (run(x_BD, start_B, slot_B, slot + 4) for run in (plain, fused))
         torch.testing.assert_close(got_BV, wanted_BV, rtol=1e-4, atol=1e-4)
     for plain_cache, fused_cache in zip(*caches, strict=True):
         torch.testing.assert_close(fused_cache.keys, plain_cache.keys, rtol=1e-4, atol=1e-4)
@@ -133,7 +140,7 @@ def attend(
 def test_fused_steps_have_the_numbers_of_torchs_operations(
     name: str, previous: int, precision: str | None, kernels: ModuleType
 ) -> None:
-    check_stack(BLOCKS[name], previous, precision, count=6)
+    check_stack(BLOCKS[name], previous, precision, slots=(0, 1, 7, 150))
 
 
 @pytest.mark.usefixtures("kernels")
@@ -145,28 +152,57 @@ def test_a_fused_projection_has_the_numbers_of_torchs_operations(precision: Any)
     torch.testing.assert_close(fused(x_BK), plain(x_BK), rtol=1e-5, atol=1e-5)
 
 
-def test_kernels_that_fail_or_differ_are_left_with_a_warning(
-    kernels: ModuleType, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+@pytest.fixture
+def on_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Steps are chosen as on a GPU with Triton, and nothing of their checks is remembered."""
     monkeypatch.setattr(steps, "runs_kernels", lambda like: True)
     monkeypatch.setattr(steps, "is_native", lambda execution, like: False)
+    checks = (steps._shape_agrees, steps._projection_agrees)
+    for check in checks:
+        check.cache_clear()
+    yield
+    for check in checks:
+        check.cache_clear()
 
-    def kind() -> type:
-        stack = make_stack(BLOCKS["paper"])
-        return type(stack_steps(stack, stack.caches(2, 8), Execution()))
 
-    assert kind() is FusedStackSteps
+def kinds(execution: Execution = Execution()) -> list[type]:  # noqa: B008 - it is frozen
+    """Those of the steps and of a projection."""
+    for check in (steps._shape_agrees, steps._projection_agrees):
+        check.cache_clear()
+    stack = make_stack(BLOCKS["paper"])
+    run = stack_steps(stack, stack.caches(2, 8), execution, torch.randn(9, 24))
+    return [type(run), type(steps.projection(torch.randn(9, 5), torch.randn(9), execution))]
+
+
+FUSED, PLAIN = [FusedStackSteps, FusedProjection], [StackSteps, Projection]
+
+
+@pytest.mark.usefixtures("on_gpu")
+def test_kernels_that_fail_or_differ_are_left_with_a_warning(
+    kernels: ModuleType, caplog: pytest.LogCaptureFixture
+) -> None:
+    with torch.autocast("cpu", torch.bfloat16):
+        assert kinds() == kinds(Execution(precision="int8")) == FUSED
     assert not caplog.text
     kernels.linear = lambda *inputs, **options: 1.2 * linear(*inputs, **options)  # type: ignore[attr-defined]
-    assert kind() is StackSteps
-    assert "generation does without its own kernels on cpu: Tensor-likes are not close!" in caplog.text
-    del kernels.attend
-    assert kind() is StackSteps
+    assert kinds() == PLAIN
+    assert caplog.text.count("generation does without its own kernels on cpu: Tensor-likes are not close!") == 2
+    kernels.linear = linear  # type: ignore[attr-defined]
+    kernels.attend = lambda *inputs: attend(*inputs)[:, :1].expand(-1, 24)  # type: ignore[attr-defined]
+    assert kinds() == [StackSteps, FusedProjection]
+    del kernels.linear
+    assert kinds() == PLAIN
 
 
-def test_heads_of_odd_width_take_torchs_operations(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(steps, "runs_kernels", lambda like: True)
-    monkeypatch.setattr(steps, "is_native", lambda execution, like: False)
+@pytest.mark.usefixtures("on_gpu", "kernels")
+def test_a_check_of_kernels_leaves_the_random_numbers_of_a_program_alone() -> None:
+    stack, before = make_stack(BLOCKS["paper"]), torch.get_rng_state()
+    assert isinstance(stack_steps(stack, stack.caches(2, 8), Execution()), FusedStackSteps)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.usefixtures("on_gpu")
+def test_heads_of_odd_width_take_torchs_operations() -> None:
     stack = Stack(StackConfig(6, 1, 2), BlockConfig())
     assert isinstance(stack_steps(stack, stack.caches(1, 8), Execution()), StackSteps)
 
@@ -182,6 +218,6 @@ def test_kernels_compute_the_same() -> None:
 def check_kernels() -> None:
     """Triton's interpreter runs kernels on the CPU; it has no products in bfloat16."""
     importlib.import_module(KERNELS)
-    cases = (("paper", 0, 18), ("modern", 0, 2), ("squares", 0, 2), ("gelu", 3, 2))
-    for (name, previous, count), precision in product(cases, (None, "int8")):
-        check_stack(BLOCKS[name], previous, precision, count)
+    cases = (("paper", 0, (0, 63, 64, 180)), ("modern", 0, (150,)), ("squares", 0, (1,)), ("gelu", 3, (70,)))
+    for (name, previous, slots), precision in product(cases, (None, "int8")):
+        check_stack(BLOCKS[name], previous, precision, slots)

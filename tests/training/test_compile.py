@@ -20,6 +20,7 @@ from megabyte_mm.models import (
     StepOptions,
     TransformerConfig,
 )
+from megabyte_mm.training.module import ByteLM
 from megabyte_mm.training.trainer import compile_mode_here, records_graphs
 from tests.training.conftest import weights
 
@@ -149,6 +150,26 @@ def test_a_gpu_records_graphs_by_itself_where_blocks_run_once_in_an_update(devic
     model = MegabyteConfig(4, 32, stack, stack, **net).build()
     assert records_graphs(trainer, model, 2, budget) == records
     assert not records_graphs(trainer, TransformerConfig(max_len=32, stack=stack).build(), 2, budget)
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    ("options", "mode"), [((), "reduce-overhead"), (("--model.activation_checkpointing=true",), "default")]
+)
+def test_fit_records_graphs_by_itself_and_drops_gradients_before_each_step(
+    options, mode, fit, media, monkeypatch, capsys
+):
+    monkeypatch.setattr("megabyte_mm.training.module.compile_mode_here", lambda setting, trainer: "default")
+    kept, module = [], []
+    start = ByteLM.on_train_batch_start
+    monkeypatch.setattr(ByteLM, "on_train_batch_start", lambda self, *rest: module.append(self) or start(self, *rest))
+    monkeypatch.setattr(
+        "torch.compiler.cudagraph_mark_step_begin",
+        lambda: kept.append(any(p.grad is not None for p in module[-1].parameters())),
+    )
+    assert fit(*media["image"], "--data.batch_size=2", "--trainer.max_steps=3", *options) == 0
+    assert f"compiling the model ({mode})" in capsys.readouterr().err
+    assert kept == [False] * 3 if mode == "reduce-overhead" else any(kept)
 
 
 def test_an_unknown_mode_is_refused_by_name(fit, capsys):

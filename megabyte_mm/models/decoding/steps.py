@@ -7,14 +7,14 @@ outputs, R rows of a product, of which the first B count, S visible slots, C cap
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache, partial
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from megabyte_mm.models.config import BlockConfig, StackConfig
 from megabyte_mm.models.decoding.caches import LayerCache
 from megabyte_mm.models.decoding.execution import Execution, int8_weight
 from megabyte_mm.models.decoding.fused import FusedProjection, FusedStackSteps, runs_kernels
@@ -25,6 +25,8 @@ from megabyte_mm.models.rotary import apply_rotary
 
 SMALLEST_VIEW = 256
 """Compiled and captured steps look at so many slots, or twice as many, and so on."""
+ROUNDING = 5e-3
+"""Share of the largest number by which kernels may differ: ten times what TF32 rounds to in a product of torch."""
 
 StepFunction = Callable[[Tensor, Tensor, Tensor, int], Tensor]
 """Inputs (B, D), the first visible slot of each row (B,) int64, its present slot (B,) int64, and the number of slots up
@@ -60,33 +62,89 @@ def _is_fused(execution: Execution, like: Tensor) -> bool:
     return execution.backend == "auto" and runs_kernels(like)
 
 
-_AGREEING: WeakKeyDictionary[Stack, dict[Execution, bool]] = WeakKeyDictionary()
+@dataclass(frozen=True)
+class _Shape:
+    """What decides which kernels the steps of a stack are compiled to."""
+
+    config: StackConfig
+    block: BlockConfig
+    previous: int
+    capacity: int
+    outputs: int | None
+    """Of a head."""
+    execution: Execution
+    dtype: torch.dtype
+    """Of caches."""
 
 
-def _fused_steps_agree(stack: Stack, execution: Execution) -> bool:
-    """Compare fused steps of a stack with torch's operations, once. They need heads of even width."""
+def _fused_steps_agree(
+    stack: Stack, caches: Sequence[LayerCache], execution: Execution, head_VD: Tensor | None
+) -> bool:
+    """True if fused steps of such a stack are those of torch. They need heads of even width."""
     if stack.config.dim // stack.config.heads % 2:
         return False
-    agreeing = _AGREEING.setdefault(stack, {})
-    if execution not in agreeing:
-        compare = partial(_compare_fused_steps, stack, execution)
-        agreeing[execution] = agree(compare, "generation", stack.norm.weight.device)
-    return agreeing[execution]
+    one_layer = replace(stack.config, layers=1)
+    capacity, outputs = min(caches[0].capacity, 2 * SMALLEST_VIEW), None if head_VD is None else len(head_VD)
+    dtype = caches[0].keys.dtype
+    shape = _Shape(one_layer, stack.block, stack.previous, capacity, outputs, execution, dtype)
+    return _shape_agrees(shape, stack.norm.weight.device)
+
+
+@cache
+def _shape_agrees(shape: _Shape, device: torch.device) -> bool:
+    """Compare fused steps with torch's operations, once in a process."""
+    return agree(partial(_compare_steps, shape, device), "generation", device)
 
 
 @torch.no_grad()
-def _compare_fused_steps(stack: Stack, execution: Execution) -> None:
-    """Raise AssertionError where three steps of two rows differ by more than rounding."""
-    like, dtype = stack.norm.weight, execution.dtype(stack.norm.weight)
-    plain = StackSteps(stack, stack.caches(2, 4, dtype), replace(execution, backend="eager"))
-    fused = FusedStackSteps(stack, stack.caches(2, 4, dtype), execution)
-    start_B = torch.tensor([0, 1], device=like.device)
-    x_3BD = torch.randn(3, 2, stack.config.dim, generator=torch.Generator().manual_seed(0)).to(like.device)
-    for step, x_BD in enumerate(x_3BD):
-        wanted_BD = plain(x_BD, start_B, start_B + step, step + 2)
-        rounding = (1e-3 if dtype == torch.float32 else 0.1) * float(wanted_BD.abs().max())
-        got_BD = fused(x_BD, start_B, start_B + step, step + 2)
-        torch.testing.assert_close(got_BD, wanted_BD, rtol=0.0, atol=rounding, equal_nan=True)
+def _compare_steps(shape: _Shape, device: torch.device) -> None:
+    """Raise AssertionError where steps of a layer of random weights differ by more than rounding."""
+    with torch.device("meta"):
+        stack = Stack(shape.config, shape.block, previous=shape.previous)
+    stack = stack.to_empty(device=device).eval()
+    generator = torch.Generator().manual_seed(0)
+
+    def random(*size: int, spread: float = 1.0) -> Tensor:
+        return spread * torch.randn(size, generator=generator).to(device)
+
+    for weight in stack.parameters():
+        weight.copy_(random(*weight.shape, spread=2 * shape.config.dim**-0.5))
+    head_VD = None if shape.outputs is None else random(shape.outputs, shape.config.dim)
+    rows, last = 9, shape.capacity - 1
+    caches = stack.caches(rows, shape.capacity, shape.dtype)
+    for cached_BHCE in (caches[0].keys, caches[0].values):
+        cached_BHCE.copy_(random(*cached_BHCE.shape))
+    slot_B = torch.tensor([0, last // 3, last], device=device).repeat(rows // 3)
+    start_B, x_BD = slot_B // 5, random(rows, shape.config.dim)
+    # In float32, so that only the rounding of queries to the dtype of caches is left to differ.
+    exact = replace(shape.execution, exact=True)
+    with torch.autocast(device.type, enabled=False):
+        fused_BX = FusedStackSteps(stack, caches, exact, head_VD)(x_BD, start_B, slot_B, shape.capacity)
+        plain = StackSteps(stack, caches, replace(exact, backend="eager"), head_VD)
+        plain_BX = plain(x_BD, start_B, slot_B, shape.capacity)
+    _check_close(fused_BX, plain_BX, ROUNDING if shape.dtype == torch.float32 else 0.03)
+
+
+@cache
+def _projection_agrees(inputs: int, outputs: int, bias: bool, execution: Execution, device: torch.device) -> bool:
+    compare = partial(_compare_projections, inputs, outputs, bias, execution, device)
+    return agree(compare, "generation", device)
+
+
+@torch.no_grad()
+def _compare_projections(inputs: int, outputs: int, bias: bool, execution: Execution, device: torch.device) -> None:
+    generator = torch.Generator().manual_seed(0)
+    weight_NK, x_RK = (torch.randn(size, inputs, generator=generator).to(device) for size in (outputs, 9))
+    exact, bias_N = replace(execution, exact=True), weight_NK[:, 0].contiguous() if bias else None
+    with torch.autocast(device.type, enabled=False):
+        fused_RN = FusedProjection(weight_NK, bias_N, exact)(x_RK)
+        plain_RN = Projection(weight_NK, bias_N, exact)(x_RK)
+    _check_close(fused_RN, plain_RN, ROUNDING)
+
+
+def _check_close(got: Tensor, wanted: Tensor, share: float) -> None:
+    """Raise AssertionError where two tensors differ by more than this share of the largest number."""
+    torch.testing.assert_close(got, wanted, rtol=0.0, atol=share * float(wanted.abs().max()))
 
 
 def reads_patches(device: torch.device, execution: Execution) -> bool:
@@ -107,7 +165,7 @@ def stack_steps(
     """
     if is_native(execution, stack.norm.weight):
         return NativeStackSteps(stack, caches, execution.precision, head_VD)
-    if _is_fused(execution, stack.norm.weight) and _fused_steps_agree(stack, execution):
+    if _is_fused(execution, stack.norm.weight) and _fused_steps_agree(stack, caches, execution, head_VD):
         return FusedStackSteps(stack, caches, execution, head_VD)
     return StackSteps(stack, caches, execution, head_VD, captured)
 
@@ -116,7 +174,9 @@ def projection(weight_NK: Tensor, bias_N: Tensor | None, execution: Execution) -
     """A linear layer, (B, K) -> (B, N), in which the numbers of a row do not depend on the other rows."""
     if is_native(execution, weight_NK):
         return NativeProjection(weight_NK, bias_N, execution.precision)
-    if _is_fused(execution, weight_NK):
+    if _is_fused(execution, weight_NK) and _projection_agrees(
+        weight_NK.shape[1], len(weight_NK), bias_N is not None, execution, weight_NK.device
+    ):
         return FusedProjection(weight_NK, bias_N, execution)
     return Projection(weight_NK, bias_N, execution)
 

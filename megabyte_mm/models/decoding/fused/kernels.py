@@ -110,9 +110,9 @@ def attend(
 @triton.jit
 def _activated(x, ACTIVATION: tl.constexpr):
     if ACTIVATION == "relu":
-        return tl.maximum(x, 0.0)
+        return tl.maximum(x, 0.0, propagate_nan=tl.PropagateNan.ALL)
     if ACTIVATION == "relu2":
-        x = tl.maximum(x, 0.0)
+        x = tl.maximum(x, 0.0, propagate_nan=tl.PropagateNan.ALL)
         return x * x
     if ACTIVATION == "gelu":
         return 0.5 * x * (1.0 + tl.erf(x * 0.7071067811865476))
