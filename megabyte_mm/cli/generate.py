@@ -91,7 +91,7 @@ def generate(
         batch_size: Samples generated at the same time.
         device: auto, cpu, cuda, cuda:1, mps, ...
         backend: How steps are computed: native by C++ code that is built on first use (CPU only), eager by torch's
-            operations, compile by torch.compile; auto is native where available, else eager.
+            operations, compile by torch.compile; auto is the fastest that works here.
         precision: Round weights to bfloat16 or int8, which are read faster than float32.
         adapter: Import path of your own adapter class, for a model that was trained with one.
         guidance: Above 1, what follows the first part of a record follows it more closely. The model must have been

@@ -23,10 +23,11 @@ class Execution:
 
     Args:
         backend: native is C++ code for CPUs, built on first use; eager is torch's operations one by one; compile uses
-            torch.compile. auto is native for float32 models where it can be built, else torch's operations. On a GPU
-            auto and compile capture whole patches as CUDA graphs.
+            torch.compile. For float32 models auto is native on a CPU, and kernels of Triton on a GPU, where each
+            can be built, else torch's operations. On a GPU auto and compile capture whole patches as CUDA graphs.
         precision: Round the weights of linear layers to it, so that they are read faster; None leaves them as they are.
-        exact: Compute with them in float32 on a GPU too, where products and caches are otherwise bfloat16.
+        exact: Keep products and caches in float32 on a GPU too, where caches, and products by torch, are otherwise
+            bfloat16.
     """
 
     backend: Backend = "auto"
@@ -40,7 +41,10 @@ class Execution:
             raise ValueError(f"precision is {self.precision!r}; known: {', '.join(get_args(Precision))}")
 
     def dtype(self, like: Tensor) -> torch.dtype:
-        """The dtype of products and caches for such weights: theirs, or bfloat16 on a GPU for a lower precision."""
+        """The dtype of caches, and of products by torch, for such weights.
+
+        It is theirs, or bfloat16 on a GPU for a lower precision.
+        """
         on_gpu = like.device.type == "cuda" and like.dtype == torch.float32
         return torch.bfloat16 if on_gpu and self.precision is not None and not self.exact else like.dtype
 
