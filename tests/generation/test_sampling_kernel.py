@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
-from importlib.util import find_spec
 from itertools import islice
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -22,6 +18,7 @@ from megabyte_mm.generation.patches import NO_SYMBOL, next_symbols
 from megabyte_mm.generation.sampling import SamplingParams, sample
 from megabyte_mm.models import MegabyteConfig, StackConfig
 from megabyte_mm.models.megabyte import decoder
+from tests.triton_interpreter import needs_triton, run_interpreted
 
 STACK = StackConfig(dim=16, layers=1, heads=2)
 
@@ -82,12 +79,9 @@ def test_patches_sampled_by_it_have_the_symbols_of_those_without(
         patches._compare_kernel(torch.device("cpu"))
 
 
-@pytest.mark.skipif(find_spec("triton") is None, reason="Triton comes with torch for CUDA")
+@needs_triton
 def test_the_kernel_is_its_definition() -> None:
-    """In a process of its own, since Triton decides when it is imported whether it interprets."""
-    script = f"from {__name__} import check_kernel; check_kernel()"
-    environment = {**os.environ, "TRITON_INTERPRET": "1"}
-    subprocess.run([sys.executable, "-c", script], cwd=Path(__file__).parents[2], env=environment, check=True)
+    run_interpreted(__name__, "check_kernel")
 
 
 def check_kernel() -> None:

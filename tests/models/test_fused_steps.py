@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import importlib
-import os
-import subprocess
 import sys
 from collections.abc import Iterator
-from importlib.util import find_spec
 from itertools import product
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -24,6 +20,7 @@ from megabyte_mm.models.decoding.fused import FusedProjection, FusedStackSteps
 from megabyte_mm.models.decoding.steps import Projection, StackSteps, stack_steps
 from megabyte_mm.models.layers import ACTIVATIONS, Stack
 from megabyte_mm.models.rotary import apply_rotary
+from tests.triton_interpreter import needs_triton, run_interpreted
 
 KERNELS = "megabyte_mm.models.decoding.fused.kernels"
 BLOCKS = {
@@ -207,12 +204,9 @@ def test_heads_of_odd_width_take_torchs_operations() -> None:
     assert isinstance(stack_steps(stack, stack.caches(1, 8), Execution()), StackSteps)
 
 
-@pytest.mark.skipif(find_spec("triton") is None, reason="Triton comes with torch for CUDA")
+@needs_triton
 def test_kernels_compute_the_same() -> None:
-    """In a process of its own, since Triton decides when it is imported whether it interprets."""
-    script = f"from {__name__} import check_kernels; check_kernels()"
-    environment = {**os.environ, "TRITON_INTERPRET": "1"}
-    subprocess.run([sys.executable, "-c", script], cwd=Path(__file__).parents[2], env=environment, check=True)
+    run_interpreted(__name__, "check_kernels")
 
 
 def check_kernels() -> None:

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import importlib
 import math
-import os
-import subprocess
 import sys
 from dataclasses import replace
-from importlib.util import find_spec
 from itertools import product
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -22,6 +18,7 @@ from megabyte_mm.models import BlockConfig, MegabyteConfig, StackConfig, StepOpt
 from megabyte_mm.models import attention as attention_module
 from megabyte_mm.models import packed_attention as packed_module
 from megabyte_mm.models.packed_attention import packed_attention
+from tests.triton_interpreter import needs_triton, run_interpreted
 
 SHAPES = [(5, 8, 2, 16), (1, 8, 1, 8), (3, 12, 2, 24), (9, 16, 4, 4), (33, 2, 2, 8)]
 """Sequences, positions, heads and the width of a head."""
@@ -87,12 +84,9 @@ def test_kernels_that_fail_or_differ_are_not_used(
     assert not packed_module._kernels_agree(torch.device("cpu"))
 
 
-@pytest.mark.skipif(find_spec("triton") is None, reason="Triton comes with torch for CUDA")
+@needs_triton
 def test_kernels_compute_the_same() -> None:
-    """In a process of its own, since Triton decides when it is imported whether it interprets."""
-    script = f"from {__name__} import check_kernels; check_kernels()"
-    environment = {**os.environ, "TRITON_INTERPRET": "1"}
-    subprocess.run([sys.executable, "-c", script], cwd=Path(__file__).parents[2], env=environment, check=True)
+    run_interpreted(__name__, "check_kernels")
 
 
 def check_kernels() -> None:

@@ -160,13 +160,17 @@ def test_fit_records_graphs_by_itself_and_drops_gradients_before_each_step(
     options, mode, fit, media, monkeypatch, capsys
 ):
     monkeypatch.setattr("megabyte_mm.training.module.compile_mode_here", lambda setting, trainer: "default")
-    kept, module = [], []
-    start = ByteLM.on_train_batch_start
-    monkeypatch.setattr(ByteLM, "on_train_batch_start", lambda self, *rest: module.append(self) or start(self, *rest))
-    monkeypatch.setattr(
-        "torch.compiler.cudagraph_mark_step_begin",
-        lambda: kept.append(any(p.grad is not None for p in module[-1].parameters())),
-    )
+    kept, modules, start = [], [], ByteLM.on_train_batch_start
+
+    def started(module, *rest):
+        modules.append(module)
+        start(module, *rest)
+
+    def marked():
+        kept.append(any(parameter.grad is not None for parameter in modules[-1].parameters()))
+
+    monkeypatch.setattr(ByteLM, "on_train_batch_start", started)
+    monkeypatch.setattr("torch.compiler.cudagraph_mark_step_begin", marked)
     assert fit(*media["image"], "--data.batch_size=2", "--trainer.max_steps=3", *options) == 0
     assert f"compiling the model ({mode})" in capsys.readouterr().err
     assert kept == [False] * 3 if mode == "reduce-overhead" else any(kept)

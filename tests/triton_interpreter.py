@@ -1,0 +1,18 @@
+"""Kernels of Triton on a CPU, by its interpreter."""
+
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+needs_triton = pytest.mark.skipif(find_spec("triton") is None, reason="Triton comes with torch for CUDA")
+
+
+def run_interpreted(module: str, function: str) -> None:
+    """Call a function in a process of its own: when it is imported, Triton decides whether it interprets."""
+    script = f"from {module} import {function}; {function}()"
+    environment = {**os.environ, "TRITON_INTERPRET": "1"}
+    subprocess.run([sys.executable, "-c", script], cwd=Path(__file__).parents[1], env=environment, check=True)
