@@ -58,7 +58,7 @@ def write_page(path: Path, sections: Sequence[Section], seconds: float | None, s
 def render_page(sections: Sequence[Section], seconds: float | None, shipped: Sequence[Path] = ()) -> str:
     """Return the page as HTML that refers to no other file.
 
-    seconds: that the whole demo took; None while it runs. shipped: pictures of the models that come with the package.
+    seconds: that the whole demo took; None while it runs. shipped: files of the models that come with the package.
     """
     took = "The models of this machine are still in training: reload the page in some minutes."
     if seconds is not None:
@@ -83,7 +83,7 @@ def _shipped(samples: Sequence[Path]) -> str:
     figures = "".join(_figure(path, 0.0, "") for path in samples)
     return f"""
 <section id="shipped"><h2>Models that come with the package</h2><p>Pictures of <code>demo:image</code>, from nothing,
-and of <code>demo:text-to-image</code>, from captions.</p><div class="unconditional image">{figures}</div></section>"""
+and of <code>demo:text-to-image</code>, from captions; digits spoken by <code>demo:speech</code>.</p><div class="unconditional image">{figures}</div></section>"""
 
 
 def _section(section: Section) -> str:

@@ -29,6 +29,7 @@ NUM_SAMPLES = 8  # without a prefix
 KEEP = 0.5  # share of a file that is the prefix
 SHIPPED = Path("gallery", "shipped")  # pictures of the models that come with the package
 CAPTIONS = ("a red heart on white, middle", "a blue ring on dark blue, upper left", "a green cross on white, right")
+WORDS = ("three george", "seven lucas", "five jackson", "eight yweweler")
 
 
 @dataclass(frozen=True)
@@ -204,12 +205,14 @@ def _clear(root: Path) -> None:
 
 
 def _sample_shipped(root: Path) -> list[Path]:
-    """Pictures of the models that come with the package, from nothing and from captions."""
-    image, captions = SHIPPED / "image", SHIPPED / "captions"
+    """Pictures and sounds of the models that come with the package, from nothing, from captions and from words."""
+    image, captions, words = (SHIPPED / name for name in ("image", "captions", "words"))
     _run(root, "generate", "demo:image", "--out", str(image), "--num_samples", str(NUM_SAMPLES))
     options = ("--num_samples", "1", "--temperature", "0.1")
     _run(root, "generate", "demo:text-to-image", "--text", *CAPTIONS, "--out", str(captions), *options)
-    return [path for folder in (image, captions) for path in sorted((root / folder).glob("*-[0-9]*.png"))]
+    guided = ("--num_samples", "1", "--guidance", "2")
+    _run(root, "generate", "demo:speech", "--text", *WORDS, "--out", str(words), *guided)
+    return [path for folder in (image, captions, words) for path in sorted((root / folder).glob("*-[0-9]*.???"))]
 
 
 def _run(root: Path, *arguments: str) -> str:

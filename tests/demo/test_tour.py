@@ -43,7 +43,7 @@ elif arguments.command == "fit":
     )
 else:
     name = arguments.out.name
-    suffix = dict(image=".png", audio=".wav", text=".py", captions=".png", notes=".txt")[name]
+    suffix = dict(image=".png", audio=".wav", text=".py", captions=".png", words=".wav", notes=".txt")[name]
     for prefix in arguments.prefix or [None]:
         source = prefix.with_suffix(suffix) if prefix else next(Path("media").glob("*/val/**/*" + suffix))
         for index in range(arguments.num_samples):
@@ -69,7 +69,7 @@ def test_the_page_shows_all_modalities_and_a_second_run_replaces_the_first(root,
     page = (root / "gallery/index.html").read_text(encoding="utf-8")
     assert [f'id="{kind}"' in page for kind in ("image", "audio", "text", "captions", "notes")] == [True] * 5
     assert page.count("<img ") == 8 + 1 + 8 + 10 * 4 + 10 * 3
-    assert page.count("<audio ") == 8 + 1 * 2 + 6
+    assert page.count("<audio ") == 8 + 1 * 2 + 6 + 1
     assert page.count("<dd>1,234</dd>") == 5
     assert page.count("<td>2.500</td>") == 5
     # The stand-in copies the originals, one of two of a caption.
