@@ -83,7 +83,8 @@ def _shipped(samples: Sequence[Path]) -> str:
     figures = "".join(_figure(path, 0.0, "") for path in samples)
     return f"""
 <section id="shipped"><h2>Models that come with the package</h2><p>Pictures of <code>demo:image</code>, from nothing,
-and of <code>demo:text-to-image</code>, from captions; digits spoken by <code>demo:speech</code>.</p><div class="unconditional image">{figures}</div></section>"""
+and of <code>demo:text-to-image</code>, from captions; digits spoken by <code>demo:speech</code>.</p>
+<div class="unconditional image">{figures}</div></section>"""
 
 
 def _section(section: Section) -> str:
