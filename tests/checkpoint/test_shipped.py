@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
 from megabyte_mm import load_model
 from megabyte_mm.checkpoint.shipped import FOLDER, PREFIX, shipped_folder, shipped_names
@@ -17,8 +19,8 @@ HELD_OUT = Path(__file__).parents[2] / "demo_models" / "held_out"
 NAMES = [name.removeprefix(PREFIX) for name in shipped_names()]
 
 
-def test_there_are_models_of_pictures_captions_and_texts():
-    assert {"image", "text", "text-to-image"} <= set(NAMES)
+def test_there_are_models_of_pictures_captions_texts_and_sounds():
+    assert set(NAMES) == {"image", "speech", "text", "text-to-image"}
 
 
 def test_an_unknown_name_is_refused_with_the_list(capsys):
@@ -60,3 +62,13 @@ def test_a_name_works_where_a_checkpoint_does(tmp_path, capsys):
     assert main(["info", "demo:text-to-image"]) == 0
     generate("demo:text-to-image", str(tmp_path), text=["a red heart on white, middle"], num_samples=1, device="cpu")
     assert [path.suffix for path in tmp_path.glob("a_red_heart*-*")] == [".png"]
+
+
+def test_a_word_is_spoken(tmp_path):
+    generate("demo:speech", str(tmp_path), text=["seven george"], num_samples=1, guidance=2.0, device="cpu")
+    [path] = tmp_path.glob("seven_george*-*.wav")
+    sound, rate = soundfile.read(path)
+    assert (rate, len(sound)) == (5000, 2775)
+    begin, end = sound[:2000], sound[-250:]
+    assert 0.01 < np.sqrt((begin**2).mean())
+    assert np.sqrt((end**2).mean()) < 0.5 * np.sqrt((begin**2).mean())  # words are shorter, and end in silence
