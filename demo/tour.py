@@ -27,7 +27,7 @@ Value = TypeVar("Value")
 PROGRAM: tuple[str, ...] = (sys.executable, "-m", "megabyte_mm")
 NUM_SAMPLES = 8  # without a prefix
 KEEP = 0.5  # share of a file that is the prefix
-SHIPPED = Path("gallery", "shipped")  # pictures of the models that come with the package
+SHIPPED = Path("gallery", "shipped")  # files of the models that come with the package
 CAPTIONS = ("a red heart on white, middle", "a blue ring on dark blue, upper left", "a green cross on white, right")
 WORDS = ("three george", "seven lucas", "five jackson", "eight yweweler")
 

@@ -1,4 +1,4 @@
-"""Kernels of Triton on a CPU, by its interpreter."""
+"""Kernels of Triton on a CPU, by the interpreter of Triton."""
 
 import os
 import subprocess

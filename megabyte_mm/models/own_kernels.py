@@ -1,4 +1,4 @@
-"""Whether kernels of this project, which Triton compiles on the user's machine, can be used there."""
+"""Checks that kernels of this project, which Triton compiles on the user's machine, can be used there."""
 
 from __future__ import annotations
 

@@ -58,6 +58,13 @@ def int8_weight(weight_NK: Tensor) -> tuple[Tensor, Tensor]:
     return (weight_NK / scale_N[:, None]).round().to(torch.int8), scale_N
 
 
+def stored_weight(weight_NK: Tensor, precision: Precision | None) -> tuple[Tensor, Tensor | None]:
+    """The weight as steps of that precision hold it, and the scale of each row for int8."""
+    if precision == "int8":
+        return int8_weight(weight_NK.detach())
+    return weight_NK.detach().bfloat16() if precision == "bfloat16" else weight_NK.detach(), None
+
+
 def with_rounded_weights(model: Model, precision: Precision, tables: tuple[str, ...] = ()) -> Model:
     """A copy of a model whose linear layers, and the named tables, are rounded to that precision.
 

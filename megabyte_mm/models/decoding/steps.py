@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from megabyte_mm.models.config import BlockConfig, StackConfig
 from megabyte_mm.models.decoding.caches import LayerCache
-from megabyte_mm.models.decoding.execution import Execution, int8_weight
+from megabyte_mm.models.decoding.execution import Execution, stored_weight
 from megabyte_mm.models.decoding.fused import FusedProjection, FusedStackSteps, runs_kernels
 from megabyte_mm.models.decoding.native import NativeError, NativeProjection, NativeStackSteps, load
 from megabyte_mm.models.layers import COMPILED_VARIANTS, Block, Stack
@@ -213,13 +213,9 @@ class Projection:
     """A linear layer in torch, in which the numbers of a row do not depend on the other rows."""
 
     def __init__(self, weight_NK: Tensor, bias_N: Tensor | None, execution: Execution) -> None:
-        precision, self._dtype = execution.precision, execution.dtype(weight_NK)
-        self._weight_NK, self._scale_N = weight_NK.detach(), None
+        self._dtype = execution.dtype(weight_NK)
+        self._weight_NK, self._scale_N = stored_weight(weight_NK, execution.precision)
         self._bias_N = None if bias_N is None else bias_N.detach()
-        if precision == "int8":
-            self._weight_NK, self._scale_N = int8_weight(self._weight_NK)
-        elif precision == "bfloat16":
-            self._weight_NK = self._weight_NK.bfloat16()
         if weight_NK.device.type == "cuda":  # where no product reads int8: widened once
             self._weight_NK = self._weight_NK.to(self._dtype)
         self.min_rows, self._max_rows = rows_per_product(weight_NK.device.type, weight_NK.shape[1], len(weight_NK))

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from megabyte_mm.models.decoding.caches import LayerCache
-from megabyte_mm.models.decoding.execution import Execution, int8_weight
+from megabyte_mm.models.decoding.execution import Execution, stored_weight
 from megabyte_mm.models.layers import Block, Stack
 from megabyte_mm.models.own_kernels import runs_triton
 
@@ -29,12 +29,8 @@ class FusedProjection:
     """A linear layer, in which the numbers of a row do not depend on the other rows."""
 
     def __init__(self, weight_NK: Tensor, bias_N: Tensor | None, execution: Execution) -> None:
-        self.weight_NK, self._scale_N = weight_NK.detach().contiguous(), None
+        self.weight_NK, self._scale_N = stored_weight(weight_NK.contiguous(), execution.precision)
         self._bias_N = None if bias_N is None else bias_N.detach()
-        if execution.precision == "int8":
-            self.weight_NK, self._scale_N = int8_weight(self.weight_NK)
-        elif execution.precision == "bfloat16":
-            self.weight_NK = self.weight_NK.bfloat16()
 
     def __call__(
         self,
