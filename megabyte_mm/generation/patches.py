@@ -19,7 +19,7 @@ from megabyte_mm.alphabet import END, SYMBOLS
 from megabyte_mm.generation.sampling import SamplingParams, sample
 from megabyte_mm.models import PatchDecoder
 from megabyte_mm.models.decoding.fused import runs_kernels
-from megabyte_mm.models.own_kernels import agree
+from megabyte_mm.models.kernels.support import agree
 
 NO_SYMBOL = -1
 """Marks a row that has no new symbol in a step: it still reads its prefix, or is finished."""

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from megabyte_mm.models.decoding.caches import LayerCache
-from megabyte_mm.models.packed_attention import packed_attention, packs
+from megabyte_mm.models.kernels.packed_attention import packed_attention, packs
 from megabyte_mm.models.rotary import RotaryEmbedding, apply_rotary
 
 CPU_EXPLICIT_UP_TO = 512

@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 from megabyte_mm.models.attention import CPU_EXPLICIT_UP_TO, Attention, CrossPatchAttention
 from megabyte_mm.models.config import BlockConfig, StackConfig
 from megabyte_mm.models.decoding.caches import LayerCache
+from megabyte_mm.models.kernels.feedforward import Weights, fused_feedforward, fuses
 
 
 def squared_relu(x: Tensor) -> Tensor:
@@ -73,9 +74,34 @@ class Block(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x_NTD: Tensor, cache: LayerCache | None = None, patches: int | None = None) -> Tensor:
-        x_NTD = x_NTD + self.dropout(self.attention(self.attention_norm(x_NTD), cache, patches))
+        branch_NTD = self.attention(self.attention_norm(x_NTD), cache, patches)
+        if cache is None and self._fuses(x_NTD, branch_NTD):
+            return self._fused(x_NTD, branch_NTD)
+        x_NTD = x_NTD + self.dropout(branch_NTD)
         out_NTD: Tensor = x_NTD + self.dropout(self.feedforward(self.feedforward_norm(x_NTD)))
         return out_NTD
+
+    def _fuses(self, x_NTD: Tensor, branch_NTD: Tensor) -> bool:
+        if self.training and self.dropout.p:
+            return False
+        layer = self.feedforward
+        kind, *_ = norm_parameters(self.feedforward_norm)
+        return fuses(x_NTD, branch_NTD, layer.down.in_features, kind, layer.activation)
+
+    def _fused(self, x_NTD: Tensor, branch_NTD: Tensor) -> Tensor:
+        """What follows attention, as one operation."""
+        layer = self.feedforward
+        kind, norm_D, norm_bias_D, epsilon = norm_parameters(self.feedforward_norm)
+        weights = Weights(norm_D, norm_bias_D, layer.up.weight, layer.up.bias, layer.down.weight, layer.down.bias)
+        return fused_feedforward(x_NTD, branch_NTD, weights, kind, epsilon, layer.activation)
+
+
+def norm_parameters(norm: nn.Module) -> tuple[str, Tensor, Tensor | None, float]:
+    """The kind of a norm, "layer" or "rms", with weight, bias and epsilon."""
+    assert isinstance(norm, nn.LayerNorm | nn.RMSNorm)
+    if isinstance(norm, nn.RMSNorm):
+        return "rms", norm.weight, None, norm.eps or torch.finfo(norm.weight.dtype).eps
+    return "layer", norm.weight, norm.bias, norm.eps
 
 
 def _attention(config: StackConfig, block: BlockConfig, dropout: float, previous: int) -> Attention:

@@ -30,8 +30,8 @@ from megabyte_mm.models.attention import FUSED_ROWS, attend
 from megabyte_mm.models.decoding.execution import Precision
 from megabyte_mm.models.decoding.fused import FusedStackSteps
 from megabyte_mm.models.decoding.steps import stack_steps
+from megabyte_mm.models.kernels.packed_attention import packed_attention, packs
 from megabyte_mm.models.layers import Stack
-from megabyte_mm.models.packed_attention import packed_attention, packs
 from tests.models.layouts import ONE
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")]

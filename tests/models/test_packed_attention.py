@@ -16,8 +16,8 @@ from torch import Tensor
 
 from megabyte_mm.models import BlockConfig, MegabyteConfig, StackConfig, StepOptions
 from megabyte_mm.models import attention as attention_module
-from megabyte_mm.models import packed_attention as packed_module
-from megabyte_mm.models.packed_attention import packed_attention
+from megabyte_mm.models.kernels import packed_attention as packed_module
+from megabyte_mm.models.kernels.packed_attention import packed_attention
 from tests.triton_interpreter import needs_triton, run_interpreted
 
 SHAPES = [(5, 8, 2, 16), (1, 8, 1, 8), (3, 12, 2, 24), (9, 16, 4, 4), (33, 2, 2, 8)]
@@ -74,8 +74,8 @@ def test_kernels_that_fail_or_differ_are_not_used(
 ) -> None:
     kernels = ModuleType("packed_attention_kernels")
     kernels.forward, kernels.backward = packed_module._plain, packed_module._plain_backward  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "megabyte_mm.models.packed_attention_kernels", kernels)
-    monkeypatch.setattr("megabyte_mm.models.packed_attention_kernels", kernels, raising=False)
+    monkeypatch.setitem(sys.modules, "megabyte_mm.models.kernels.packed_attention_triton", kernels)
+    monkeypatch.setattr("megabyte_mm.models.kernels.packed_attention_triton", kernels, raising=False)
     assert packed_module._kernels_agree(torch.device("cpu"))
     kernels.backward = lambda *inputs: packed_module._plain_backward(*inputs) * 1.2  # type: ignore[attr-defined]
     assert not packed_module._kernels_agree(torch.device("cpu"))
@@ -91,7 +91,7 @@ def test_kernels_compute_the_same() -> None:
 
 def check_kernels() -> None:
     """Triton's interpreter runs kernels on the CPU; it has no products in bfloat16."""
-    kernels = importlib.import_module("megabyte_mm.models.packed_attention_kernels")
+    kernels = importlib.import_module("megabyte_mm.models.kernels.packed_attention_triton")
     for case, (dtype, tolerance) in product(CASES, ((torch.float32, 1e-5), (torch.float16, 5e-3))):
         qkv, grad = inputs(case[0], dtype)
         options = (case[0][2], *case[1:])

@@ -19,8 +19,8 @@ from megabyte_mm.models.decoding.caches import LayerCache
 from megabyte_mm.models.decoding.execution import Execution, stored_weight
 from megabyte_mm.models.decoding.fused import FusedProjection, FusedStackSteps, runs_kernels
 from megabyte_mm.models.decoding.native import NativeError, NativeProjection, NativeStackSteps, load
+from megabyte_mm.models.kernels.support import agree
 from megabyte_mm.models.layers import COMPILED_VARIANTS, Block, Stack
-from megabyte_mm.models.own_kernels import agree
 from megabyte_mm.models.rotary import apply_rotary
 
 SMALLEST_VIEW = 256

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from megabyte_mm.models.decoding.caches import LayerCache
 from megabyte_mm.models.decoding.execution import Execution, stored_weight
+from megabyte_mm.models.kernels.support import runs_triton
 from megabyte_mm.models.layers import Block, Stack
-from megabyte_mm.models.own_kernels import runs_triton
 
 Norm = tuple[str, Tensor, Tensor | None, float]
 """The kind of a norm, with weight, bias and epsilon."""

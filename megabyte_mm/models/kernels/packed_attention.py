@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from megabyte_mm.models.own_kernels import agree, runs_triton
+from megabyte_mm.models.kernels.support import agree, runs_triton
 from megabyte_mm.models.rotary import RotaryEmbedding, apply_rotary
 
 LONGEST = 16
@@ -44,7 +44,7 @@ def packed_attention(qkv_NTX: Tensor, heads: int, patches: int = 1, previous: in
     """
     if not qkv_NTX.is_cuda:
         return _plain(qkv_NTX, heads, patches, previous, rotary)
-    from megabyte_mm.models.packed_attention_kernels import forward  # needs Triton
+    from megabyte_mm.models.kernels.packed_attention_triton import forward  # needs Triton
 
     return forward(qkv_NTX.contiguous(), heads, patches, previous, rotary)
 
@@ -61,7 +61,7 @@ def _packed_attention_backward(
     """The gradient of the projections: (N, T, D), (N, T, 3 * D) -> (N, T, 3 * D)."""
     if not qkv_NTX.is_cuda:
         return _plain_backward(grad_NTD, qkv_NTX, heads, patches, previous, rotary)
-    from megabyte_mm.models.packed_attention_kernels import backward  # needs Triton
+    from megabyte_mm.models.kernels.packed_attention_triton import backward  # needs Triton
 
     return backward(grad_NTD.contiguous(), qkv_NTX.contiguous(), heads, patches, previous, rotary)
 
@@ -99,7 +99,7 @@ def _kernels_agree(device: torch.device) -> bool:
 
 
 def _compare_kernels(device: torch.device) -> None:
-    from megabyte_mm.models import packed_attention_kernels as kernels
+    from megabyte_mm.models.kernels import packed_attention_triton as kernels
 
     generator = torch.Generator().manual_seed(0)
     inputs = [torch.randn(18, 8, columns, generator=generator).bfloat16().to(device) for columns in (96, 32)]

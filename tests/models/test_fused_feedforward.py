@@ -1,0 +1,170 @@
+"""The second half of a block as one operation: values and gradients are those of separate modules."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from dataclasses import replace
+from itertools import product
+from types import ModuleType, SimpleNamespace
+from typing import Any
+from unittest import mock
+
+import pytest
+import torch
+from torch import Tensor
+
+from megabyte_mm.models import BlockConfig, MegabyteConfig, StackConfig, StepOptions
+from megabyte_mm.models import layers as layers_module
+from megabyte_mm.models.kernels import feedforward as feedforward_module
+from megabyte_mm.models.kernels.feedforward import Layer, Weights, example, fused_feedforward
+from megabyte_mm.models.layers import Block
+from tests.triton_interpreter import needs_triton, run_interpreted
+
+CPU = torch.device("cpu")
+BLOCKS = {
+    "paper": BlockConfig(),
+    "gelu": BlockConfig(activation="gelu"),
+    "squared ReLU, RMS norm, no biases": BlockConfig(norm="rms", activation="relu2", bias=False),
+}
+KERNEL_CASES = [
+    (64, 256, "layer", "relu", True),
+    (48, 192, "rms", "relu2", False),
+    (144, 64, "layer", "gelu", True),
+]
+"""Widths, norms, activations, and whether there are biases."""
+
+
+def parameters(block: Block) -> list[Tensor]:
+    return [*block.feedforward_norm.parameters(), *block.feedforward.parameters()]
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_values_and_gradients_are_those_of_the_modules(name: str) -> None:
+    torch.manual_seed(0)
+    block = Block(StackConfig(16, 1, 2), BLOCKS[name], dropout=0.0, previous=0).double()
+    for parameter in block.parameters():
+        torch.nn.init.normal_(parameter)
+    x, branch, grad = (torch.randn(3, 5, 16, dtype=torch.float64) for _ in range(3))
+    results = []
+    for run in (block._fused, lambda x, branch: (r := x + branch) + block.feedforward(block.feedforward_norm(r))):
+        leaves = [x.clone().requires_grad_(), branch.clone().requires_grad_()]
+        out = run(*leaves)
+        results.append((out.detach(), *torch.autograd.grad(out, [*leaves, *parameters(block)], grad)))
+    torch.testing.assert_close(*results)
+
+
+def test_it_is_an_operation_that_torch_can_trace() -> None:
+    layer = Layer(CPU, torch.float32, torch.float32, 6, 16, 64, "layer", "relu")
+    x, branch, _, weights = example(layer)
+    tensors = [tensor.requires_grad_() for tensor in (x, branch, *weights) if tensor is not None]
+    checks = ("test_schema", "test_autograd_registration", "test_faketensor")
+    torch.library.opcheck(feedforward_module._feedforward, (*tensors, "layer", 1e-5, "relu"), test_utils=checks)
+
+
+def test_it_needs_what_the_kernels_can_do() -> None:
+    x, branch = torch.empty(64, 64, 64, device="meta"), torch.empty(64, 64, 64, device="meta", dtype=torch.bfloat16)
+    shape = {"hidden": 256, "norm": "layer", "activation": "relu"}
+    x, branch = (mock.Mock(wraps=t, shape=t.shape, dtype=t.dtype, device=torch.device("cuda")) for t in (x, branch))
+    asked: list[tuple[Any, ...]] = []
+    with mock.patch.object(feedforward_module, "_settled", lambda layer: asked.append(layer) or True):
+        assert feedforward_module.fuses(x, branch, **shape)
+        assert not feedforward_module.fuses(x, branch, **{**shape, "activation": "swiglu"})
+        assert not feedforward_module.fuses(x, branch, **{**shape, "hidden": 250})
+        assert not feedforward_module.fuses(x, x, **shape)
+        with torch.no_grad():
+            assert not feedforward_module.fuses(x, branch, **shape)
+    assert asked == [
+        Layer(torch.device("cuda"), torch.bfloat16, torch.float32, 4096, 64, 256, "layer", "relu"),
+    ]
+
+
+def test_kernels_that_fail_differ_or_take_longer_are_not_used(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    layer = Layer(CPU, torch.bfloat16, torch.float32, 4096, 16, 64, "layer", "relu")
+    kernels = ModuleType("feedforward_triton")
+    plain = feedforward_module._plain, feedforward_module._plain_backward
+    kernels.forward, kernels.backward = plain  # type: ignore[attr-defined]
+    kernels.fits = lambda device, width: True  # type: ignore[attr-defined]
+    times = [1.0, 2.0]
+    testing = SimpleNamespace(do_bench_cudagraph=lambda run: (run(), times.pop(0))[1])
+    monkeypatch.setitem(sys.modules, "megabyte_mm.models.kernels.feedforward_triton", kernels)
+    monkeypatch.setattr("megabyte_mm.models.kernels.feedforward_triton", kernels, raising=False)
+    monkeypatch.setitem(sys.modules, "triton", SimpleNamespace(testing=testing))
+    monkeypatch.setitem(sys.modules, "triton.testing", testing)
+    monkeypatch.setattr(feedforward_module, "runs_triton", lambda device: True)
+    settled = feedforward_module._settled.__wrapped__
+    assert settled(layer)
+    times[:] = [2.0, 1.0]
+    assert not settled(layer)
+    assert not caplog.text
+    kernels.backward = lambda *inputs: tuple(1.2 * each for each in plain[1](*inputs))  # type: ignore[attr-defined]
+    assert not settled(layer)
+    assert "a feed-forward layer of 16 x 64 does without its own kernels on cpu: results differ by 0.2" in caplog.text
+    del kernels.forward
+    assert not settled(layer)
+    kernels.fits = lambda device, width: False  # type: ignore[attr-defined]
+    assert not settled(layer)
+
+
+@needs_triton
+def test_kernels_compute_the_same() -> None:
+    run_interpreted(__name__, "check_kernels")
+
+
+def check_kernels() -> None:
+    """Triton's interpreter runs kernels on the CPU; it has no products in bfloat16."""
+    kernels = importlib.import_module("megabyte_mm.models.kernels.feedforward_triton")
+    kernels._shared_memory = lambda device: 0
+    types = (
+        (torch.float32, torch.float32, 1e-5),
+        (torch.float16, torch.float32, 0.02),
+        (torch.float16, torch.float16, 0.02),
+    )
+    for (width, hidden, norm, activation, biased), (dtype, residual, most) in product(KERNEL_CASES, types):
+        x, branch, grad, weights = example(Layer(CPU, dtype, residual, 70, width, hidden, norm, activation))
+        if not biased:
+            weights = weights._replace(up_bias=None, down_bias=None)
+        wide = Weights(*(None if weight is None else weight.double() for weight in weights))
+        values = kernels.forward(x, branch, weights, norm, 1e-5, activation)
+        wanted = feedforward_module._plain(x.double(), branch.double(), wide, norm, 1e-5, activation)
+        gradients = kernels.backward(grad, x, branch, *values[1:], weights, norm, activation)
+        inputs = (grad, x, branch, *values[1:])
+        wanted += feedforward_module._plain_backward(*(i.double() for i in inputs), wide, norm, activation)
+        for got, want in zip((*values, *gradients), wanted, strict=True):
+            assert (got.double() - want).norm() <= most * want.norm()
+
+
+STACK = StackConfig(dim=16, layers=2, heads=2)
+BASE = MegabyteConfig(4, 24, STACK, STACK, init_std=0.2)
+MODELS = {
+    "paper": BASE,
+    "modern": replace(BASE, block=BlockConfig("rms", "relu2", "rotary", bias=False, qk_norm=True)),
+    "across patches": replace(BASE, cross_patch=3, dropout=0.1),
+}
+
+
+@pytest.mark.parametrize("budget", [2.0**31, 1.0], ids=["at once", "in chunks"])
+@pytest.mark.parametrize("name", MODELS)
+def test_a_model_computes_the_same_with_it(name: str, budget: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    model = MODELS[name].build().double()
+    ids = torch.randint(257, (2, 24))
+    calls: list[int] = []
+
+    def noted(x: Tensor, *others: Any) -> Tensor:
+        calls.append(x.shape[1])
+        return fused_feedforward(x, *others)
+
+    monkeypatch.setattr(layers_module, "fused_feedforward", noted)
+    results = []
+    for used in (False, True):
+        monkeypatch.setattr(layers_module, "fuses", lambda *_, used=used: used)
+        torch.manual_seed(1)
+        model.zero_grad()
+        nats = model.nll(ids, options=StepOptions(budget))
+        nats.sum().backward()
+        results.append([nats.detach(), *(p.grad for p in model.parameters() if p.grad is not None)])
+    assert set(calls) == (set() if MODELS[name].dropout else {4, 6})
+    torch.testing.assert_close(*results, rtol=1e-6, atol=1e-6)
