@@ -1,4 +1,4 @@
-"""Kernels of Triton on a CPU, by the interpreter of Triton."""
+"""Kernels of Triton on a CPU: by the interpreter of Triton, or by their definitions."""
 
 import os
 import subprocess
@@ -16,3 +16,9 @@ def run_interpreted(module: str, function: str) -> None:
     script = f"from {module} import {function}; {function}()"
     environment = {**os.environ, "TRITON_INTERPRET": "1"}
     subprocess.run([sys.executable, "-c", script], cwd=Path(__file__).parents[1], env=environment, check=True)
+
+
+def use_own_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let blocks take the operations that have kernels; on a CPU these are computed by their definition."""
+    monkeypatch.setattr("megabyte_mm.models.attention.packs", lambda *_: True)
+    monkeypatch.setattr("megabyte_mm.models.layers.fuses", lambda *_: True)

@@ -1,4 +1,4 @@
-"""The card, its measured limits, and the attention kernels that run on it."""
+"""The card, its measured limits, and the kernels that run on it."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from benchmarks.gpu.settings import Row, Settings
 from benchmarks.peers import peer_versions
+from megabyte_mm.models.kernels.feedforward import Layer, compare_kernels, kernel_times
 
 PYTEST = ["-m", "pytest", "-v", "--tb=short", "-m", "gpu", "-p", "no:cacheprovider"]
 TESTS = "tests/models/test_cuda.py"
@@ -23,9 +24,12 @@ FIT_TESTS = "tests/training/test_fit_on_gpu.py"
 DEPENDENCIES = ("lightning", "jsonargparse", "soundfile", "soxr", "PIL", "constriction", "torchmetrics")
 BACKENDS = (SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.CUDNN_ATTENTION, SDPBackend.MATH)
 
+FEEDFORWARD = ((64, 2**15), (128, 2**15), (256, 2**15), (512, 2**13), (512, 2**15))
+"""Widths and positions of layers."""
+
 
 def environment(settings: Settings) -> None:
-    """Versions, the speed of products and of memory, and the attention kernels of each kind of input."""
+    """Versions, the speed of products and of memory, and the kernels of attention and of feed-forward layers."""
     settings.add(
         {
             "python": platform.python_version(),
@@ -42,6 +46,9 @@ def environment(settings: Settings) -> None:
         for backend in BACKENDS:
             row: Row = {"attention": f"{shape[2]} queries, {keys} keys", "kernel": backend.name}
             settings.attempt(row, lambda s=shape, k=keys, b=backend: _attend(settings, s, k, b))  # type: ignore[misc]
+    for width, positions in FEEDFORWARD:
+        row = {"feed-forward": f"{width} x {4 * width}, {positions} positions", "kernel": "own"}
+        settings.attempt(row, lambda w=width, p=positions: _feed_forward(settings, w, p))  # type: ignore[misc]
 
 
 def run_tests(settings: Settings) -> None:
@@ -76,6 +83,14 @@ def bandwidth(settings: Settings) -> float:
     x = torch.ones(10**4 if settings.tiny else 2**29, device=settings.device)
     y = torch.empty_like(x)
     return 2 * x.numel() * x.element_size() / settings.seconds(lambda: y.copy_(x), 20)
+
+
+def _feed_forward(settings: Settings, width: int, positions: int) -> Row:
+    """Forward and backward, in the project's own kernels and in torch's operations."""
+    layer = Layer(settings.device, torch.bfloat16, torch.float32, positions, width, 4 * width, "layer", "relu")
+    compare_kernels(layer)
+    own, separate = kernel_times(layer)
+    return {"ms": own, "torch's ms": separate}
 
 
 def _attend(settings: Settings, shape: tuple[int, int, int, int], keys: int, backend: SDPBackend) -> Row:

@@ -28,6 +28,8 @@ SIZES = {
     ),
 }
 """Models, each with the windows of a training step."""
+MEASUREMENT_ERRORS = (AssertionError, ImportError, NotImplementedError, RuntimeError, ValueError)
+"""What a row reports in place of figures. Out of memory is a RuntimeError."""
 TINY = MegabyteConfig(4, 32, StackConfig(16, 1, 2), StackConfig(16, 1, 2))
 
 
@@ -70,7 +72,7 @@ class Settings:
         """Add a row with what `measure` returns, or with the first line of its error."""
         try:
             self.add(row | measure())
-        except (ImportError, NotImplementedError, RuntimeError, ValueError) as error:  # out of memory is a RuntimeError
+        except MEASUREMENT_ERRORS as error:
             self.add(row | {"error": (str(error) or type(error).__name__).splitlines()[0]})
 
     def seconds(self, run: Callable[[], object], calls: int) -> float:

@@ -30,6 +30,7 @@ from megabyte_mm.models.attention import FUSED_ROWS, attend
 from megabyte_mm.models.decoding.execution import Precision
 from megabyte_mm.models.decoding.fused import FusedStackSteps
 from megabyte_mm.models.decoding.steps import stack_steps
+from megabyte_mm.models.kernels.feedforward import Layer, compare_kernels, kernel_times
 from megabyte_mm.models.kernels.packed_attention import packed_attention, packs
 from megabyte_mm.models.layers import Stack
 from tests.models.layouts import ONE
@@ -101,6 +102,19 @@ def test_packed_attention_is_that_of_its_definition(
         out = packed_attention(leaf, heads, patches, previous, rotary)
         results.append([out.detach(), *torch.autograd.grad(out, leaf, grad.to(out))])
     torch.testing.assert_close([x.double().cpu() for x in results[0]], results[1], rtol=0.03, atol=0.03)
+
+
+@pytest.mark.parametrize("activation", ["relu", "gelu", "relu2"])
+@pytest.mark.parametrize("width", [64, 144, 256, 512])
+def test_fused_feedforward_is_that_of_its_definition(width: int, activation: str) -> None:
+    from megabyte_mm.models.kernels.feedforward_triton import fits
+
+    for dtype, residual in ((torch.bfloat16, torch.float32), (torch.float16, torch.float16)):
+        norm = "rms" if residual == torch.float16 else "layer"
+        layer = Layer(torch.device("cuda"), dtype, residual, 4096, width, 4 * width, norm, activation)
+        if fits(layer.device, width):
+            compare_kernels(layer)
+            assert min(kernel_times(layer)) > 0.0
 
 
 def test_nats_and_gradients_are_those_of_a_cpu() -> None:

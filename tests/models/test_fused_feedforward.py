@@ -8,7 +8,6 @@ from dataclasses import replace
 from itertools import product
 from types import ModuleType, SimpleNamespace
 from typing import Any
-from unittest import mock
 
 import pytest
 import torch
@@ -17,7 +16,7 @@ from torch import Tensor
 from megabyte_mm.models import BlockConfig, MegabyteConfig, StackConfig, StepOptions
 from megabyte_mm.models import layers as layers_module
 from megabyte_mm.models.kernels import feedforward as feedforward_module
-from megabyte_mm.models.kernels.feedforward import Layer, Weights, example, fused_feedforward
+from megabyte_mm.models.kernels.feedforward import Layer, Weights, example, fused_feedforward, fuses
 from megabyte_mm.models.layers import Block
 from tests.triton_interpreter import needs_triton, run_interpreted
 
@@ -62,21 +61,30 @@ def test_it_is_an_operation_that_torch_can_trace() -> None:
     torch.library.opcheck(feedforward_module._feedforward, (*tensors, "layer", 1e-5, "relu"), test_utils=checks)
 
 
-def test_it_needs_what_the_kernels_can_do() -> None:
-    x, branch = torch.empty(64, 64, 64, device="meta"), torch.empty(64, 64, 64, device="meta", dtype=torch.bfloat16)
-    shape = {"hidden": 256, "norm": "layer", "activation": "relu"}
-    x, branch = (mock.Mock(wraps=t, shape=t.shape, dtype=t.dtype, device=torch.device("cuda")) for t in (x, branch))
-    asked: list[tuple[Any, ...]] = []
-    with mock.patch.object(feedforward_module, "_settled", lambda layer: asked.append(layer) or True):
-        assert feedforward_module.fuses(x, branch, **shape)
-        assert not feedforward_module.fuses(x, branch, **{**shape, "activation": "swiglu"})
-        assert not feedforward_module.fuses(x, branch, **{**shape, "hidden": 250})
-        assert not feedforward_module.fuses(x, x, **shape)
-        with torch.no_grad():
-            assert not feedforward_module.fuses(x, branch, **shape)
-    assert asked == [
-        Layer(torch.device("cuda"), torch.bfloat16, torch.float32, 4096, 64, 256, "layer", "relu"),
-    ]
+def on_cuda(dtype: torch.dtype) -> Any:
+    return SimpleNamespace(shape=(64, 65, 64), dtype=dtype, device=torch.device("cuda"))
+
+
+def test_it_needs_what_the_kernels_can_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Layer] = []
+
+    def settled(layer: Layer) -> bool:
+        asked.append(layer)
+        return True
+
+    monkeypatch.setattr(feedforward_module, "_settled", settled)
+    x, branch = on_cuda(torch.float32), on_cuda(torch.bfloat16)
+    assert fuses(x, branch, 256, "layer", "relu")
+    assert asked == [Layer(x.device, torch.bfloat16, torch.float32, 4096, 64, 256, "layer", "relu")]
+    assert not fuses(x, branch, 256, "layer", "swiglu")
+    assert not fuses(x, branch, 250, "layer", "relu")
+    assert not fuses(x, x, 256, "layer", "relu")
+    x.shape = branch.shape = (63, 65, 64)
+    assert not fuses(x, branch, 256, "layer", "relu")
+    x.shape = branch.shape = (64, 65, 64)
+    with torch.no_grad():
+        assert not fuses(x, branch, 256, "layer", "relu")
+    assert len(asked) == 1
 
 
 def test_kernels_that_fail_differ_or_take_longer_are_not_used(
@@ -115,23 +123,26 @@ def test_kernels_compute_the_same() -> None:
 
 def check_kernels() -> None:
     """Triton's interpreter runs kernels on the CPU; it has no products in bfloat16."""
-    kernels = importlib.import_module("megabyte_mm.models.kernels.feedforward_triton")
-    kernels._shared_memory = lambda device: 0
+    kernels: Any = importlib.import_module("megabyte_mm.models.kernels.feedforward_triton")
     types = (
         (torch.float32, torch.float32, 1e-5),
         (torch.float16, torch.float32, 0.02),
         (torch.float16, torch.float16, 0.02),
     )
     for (width, hidden, norm, activation, biased), (dtype, residual, most) in product(KERNEL_CASES, types):
+        # Programs of 64 positions and of 128.
+        kernels._shared_memory = {CPU: 0 if dtype == residual else kernels.AMPLE}.get
         x, branch, grad, weights = example(Layer(CPU, dtype, residual, 70, width, hidden, norm, activation))
         if not biased:
             weights = weights._replace(up_bias=None, down_bias=None)
-        wide = Weights(*(None if weight is None else weight.double() for weight in weights))
+        wide = Weights(*(None if weight is None else weight.double() for weight in weights))  # type: ignore[arg-type]
         values = kernels.forward(x, branch, weights, norm, 1e-5, activation)
-        wanted = feedforward_module._plain(x.double(), branch.double(), wide, norm, 1e-5, activation)
         gradients = kernels.backward(grad, x, branch, *values[1:], weights, norm, activation)
-        inputs = (grad, x, branch, *values[1:])
-        wanted += feedforward_module._plain_backward(*(i.double() for i in inputs), wide, norm, activation)
+        x, branch, grad, normed, statistics = (each.double() for each in (x, branch, grad, *values[1:]))
+        wanted = (
+            *feedforward_module._plain(x, branch, wide, norm, 1e-5, activation),
+            *feedforward_module._plain_backward(grad, x, branch, normed, statistics, wide, norm, activation),
+        )
         for got, want in zip((*values, *gradients), wanted, strict=True):
             assert (got.double() - want).norm() <= most * want.norm()
 

@@ -20,6 +20,7 @@ from megabyte_mm.models import (
 )
 from megabyte_mm.models.megabyte import PartConfig
 from tests.models.layouts import ONE
+from tests.triton_interpreter import use_own_kernels
 
 AT_ONCE, IN_CHUNKS = 2.0**31, 1.0  # bytes for activations
 STACK = StackConfig(dim=16, layers=2, heads=2)
@@ -41,10 +42,19 @@ VARIANTS: dict[str, tuple[ModelConfig, int]] = {  # each with its kinds of block
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")  # of torch's compiler about itself
 @pytest.mark.parametrize(
-    ("variant", "budget"),
-    [*((variant, AT_ONCE) for variant in VARIANTS), ("paper", IN_CHUNKS), ("across patches", IN_CHUNKS)],
+    ("variant", "budget", "own_kernels"),
+    [
+        *((variant, AT_ONCE, False) for variant in VARIANTS),
+        *(
+            (variant, IN_CHUNKS, own_kernels)
+            for variant in ("paper", "across patches")
+            for own_kernels in (False, True)
+        ),
+    ],
 )
-def test_each_kind_of_block_is_one_graph(variant: str, budget: float, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_kind_of_block_is_one_graph(
+    variant: str, budget: float, own_kernels: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     compile_module, counter = torch.compile, CompileCounterWithBackend("eager")
 
     def whole(block: torch.nn.Module, options: dict[str, Any], dynamic: bool) -> Any:
@@ -52,6 +62,8 @@ def test_each_kind_of_block_is_one_graph(variant: str, budget: float, monkeypatc
 
     torch._dynamo.reset()
     monkeypatch.setattr(torch, "compile", whole)
+    if own_kernels:
+        use_own_kernels(monkeypatch)
     config, kinds = VARIANTS[variant]
     model = config.build()
     model.compile_blocks("default")

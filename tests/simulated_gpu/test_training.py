@@ -24,6 +24,7 @@ from megabyte_mm.models.megabyte import PartConfig
 from megabyte_mm.training.optim import OptimizerConfig, build_optimizer
 from tests.models.layouts import EACH
 from tests.simulated_gpu.device import SimulatedGpu, on_gpu, to_cpu, to_gpu
+from tests.triton_interpreter import use_own_kernels
 
 WINDOW, AT_ONCE, IN_CHUNKS = 12, 2.0**31, 1.0
 STACK = StackConfig(dim=16, layers=1, heads=2)
@@ -75,6 +76,21 @@ def test_a_step_is_that_of_the_cpu_and_waits_for_nothing(name: str) -> None:
         model, ids = on_gpu(model), to_gpu(ids)
         step(model, ids, budget)  # makes tables of rotations
         gpu.reset()
+        got = step(model, ids, budget)
+    assert not gpu.waits
+    torch.testing.assert_close(got, wanted)
+
+
+@pytest.mark.parametrize("name", ["paper", "neighbourhood", "parts"])
+def test_a_step_with_operations_that_have_kernels_is_the_same(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    config, budget = MODELS[name]
+    torch.manual_seed(0)
+    model = config.build()
+    ids = torch.randint(257, (2, WINDOW))
+    wanted = step(model, ids, budget)
+    use_own_kernels(monkeypatch)
+    with SimulatedGpu() as gpu:
+        model, ids = on_gpu(model), to_gpu(ids)
         got = step(model, ids, budget)
     assert not gpu.waits
     torch.testing.assert_close(got, wanted)

@@ -1,7 +1,7 @@
 """The second half of a block as one operation: x + branch, and the feed-forward layer of its norm added to that.
 
 Separate operations write the hidden activations, which are several times as wide as the residual stream, and read them
-again: 4 times forward, and with their gradients 11 times backward. In narrow layers that takes longer than the products.
+again: 4 times forward, and with their gradients 11 times backward. In narrow layers that takes longer than products do.
 Here they are not written at all forward. Backward they are computed again, and written once with their gradients, for
 the products of the weights' gradients. It is an operation of torch's own library: torch.compile does not look into it.
 
@@ -71,7 +71,8 @@ def fuses(x_NTD: Tensor, branch_NTD: Tensor, hidden: int, norm: str, activation:
         return False
     if positions < FEWEST or width > WIDEST or width % 16 or hidden % 64 or activation not in ACTIVATIONS:
         return False
-    return _is_fastest(x_NTD.device, branch_NTD.dtype, x_NTD.dtype, positions, width, hidden, norm, activation)
+    suits: bool = _is_fastest(x_NTD.device, branch_NTD.dtype, x_NTD.dtype, positions, width, hidden, norm, activation)
+    return suits
 
 
 def fused_feedforward(
@@ -84,7 +85,8 @@ def fused_feedforward(
     typed = weights._replace(up=weights.up.to(branch_NTD.dtype), down=weights.down.to(branch_NTD.dtype))
     x_MD, branch_MD = x_NTD.flatten(0, 1), branch_NTD.flatten(0, 1)
     out_MD, _, _ = _feedforward(x_MD, branch_MD, *typed, norm, epsilon, activation)
-    return out_MD.view_as(x_NTD)
+    out_NTD: Tensor = out_MD.view_as(x_NTD)
+    return out_NTD
 
 
 @torch.library.custom_op("megabyte_mm::feedforward", mutates_args=())
@@ -200,13 +202,13 @@ def _settled(layer: Layer) -> bool:
     times: list[float] = []
     return (
         fits(layer.device, layer.width)
-        and agree(partial(_compare, layer), what, layer.device)
-        and agree(lambda: times.extend(_times(layer)), what, layer.device)
+        and agree(partial(compare_kernels, layer), what, layer.device)
+        and agree(lambda: times.extend(kernel_times(layer)), what, layer.device)
         and times[0] < times[1]
     )
 
 
-def _compare(layer: Layer) -> None:
+def compare_kernels(layer: Layer) -> None:
     """Raise AssertionError unless the kernels compute what the definition does, up to rounding."""
     from megabyte_mm.models.kernels import feedforward_triton as kernels
 
@@ -243,7 +245,7 @@ def example(layer: Layer) -> tuple[Tensor, Tensor, Tensor, Weights]:
     return x_MD, branch_MD, grad_MD, weights
 
 
-def _times(layer: Layer) -> tuple[float, float]:
+def kernel_times(layer: Layer) -> tuple[float, float]:
     """Milliseconds of the kernels with the products behind them, and of torch's operations, forward and backward.
 
     Those of torch are without norm and residual stream, which a compiler adds to its other kernels.
@@ -253,8 +255,8 @@ def _times(layer: Layer) -> tuple[float, float]:
     from megabyte_mm.models.kernels import feedforward_triton as kernels
 
     x_MD, branch_MD, grad_MD, weights = example(layer._replace(positions=min(layer.positions, MOST_TIMED)))
-    typed = Weights(*(None if weight is None else weight.to(layer.dtype) for weight in weights))
     half_MD = grad_MD.to(layer.dtype)
+    up_bias_F, down_bias_D = half_MD.new_zeros(layer.hidden), half_MD.new_zeros(layer.width)
 
     def fused() -> None:
         _, normed_MD, statistics_2M = kernels.forward(x_MD, branch_MD, weights, layer.norm, 1e-5, layer.activation)
@@ -264,10 +266,10 @@ def _times(layer: Layer) -> tuple[float, float]:
 
     def separate() -> None:
         # The derivative of an activation reads two tensors and writes one, as this product does.
-        hidden_MF = F.relu(F.linear(branch_MD, typed.up, typed.up_bias))
-        F.linear(hidden_MF, typed.down, typed.down_bias)
-        grad_hidden_MF = (half_MD @ typed.down) * hidden_MF
-        grad_hidden_MF @ typed.up, grad_hidden_MF.t() @ branch_MD, half_MD.t() @ hidden_MF
+        hidden_MF = F.relu(F.linear(branch_MD, weights.up, up_bias_F))
+        F.linear(hidden_MF, weights.down, down_bias_D)
+        grad_hidden_MF = (half_MD @ weights.down) * hidden_MF
+        grad_hidden_MF @ weights.up, grad_hidden_MF.t() @ branch_MD, half_MD.t() @ hidden_MF
         grad_hidden_MF.sum(0), half_MD.sum(0)
 
     with torch.no_grad():

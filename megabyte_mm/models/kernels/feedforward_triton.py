@@ -132,7 +132,8 @@ def _sizes(device: torch.device, hidden: int, width: int) -> dict[str, int]:
 
 @cache
 def _shared_memory(device: torch.device) -> int:
-    return torch.cuda.get_device_properties(device).shared_memory_per_block_optin
+    properties = torch.cuda.get_device_properties(device)
+    return int(getattr(properties, "shared_memory_per_block_optin", properties.shared_memory_per_block))
 
 
 @triton.jit
