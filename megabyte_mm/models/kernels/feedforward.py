@@ -1,7 +1,7 @@
 """The second half of a block as one operation: x + branch, and the feed-forward layer of its norm added to that.
 
 Separate operations write the hidden activations, which are several times as wide as the residual stream, and read them
-again: 4 times forward, and with their gradients 11 times backward. In narrow layers that takes longer than products do.
+again: 4 times forward, and with their gradients 8 times backward. In narrow layers that takes longer than products do.
 Here they are not written at all forward. Backward they are computed again, and written once with their gradients, for
 the products of the weights' gradients. It is an operation of torch's own library: torch.compile does not look into it.
 
