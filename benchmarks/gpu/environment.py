@@ -46,7 +46,7 @@ def environment(settings: Settings) -> None:
         for backend in BACKENDS:
             row: Row = {"attention": f"{shape[2]} queries, {keys} keys", "kernel": backend.name}
             settings.attempt(row, lambda s=shape, k=keys, b=backend: _attend(settings, s, k, b))  # type: ignore[misc]
-    for width, positions in FEEDFORWARD:
+    for width, positions in FEEDFORWARD if settings.on_gpu else ():
         row = {"feed-forward": f"{width} x {4 * width}, {positions} positions", "kernel": "own"}
         settings.attempt(row, lambda w=width, p=positions: _feed_forward(settings, w, p))  # type: ignore[misc]
 

@@ -96,7 +96,7 @@ def test_kernels_that_fail_differ_or_take_longer_are_not_used(
     kernels.forward, kernels.backward = plain  # type: ignore[attr-defined]
     kernels.fits = lambda device, width: True  # type: ignore[attr-defined]
     times = [1.0, 2.0]
-    testing = SimpleNamespace(do_bench_cudagraph=lambda run: (run(), times.pop(0))[1])
+    testing = SimpleNamespace(do_bench=lambda run, return_mode: (run(), times.pop(0))[1])
     monkeypatch.setitem(sys.modules, "megabyte_mm.models.kernels.feedforward_triton", kernels)
     monkeypatch.setattr("megabyte_mm.models.kernels.feedforward_triton", kernels, raising=False)
     monkeypatch.setitem(sys.modules, "triton", SimpleNamespace(testing=testing))

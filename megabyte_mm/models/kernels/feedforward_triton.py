@@ -22,14 +22,15 @@ from megabyte_mm.models.kernels.feedforward import Gradients, Weights
 CHUNK = 64
 """Columns of a norm at a time."""
 AMPLE = 220 * 1024
-"""Bytes of shared memory of a program, on cards that let it hold 128 positions; an A100 has 163 KiB."""
-ENOUGH = 160 * 1024
-"""The same for widths above 128, at 64 positions; most cards for desktops have 99 KiB."""
+"""Bytes of shared memory of a program for 128 positions, and for widths above 256. An H100 has 227 KiB."""
+ENOUGH = 110 * 1024
+"""The same for widths above 128, with 64 positions. An A100 has 163 KiB, most cards for desktops 99."""
 
 
 def fits(device: torch.device, width: int) -> bool:
     """True if the tiles of such a layer fit the shared memory of a program."""
-    return width <= 128 or _shared_memory(device) >= ENOUGH
+    needed = 0 if width <= 128 else ENOUGH if width <= 256 else AMPLE
+    return _shared_memory(device) >= needed
 
 
 def forward(
