@@ -15,6 +15,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from benchmarks.gpu.settings import Row, Settings
 from benchmarks.peers import peer_versions
 from megabyte_mm.models.kernels.feedforward import Layer, compare_kernels, kernel_times
+from megabyte_mm.models.kernels.support import runs_triton
 
 PYTEST = ["-m", "pytest", "-v", "--tb=short", "-m", "gpu", "-p", "no:cacheprovider"]
 TESTS = "tests/models/test_cuda.py"
@@ -24,8 +25,8 @@ FIT_TESTS = "tests/training/test_fit_on_gpu.py"
 DEPENDENCIES = ("lightning", "jsonargparse", "soundfile", "soxr", "PIL", "constriction", "torchmetrics")
 BACKENDS = (SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.CUDNN_ATTENTION, SDPBackend.MATH)
 
-FEEDFORWARD = ((64, 2**15), (128, 2**15), (256, 2**15), (512, 2**13), (512, 2**15))
-"""Widths and positions of layers."""
+FEEDFORWARD = (64, 128, 256, 512)
+"""Widths of layers."""
 
 
 def environment(settings: Settings) -> None:
@@ -46,9 +47,9 @@ def environment(settings: Settings) -> None:
         for backend in BACKENDS:
             row: Row = {"attention": f"{shape[2]} queries, {keys} keys", "kernel": backend.name}
             settings.attempt(row, lambda s=shape, k=keys, b=backend: _attend(settings, s, k, b))  # type: ignore[misc]
-    for width, positions in FEEDFORWARD if settings.on_gpu else ():
-        row = {"feed-forward": f"{width} x {4 * width}, {positions} positions", "kernel": "own"}
-        settings.attempt(row, lambda w=width, p=positions: _feed_forward(settings, w, p))  # type: ignore[misc]
+    for width in FEEDFORWARD if settings.on_gpu else ():
+        row = {"feed-forward": f"{width} x {4 * width}", "kernel": "own"}
+        settings.attempt(row, lambda w=width: _feed_forward(settings, w))  # type: ignore[misc]
 
 
 def run_tests(settings: Settings) -> None:
@@ -85,9 +86,14 @@ def bandwidth(settings: Settings) -> float:
     return 2 * x.numel() * x.element_size() / settings.seconds(lambda: y.copy_(x), 20)
 
 
-def _feed_forward(settings: Settings, width: int, positions: int) -> Row:
+def _feed_forward(settings: Settings, width: int) -> Row:
     """Forward and backward, in the project's own kernels and in torch's operations."""
-    layer = Layer(settings.device, torch.bfloat16, torch.float32, positions, width, 4 * width, "layer", "relu")
+    from megabyte_mm.models.kernels.feedforward_triton import fits
+
+    if not runs_triton(settings.device) or not fits(settings.device, width):
+        raise RuntimeError("there is no kernel for this card")
+    dtypes = torch.bfloat16, torch.float32, torch.float32
+    layer = Layer(settings.device, *dtypes, width, 4 * width, True, "layer", "relu")
     compare_kernels(layer)
     own, separate = kernel_times(layer)
     return {"ms": own, "torch's ms": separate}

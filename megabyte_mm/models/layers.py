@@ -75,20 +75,22 @@ class Block(nn.Module):
 
     def forward(self, x_NTD: Tensor, cache: LayerCache | None = None, patches: int | None = None) -> Tensor:
         branch_NTD = self.attention(self.attention_norm(x_NTD), cache, patches)
-        if cache is None and self._fuses(x_NTD, branch_NTD):
-            return self._fused(x_NTD, branch_NTD)
+        if cache is None and self._can_fuse(x_NTD, branch_NTD):
+            return self._feedforward_fused(x_NTD, branch_NTD)
         x_NTD = x_NTD + self.dropout(branch_NTD)
         out_NTD: Tensor = x_NTD + self.dropout(self.feedforward(self.feedforward_norm(x_NTD)))
         return out_NTD
 
-    def _fuses(self, x_NTD: Tensor, branch_NTD: Tensor) -> bool:
-        if self.training and self.dropout.p:
-            return False
+    def _can_fuse(self, x_NTD: Tensor, branch_NTD: Tensor) -> bool:
         layer = self.feedforward
-        kind, *_ = norm_parameters(self.feedforward_norm)
-        return fuses(x_NTD, branch_NTD, layer.down.in_features, kind, layer.activation)
+        # What replaces a linear layer, as adapters do, has a forward of its own.
+        plain = type(layer.up) is nn.Linear and type(layer.down) is nn.Linear
+        if not plain or (self.training and self.dropout.p):
+            return False
+        kind = "layer" if isinstance(self.feedforward_norm, nn.LayerNorm) else "rms"
+        return fuses(x_NTD, branch_NTD, layer.up.weight, layer.up.bias is not None, kind, layer.activation)
 
-    def _fused(self, x_NTD: Tensor, branch_NTD: Tensor) -> Tensor:
+    def _feedforward_fused(self, x_NTD: Tensor, branch_NTD: Tensor) -> Tensor:
         """What follows attention, as one operation."""
         layer = self.feedforward
         kind, norm_D, norm_bias_D, epsilon = norm_parameters(self.feedforward_norm)
@@ -99,9 +101,11 @@ class Block(nn.Module):
 def norm_parameters(norm: nn.Module) -> tuple[str, Tensor, Tensor | None, float]:
     """The kind of a norm, "layer" or "rms", with weight, bias and epsilon."""
     assert isinstance(norm, nn.LayerNorm | nn.RMSNorm)
-    if isinstance(norm, nn.RMSNorm):
-        return "rms", norm.weight, None, norm.eps or torch.finfo(norm.weight.dtype).eps
-    return "layer", norm.weight, norm.bias, norm.eps
+    if isinstance(norm, nn.LayerNorm):
+        return "layer", norm.weight, norm.bias, norm.eps
+    # By default torch takes that of the numbers which it computes with: float32 for halves.
+    computed = torch.promote_types(norm.weight.dtype, torch.float32)
+    return "rms", norm.weight, None, torch.finfo(computed).eps if norm.eps is None else norm.eps
 
 
 def _attention(config: StackConfig, block: BlockConfig, dropout: float, previous: int) -> Attention:

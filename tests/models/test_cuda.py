@@ -30,7 +30,8 @@ from megabyte_mm.models.attention import FUSED_ROWS, attend
 from megabyte_mm.models.decoding.execution import Precision
 from megabyte_mm.models.decoding.fused import FusedStackSteps
 from megabyte_mm.models.decoding.steps import stack_steps
-from megabyte_mm.models.kernels.feedforward import Layer, compare_kernels, kernel_times
+from megabyte_mm.models.kernels import feedforward
+from megabyte_mm.models.kernels.feedforward import Layer, compare_kernels
 from megabyte_mm.models.kernels.packed_attention import packed_attention, packs
 from megabyte_mm.models.layers import Stack
 from tests.models.layouts import ONE
@@ -109,12 +110,32 @@ def test_packed_attention_is_that_of_its_definition(
 def test_fused_feedforward_is_that_of_its_definition(width: int, activation: str) -> None:
     from megabyte_mm.models.kernels.feedforward_triton import fits
 
-    for dtype, residual in ((torch.bfloat16, torch.float32), (torch.float16, torch.float16)):
-        norm = "rms" if residual == torch.float16 else "layer"
-        layer = Layer(torch.device("cuda"), dtype, residual, 4096, width, 4 * width, norm, activation)
+    for dtype, residual, norm in ((torch.bfloat16, torch.float32, "layer"), (torch.float16, torch.float16, "rms")):
+        biased = norm == "layer"
+        layer = Layer(torch.device("cuda"), dtype, residual, residual, width, 4 * width, biased, norm, activation)
         if fits(layer.device, width):
             compare_kernels(layer)
-            assert min(kernel_times(layer)) > 0.0
+
+
+@COMPILER_WARNS
+@pytest.mark.parametrize("mode", [None, "default", "reduce-overhead"])
+def test_training_with_fused_feedforward_is_that_without(
+    mode: CompileMode | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = torch.randint(257, (16, 2048), device="cuda")  # 32,768 positions, and 4,096 of the global model
+    monkeypatch.setattr(feedforward, "FEWEST", 4096)
+    results = []
+    for suits in (False, True):
+        torch._dynamo.reset()
+        monkeypatch.setattr(feedforward, "_settled", lambda layer, suits=suits: suits)
+        model = make().cuda()
+        if mode is not None:
+            model.compile_blocks(mode)
+        for _ in range(3):  # reduce-overhead records in the second, and replays in the third
+            torch.compiler.cudagraph_mark_step_begin()
+            nats, gradients = nats_and_gradients(model, ids, mixed=True)
+        results.append((nats, [gradient / gradient.norm().clamp(min=1e-9) for gradient in gradients]))
+    torch.testing.assert_close(*results, rtol=0.05, atol=0.05)
 
 
 def test_nats_and_gradients_are_those_of_a_cpu() -> None:

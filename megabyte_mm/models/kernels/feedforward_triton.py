@@ -340,6 +340,7 @@ def _backward(
         grad_normed = tl.dot(grad.to(dtype), up, grad_normed)
     tl.store(grad_normed_pointer + tile, grad_normed, inside_row & valid)
     tl.debug_barrier()
+    # The gradient of x may have its place where that of the norm is: each element is read once before it is written.
     mean = tl.load(statistics_pointer + row, inside_row, 0.0)
     factor = tl.load(statistics_pointer + positions + row, inside_row, 0.0)
     along = tl.zeros([ROWS, 1], tl.float32)

@@ -21,17 +21,17 @@ def runs_triton(device: torch.device) -> bool:
     return find_spec("triton") is not None and torch.cuda.get_device_capability(device) >= MIN_CAPABILITY
 
 
-def agree(compare: Callable[[], None], what: str, device: torch.device) -> bool:
-    """True if a comparison of kernels with torch's operations passes; if it raises, a warning says why they are left.
+def agree(compare: Callable[[], object], what: str, device: torch.device) -> bool:
+    """True unless a comparison of kernels with torch's operations raises, which a warning reports, or returns False.
 
     Kernels are compiled by whatever Triton is there: no model may learn, and nothing be sampled, from wrong numbers.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of compilers about themselves
-            compare()
+            passes = compare() is not False
     except Exception as error:  # noqa: BLE001 - a compiler may fail in any way
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         log.warning("%s does without its own kernels on %s: %s", what, device, reason)
         return False
-    return True
+    return passes

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from megabyte_mm.models.decoding.caches import LayerCache
 from megabyte_mm.models.decoding.execution import Execution, stored_weight
 from megabyte_mm.models.kernels.support import runs_triton
-from megabyte_mm.models.layers import Block, Stack
+from megabyte_mm.models.layers import Block, Stack, norm_parameters
 
 Norm = tuple[str, Tensor, Tensor | None, float]
 """The kind of a norm, with weight, bias and epsilon."""
@@ -115,7 +115,5 @@ class _BlockSteps:
 
 
 def _norm(module: nn.Module) -> Norm:
-    assert isinstance(module, nn.LayerNorm | nn.RMSNorm)
-    if isinstance(module, nn.RMSNorm):
-        return "rms", module.weight.detach(), None, module.eps or torch.finfo(module.weight.dtype).eps
-    return "layer", module.weight.detach(), None if module.bias is None else module.bias.detach(), module.eps
+    kind, weight, bias, epsilon = norm_parameters(module)
+    return kind, weight.detach(), None if bias is None else bias.detach(), epsilon

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from megabyte_mm.models.decoding.caches import LayerCache
 from megabyte_mm.models.decoding.execution import Precision, int8_weight
 from megabyte_mm.models.decoding.native import library
-from megabyte_mm.models.layers import Block, Stack
+from megabyte_mm.models.layers import Block, Stack, norm_parameters
 
 PRECISION_CODES = {None: 0, "bfloat16": 1, "int8": 2}
 ACTIVATION_CODES = {"relu": 1, "gelu": 2, "relu2": 3, "swiglu": 4}
@@ -105,10 +105,8 @@ class NativeStackSteps:
 
     def _norm(self, norm: nn.Module) -> tuple[int, int | None, float]:
         """The addresses of its weight and bias, and its epsilon."""
-        assert isinstance(norm, nn.LayerNorm | nn.RMSNorm)
-        bias = getattr(norm, "bias", None)
-        epsilon = torch.finfo(torch.float32).eps if norm.eps is None else norm.eps
-        return self._pointer(norm.weight), None if bias is None else self._pointer(bias), epsilon
+        _, weight, bias, epsilon = norm_parameters(norm)
+        return self._pointer(weight), None if bias is None else self._pointer(bias), epsilon
 
     def _pointer(self, tensor: Tensor) -> int:
         """The address of a copy, since the model may be trained or cast meanwhile; packed weights are copies too."""
