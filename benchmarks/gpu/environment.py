@@ -14,7 +14,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from benchmarks.gpu.settings import Row, Settings
 from benchmarks.peers import peer_versions
-from megabyte_mm.models.kernels.feedforward import Layer, compare_kernels, kernel_times
+from megabyte_mm.models.kernels.feedforward_selection import Layer, compare_kernels, kernel_times
 from megabyte_mm.models.kernels.support import runs_triton
 
 PYTEST = ["-m", "pytest", "-v", "--tb=short", "-m", "gpu", "-p", "no:cacheprovider"]

@@ -15,7 +15,8 @@ from torch.utils.checkpoint import checkpoint
 from megabyte_mm.models.attention import CPU_EXPLICIT_UP_TO, Attention, CrossPatchAttention
 from megabyte_mm.models.config import BlockConfig, StackConfig
 from megabyte_mm.models.decoding.caches import LayerCache
-from megabyte_mm.models.kernels.feedforward import Weights, fused_feedforward, fuses
+from megabyte_mm.models.kernels.feedforward import Weights, fused_feedforward
+from megabyte_mm.models.kernels.feedforward_selection import fuses
 
 
 def squared_relu(x: Tensor) -> Tensor:

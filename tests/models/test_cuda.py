@@ -30,8 +30,8 @@ from megabyte_mm.models.attention import FUSED_ROWS, attend
 from megabyte_mm.models.decoding.execution import Precision
 from megabyte_mm.models.decoding.fused import FusedStackSteps
 from megabyte_mm.models.decoding.steps import stack_steps
-from megabyte_mm.models.kernels import feedforward
-from megabyte_mm.models.kernels.feedforward import Layer, compare_kernels
+from megabyte_mm.models.kernels import feedforward_selection
+from megabyte_mm.models.kernels.feedforward_selection import Layer, compare_kernels
 from megabyte_mm.models.kernels.packed_attention import packed_attention, packs
 from megabyte_mm.models.layers import Stack
 from tests.models.layouts import ONE
@@ -123,11 +123,11 @@ def test_training_with_fused_feedforward_is_that_without(
     mode: CompileMode | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ids = torch.randint(257, (16, 2048), device="cuda")  # 32,768 positions, and 4,096 of the global model
-    monkeypatch.setattr(feedforward, "FEWEST", 4096)
+    monkeypatch.setattr(feedforward_selection, "FEWEST", 4096)
     results = []
     for suits in (False, True):
         torch._dynamo.reset()
-        monkeypatch.setattr(feedforward, "_settled", lambda layer, suits=suits: suits)
+        monkeypatch.setattr(feedforward_selection, "_settled", lambda layer, suits=suits: suits)
         model = make().cuda()
         if mode is not None:
             model.compile_blocks(mode)

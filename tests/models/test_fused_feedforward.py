@@ -16,8 +16,9 @@ from torch import Tensor
 
 from megabyte_mm.models import BlockConfig, MegabyteConfig, StackConfig, StepOptions
 from megabyte_mm.models import layers as layers_module
-from megabyte_mm.models.kernels import feedforward as feedforward_module
-from megabyte_mm.models.kernels.feedforward import Layer, Weights, example, fused_feedforward, fuses
+from megabyte_mm.models.kernels import feedforward_selection as selection
+from megabyte_mm.models.kernels.feedforward import Weights, _feedforward, fused_feedforward, plain, plain_backward
+from megabyte_mm.models.kernels.feedforward_selection import Layer, example, fuses
 from megabyte_mm.models.layers import Block
 from tests.triton_interpreter import needs_triton, run_interpreted
 
@@ -75,7 +76,7 @@ def test_it_is_an_operation_that_torch_can_trace() -> None:
     x, branch, _, weights = example(layer, positions=6)
     tensors = [tensor.requires_grad_() for tensor in (x, branch, *weights) if tensor is not None]
     checks = ("test_schema", "test_autograd_registration", "test_faketensor")
-    torch.library.opcheck(feedforward_module._feedforward, (*tensors, "layer", 1e-5, "relu"), test_utils=checks)
+    torch.library.opcheck(_feedforward, (*tensors, "layer", 1e-5, "relu"), test_utils=checks)
 
 
 def test_it_needs_what_the_kernels_can_do(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,11 +86,11 @@ def test_it_needs_what_the_kernels_can_do(monkeypatch: pytest.MonkeyPatch) -> No
         asked.append(layer)
         return True
 
-    monkeypatch.setattr(feedforward_module, "_settled", settled)
+    monkeypatch.setattr(selection, "_settled", settled)
     x, up = torch.zeros(128, 65, 64), torch.zeros(256, 64)
     options = True, "layer", "relu"
     assert not fuses(x, x.bfloat16(), up, *options)
-    monkeypatch.setattr(feedforward_module, "DEVICES", ("cpu",))
+    monkeypatch.setattr(selection, "DEVICES", ("cpu",))
     assert fuses(x, x.bfloat16(), up, *options)
     assert asked == [Layer(CPU, torch.bfloat16, torch.float32, torch.float32, 64, 256, *options)]
     assert not fuses(x, x, up, *options)
@@ -107,13 +108,13 @@ def test_it_needs_what_the_kernels_can_do(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_compiled_code_takes_it_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(feedforward_module, "DEVICES", ("cpu",))
-    monkeypatch.setattr(feedforward_module, "FEWEST", 16)
+    monkeypatch.setattr(selection, "DEVICES", ("cpu",))
+    monkeypatch.setattr(selection, "FEWEST", 16)
     block = Block(StackConfig(16, 1, 2), BlockConfig(), dropout=0.0, previous=0)
     x = torch.randn(2, 8, 16)
     results = []
     for suits in (False, True):
-        monkeypatch.setattr(feedforward_module, "_settled", lambda layer, suits=suits: suits)
+        monkeypatch.setattr(selection, "_settled", lambda layer, suits=suits: suits)
         torch._dynamo.reset()
         codes: list[str] = []
 
@@ -145,10 +146,9 @@ def test_kernels_that_fail_differ_or_take_longer_are_not_used(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     layer = Layer(CPU, torch.bfloat16, torch.float32, torch.float32, 16, 64, True, "layer", "relu")
-    monkeypatch.setattr(feedforward_module, "example", partial(few, example))
+    monkeypatch.setattr(selection, "example", partial(few, example))
     kernels = ModuleType("feedforward_triton")
-    plain = feedforward_module._plain, feedforward_module._plain_backward
-    kernels.forward, kernels.backward = plain  # type: ignore[attr-defined]
+    kernels.forward, kernels.backward = plain, plain_backward  # type: ignore[attr-defined]
     kernels.fits = lambda device, width: True  # type: ignore[attr-defined]
     times = [1.0, 2.0]
     testing = SimpleNamespace(do_bench=lambda run, return_mode: (run(), times.pop(0))[1])
@@ -156,18 +156,18 @@ def test_kernels_that_fail_differ_or_take_longer_are_not_used(
     monkeypatch.setattr("megabyte_mm.models.kernels.feedforward_triton", kernels, raising=False)
     monkeypatch.setitem(sys.modules, "triton", SimpleNamespace(testing=testing))
     monkeypatch.setitem(sys.modules, "triton.testing", testing)
-    monkeypatch.setattr(feedforward_module, "runs_triton", lambda device: True)
-    settled = feedforward_module._settled.__wrapped__
+    monkeypatch.setattr(selection, "runs_triton", lambda device: True)
+    settled = selection._settled.__wrapped__
     assert settled(layer)
     times[:] = [0.99, 1.0]
     assert not settled(layer)
     assert not caplog.text
-    kernels.backward = lambda *inputs: tuple(1.1 * each for each in plain[1](*inputs))  # type: ignore[attr-defined]
+    kernels.backward = lambda *inputs: tuple(1.1 * each for each in plain_backward(*inputs))  # type: ignore[attr-defined]
     assert not settled(layer)
     reason = "a feed-forward layer of 16 x 64 does without its own kernels on cpu: gradient of x differs by 0.100"
     assert reason in caplog.text
-    kernels.backward = plain[1]  # type: ignore[attr-defined]
-    kernels.forward = partial(one_wrong_element, plain[0])  # type: ignore[attr-defined]
+    kernels.backward = plain_backward  # type: ignore[attr-defined]
+    kernels.forward = partial(one_wrong_element, plain)  # type: ignore[attr-defined]
     assert not settled(layer)
     assert "an element of output or norm differs by" in caplog.text
     del kernels.forward
@@ -199,8 +199,8 @@ def check_kernels() -> None:
         gradients = kernels.backward(grad, x, branch, *values[1:], weights, norm, activation)
         x, branch, grad, normed, statistics = (each.double() for each in (x, branch, grad, *values[1:]))
         wanted = (
-            *feedforward_module._plain(x, branch, wide, norm, 1e-5, activation),
-            *feedforward_module._plain_backward(grad, x, branch, normed, statistics, wide, norm, activation),
+            *plain(x, branch, wide, norm, 1e-5, activation),
+            *plain_backward(grad, x, branch, normed, statistics, wide, norm, activation),
         )
         for got, want in zip((*values, *gradients), wanted, strict=True):
             assert (got.double() - want).norm() <= most * want.norm()
