@@ -122,7 +122,17 @@ def test_fused_feedforward_is_that_of_its_definition(width: int, activation: str
 def test_training_with_fused_feedforward_is_that_without(
     mode: CompileMode | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ids = torch.randint(257, (16, 2048), device="cuda")  # 32,768 positions, and 4,096 of the global model
+    from megabyte_mm.models.kernels import feedforward_triton
+
+    positions: set[int] = set()  # of the global model and of the local one
+    forward = feedforward_triton.forward
+
+    def noted(x: torch.Tensor, *others: Any) -> Any:
+        positions.add(len(x))
+        return forward(x, *others)
+
+    monkeypatch.setattr(feedforward_triton, "forward", noted)
+    ids = torch.randint(257, (16, 2048), device="cuda")
     monkeypatch.setattr(feedforward_selection, "FEWEST", 4096)
     results = []
     for suits in (False, True):
@@ -134,6 +144,7 @@ def test_training_with_fused_feedforward_is_that_without(
         for _ in range(3):  # reduce-overhead records in the second, and replays in the third
             torch.compiler.cudagraph_mark_step_begin()
             nats, gradients = nats_and_gradients(model, ids, mixed=True)
+        assert positions == ({16 * 256, 16 * 2048} if suits else set())
         results.append((nats, [gradient / gradient.norm().clamp(min=1e-9) for gradient in gradients]))
     torch.testing.assert_close(*results, rtol=0.05, atol=0.05)
 
