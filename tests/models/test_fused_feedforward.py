@@ -14,12 +14,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from megabyte_mm.models import BlockConfig, MegabyteConfig, StackConfig, StepOptions
+from megabyte_mm.models import BlockConfig, MegabyteConfig, StackConfig
 from megabyte_mm.models import layers as layers_module
 from megabyte_mm.models.kernels import feedforward_selection as selection
 from megabyte_mm.models.kernels.feedforward import Weights, _feedforward, fused_feedforward, plain, plain_backward
 from megabyte_mm.models.kernels.feedforward_selection import Layer, example, fuses
 from megabyte_mm.models.layers import Block
+from tests.models.gradients import nats_and_gradients
 from tests.triton_interpreter import needs_triton, run_interpreted
 
 CPU = torch.device("cpu")
@@ -232,9 +233,6 @@ def test_a_model_computes_the_same_with_it(name: str, budget: float, monkeypatch
     for used in (False, True):
         monkeypatch.setattr(layers_module, "fuses", lambda *_, used=used: used)
         torch.manual_seed(1)
-        model.zero_grad()
-        nats = model.nll(ids, options=StepOptions(budget))
-        nats.sum().backward()
-        results.append([nats.detach(), *(p.grad for p in model.parameters() if p.grad is not None)])
+        results.append(nats_and_gradients(model, ids, budget))
     assert set(calls) == (set() if MODELS[name].dropout else {4, 6})
     torch.testing.assert_close(*results, rtol=1e-6, atol=1e-6)

@@ -14,10 +14,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from megabyte_mm.models import BlockConfig, MegabyteConfig, StackConfig, StepOptions
+from megabyte_mm.models import BlockConfig, MegabyteConfig, StackConfig
 from megabyte_mm.models import attention as attention_module
 from megabyte_mm.models.kernels import packed_attention as packed_module
 from megabyte_mm.models.kernels.packed_attention import packed_attention
+from tests.models.gradients import nats_and_gradients
 from tests.triton_interpreter import needs_triton, run_interpreted
 
 SHAPES = [(5, 8, 2, 16), (1, 8, 1, 8), (3, 12, 2, 24), (9, 16, 4, 4), (33, 2, 2, 8)]
@@ -130,9 +131,6 @@ def test_a_model_computes_the_same_with_it(name: str, budget: float, monkeypatch
     for short in (0, 4):  # the second time for the local model alone, whose sequences are patches of 4
         monkeypatch.setattr(attention_module, "packs", lambda projected, _, short=short: projected.shape[1] == short)
         monkeypatch.setattr(attention_module, "packed_attention", noted)
-        model.zero_grad()
-        nats = model.nll(ids, options=StepOptions(budget))
-        nats.sum().backward()
-        results.append([nats.detach(), *(p.grad for p in model.parameters() if p.grad is not None)])
+        results.append(nats_and_gradients(model, ids, budget))
     assert sum(calls) >= 24
     torch.testing.assert_close(*results, rtol=1e-6, atol=1e-6)

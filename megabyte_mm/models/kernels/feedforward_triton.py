@@ -161,20 +161,23 @@ def _hidden(
     normed,
     up_pointer,
     up_bias_pointer,
+    down_pointer,
     unit,
     column,
-    there,
+    valid,
     UP_BIASED: tl.constexpr,
     ACTIVATION: tl.constexpr,
     WIDTH: tl.constexpr,
+    HIDDEN: tl.constexpr,
 ):
-    """A block of hidden activations, (R, f), their derivatives, and the weights that make them, (f, C)."""
-    up = tl.load(up_pointer + unit[:, None] * WIDTH + column, there, 0.0)
-    before = tl.dot(normed, tl.trans(up))
+    """A block of hidden activations and their derivatives, (R, f), and the weights before and behind them, (f, C)."""
+    up = tl.load(up_pointer + unit[:, None] * WIDTH + column, valid, 0.0)
+    down = tl.load(down_pointer + tl.trans(column) * HIDDEN + unit[None, :], tl.trans(valid), 0.0)
+    sums = tl.dot(normed, tl.trans(up))
     if UP_BIASED:
-        before += tl.load(up_bias_pointer + unit).to(tl.float32)[None, :]
-    hidden, slope = _activated(before, ACTIVATION)
-    return hidden, slope, up
+        sums += tl.load(up_bias_pointer + unit).to(tl.float32)[None, :]
+    hidden, slope = _activated(sums, ACTIVATION)
+    return hidden, slope, up, tl.trans(down)
 
 
 @triton.jit(do_not_specialize=["positions"])
@@ -248,11 +251,20 @@ def _forward(
     out = tl.zeros([ROWS, COLUMNS], tl.float32)
     for start in range(0, HIDDEN, BLOCK):
         unit = start + tl.arange(0, BLOCK)
-        hidden, _slope, _up = _hidden(
-            normed, up_pointer, up_bias_pointer, unit, column, valid, UP_BIASED, ACTIVATION, WIDTH
+        hidden, _slope, _up, down = _hidden(
+            normed,
+            up_pointer,
+            up_bias_pointer,
+            down_pointer,
+            unit,
+            column,
+            valid,
+            UP_BIASED,
+            ACTIVATION,
+            WIDTH,
+            HIDDEN,
         )
-        down = tl.load(down_pointer + tl.trans(column) * HIDDEN + unit[None, :], tl.trans(valid), 0.0)
-        out = tl.dot(hidden.to(dtype), tl.trans(down), out)
+        out = tl.dot(hidden.to(dtype), down, out)
     tl.store(product_pointer + tile, out, inside_row & valid)
     tl.debug_barrier()
     for start in range(0, WIDTH, CHUNK):
@@ -327,12 +339,21 @@ def _backward(
     grad_normed = tl.zeros([ROWS, COLUMNS], tl.float32)
     for start in range(0, HIDDEN, BLOCK):
         unit = start + tl.arange(0, BLOCK)
-        hidden, slope, up = _hidden(
-            normed, up_pointer, up_bias_pointer, unit, column, valid, UP_BIASED, ACTIVATION, WIDTH
+        hidden, slope, up, down = _hidden(
+            normed,
+            up_pointer,
+            up_bias_pointer,
+            down_pointer,
+            unit,
+            column,
+            valid,
+            UP_BIASED,
+            ACTIVATION,
+            WIDTH,
+            HIDDEN,
         )
-        down = tl.load(down_pointer + tl.trans(column) * HIDDEN + unit[None, :], tl.trans(valid), 0.0)
         # Rows behind the last have a gradient of 0.
-        grad = tl.dot(half, down) * slope
+        grad = tl.dot(half, tl.trans(down)) * slope
         tl.store(sums_pointer + 3 * WIDTH + unit, tl.sum(grad, 0))
         block = row * HIDDEN + unit[None, :]
         tl.store(hidden_pointer + block, hidden.to(dtype), inside_row)
