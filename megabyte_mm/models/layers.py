@@ -75,28 +75,32 @@ class Block(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x_NTD: Tensor, cache: LayerCache | None = None, patches: int | None = None) -> Tensor:
-        branch_NTD = self.attention(self.attention_norm(x_NTD), cache, patches)
+        branch_NTD = self.dropout(self.attention(self.attention_norm(x_NTD), cache, patches))
         if cache is None and self._can_fuse(x_NTD, branch_NTD):
             return self._feedforward_fused(x_NTD, branch_NTD)
-        x_NTD = x_NTD + self.dropout(branch_NTD)
+        x_NTD = x_NTD + branch_NTD
         out_NTD: Tensor = x_NTD + self.dropout(self.feedforward(self.feedforward_norm(x_NTD)))
         return out_NTD
 
     def _can_fuse(self, x_NTD: Tensor, branch_NTD: Tensor) -> bool:
         layer = self.feedforward
-        # What replaces a linear layer, as adapters do, has a forward of its own.
-        plain = type(layer.up) is nn.Linear and type(layer.down) is nn.Linear
-        if not plain or (self.training and self.dropout.p):
+        # What replaces a linear layer, such as LoRA, has a forward of its own.
+        if type(layer.up) is not nn.Linear or type(layer.down) is not nn.Linear:
             return False
         kind = "layer" if isinstance(self.feedforward_norm, nn.LayerNorm) else "rms"
-        return fuses(x_NTD, branch_NTD, layer.up.weight, layer.up.bias is not None, kind, layer.activation)
+        biased = layer.up.bias is not None
+        return fuses(x_NTD, branch_NTD, layer.up.weight, biased, kind, layer.activation, self._dropped)
 
     def _feedforward_fused(self, x_NTD: Tensor, branch_NTD: Tensor) -> Tensor:
         """What follows attention, as one operation."""
         layer = self.feedforward
         kind, norm_D, norm_bias_D, epsilon = norm_parameters(self.feedforward_norm)
         weights = Weights(norm_D, norm_bias_D, layer.up.weight, layer.up.bias, layer.down.weight, layer.down.bias)
-        return fused_feedforward(x_NTD, branch_NTD, weights, kind, epsilon, layer.activation)
+        return fused_feedforward(x_NTD, branch_NTD, weights, kind, epsilon, layer.activation, self._dropped)
+
+    @property
+    def _dropped(self) -> float:
+        return self.dropout.p if self.training else 0.0
 
 
 def norm_parameters(norm: nn.Module) -> tuple[str, Tensor, Tensor | None, float]:

@@ -16,9 +16,11 @@ from torch import Tensor
 
 from megabyte_mm.models import BlockConfig, MegabyteConfig, StackConfig
 from megabyte_mm.models import layers as layers_module
+from megabyte_mm.models.kernels import feedforward
 from megabyte_mm.models.kernels import feedforward_selection as selection
 from megabyte_mm.models.kernels.feedforward import Weights, _feedforward, fused_feedforward, plain, plain_backward
 from megabyte_mm.models.kernels.feedforward_selection import Layer, example, fuses
+from megabyte_mm.models.kernels.support import kept_by_dropout
 from megabyte_mm.models.layers import Block
 from tests.models.gradients import nats_and_gradients
 from tests.triton_interpreter import needs_triton, run_interpreted
@@ -61,6 +63,36 @@ def test_values_and_gradients_are_those_of_the_modules(name: str) -> None:
     torch.testing.assert_close(*results)
 
 
+def test_dropout_keeps_the_same_elements_forward_and_backward(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    block = Block(StackConfig(16, 1, 2), BLOCKS["paper"], dropout=0.4, previous=0).double()
+    x, branch, grad = (torch.randn(3, 5, 16, dtype=torch.float64) for _ in range(3))
+    kept = torch.rand(15, 16) < 0.6
+    monkeypatch.setattr(feedforward, "kept_by_dropout", lambda *_: kept)
+
+    def separate(x: Tensor, branch: Tensor) -> Tensor:
+        r = x + branch
+        return r + block.feedforward(block.feedforward_norm(r)) * kept.view_as(r) / 0.6
+
+    results = []
+    for run in (block._feedforward_fused, separate):
+        leaves = [x.clone().requires_grad_(), branch.clone().requires_grad_()]
+        out = run(*leaves)
+        results.append((out.detach(), *torch.autograd.grad(out, [*leaves, *parameters(block)], grad)))
+    torch.testing.assert_close(*results)
+
+
+def test_dropout_keeps_its_share_and_follows_the_seed() -> None:
+    masks = []
+    for _ in range(2):
+        torch.manual_seed(3)
+        masks.append(kept_by_dropout((200, 100), 0.3, CPU))
+    torch.testing.assert_close(*masks)
+    assert masks[0] is not None
+    assert 0.68 < masks[0].double().mean() < 0.72
+    assert kept_by_dropout((2, 3), 0.0, CPU) is None
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_an_rms_norm_of_halves_has_the_epsilon_of_torch(dtype: torch.dtype) -> None:
     torch.manual_seed(0)
@@ -76,8 +108,9 @@ def test_it_is_an_operation_that_torch_can_trace() -> None:
     layer = Layer(CPU, torch.float32, torch.float32, torch.float32, 16, 64, True, "layer", "relu")
     x, branch, _, weights = example(layer, positions=6)
     tensors = [tensor.requires_grad_() for tensor in (x, branch, *weights) if tensor is not None]
+    kept = torch.rand(6, 16) < 0.5
     checks = ("test_schema", "test_autograd_registration", "test_faketensor")
-    torch.library.opcheck(_feedforward, (*tensors, "layer", 1e-5, "relu"), test_utils=checks)
+    torch.library.opcheck(_feedforward, (*tensors, kept, "layer", 1e-5, "relu", 0.5), test_utils=checks)
 
 
 def test_it_needs_what_the_kernels_can_do(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,15 +226,17 @@ def check_kernels() -> None:
     for (width, hidden, norm, activation, biased), (dtype, residual, most) in product(KERNEL_CASES, types):
         # Programs of 64 positions and of 128.
         kernels._shared_memory = {CPU: 0 if dtype == residual else kernels.AMPLE}.get
-        layer = Layer(CPU, dtype, residual, residual, width, hidden, biased, norm, activation)
+        dropout = 0.0 if norm == "layer" else 0.3
+        layer = Layer(CPU, dtype, residual, residual, width, hidden, biased, norm, activation, dropout)
         x, branch, grad, weights = example(layer, positions=70)
         wide = Weights(*(None if weight is None else weight.double() for weight in weights))  # type: ignore[arg-type]
-        values = kernels.forward(x, branch, weights, norm, 1e-5, activation)
-        gradients = kernels.backward(grad, x, branch, *values[1:], weights, norm, activation)
+        kept = kept_by_dropout(tuple(x.shape), layer.dropout, CPU)
+        values = kernels.forward(x, branch, weights, kept, norm, 1e-5, activation, layer.dropout)
+        gradients = kernels.backward(grad, x, branch, *values[1:], weights, kept, norm, activation, layer.dropout)
         x, branch, grad, normed, statistics = (each.double() for each in (x, branch, grad, *values[1:]))
         wanted = (
-            *plain(x, branch, wide, norm, 1e-5, activation),
-            *plain_backward(grad, x, branch, normed, statistics, wide, norm, activation),
+            *plain(x, branch, wide, kept, norm, 1e-5, activation, layer.dropout),
+            *plain_backward(grad, x, branch, normed, statistics, wide, kept, norm, activation, layer.dropout),
         )
         for got, want in zip((*values, *gradients), wanted, strict=True):
             assert (got.double() - want).norm() <= most * want.norm()
@@ -212,7 +247,7 @@ BASE = MegabyteConfig(4, 24, STACK, STACK, init_std=0.2)
 MODELS = {
     "paper": BASE,
     "modern": replace(BASE, block=BlockConfig("rms", "relu2", "rotary", bias=False, qk_norm=True)),
-    "across patches": replace(BASE, cross_patch=3, dropout=0.1),
+    "across patches": replace(BASE, cross_patch=3),
 }
 
 
@@ -234,5 +269,5 @@ def test_a_model_computes_the_same_with_it(name: str, budget: float, monkeypatch
         monkeypatch.setattr(layers_module, "fuses", lambda *_, used=used: used)
         torch.manual_seed(1)
         results.append(nats_and_gradients(model, ids, budget))
-    assert set(calls) == (set() if MODELS[name].dropout else {4, 6})
+    assert set(calls) == {4, 6}
     torch.testing.assert_close(*results, rtol=1e-6, atol=1e-6)

@@ -18,6 +18,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from megabyte_mm.models.kernels.support import kept_by_dropout
+
 Gradients = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 
 
@@ -36,15 +38,22 @@ class Weights(NamedTuple):
 
 
 def fused_feedforward(
-    x_NTD: Tensor, branch_NTD: Tensor, weights: Weights, norm: str, epsilon: float, activation: str
+    x_NTD: Tensor,
+    branch_NTD: Tensor,
+    weights: Weights,
+    norm: str,
+    epsilon: float,
+    activation: str,
+    dropout: float = 0.0,
 ) -> Tensor:
-    """r + down(activation(up(norm(r)))) with r = x + branch: (N, T, D), (N, T, D) -> (N, T, D) in the dtype of x.
+    """r + dropout(down(activation(up(norm(r))))) with r = x + branch: (N, T, D) twice -> (N, T, D) in the dtype of x.
 
     Products are of the dtype of branch, and sums of them float32. norm: "layer" or "rms".
     """
     typed = weights._replace(up=weights.up.to(branch_NTD.dtype), down=weights.down.to(branch_NTD.dtype))
     x_MD, branch_MD = x_NTD.flatten(0, 1), branch_NTD.flatten(0, 1)
-    out_MD, _, _ = _feedforward(x_MD, branch_MD, *typed, norm, epsilon, activation)
+    kept_MD = kept_by_dropout(tuple(x_MD.shape), dropout, x_NTD.device)
+    out_MD, _, _ = _feedforward(x_MD, branch_MD, *typed, kept_MD, norm, epsilon, activation, dropout)
     out_NTD: Tensor = out_MD.view_as(x_NTD)
     return out_NTD
 
@@ -59,20 +68,23 @@ def _feedforward(
     up_bias_F: Tensor | None,
     down_DF: Tensor,
     down_bias_D: Tensor | None,
+    kept_MD: Tensor | None,
     norm: str,
     epsilon: float,
     activation: str,
+    dropout: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The result, (M, D), and for the gradients norm(r), (M, D), with the mean and the factor of each position, (2, M).
 
-    An RMS norm has a mean of 0.
+    An RMS norm has a mean of 0. kept: what dropout keeps of the layer's output.
     """
     weights = Weights(norm_D, norm_bias_D, up_FD, up_bias_F, down_DF, down_bias_D)
     if not x_MD.is_cuda:
-        return plain(x_MD, branch_MD, weights, norm, epsilon, activation)
+        return plain(x_MD, branch_MD, weights, kept_MD, norm, epsilon, activation, dropout)
     from megabyte_mm.models.kernels.feedforward_triton import forward  # needs Triton
 
-    return forward(x_MD.contiguous(), branch_MD.contiguous(), _contiguous(weights), norm, epsilon, activation)
+    x_MD, branch_MD = x_MD.contiguous(), branch_MD.contiguous()
+    return forward(x_MD, branch_MD, _contiguous(weights), kept_MD, norm, epsilon, activation, dropout)
 
 
 @_feedforward.register_fake
@@ -93,23 +105,28 @@ def _feedforward_backward(
     up_FD: Tensor,
     up_bias_F: Tensor | None,
     down_DF: Tensor,
+    kept_MD: Tensor | None,
     norm: str,
     activation: str,
+    dropout: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """The gradients of x and of branch, and the factors of those of the matrices.
 
-    The factors are, in the dtype of products, the incoming gradient, the hidden activations and their gradients,
-    (M, D), (M, F) and (M, F). Last come the gradients of the norm's weight and bias and of the biases of `down` and
-    `up`, one after the other, (3 * D + F).
+    The factors are, in the dtype of products, the gradient of the layer's output, the hidden activations and the
+    gradient before the activation, (M, D), (M, F) and (M, F). Last come the gradients of the norm's weight and bias and
+    of the biases of `down` and `up`, one after the other, (3 * D + F).
     """
     weights = Weights(norm_D, None, up_FD, up_bias_F, down_DF, None)
     if not x_MD.is_cuda:
-        return plain_backward(grad_MD, x_MD, branch_MD, normed_MD, statistics_2M, weights, norm, activation)
+        return plain_backward(
+            grad_MD, x_MD, branch_MD, normed_MD, statistics_2M, weights, kept_MD, norm, activation, dropout
+        )
     from megabyte_mm.models.kernels.feedforward_triton import backward  # needs Triton
 
     grad_MD, x_MD, branch_MD = grad_MD.contiguous(), x_MD.contiguous(), branch_MD.contiguous()
     normed_MD, statistics_2M = normed_MD.contiguous(), statistics_2M.contiguous()
-    return backward(grad_MD, x_MD, branch_MD, normed_MD, statistics_2M, _contiguous(weights), norm, activation)
+    weights = _contiguous(weights)
+    return backward(grad_MD, x_MD, branch_MD, normed_MD, statistics_2M, weights, kept_MD, norm, activation, dropout)
 
 
 @_feedforward_backward.register_fake
@@ -117,35 +134,35 @@ def _(grad_MD: Tensor, x_MD: Tensor, branch_MD: Tensor, *others: Any) -> Gradien
     (positions, width), hidden = x_MD.shape, len(others[3])
     wide = torch.promote_types(x_MD.dtype, torch.float32)
     shapes = (positions, width), (positions, width), (positions, hidden), (positions, hidden)
-    grad_branch_MD, half_MD, hidden_MF, grad_hidden_MF = (branch_MD.new_empty(shape) for shape in shapes)
+    grad_branch_MD, rounded_MD, hidden_MF, grad_before_MF = (branch_MD.new_empty(shape) for shape in shapes)
     sums_X = x_MD.new_empty(3 * width + hidden, dtype=wide)
-    return x_MD.new_empty(positions, width), grad_branch_MD, half_MD, hidden_MF, grad_hidden_MF, sums_X
+    return x_MD.new_empty(positions, width), grad_branch_MD, rounded_MD, hidden_MF, grad_before_MF, sums_X
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
-    x_MD, branch_MD, norm_D, norm_bias_D, up_FD, up_bias_F, down_DF, down_bias_D, ctx.norm, _, ctx.activation = inputs
+    x_MD, branch_MD, *weights, kept_MD, ctx.norm, _, ctx.activation, ctx.dropout = inputs
+    norm_D, _, up_FD, up_bias_F, down_DF, _ = weights
     _, normed_MD, statistics_2M = output
-    weights = norm_D, norm_bias_D, up_FD, up_bias_F, down_DF, down_bias_D
     ctx.dtypes = [None if weight is None else weight.dtype for weight in weights]
     ctx.set_materialize_grads(False)
-    ctx.save_for_backward(x_MD, branch_MD, normed_MD, statistics_2M, norm_D, up_FD, up_bias_F, down_DF)
+    ctx.save_for_backward(x_MD, branch_MD, normed_MD, statistics_2M, norm_D, up_FD, up_bias_F, down_DF, kept_MD)
 
 
 def _differentiate(ctx: Any, grad_MD: Tensor, *_: None) -> tuple[Tensor | None, ...]:
     x_MD, branch_MD, normed_MD, *others = ctx.saved_tensors
-    grad_x_MD, grad_branch_MD, half_MD, hidden_MF, grad_hidden_MF, sums_X = _feedforward_backward(
-        grad_MD, x_MD, branch_MD, normed_MD, *others, ctx.norm, ctx.activation
+    grad_x_MD, grad_branch_MD, rounded_MD, hidden_MF, grad_before_MF, sums_X = _feedforward_backward(
+        grad_MD, x_MD, branch_MD, normed_MD, *others, ctx.norm, ctx.activation, ctx.dropout
     )
     width = x_MD.shape[1]
     norm_D, norm_bias_D, down_bias_D, up_bias_F = sums_X.split([width, width, width, hidden_MF.shape[1]])
     needs = ctx.needs_input_grad
-    up_FD = grad_hidden_MF.t() @ normed_MD if needs[4] else None
-    down_DF = half_MD.t() @ hidden_MF if needs[6] else None
+    up_FD = grad_before_MF.t() @ normed_MD if needs[4] else None
+    down_DF = rounded_MD.t() @ hidden_MF if needs[6] else None
     grads = norm_D, norm_bias_D, up_FD, up_bias_F, down_DF, down_bias_D
     typed = [
         None if grad is None or dtype is None else grad.to(dtype) for grad, dtype in zip(grads, ctx.dtypes, strict=True)
     ]
-    return grad_x_MD, grad_branch_MD, *typed, None, None, None
+    return grad_x_MD, grad_branch_MD, *typed, None, None, None, None, None
 
 
 _feedforward.register_autograd(_differentiate, setup_context=_save)
@@ -156,7 +173,14 @@ def _contiguous(weights: Weights) -> Weights:
 
 
 def plain(
-    x_MD: Tensor, branch_MD: Tensor, weights: Weights, norm: str, epsilon: float, activation: str
+    x_MD: Tensor,
+    branch_MD: Tensor,
+    weights: Weights,
+    kept_MD: Tensor | None,
+    norm: str,
+    epsilon: float,
+    activation: str,
+    dropout: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """What `_feedforward` returns, by its definition: for tests on a CPU, and to check the kernels."""
     r_MD = _wide(x_MD) + branch_MD
@@ -168,7 +192,7 @@ def plain(
         normed_MD = normed_MD + weights.norm_bias
     normed_MD = normed_MD.to(branch_MD.dtype, copy=True)
     hidden_MF = _activated(_linear(normed_MD, weights.up, weights.up_bias), activation)[0].to(branch_MD.dtype)
-    out_MD = r_MD + _linear(hidden_MF, weights.down, weights.down_bias)
+    out_MD = r_MD + _dropped(_linear(hidden_MF, weights.down, weights.down_bias), kept_MD, dropout)
     return out_MD.to(x_MD.dtype), normed_MD, torch.stack([mean_M, factor_M])
 
 
@@ -179,16 +203,18 @@ def plain_backward(
     normed_MD: Tensor,
     statistics_2M: Tensor,
     weights: Weights,
+    kept_MD: Tensor | None,
     norm: str,
     activation: str,
+    dropout: float,
 ) -> Gradients:
     """What `_feedforward_backward` returns, by its definition."""
     dtype = branch_MD.dtype
     mean_M1, factor_M1 = statistics_2M[:, :, None]
     standard_MD = (_wide(x_MD) + branch_MD - mean_M1) * factor_M1
-    half_MD = grad_MD.to(dtype, copy=True)
+    rounded_MD = _dropped(grad_MD, kept_MD, dropout).to(dtype, copy=True)
     hidden_MF, slope_MF = _activated(_linear(normed_MD, weights.up, weights.up_bias), activation)
-    grad_before_MF = _wide(half_MD @ weights.down) * slope_MF
+    grad_before_MF = _wide(rounded_MD @ weights.down) * slope_MF
     grad_normed_MD = _wide(grad_before_MF.to(dtype) @ weights.up)
     scaled_MD = grad_normed_MD * weights.norm
     # Of a norm: less the part along its output, and less the mean if it subtracts one.
@@ -196,15 +222,19 @@ def plain_backward(
     if norm == "layer":
         inner_MD = inner_MD - scaled_MD.mean(1, keepdim=True)
     grad_r_MD = _wide(grad_MD) + inner_MD * factor_M1
-    sums = (grad_normed_MD * standard_MD, grad_normed_MD, _wide(half_MD), grad_before_MF)
+    sums = (grad_normed_MD * standard_MD, grad_normed_MD, _wide(rounded_MD), grad_before_MF)
     return (
         grad_r_MD.to(x_MD.dtype),
         grad_r_MD.to(dtype, copy=True),
-        half_MD,
+        rounded_MD,
         hidden_MF.to(dtype),
         grad_before_MF.to(dtype, copy=True),
         torch.cat([each.sum(0) for each in sums]),
     )
+
+
+def _dropped(x_MD: Tensor, kept_MD: Tensor | None, dropout: float) -> Tensor:
+    return x_MD if kept_MD is None else x_MD * kept_MD * (1.0 / (1.0 - dropout))
 
 
 def _wide(x: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from megabyte_mm.models.kernels.feedforward import Weights, plain, plain_backward
-from megabyte_mm.models.kernels.support import agree, runs_triton
+from megabyte_mm.models.kernels.support import agree, kept_by_dropout, runs_triton
 
 DEVICES = ("cuda",)
 """Types of devices that run the kernels."""
@@ -44,9 +44,18 @@ class Layer(NamedTuple):
     biased: bool
     norm: str
     activation: str
+    dropout: float = 0.0
 
 
-def fuses(x_NTD: Tensor, branch_NTD: Tensor, up_FD: Tensor, biased: bool, norm: str, activation: str) -> bool:
+def fuses(
+    x_NTD: Tensor,
+    branch_NTD: Tensor,
+    up_FD: Tensor,
+    biased: bool,
+    norm: str,
+    activation: str,
+    dropout: float = 0.0,
+) -> bool:
     """True if `fused_feedforward` is right for training on inputs like these, and faster than torch's operations."""
     if x_NTD.device.type not in DEVICES or branch_NTD.dtype not in DTYPES or not torch.is_grad_enabled():
         return False
@@ -57,7 +66,7 @@ def fuses(x_NTD: Tensor, branch_NTD: Tensor, up_FD: Tensor, biased: bool, norm: 
     if torch.are_deterministic_algorithms_enabled():
         return False
     suits: bool = _suits(
-        x_NTD.device, branch_NTD.dtype, x_NTD.dtype, up_FD.dtype, width, hidden, biased, norm, activation
+        x_NTD.device, branch_NTD.dtype, x_NTD.dtype, up_FD.dtype, width, hidden, biased, norm, activation, dropout
     )
     return suits
 
@@ -89,9 +98,12 @@ def compare_kernels(layer: Layer) -> None:
     from megabyte_mm.models.kernels import feedforward_triton as kernels
 
     x_MD, branch_MD, grad_MD, weights = example(layer, positions=20_011)
-    options = layer.norm, 1e-5, layer.activation
-    values, wanted = (run(x_MD, branch_MD, weights, *options) for run in (kernels.forward, plain))
-    inputs = (grad_MD, x_MD, branch_MD, *wanted[1:], weights, layer.norm, layer.activation)
+    kept_MD = kept_by_dropout(tuple(x_MD.shape), layer.dropout, layer.device)
+    options = weights, kept_MD, layer.norm
+    values, wanted = (
+        run(x_MD, branch_MD, *options, 1e-5, layer.activation, layer.dropout) for run in (kernels.forward, plain)
+    )
+    inputs = grad_MD, x_MD, branch_MD, *wanted[1:], *options, layer.activation, layer.dropout
     gradients, wanted_gradients = (
         (*others, *torch.split(sums_X, [layer.width] * 3 + [layer.hidden]))
         for *others, sums_X in (kernels.backward(*inputs), plain_backward(*inputs))
@@ -148,16 +160,17 @@ def kernel_times(layer: Layer) -> tuple[float, float]:
 
     # As many positions for each width that kernels take longer than it takes to launch them.
     x_MD, branch_MD, grad_MD, weights = example(layer, positions=2**23 // layer.width)
-    half_MD = grad_MD.to(layer.dtype)
+    rounded_MD = grad_MD.to(layer.dtype)
     up_bias_F, down_bias_D = (
         None if bias is None else bias.to(layer.dtype) for bias in (weights.up_bias, weights.down_bias)
     )
 
     def fused() -> None:
-        _, normed_MD, statistics_2M = kernels.forward(x_MD, branch_MD, weights, layer.norm, 1e-5, layer.activation)
+        options = weights, None, layer.norm
+        _, normed_MD, statistics_2M = kernels.forward(x_MD, branch_MD, *options, 1e-5, layer.activation, 0.0)
         inputs = grad_MD, x_MD, branch_MD, normed_MD, statistics_2M
-        _, _, half_MD, hidden_MF, grad_hidden_MF, _ = kernels.backward(*inputs, weights, layer.norm, layer.activation)
-        grad_hidden_MF.t() @ normed_MD, half_MD.t() @ hidden_MF
+        _, _, rounded_MD, hidden_MF, grad_before_MF, _ = kernels.backward(*inputs, *options, layer.activation, 0.0)
+        grad_before_MF.t() @ normed_MD, rounded_MD.t() @ hidden_MF
 
     def separate() -> None:
         # What stands for others reads and writes as much: a product for the derivative of an activation, four sums for
@@ -165,12 +178,12 @@ def kernel_times(layer: Layer) -> tuple[float, float]:
         x_MD + branch_MD
         hidden_MF = F.relu(F.linear(branch_MD, weights.up, up_bias_F))
         x_MD + F.linear(hidden_MF, weights.down, down_bias_D)
-        grad_hidden_MF = (grad_MD.to(layer.dtype) @ weights.down) * hidden_MF
-        x_MD + grad_hidden_MF @ weights.up
+        grad_before_MF = (grad_MD.to(layer.dtype) @ weights.down) * hidden_MF
+        x_MD + grad_before_MF @ weights.up
         grad_MD + branch_MD
-        grad_hidden_MF.t() @ branch_MD, half_MD.t() @ hidden_MF
+        grad_before_MF.t() @ branch_MD, rounded_MD.t() @ hidden_MF
         if layer.biased:
-            grad_hidden_MF.sum(0), half_MD.sum(0)
+            grad_before_MF.sum(0), rounded_MD.sum(0)
 
     with torch.no_grad(), torch.cuda.device_of(x_MD):  # type: ignore[no-untyped-call]
         return do_bench(fused, return_mode="median"), do_bench(separate, return_mode="median")

@@ -34,7 +34,14 @@ def fits(device: torch.device, width: int) -> bool:
 
 
 def forward(
-    x_MD: Tensor, branch_MD: Tensor, weights: Weights, norm: str, epsilon: float, activation: str
+    x_MD: Tensor,
+    branch_MD: Tensor,
+    weights: Weights,
+    kept_MD: Tensor | None,
+    norm: str,
+    epsilon: float,
+    activation: str,
+    dropout: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """See `megabyte_mm.models.kernels.feedforward._feedforward`; x and branch are contiguous."""
     positions = len(x_MD)
@@ -46,12 +53,15 @@ def forward(
             x_MD,
             branch_MD,
             *(x_MD if tensor is None else tensor for tensor in weights),  # those that are not there are not read
+            x_MD if kept_MD is None else kept_MD,
             _in_float32(out_MD),
             out_MD,
             normed_MD,
             statistics_2M,
             positions,
             epsilon,
+            1.0 / (1.0 - dropout),
+            DROPS=kept_MD is not None,
             NORM_BIASED=weights.norm_bias is not None,
             DOWN_BIASED=weights.down_bias is not None,
             UP_BIASED=weights.up_bias is not None,
@@ -69,19 +79,21 @@ def backward(
     normed_MD: Tensor,
     statistics_2M: Tensor,
     weights: Weights,
+    kept_MD: Tensor | None,
     norm: str,
     activation: str,
+    dropout: float,
 ) -> Gradients:
     """See `megabyte_mm.models.kernels.feedforward._feedforward_backward`; all inputs are contiguous."""
     (positions, width), hidden = x_MD.shape, len(weights.up)
     sizes = _sizes(x_MD.device, hidden, width)
     programs = triton.cdiv(positions, sizes["ROWS"])
-    grad_x_MD, grad_branch_MD, half_MD = (
+    grad_x_MD, grad_branch_MD, rounded_MD = (
         torch.empty_like(x_MD),
         torch.empty_like(branch_MD),
         torch.empty_like(branch_MD),
     )
-    hidden_MF, grad_hidden_MF = (branch_MD.new_empty(positions, hidden) for _ in range(2))
+    hidden_MF, grad_before_MF = (branch_MD.new_empty(positions, hidden) for _ in range(2))
     sums_GX = branch_MD.new_empty(programs, 3 * width + hidden, dtype=torch.float32)
     with torch.cuda.device_of(x_MD):
         _backward[(programs,)](
@@ -94,20 +106,23 @@ def backward(
             weights.up,
             x_MD if weights.up_bias is None else weights.up_bias,
             weights.down,
+            x_MD if kept_MD is None else kept_MD,
             _in_float32(grad_x_MD),
             grad_x_MD,
             grad_branch_MD,
-            half_MD,
+            rounded_MD,
             hidden_MF,
-            grad_hidden_MF,
+            grad_before_MF,
             sums_GX,
             positions,
+            1.0 / (1.0 - dropout),
+            DROPS=kept_MD is not None,
             UP_BIASED=weights.up_bias is not None,
             NORM=norm,
             ACTIVATION=activation,
             **sizes,
         )
-    return grad_x_MD, grad_branch_MD, half_MD, hidden_MF, grad_hidden_MF, sums_GX.sum(0)
+    return grad_x_MD, grad_branch_MD, rounded_MD, hidden_MF, grad_before_MF, sums_GX.sum(0)
 
 
 def _in_float32(out_MD: Tensor) -> Tensor:
@@ -190,18 +205,21 @@ def _forward(
     up_bias_pointer,
     down_pointer,
     down_bias_pointer,
+    kept_pointer,
     product_pointer,
     out_pointer,
     normed_pointer,
     statistics_pointer,
     positions,
     epsilon,
+    raised,
     WIDTH: tl.constexpr,
     HIDDEN: tl.constexpr,
     NORM: tl.constexpr,
     NORM_BIASED: tl.constexpr,
     UP_BIASED: tl.constexpr,
     DOWN_BIASED: tl.constexpr,
+    DROPS: tl.constexpr,
     ACTIVATION: tl.constexpr,
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
@@ -214,6 +232,7 @@ def _forward(
     first = program * (ROWS * WIDTH)
     x_pointer += first
     branch_pointer += first
+    kept_pointer += first
     product_pointer += first
     out_pointer += first
     normed_pointer += first
@@ -248,7 +267,7 @@ def _forward(
     valid = column < WIDTH
     tile = row * WIDTH + column
     normed = tl.load(normed_pointer + tile, inside_row & valid, 0.0)
-    out = tl.zeros([ROWS, COLUMNS], tl.float32)
+    product = tl.zeros([ROWS, COLUMNS], tl.float32)
     for start in range(0, HIDDEN, BLOCK):
         unit = start + tl.arange(0, BLOCK)
         hidden, _slope, _up, down = _hidden(
@@ -264,17 +283,20 @@ def _forward(
             WIDTH,
             HIDDEN,
         )
-        out = tl.dot(hidden.to(dtype), down, out)
-    tl.store(product_pointer + tile, out, inside_row & valid)
+        product = tl.dot(hidden.to(dtype), down, product)
+    tl.store(product_pointer + tile, product, inside_row & valid)
     tl.debug_barrier()
     for start in range(0, WIDTH, CHUNK):
         there = start + chunk < WIDTH
         inside = inside_row & there
         place = row * WIDTH + start + chunk
-        r = _residual(x_pointer, branch_pointer, place, inside) + tl.load(product_pointer + place, inside, 0.0)
+        out = tl.load(product_pointer + place, inside, 0.0)
         if DOWN_BIASED:
-            r += tl.load(down_bias_pointer + start + chunk, there, 0.0).to(tl.float32)
-        tl.store(out_pointer + place, r.to(out_pointer.dtype.element_ty), inside)
+            out += tl.load(down_bias_pointer + start + chunk, there, 0.0).to(tl.float32)
+        if DROPS:
+            out *= tl.load(kept_pointer + place, inside, 0).to(tl.float32) * raised
+        out += _residual(x_pointer, branch_pointer, place, inside)
+        tl.store(out_pointer + place, out.to(out_pointer.dtype.element_ty), inside)
 
 
 @triton.jit(do_not_specialize=["positions"])
@@ -288,18 +310,21 @@ def _backward(
     up_pointer,
     up_bias_pointer,
     down_pointer,
+    kept_pointer,
     grad_normed_pointer,
     grad_x_pointer,
     grad_branch_pointer,
-    half_pointer,
+    rounded_pointer,
     hidden_pointer,
-    grad_hidden_pointer,
+    grad_before_pointer,
     sums_pointer,
     positions,
+    raised,
     WIDTH: tl.constexpr,
     HIDDEN: tl.constexpr,
     NORM: tl.constexpr,
     UP_BIASED: tl.constexpr,
+    DROPS: tl.constexpr,
     ACTIVATION: tl.constexpr,
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
@@ -311,15 +336,16 @@ def _backward(
     inside_row = row < positions - program * ROWS
     first = program * (ROWS * WIDTH)
     grad_pointer += first
+    kept_pointer += first
     x_pointer += first
     branch_pointer += first
     normed_pointer += first
     grad_normed_pointer += first
     grad_x_pointer += first
     grad_branch_pointer += first
-    half_pointer += first
+    rounded_pointer += first
     hidden_pointer += program * (ROWS * HIDDEN)
-    grad_hidden_pointer += program * (ROWS * HIDDEN)
+    grad_before_pointer += program * (ROWS * HIDDEN)
     statistics_pointer += program * ROWS
     sums_pointer += program * (3 * WIDTH + HIDDEN)
     dtype = branch_pointer.dtype.element_ty
@@ -327,15 +353,18 @@ def _backward(
     for start in range(0, WIDTH, CHUNK):
         there = start + chunk < WIDTH
         place = row * WIDTH + start + chunk
-        rounded = tl.load(grad_pointer + place, inside_row & there, 0.0).to(dtype)
-        tl.store(half_pointer + place, rounded, inside_row & there)
+        outer = tl.load(grad_pointer + place, inside_row & there, 0.0).to(tl.float32)
+        if DROPS:
+            outer *= tl.load(kept_pointer + place, inside_row & there, 0).to(tl.float32) * raised
+        rounded = outer.to(dtype)
+        tl.store(rounded_pointer + place, rounded, inside_row & there)
         tl.store(sums_pointer + 2 * WIDTH + start + chunk, tl.sum(rounded.to(tl.float32), 0, keep_dims=True), there)
     tl.debug_barrier()  # other threads of the program wrote what each reads now
     column = tl.arange(0, COLUMNS)[None, :]
     valid = column < WIDTH
     tile = row * WIDTH + column
     normed = tl.load(normed_pointer + tile, inside_row & valid, 0.0)
-    half = tl.load(half_pointer + tile, inside_row & valid, 0.0)
+    rounded_tile = tl.load(rounded_pointer + tile, inside_row & valid, 0.0)
     grad_normed = tl.zeros([ROWS, COLUMNS], tl.float32)
     for start in range(0, HIDDEN, BLOCK):
         unit = start + tl.arange(0, BLOCK)
@@ -353,11 +382,11 @@ def _backward(
             HIDDEN,
         )
         # Rows behind the last have a gradient of 0.
-        grad = tl.dot(half, tl.trans(down)) * slope
+        grad = tl.dot(rounded_tile, tl.trans(down)) * slope
         tl.store(sums_pointer + 3 * WIDTH + unit, tl.sum(grad, 0))
         block = row * HIDDEN + unit[None, :]
         tl.store(hidden_pointer + block, hidden.to(dtype), inside_row)
-        tl.store(grad_hidden_pointer + block, grad.to(dtype), inside_row)
+        tl.store(grad_before_pointer + block, grad.to(dtype), inside_row)
         grad_normed = tl.dot(grad.to(dtype), up, grad_normed)
     tl.store(grad_normed_pointer + tile, grad_normed, inside_row & valid)
     tl.debug_barrier()

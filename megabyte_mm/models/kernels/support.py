@@ -1,4 +1,4 @@
-"""Checks that kernels of this project, which Triton compiles on the user's machine, can be used there."""
+"""What operations with kernels share: whether Triton's run on the user's machine, and what dropout keeps."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from functools import cache
 from importlib.util import find_spec
 
 import torch
+from torch import Tensor
 
 log = logging.getLogger(__name__)
 MIN_CAPABILITY = (8, 0)
@@ -35,3 +36,10 @@ def agree(compare: Callable[[], object], what: str, device: torch.device) -> boo
         log.warning("%s does without its own kernels on %s: %s", what, device, reason)
         return False
     return passes
+
+
+def kept_by_dropout(shape: tuple[int, ...], dropout: float, device: torch.device) -> Tensor | None:
+    """Which elements dropout keeps, at random; None for a dropout of 0."""
+    if dropout == 0.0:
+        return None
+    return torch.empty(shape, dtype=torch.bool, device=device).bernoulli_(1.0 - dropout)
