@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from megabyte_mm.models.decoding.caches import LayerCache
-from megabyte_mm.models.kernels.packed_attention import packed_attention, packs
+from megabyte_mm.models.kernels.packed_attention import PackedOptions, packed_attention, packs
 from megabyte_mm.models.rotary import RotaryEmbedding, apply_rotary
 
 CPU_EXPLICIT_UP_TO = 512
@@ -22,9 +22,7 @@ for forward and backward, and about as long in float32; for forward alone, half 
 float32 (benchmarks/train_step). Scores of longer sequences would fill the memory."""
 CUDA_EXPLICIT_UP_TO = 8, 16
 """Up to so many queries and keys it is explicit on CUDA too, where a fused kernel spends a tile of 64 or 128 positions
-on each sequence: a training step with patches of 8 takes 26 ms in place of 29 on an H200, with 8 more positions of the
-previous patch 40 in place of 44. With patches of 16 it would take 26 in place of 24 (docs/performance.md). Without
-dropout, halves of float32 take the kernels of packed_attention.py instead."""
+on each sequence (docs/performance.md). In bfloat16 and float16 the kernels of packed_attention.py come first."""
 
 FUSED_ROWS = {"cuda": 65_535}
 """By device type, how many sequences a fused kernel takes at a time. On CUDA they are a dimension of its grid, and a
@@ -181,8 +179,9 @@ class Attention(MultiHeadAttention):
         patches: ignored; see CrossPatchAttention.
         """
         projected_NTX = self.qkv(x_NTD)
-        if cache is None and packs(projected_NTX, self.heads) and not self._dropped:
-            return self._attend_packed(projected_NTX)
+        packed = self._packed()
+        if cache is None and packs(projected_NTX, packed):
+            return self._attend_packed(projected_NTX, packed)
         q_NHTE, k_NHTE, v_NHTE = self._by_heads(projected_NTX)
         start = 0 if cache is None else cache.length
         q_NHTE, k_NHTE = self._rotate(q_NHTE, start), self._rotate(k_NHTE, start)
@@ -197,12 +196,14 @@ class Attention(MultiHeadAttention):
         if self.rotary is not None:
             self.rotary.between(0, self.previous + x_NTD.shape[1], like=self.out.weight)
 
-    def _attend_packed(self, projected_NTX: Tensor, patches: int = 1, previous: int = 0) -> Tensor:
+    def _packed(self, patches: int = 1, previous: int = 0) -> PackedOptions:
+        return PackedOptions(self.heads, patches, previous, self.rotary is not None, self._dropped)
+
+    def _attend_packed(self, projected_NTX: Tensor, options: PackedOptions) -> Tensor:
         if not isinstance(self.q_norm, nn.Identity):
             heads_NTHE = [x_NHTE.transpose(1, 2) for x_NHTE in self._by_heads(projected_NTX)]
             projected_NTX = torch.stack(heads_NTHE, dim=2).flatten(2)
-        rotary = self.rotary is not None
-        out_NTD: Tensor = self.out(packed_attention(projected_NTX, self.heads, patches, previous, rotary))
+        out_NTD: Tensor = self.out(packed_attention(projected_NTX, options))
         return out_NTD
 
     def _by_heads(self, projected_NTX: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -230,8 +231,9 @@ class CrossPatchAttention(Attention):
         if patches is None:
             return super().forward(x_NTD, cache)
         projected_NPX = self.qkv(x_NTD)
-        if cache is None and packs(projected_NPX, self.heads) and not self._dropped:
-            return self._attend_packed(projected_NPX, patches, self.previous)
+        packed = self._packed(patches, self.previous)
+        if cache is None and packs(projected_NPX, packed):
+            return self._attend_packed(projected_NPX, packed)
         q_NHPE, k_NHPE, v_NHPE = self._by_heads(projected_NPX)
         before_NHrE, values_NHrE = (self._before(x_NHPE, patches) for x_NHPE in (k_NHPE, v_NHPE))
         keys_NHSE = torch.cat([self._rotate(before_NHrE, 0), self._rotate(k_NHPE, self.previous)], dim=2)

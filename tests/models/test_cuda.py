@@ -32,7 +32,7 @@ from megabyte_mm.models.decoding.fused import FusedStackSteps
 from megabyte_mm.models.decoding.steps import stack_steps
 from megabyte_mm.models.kernels import feedforward_selection
 from megabyte_mm.models.kernels.feedforward_selection import Layer, compare_kernels
-from megabyte_mm.models.kernels.packed_attention import packed_attention, packs
+from megabyte_mm.models.kernels.packed_attention import PackedOptions, packed_attention, packs
 from megabyte_mm.models.layers import Stack
 from tests.models.layouts import ONE
 
@@ -96,11 +96,13 @@ def test_packed_attention_is_that_of_its_definition(
     qkv, grad = (
         torch.randn(sequences, length, parts * heads * width, device="cuda", dtype=torch.bfloat16) for parts in (3, 1)
     )
-    assert packs(qkv, heads)
+    options = PackedOptions(heads, patches, previous, rotary)
+    assert packs(qkv, options)
+    assert packs(qkv, options._replace(dropout=0.1))  # compared with the definition too
     results = []
     for x in (qkv, qkv.double().cpu()):
         leaf = x.requires_grad_()
-        out = packed_attention(leaf, heads, patches, previous, rotary)
+        out = packed_attention(leaf, options)
         results.append([out.detach(), *torch.autograd.grad(out, leaf, grad.to(out))])
     torch.testing.assert_close([x.double().cpu() for x in results[0]], results[1], rtol=0.03, atol=0.03)
 
@@ -111,8 +113,10 @@ def test_fused_feedforward_is_that_of_its_definition(width: int, activation: str
     from megabyte_mm.models.kernels.feedforward_triton import fits
 
     for dtype, residual, norm in ((torch.bfloat16, torch.float32, "layer"), (torch.float16, torch.float16, "rms")):
-        biased = norm == "layer"
-        layer = Layer(torch.device("cuda"), dtype, residual, residual, width, 4 * width, biased, norm, activation)
+        biased, dropout = norm == "layer", 0.0 if norm == "layer" else 0.1
+        layer = Layer(
+            torch.device("cuda"), dtype, residual, residual, width, 4 * width, biased, norm, activation, dropout
+        )
         if fits(layer.device, width):
             compare_kernels(layer)
 

@@ -45,6 +45,7 @@ VARIANTS: dict[str, tuple[ModelConfig, int]] = {  # each with its kinds of block
     ("variant", "budget", "own_kernels"),
     [
         *((variant, AT_ONCE, False) for variant in VARIANTS),
+        ("dropout", AT_ONCE, True),
         *(
             (variant, IN_CHUNKS, own_kernels)
             for variant in ("paper", "across patches")

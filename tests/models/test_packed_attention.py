@@ -17,7 +17,14 @@ from torch import Tensor
 from megabyte_mm.models import BlockConfig, MegabyteConfig, StackConfig
 from megabyte_mm.models import attention as attention_module
 from megabyte_mm.models.kernels import packed_attention as packed_module
-from megabyte_mm.models.kernels.packed_attention import packed_attention
+from megabyte_mm.models.kernels.packed_attention import (
+    Kind,
+    PackedOptions,
+    packed_attention,
+    plain,
+    plain_backward,
+)
+from megabyte_mm.models.kernels.support import kept_by_dropout
 from tests.models.gradients import nats_and_gradients
 from tests.triton_interpreter import needs_triton, run_interpreted
 
@@ -33,9 +40,9 @@ CASES = [
 """Shapes with the sequences of a row, the positions that are seen of the sequence before, and whether heads rotate."""
 
 
-def by_definition(qkv: Tensor, heads: int) -> Tensor:
+def by_definition(qkv: Tensor, options: PackedOptions) -> Tensor:
     """One sequence, one head and one position after the other."""
-    sequences, length, width = qkv.shape
+    (sequences, length, width), heads = qkv.shape, options.heads
     q, k, v = qkv.view(sequences, length, 3, heads, -1).unbind(2)
     out = []
     for n in range(sequences):
@@ -59,30 +66,66 @@ def test_values_and_gradients_are_those_of_the_definition(shape: tuple[int, int,
     results = []
     for attend in (packed_attention, by_definition):
         leaf = qkv.clone().requires_grad_()
-        out = attend(leaf, shape[2])
+        out = attend(leaf, PackedOptions(shape[2]))
+        results.append((out.detach(), *torch.autograd.grad(out, leaf, grad)))
+    torch.testing.assert_close(*results)
+
+
+def test_dropped_weights_are_those_of_the_mask(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a sequence of 3 positions and the last 2 of the one before, of every two sequences."""
+    torch.manual_seed(0)
+    sequences, length, previous, heads, width = 4, 3, 2, 2, 4
+    qkv, grad = (torch.randn(sequences, length, n * heads * width, dtype=torch.float64) for n in (3, 1))
+    kept = torch.rand(sequences, length, heads, previous + length) < 0.5
+    monkeypatch.setattr(packed_module, "kept_by_dropout", lambda *_: kept)
+
+    def one_by_one(qkv: Tensor, options: PackedOptions) -> Tensor:
+        q, k, v = qkv.view(sequences, length, 3, heads, width).unbind(2)
+        out = []
+        for n in range(sequences):
+            first = [] if n % options.patches == 0 else [n - 1]
+            for t, head in product(range(length), range(heads)):
+                keys = torch.cat([*(k[m, -previous:, head] for m in first), k[n, : t + 1, head]])
+                values = torch.cat([*(v[m, -previous:, head] for m in first), v[n, : t + 1, head]])
+                places = [*range(previous if first else 0), *range(previous, previous + t + 1)]
+                weights = (keys @ q[n, t, head] / math.sqrt(width)).softmax(0) * kept[n, t, head, places] * 2
+                out.append(weights @ values)
+        return torch.cat(out).view(sequences, length, -1)
+
+    results = []
+    for attend in (packed_attention, one_by_one):
+        leaf = qkv.clone().requires_grad_()
+        out = attend(leaf, PackedOptions(heads, 2, previous, dropout=0.5))
         results.append((out.detach(), *torch.autograd.grad(out, leaf, grad)))
     torch.testing.assert_close(*results)
 
 
 def test_it_is_an_operation_that_torch_can_trace() -> None:
     qkv, _ = inputs(SHAPES[0], torch.float32)
+    sequences, length, heads, _ = SHAPES[0]
+    kept = torch.rand(sequences, length, heads, length) < 0.5
     checks = ("test_schema", "test_autograd_registration", "test_faketensor")
-    torch.library.opcheck(packed_attention, (qkv.requires_grad_(), 2), test_utils=checks)
+    arguments = (qkv.requires_grad_(), kept, *PackedOptions(heads, dropout=0.5))
+    torch.library.opcheck(packed_module._packed_attention, arguments, test_utils=checks)
 
 
 def test_kernels_that_fail_or_differ_are_not_used(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    kernels = ModuleType("packed_attention_kernels")
-    kernels.forward, kernels.backward = packed_module._plain, packed_module._plain_backward  # type: ignore[attr-defined]
+    kernels = ModuleType("packed_attention_triton")
+    kernels.forward, kernels.backward = plain, plain_backward  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "megabyte_mm.models.kernels.packed_attention_triton", kernels)
     monkeypatch.setattr("megabyte_mm.models.kernels.packed_attention_triton", kernels, raising=False)
-    assert packed_module._kernels_agree(torch.device("cpu"))
-    kernels.backward = lambda *inputs: packed_module._plain_backward(*inputs) * 1.2  # type: ignore[attr-defined]
-    assert not packed_module._kernels_agree(torch.device("cpu"))
-    assert "does without its own kernels on cpu: Tensor-likes are not close!" in caplog.text
+    monkeypatch.setattr(packed_module, "runs_triton", lambda device: True)
+    settled = packed_module._settled.__wrapped__
+    kinds = [Kind(torch.device("cpu"), torch.bfloat16, 8, 16, *others) for others in ((0, False, 0.0), (8, True, 0.2))]
+    assert all(settled(kind) for kind in kinds)
+    kernels.backward = lambda *inputs: plain_backward(*inputs) * 1.2  # type: ignore[attr-defined]
+    assert not any(settled(kind) for kind in kinds)
+    reason = "attention inside patches of 8 positions does without its own kernels on cpu: Tensor-likes are not close!"
+    assert reason in caplog.text
     del kernels.forward
-    assert not packed_module._kernels_agree(torch.device("cpu"))
+    assert not any(settled(kind) for kind in kinds)
 
 
 @needs_triton
@@ -92,15 +135,17 @@ def test_kernels_compute_the_same() -> None:
 
 def check_kernels() -> None:
     """Triton's interpreter runs kernels on the CPU; it has no products in bfloat16."""
-    kernels = importlib.import_module("megabyte_mm.models.kernels.packed_attention_triton")
-    for case, (dtype, tolerance) in product(CASES, ((torch.float32, 1e-5), (torch.float16, 5e-3))):
-        qkv, grad = inputs(case[0], dtype)
-        options = (case[0][2], *case[1:])
-        leaf = qkv.double().requires_grad_()
-        out = packed_attention(leaf, *options)
-        (wanted,) = torch.autograd.grad(out, leaf, grad.double())
-        got = kernels.forward(qkv, *options).double(), kernels.backward(grad, qkv, *options).double()
-        torch.testing.assert_close(got, (out.detach(), wanted), rtol=tolerance, atol=tolerance)
+    kernels: Any = importlib.import_module("megabyte_mm.models.kernels.packed_attention_triton")
+    precisions = ((torch.float32, 1e-5), (torch.float16, 5e-3))
+    for case, dropout, (dtype, tolerance) in product(CASES, (0.0, 0.3), precisions):
+        shape, patches, previous, rotary = case
+        sequences, length, heads, _ = shape
+        qkv, grad = inputs(shape, dtype)
+        options = PackedOptions(heads, patches, previous, rotary, dropout)
+        kept = kept_by_dropout((sequences, length, heads, previous + length), dropout, qkv.device)
+        wanted = plain(qkv.double(), kept, options), plain_backward(grad.double(), qkv.double(), kept, options)
+        got = kernels.forward(qkv, kept, options), kernels.backward(grad, qkv, kept, options)
+        torch.testing.assert_close([x.double() for x in got], list(wanted), rtol=tolerance, atol=tolerance)
 
 
 STACK = StackConfig(dim=16, layers=2, heads=2)

@@ -15,33 +15,33 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from megabyte_mm.models.kernels.packed_attention import PackedOptions
 from megabyte_mm.models.rotary import BASE
 
 
-def forward(qkv_NTX: Tensor, heads: int, patches: int, previous: int, rotary: bool) -> Tensor:
+def forward(qkv_NTX: Tensor, kept_NTHS: Tensor | None, options: PackedOptions) -> Tensor:
     """Attention of contiguous projections: (N, T, 3 * D) -> (N, T, D)."""
     out_NTD = qkv_NTX.new_empty(*qkv_NTX.shape[:2], qkv_NTX.shape[2] // 3)
-    _launch(_forward, 1, heads, patches, previous, rotary, qkv_NTX, out_NTD)
+    _launch(_forward, 1, options, qkv_NTX, kept_NTHS, out_NTD)
     return out_NTD
 
 
-def backward(grad_NTD: Tensor, qkv_NTX: Tensor, heads: int, patches: int, previous: int, rotary: bool) -> Tensor:
+def backward(grad_NTD: Tensor, qkv_NTX: Tensor, kept_NTHS: Tensor | None, options: PackedOptions) -> Tensor:
     """The gradient of contiguous projections: (N, T, D), (N, T, 3 * D) -> (N, T, 3 * D)."""
     grad_NTX = torch.empty_like(qkv_NTX)
-    _launch(_backward, 2, heads, patches, previous, rotary, qkv_NTX, grad_NTD, grad_NTX)
+    _launch(_backward, 2, options, qkv_NTX, kept_NTHS, grad_NTD, grad_NTX)
     return grad_NTX
 
 
 def _launch(
     kernel: triton.JITFunction,
     overlap: int,
-    heads: int,
-    patches: int,
-    previous: int,
-    rotary: bool,
+    options: PackedOptions,
     qkv_NTX: Tensor,
+    kept_NTHS: Tensor | None,
     *others: Tensor,
 ) -> None:
+    heads, patches, previous, rotary, dropout = options
     sequences, length, width = qkv_NTX.shape
     head_width = width // 3 // heads
     # A tile of 64 rows fits the registers; of long sequences more must fit beside those that overlap.
@@ -53,6 +53,7 @@ def _launch(
         "HEADS": heads,
         "WIDTH": head_width,
         "PREVIOUS": previous,
+        "DROPS": kept_NTHS is not None,
         "RATE": -math.log2(BASE) / (head_width // 2) if rotary else 0.0,
         "STORED": stored,
         "ROWS": rows,
@@ -62,7 +63,15 @@ def _launch(
     with torch.cuda.device_of(qkv_NTX):
         grid = (triton.cdiv(sequences, stored), heads)
         kernel[grid](
-            qkv_NTX, *others, sequences, patches, head_width**-0.5, **sizes, num_warps=rows * max(columns, 64) // 1024
+            qkv_NTX,
+            qkv_NTX if kept_NTHS is None else kept_NTHS,  # not read if there is none
+            *others,
+            sequences,
+            patches,
+            head_width**-0.5,
+            1.0 / (1.0 - dropout),
+            **sizes,
+            num_warps=rows * max(columns, 64) // 1024,
         )
 
 
@@ -121,17 +130,31 @@ def _weights(
     return exponentials / tl.sum(exponentials, 1)[:, None]
 
 
+@triton.jit
+def _kept(kept, inside, LENGTH: tl.constexpr, PREVIOUS: tl.constexpr, ROWS: tl.constexpr):
+    """1 where dropout keeps a weight, (R, R) float32: keys of the sequence before come first."""
+    row = tl.arange(0, ROWS)
+    query, key = row[:, None], row[None, :]
+    distance = query // LENGTH - key // LENGTH
+    slot = key % LENGTH + PREVIOUS - distance * LENGTH
+    seen = inside & (distance >= 0) & (distance <= 1) & (slot >= 0)
+    return tl.load(kept + slot, seen, 0).to(tl.float32)
+
+
 @triton.jit(do_not_specialize=["sequences", "patches"])
 def _forward(
     qkv_pointer,
+    kept_pointer,
     out_pointer,
     sequences,
     patches,
     scale,
+    raised,
     LENGTH: tl.constexpr,
     HEADS: tl.constexpr,
     WIDTH: tl.constexpr,
     PREVIOUS: tl.constexpr,
+    DROPS: tl.constexpr,
     RATE: tl.constexpr,
     STORED: tl.constexpr,
     ROWS: tl.constexpr,
@@ -149,6 +172,9 @@ def _forward(
     q1, q2 = _rotate(q1, q2, 1, RATE, ROWS, HALF_COLUMNS)
     k1, k2 = _rotate(k1, k2, 1, RATE, ROWS, HALF_COLUMNS)
     weights = _weights(q1, q2, k1, k2, position, patches, scale, LENGTH, PREVIOUS, ROWS)
+    if DROPS:
+        kept = kept_pointer + (position * HEADS + tl.program_id(1)) * (PREVIOUS + LENGTH)
+        weights *= _kept(kept, inside, LENGTH, PREVIOUS, ROWS) * raised
     out = tl.dot(weights.to(v.dtype), v)
     tl.store(out_pointer + position * model_width + head + column, out.to(v.dtype), stored & (column < WIDTH))
 
@@ -156,15 +182,18 @@ def _forward(
 @triton.jit(do_not_specialize=["sequences", "patches"])
 def _backward(
     qkv_pointer,
+    kept_pointer,
     grad_pointer,
     grad_qkv_pointer,
     sequences,
     patches,
     scale,
+    raised,
     LENGTH: tl.constexpr,
     HEADS: tl.constexpr,
     WIDTH: tl.constexpr,
     PREVIOUS: tl.constexpr,
+    DROPS: tl.constexpr,
     RATE: tl.constexpr,
     STORED: tl.constexpr,
     ROWS: tl.constexpr,
@@ -185,6 +214,12 @@ def _backward(
     k1, k2 = _rotate(k1, k2, 1, RATE, ROWS, HALF_COLUMNS)
     weights = _weights(q1, q2, k1, k2, position, patches, scale, LENGTH, PREVIOUS, ROWS)
     grad_weights = tl.dot(grad, tl.trans(v))
+    dropped = weights
+    if DROPS:
+        kept = kept_pointer + (position * HEADS + tl.program_id(1)) * (PREVIOUS + LENGTH)
+        factors = _kept(kept, inside, LENGTH, PREVIOUS, ROWS) * raised
+        grad_weights *= factors
+        dropped = weights * factors
     # Softmax: each score's gradient, less the mean of those of its row.
     mean = tl.sum(weights * grad_weights, 1)[:, None]
     grad_scores = (weights * (grad_weights - mean) * scale).to(q1.dtype)
@@ -195,5 +230,5 @@ def _backward(
     grad_scores = tl.trans(grad_scores)
     dk1, dk2 = _rotate(tl.dot(grad_scores, q1), tl.dot(grad_scores, q2), -1, RATE, ROWS, HALF_COLUMNS)
     _store_halves(grad_tile + model_width, dk1, dk2, stored, WIDTH, HALF_COLUMNS)
-    grad_v = tl.dot(tl.trans(weights.to(v.dtype)), grad)
+    grad_v = tl.dot(tl.trans(dropped.to(v.dtype)), grad)
     tl.store(grad_tile + 2 * model_width + column, grad_v.to(v.dtype), stored & (column < WIDTH))
