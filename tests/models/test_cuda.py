@@ -137,7 +137,7 @@ def test_training_with_fused_feedforward_is_that_without(
 
     monkeypatch.setattr(feedforward_triton, "forward", noted)
     ids = torch.randint(257, (16, 2048), device="cuda")
-    monkeypatch.setattr(feedforward_selection, "FEWEST", 4096)
+    monkeypatch.setattr(feedforward_selection, "MIN_POSITIONS", 4096)
     results = []
     for suits in (False, True):
         torch._dynamo.reset()

@@ -5,6 +5,7 @@ Legend: N sequences, T positions of each, M = N * T, D model width, F hidden wid
 
 from __future__ import annotations
 
+import logging
 from functools import cache, partial
 from typing import Any, NamedTuple
 
@@ -15,19 +16,20 @@ from torch.nn import functional as F
 from megabyte_mm.models.kernels.feedforward import Weights, plain, plain_backward
 from megabyte_mm.models.kernels.support import agree, kept_by_dropout, runs_triton
 
+log = logging.getLogger(__name__)
 DEVICES = ("cuda",)
 """Types of devices that run the kernels."""
 ACTIVATIONS = ("relu", "gelu", "relu2")
 """Those of layers without a gate."""
 DTYPES = (torch.bfloat16, torch.float16)
 """What the kernels multiply."""
-WIDEST = 512
+MAX_WIDTH = 512
 """The largest model width: sums of wider products do not fit the registers."""
-FEWEST = 8192
+MIN_POSITIONS = 8192
 """Positions. A program takes 64 or 128 of them, and most processors of a GPU should have one."""
-GAIN = 0.95
+MAX_TIME_SHARE = 0.95
 """The kernels are used if they take less than this share of the time of torch's operations."""
-LIMIT, LIMIT_BEHIND_STEP = 0.01, 0.05
+LIMIT, LIMIT_AFTER_RELU = 0.01, 0.05
 """How far results of the kernels may be from those of the definition, relative to their size. Rounding moves some
 inputs of ReLU across zero, where its derivative is a step."""
 
@@ -60,7 +62,13 @@ def fuses(
     if x_NTD.device.type not in DEVICES or branch_NTD.dtype not in DTYPES or not torch.is_grad_enabled():
         return False
     (sequences, length, width), hidden = x_NTD.shape, up_FD.shape[0]
-    if sequences * length < FEWEST or width > WIDEST or width % 16 or hidden % 64 or activation not in ACTIVATIONS:
+    if (
+        sequences * length < MIN_POSITIONS
+        or width > MAX_WIDTH
+        or width % 16
+        or hidden % 64
+        or activation not in ACTIVATIONS
+    ):
         return False
     # Which way is faster depends on a clock, and so would the rounding.
     if torch.are_deterministic_algorithms_enabled():
@@ -89,8 +97,11 @@ def _settled(layer: Layer) -> bool:
 
 def _is_right_and_fast(layer: Layer) -> bool:
     compare_kernels(layer)
-    own, separate = kernel_times(layer)
-    return own < GAIN * separate
+    own, stand_in = kernel_times(layer)
+    faster = own < MAX_TIME_SHARE * stand_in
+    sizes, chosen = f"{layer.width} x {layer.hidden}", "the project's kernels" if faster else "torch's operations"
+    log.info("feed-forward layers of %s take %s: %.3f ms beside %.3f", sizes, chosen, own, stand_in)
+    return faster
 
 
 def compare_kernels(layer: Layer) -> None:
@@ -108,7 +119,7 @@ def compare_kernels(layer: Layer) -> None:
         (*others, *torch.split(sums_X, [layer.width] * 3 + [layer.hidden]))
         for *others, sums_X in (kernels.backward(*inputs), plain_backward(*inputs))
     )
-    behind = LIMIT_BEHIND_STEP if layer.activation == "relu" else LIMIT
+    behind = LIMIT_AFTER_RELU if layer.activation == "relu" else LIMIT
     names = {
         "output": LIMIT, "norm": LIMIT, "statistics": LIMIT,
         "gradient of x": behind, "gradient of branch": behind, "rounded gradient": LIMIT,
@@ -150,9 +161,9 @@ def example(layer: Layer, positions: int) -> tuple[Tensor, Tensor, Tensor, Weigh
 
 
 def kernel_times(layer: Layer) -> tuple[float, float]:
-    """Milliseconds of the kernels with the products behind them, and of torch's operations, forward and backward.
+    """Milliseconds of the kernels with the products behind them, and of a stand-in for compiled code, both ways.
 
-    The latter move as many bytes as a block that torch.compile has compiled.
+    The stand-in computes the same products, and moves as many bytes between them as torch.compile's kernels do.
     """
     from triton.testing import do_bench
 
@@ -172,9 +183,9 @@ def kernel_times(layer: Layer) -> tuple[float, float]:
         _, _, rounded_MD, hidden_MF, grad_before_MF, _ = kernels.backward(*inputs, *options, layer.activation, 0.0)
         grad_before_MF.t() @ normed_MD, rounded_MD.t() @ hidden_MF
 
-    def separate() -> None:
-        # What stands for others reads and writes as much: a product for the derivative of an activation, four sums for
-        # norm and residual stream, forward and backward.
+    def stand_in() -> None:
+        # A product reads and writes as much as the derivative of an activation, and four sums as much as norm and
+        # residual stream.
         x_MD + branch_MD
         hidden_MF = F.relu(F.linear(branch_MD, weights.up, up_bias_F))
         x_MD + F.linear(hidden_MF, weights.down, down_bias_D)
@@ -186,4 +197,4 @@ def kernel_times(layer: Layer) -> tuple[float, float]:
             grad_before_MF.sum(0), rounded_MD.sum(0)
 
     with torch.no_grad(), torch.cuda.device_of(x_MD):  # type: ignore[no-untyped-call]
-        return do_bench(fused, return_mode="median"), do_bench(separate, return_mode="median")
+        return do_bench(fused, return_mode="median"), do_bench(stand_in, return_mode="median")
