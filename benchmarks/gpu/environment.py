@@ -7,6 +7,7 @@ import subprocess
 import sys
 import warnings
 from importlib.util import find_spec
+from pathlib import Path
 
 import torch
 from torch.nn import functional as F
@@ -17,6 +18,8 @@ from benchmarks.peers import peer_versions
 from megabyte_mm.models.kernels.feedforward_selection import Layer, compare_kernels, kernel_times
 from megabyte_mm.models.kernels.support import runs_triton
 
+ROOT = Path(__file__).resolve().parents[2]
+"""The repository, where the tests run: they and pytest's settings are found from any folder."""
 PYTEST = ["-m", "pytest", "-v", "--tb=short", "-m", "gpu", "-p", "no:cacheprovider"]
 TESTS = "tests/models/test_cuda.py"
 """Tests that need a GPU; they import torch, numpy, pytest and hypothesis alone."""
@@ -52,11 +55,14 @@ def environment(settings: Settings) -> None:
         settings.attempt(row, lambda w=width: _feed_forward(settings, w))  # type: ignore[misc]
 
 
-def run_tests(settings: Settings) -> None:
-    """The tests marked `gpu`, in a process of their own, whose output is in OUT/tests.log as far as it came."""
+def run_tests(settings: Settings) -> int:
+    """The tests marked `gpu`, in a process of their own, whose output is in OUT/tests.log as far as it came.
+
+    0 where all pass or are skipped, and without pytest; 1 where some fail, or none are found.
+    """
     if find_spec("pytest") is None:
         settings.add({"error": "pytest is not installed: put its wheels into the folder of --wheels"})
-        return
+        return 0
     missing = [name for name in DEPENDENCIES if find_spec(name) is None]
     if missing:
         settings.add({"left out": FIT_TESTS, "not installed": ", ".join(missing)})
@@ -64,12 +70,13 @@ def run_tests(settings: Settings) -> None:
     log = settings.path.with_suffix(".log")
     with log.open("w", encoding="utf-8") as output:
         command = [sys.executable, *PYTEST, *files]
-        done = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, check=False)
+        done = subprocess.run(command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT, check=False)
     lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or [""]
     settings.add({"exit code": done.returncode, "result": lines[-1]})
     for line in lines:
         if line.startswith(("FAILED", "ERROR")):
             settings.add({"failed": line})
+    return int(done.returncode != 0)
 
 
 def peak_flops(settings: Settings) -> float:

@@ -7,11 +7,13 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from benchmarks.gpu import __main__ as gpu
+from benchmarks.gpu import environment
 from benchmarks.gpu.decoding import read_bytes
 from benchmarks.gpu.settings import TINY, Settings
 
@@ -19,7 +21,11 @@ CPU = torch.device("cpu")
 
 
 def measured(part: str, folder: Path) -> list[dict[str, object]]:
-    gpu.measure(part, folder, CPU, tiny=True)
+    assert gpu.measure(part, folder, CPU, tiny=True) == 0
+    return rows_of(part, folder)
+
+
+def rows_of(part: str, folder: Path) -> list[dict[str, object]]:
     rows: list[dict[str, object]] = json.loads((folder / f"{part}.json").read_text(encoding="utf-8"))
     return rows
 
@@ -64,6 +70,56 @@ def test_parts_are_ended_at_their_limit(tmp_path: Path, capfd: pytest.CaptureFix
     ]
     assert gpu.main(options) == 1
     assert capfd.readouterr().err.count("ended after") == 2
+
+
+def write_own_tests(folder: Path, body: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the part `tests` run a file of its own in that folder."""
+    folder.mkdir()
+    (folder / "pytest.ini").write_text("[pytest]\nmarkers = gpu\n", encoding="utf-8")
+    marked = "import pytest\n@pytest.mark.gpu\ndef test_marked():\n    " if "def" not in body else ""
+    (folder / "test_some.py").write_text(f"{marked}{body}\n", encoding="utf-8")
+    for name, value in (("ROOT", folder), ("TESTS", "test_some.py"), ("DEPENDENCIES", ("no_such_package",))):
+        monkeypatch.setattr(environment, name, value)
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "rows"),
+    [
+        ("assert True", 0, [{"exit code": 0}]),
+        ("assert False", 1, [{"exit code": 1}, {"failed": "FAILED test_some.py::test_marked - assert False"}]),
+        ("def test_unmarked(): pass", 1, [{"exit code": 5}]),
+    ],
+)
+def test_a_failing_test_fails_the_part_behind_its_rows(
+    body: str, code: int, rows: list[dict[str, object]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_own_tests(tmp_path / "repository", body, monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    assert gpu.main(["--device", "cpu", "--tiny", "--out", "out", "--part", "tests"]) == code
+    assert "test session starts" in (tmp_path / "out/tests.log").read_text(encoding="utf-8")
+    written = rows_of("tests", tmp_path / "out")[1:]  # behind that of what is left out
+    assert [{name: value for name, value in row.items() if name != "result"} for row in written] == rows
+
+
+def test_without_pytest_the_tests_are_left_out_with_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pytest", None)
+    assert gpu.main(["--device", "cpu", "--tiny", "--out", str(tmp_path), "--part", "tests"]) == 0
+    assert "pytest is not installed" in str(rows_of("tests", tmp_path))
+
+
+def test_a_failing_part_fails_the_program(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    start = subprocess.Popen
+
+    def start_part(command: list[str], **options: Any) -> subprocess.Popen[bytes]:
+        return start([sys.executable, "-c", f"raise SystemExit({'tests' in command:d})"], **options)
+
+    monkeypatch.setattr(subprocess, "Popen", start_part)
+    options = ["--device", "cpu", "--tiny", "--out", str(tmp_path)]
+    assert gpu.main([*options, "--parts", "tests", "profile"]) == 1
+    assert capfd.readouterr().err.startswith("tests: failed after")
+    assert gpu.main([*options, "--parts", "environment", "profile"]) == 0
 
 
 def test_wheels_are_unpacked_for_the_parts(tmp_path: Path) -> None:
