@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import zipfile
@@ -12,8 +13,9 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks.gpu import __main__ as gpu
 from benchmarks.gpu import environment
+from benchmarks.gpu import program as gpu
+from benchmarks.gpu.__main__ import TORCH
 from benchmarks.gpu.decoding import read_bytes
 from benchmarks.gpu.settings import TINY, Settings
 
@@ -140,9 +142,37 @@ def test_it_needs_torch_and_numpy_alone() -> None:
         "import sys\n"
         "for name in ('lightning', 'jsonargparse', 'PIL', 'soundfile', 'constriction', 'torchmetrics', 'yaml'):\n"
         "    sys.modules[name] = None\n"
-        "import benchmarks.gpu.__main__, tests.models.test_cuda"
+        "import benchmarks.gpu.program, tests.models.test_cuda"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
+
+
+@pytest.mark.parametrize(
+    ("modules", "reason"),
+    [
+        ({}, "No module named 'torch'"),
+        ({"torch": "__version__ = '2.11.0'"}, "No module named 'numpy'"),
+        ({"numpy": "", "torch": "__version__ = '2.9.1+cu128'"}, "it has torch 2.9.1+cu128"),
+    ],
+)
+def test_an_interpreter_without_torch_is_named_in_a_line(modules: dict[str, str], reason: str, tmp_path: Path) -> None:
+    for name, text in modules.items():
+        (tmp_path / f"{name}.py").write_text(text, encoding="utf-8")
+    path = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[2])])
+    bare = [sys.executable, "-S", "-m", "benchmarks.gpu"]  # without the installed packages
+    done = subprocess.run(
+        bare, env={**os.environ, "PYTHONPATH": path}, cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"python -m benchmarks.gpu: error: {sys.executable} needs torch 2.11 or later")
+    assert reason in done.stderr
+    assert "PYTHON=" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_the_oldest_torch_is_that_of_the_package() -> None:
+    pyproject = Path(__file__).parents[2] / "pyproject.toml"
+    assert '"torch>={}.{}",'.format(*TORCH) in pyproject.read_text(encoding="utf-8")
 
 
 def test_a_step_reads_all_weights_that_it_multiplies_once() -> None:

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch.profiler import ProfilerActivity
 
-from benchmarks.gpu import __main__ as gpu
+from benchmarks.gpu import program as gpu
 from megabyte_mm.generation.patches import CAPTURES
 from tests.simulated_gpu.device import SimulatedGpu
 from tests.simulated_gpu.graphs import recorded
