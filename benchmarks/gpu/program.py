@@ -29,13 +29,18 @@ PARTS: dict[str, tuple[Callable[[Settings], int | None], float]] = {
     "memory": (memory, 0.08),
     "profile": (profiled, 0.07),
 }
-"""What is measured, in this order, each with its share of the minutes. An int is an exit code."""
+"""What is measured, in this order, each with its share of the minutes of all. An int is an exit code."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure: 0, or 1 if a part failed or ran past its limit."""
     parser = _parser()
     options = parser.parse_args(arguments)
+    if options.device is None:
+        if not torch.cuda.is_available() and not options.tiny:
+            line = "torch sees no GPU here: try it in toy sizes with --device cpu --tiny"
+            parser.exit(2, f"{parser.prog}: error: {line}\n")
+        options.device = "cuda" if torch.cuda.is_available() else "cpu"
     check_device(parser, options)
     if options.device == "cpu" and not options.tiny:
         parser.error("--device cpu needs --tiny: the other sizes are for a GPU")
@@ -46,7 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.out.mkdir(parents=True, exist_ok=True)
     if options.part is not None:
         return measure(options.part, options.out, torch.device(options.device), options.tiny)
-    return max([_run(part, options) for part in options.parts])
+    parts = list(dict.fromkeys(options.parts))
+    shares = sum(PARTS[part][1] for part in parts)
+    return max([_run(part, 60 * options.minutes * PARTS[part][1] / shares, options) for part in parts])
 
 
 def measure(part: str, out: Path, device: torch.device, tiny: bool) -> int:
@@ -63,9 +70,9 @@ def unpacked(wheels: Path, out: Path) -> Path:
     return folder
 
 
-def _run(part: str, options: argparse.Namespace) -> int:
-    """Measure a part in a process that is ended at its limit: 0, or 1 where it is not done."""
-    limit, start = 60 * options.minutes * PARTS[part][1], time.monotonic()
+def _run(part: str, limit: float, options: argparse.Namespace) -> int:
+    """Measure a part in a process that is ended after so many seconds: 0, or 1 where it is not done."""
+    start = time.monotonic()
     command = [sys.executable, "-m", "benchmarks.gpu", "--part", part]
     command += ["--out", str(options.out), "--device", options.device, *(["--tiny"] if options.tiny else [])]
     wheels = "" if options.wheels is None else str(unpacked(options.wheels, options.out))
@@ -89,7 +96,12 @@ def _run(part: str, options: argparse.Namespace) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description="Measure on a GPU, in minutes.")
     add = parser.add_argument
-    add("--minutes", type=float, default=9.0, help="time for all parts; each is ended at its share of it (default: 9)")
+    add(
+        "--minutes",
+        type=float,
+        default=9.0,
+        help="time for all parts that run; each is ended at its share (default: 9)",
+    )
     add(
         "--out",
         type=Path,
@@ -99,8 +111,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="some of the parts (default: all)")
     add("--wheels", type=Path, metavar="DIR", help="folder with wheels of pure Python packages to use, such as peers")
-    default = "cuda" if torch.cuda.is_available() else "cpu"
-    add("--device", choices=("cpu", "cuda"), default=default, help="default: cuda if torch sees a GPU")
-    add("--tiny", action="store_true", help="toy sizes, to see that everything runs; the figures mean nothing")
+    add("--device", choices=("cpu", "cuda"), help="default: cuda; with --tiny, cpu where torch sees no GPU")
+    add("--tiny", action="store_true", help="toy sizes, to see that it runs; the figures mean nothing")
     add("--part", choices=PARTS, help=argparse.SUPPRESS)
     return parser

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -124,6 +125,19 @@ def test_a_failing_part_fails_the_program(
     assert gpu.main([*options, "--parts", "environment", "profile"]) == 0
 
 
+def test_the_chosen_parts_share_all_minutes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    start = subprocess.Popen
+    monkeypatch.setattr(subprocess, "Popen", lambda _, **options: start([sys.executable, "-c", ""], **options))
+    options = ["--device", "cpu", "--tiny", "--out", str(tmp_path), "--minutes", "10"]
+    for parts, limits in ((["decoding"], [600]), (["training", "decoding"], [400, 200]), (["memory", "memory"], [600])):
+        assert gpu.main([*options, "--parts", *parts]) == 0
+        assert re.findall(r"at most (\d+) s", capfd.readouterr().out) == [str(limit) for limit in limits]
+    assert gpu.main(options) == 0
+    assert sum(map(int, re.findall(r"at most (\d+) s", capfd.readouterr().out))) == 600
+
+
 def test_wheels_are_unpacked_for_the_parts(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "peer-1-py3-none-any.whl", "w") as wheel:
         wheel.writestr("peer.py", "")
@@ -135,6 +149,20 @@ def test_bad_options_are_refused_in_a_line(tmp_path: Path, capsys: pytest.Captur
         with pytest.raises(SystemExit):
             gpu.main(["--device", "cpu", *options])
     assert capsys.readouterr().err.count("error: --") == 3
+
+
+def test_without_a_gpu_the_line_names_what_can_be_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(SystemExit) as stop:
+        gpu.main(["--out", str(tmp_path / "out")])
+    assert stop.value.code == 2
+    assert capsys.readouterr().err == (
+        "python -m benchmarks.gpu: error: torch sees no GPU here: try it in toy sizes with --device cpu --tiny\n"
+    )
+    assert not (tmp_path / "out").exists()
+    assert gpu.main(["--tiny", "--out", str(tmp_path), "--part", "profile"]) == 0
 
 
 def test_it_needs_torch_and_numpy_alone() -> None:
