@@ -7,6 +7,7 @@ import subprocess
 import sys
 import warnings
 from importlib.util import find_spec
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -28,14 +29,23 @@ FIT_TESTS = "tests/training/test_fit_on_gpu.py"
 DEPENDENCIES = ("lightning", "jsonargparse", "soundfile", "soxr", "PIL", "constriction", "torchmetrics")
 BACKENDS = (SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.CUDNN_ATTENTION, SDPBackend.MATH)
 
-FEEDFORWARD = (64, 128, 256, 512)
-"""Widths of layers."""
+CANNOT_RUN = ("No viable backend", "No available kernel")
+"""How torch's errors start where a kernel of attention is not for the device or the shapes."""
+
+WIDTHS = (64, 128, 256, 512)
+FEEDFORWARD = {
+    "relu, layer norm, biases": ("relu", "layer", True),
+    "relu2, rms norm, no biases": ("relu2", "rms", False),
+}
+"""Layers, each with its activation, its norm, and whether it has biases."""
 
 
 def environment(settings: Settings) -> None:
     """Versions, the speed of products and of memory, and the kernels of attention and of feed-forward layers."""
     settings.add(
         {
+            "device": settings.device.type,
+            "tiny": settings.tiny,
             "python": platform.python_version(),
             "torch": torch.__version__,
             "cuda": torch.version.cuda,
@@ -50,9 +60,9 @@ def environment(settings: Settings) -> None:
         for backend in BACKENDS:
             row: Row = {"attention": f"{shape[2]} queries, {keys} keys", "kernel": backend.name}
             settings.attempt(row, lambda s=shape, k=keys, b=backend: _attend(settings, s, k, b))  # type: ignore[misc]
-    for width in FEEDFORWARD if settings.on_gpu else ():
-        row = {"feed-forward": f"{width} x {4 * width}", "kernel": "own"}
-        settings.attempt(row, lambda w=width: _feed_forward(settings, w))  # type: ignore[misc]
+    for width, layer in product(WIDTHS, FEEDFORWARD) if settings.on_gpu else ():
+        row = {"feed-forward": f"{width} x {4 * width}", "layer": layer, "kernel": "own"}
+        settings.attempt(row, lambda w=width, n=layer: _feed_forward(settings, w, *FEEDFORWARD[n]))  # type: ignore[misc]
 
 
 def run_tests(settings: Settings) -> int:
@@ -93,17 +103,17 @@ def bandwidth(settings: Settings) -> float:
     return 2 * x.numel() * x.element_size() / settings.seconds(lambda: y.copy_(x), 20)
 
 
-def _feed_forward(settings: Settings, width: int) -> Row:
-    """Forward and backward, in the project's own kernels and in torch's operations."""
+def _feed_forward(settings: Settings, width: int, activation: str, norm: str, biased: bool) -> Row:
+    """Forward and backward, in the project's own kernels, and in a stand-in for compiled code: see `kernel_times`."""
     from megabyte_mm.models.kernels.feedforward_triton import fits
 
     if not runs_triton(settings.device) or not fits(settings.device, width):
         raise RuntimeError("there is no kernel for this card")
     dtypes = torch.bfloat16, torch.float32, torch.float32
-    layer = Layer(settings.device, *dtypes, width, 4 * width, True, "layer", "relu")
+    layer = Layer(settings.device, *dtypes, width, 4 * width, biased, norm, activation)
     compare_kernels(layer)
-    own, separate = kernel_times(layer)
-    return {"ms": own, "torch's ms": separate}
+    own, stand_in = kernel_times(layer)
+    return {"ms": own, "stand-in ms": stand_in}
 
 
 def _attend(settings: Settings, shape: tuple[int, int, int, int], keys: int, backend: SDPBackend) -> Row:
@@ -118,6 +128,10 @@ def _attend(settings: Settings, shape: tuple[int, int, int, int], keys: int, bac
     )
     with sdpa_kernel(backend), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that others are left out
-        return {
-            "ms": 1e3 * settings.seconds(lambda: F.scaled_dot_product_attention(q, k, k, mask, 0.0, mask is None), 20)
-        }
+        try:
+            seconds = settings.seconds(lambda: F.scaled_dot_product_attention(q, k, k, mask, 0.0, mask is None), 20)
+        except RuntimeError as error:
+            if str(error).startswith(CANNOT_RUN):
+                raise RuntimeError("does not run here") from error
+            raise
+    return {"ms": 1e3 * seconds}

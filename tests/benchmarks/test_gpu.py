@@ -42,6 +42,26 @@ def test_a_part_writes_its_rows(part: str, rows: int, tmp_path: Path) -> None:
     assert not [row for row in written if "error" in row and "kernel" not in row]
 
 
+def test_toy_sizes_are_named_as_such(tmp_path: Path) -> None:
+    assert [row["model"] for row in measured("training", tmp_path)] == ["tiny 1", "tiny 2"]
+    versions = measured("environment", tmp_path)[0]
+    assert (versions["device"], versions["tiny"]) == ("cpu", True)
+
+
+def test_a_kernel_of_attention_that_does_not_run_is_named_as_such(tmp_path: Path) -> None:
+    errors = {row["kernel"]: row["error"] for row in measured("environment", tmp_path) if "error" in row}
+    assert errors["CUDNN_ATTENTION"] == "does not run here"
+    assert set(errors.values()) == {"does not run here"}
+
+
+def test_other_errors_of_attention_are_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr("torch.nn.functional.scaled_dot_product_attention", fail)
+    assert {row["error"] for row in measured("environment", tmp_path) if "error" in row} == {"out of memory"}
+
+
 def test_peers_stand_beside_ours_or_are_named_as_missing(tmp_path: Path) -> None:
     rows = measured("peers", tmp_path)
     assert [row["model"] for row in rows] == ["MEGABYTE-pytorch", "mblm", "megabyte-mm"]
