@@ -60,7 +60,7 @@ def environment(settings: Settings) -> None:
         for backend in BACKENDS:
             row: Row = {"attention": f"{shape[2]} queries, {keys} keys", "kernel": backend.name}
             settings.attempt(row, lambda s=shape, k=keys, b=backend: _attend(settings, s, k, b))  # type: ignore[misc]
-    for width, layer in product(WIDTHS, FEEDFORWARD) if settings.on_gpu else ():
+    for layer, width in product(FEEDFORWARD, WIDTHS) if settings.on_gpu else ():
         row = {"feed-forward": f"{width} x {4 * width}", "layer": layer, "kernel": "own"}
         settings.attempt(row, lambda w=width, n=layer: _feed_forward(settings, w, *FEEDFORWARD[n]))  # type: ignore[misc]
 

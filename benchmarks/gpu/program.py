@@ -21,13 +21,13 @@ from benchmarks.gpu.training import memory, peers, profiled, training
 from benchmarks.harness.program import check_device
 
 PARTS: dict[str, tuple[Callable[[Settings], int | None], float]] = {
-    "environment": (environment, 0.08),
+    "environment": (environment, 0.12),
     "tests": (run_tests, 0.22),
     "training": (training, 0.3),
     "decoding": (decoding, 0.15),
     "peers": (peers, 0.1),
-    "memory": (memory, 0.08),
-    "profile": (profiled, 0.07),
+    "memory": (memory, 0.06),
+    "profile": (profiled, 0.05),
 }
 """What is measured, in this order, each with its share of the minutes of all. An int is an exit code."""
 

@@ -77,11 +77,10 @@ def test_feed_forward_layers_stand_beside_a_stand_in(tmp_path: Path, monkeypatch
     gpu.measure("environment", tmp_path, torch.device("cuda"), tiny=True)
     rows = json.loads((tmp_path / "environment.json").read_text(encoding="utf-8"))
     rows = [row for row in rows if "feed-forward" in row]
-    assert [(row["feed-forward"], row["layer"]) for row in rows[:3]] == [
-        ("64 x 256", "relu, layer norm, biases"),
+    assert [(row["feed-forward"], row["layer"]) for row in rows[3:5]] == [
+        ("512 x 2048", "relu, layer norm, biases"),
         ("64 x 256", "relu2, rms norm, no biases"),
-        ("128 x 512", "relu, layer norm, biases"),
     ]
     assert all((row["ms"], row["stand-in ms"]) == (1.0, 2.0) for row in rows)
     kinds = [(layer.activation, layer.norm, layer.biased) for layer in layers]
-    assert kinds == [("relu", "layer", True), ("relu2", "rms", False)] * 4
+    assert kinds == [("relu", "layer", True)] * 4 + [("relu2", "rms", False)] * 4
