@@ -1,110 +1,38 @@
-"""`python -m benchmarks.gpu`: each part in a process of its own, with a limit, and a JSON file for each."""
+"""`python -m benchmarks.gpu`, in an interpreter that may lack what it needs."""
 
 from __future__ import annotations
 
-import argparse
-import os
-import signal
-import subprocess
+import re
 import sys
-import time
-import zipfile
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from importlib import import_module
 
-import torch
-
-from benchmarks.gpu.decoding import decoding
-from benchmarks.gpu.environment import environment, run_tests
-from benchmarks.gpu.settings import Settings
-from benchmarks.gpu.training import memory, peers, profiled, training
-from benchmarks.harness.program import check_device
-
-PARTS: dict[str, tuple[Callable[[Settings], None], float]] = {
-    "environment": (environment, 0.08),
-    "tests": (run_tests, 0.22),
-    "training": (training, 0.3),
-    "decoding": (decoding, 0.15),
-    "peers": (peers, 0.1),
-    "memory": (memory, 0.08),
-    "profile": (profiled, 0.07),
-}
-"""What is measured, in this order, each with its share of the minutes."""
+TORCH = (2, 11)
+"""The oldest version."""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure: 0, or 1 if a part failed or ran past its limit."""
-    parser = _parser()
-    options = parser.parse_args(arguments)
-    check_device(parser, options)
-    if options.device == "cpu" and not options.tiny:
-        parser.error("--device cpu needs --tiny: the other sizes are for a GPU")
-    if not options.minutes > 0:
-        parser.error(f"--minutes must be above 0, not {options.minutes}")
-    if options.wheels is not None and not options.wheels.is_dir():
-        parser.error(f"--wheels {options.wheels}: no such folder")
-    options.out.mkdir(parents=True, exist_ok=True)
-    if options.part is not None:
-        measure(options.part, options.out, torch.device(options.device), options.tiny)
-        return 0
-    return max([_run(part, options) for part in options.parts])
+def main() -> int:
+    """Measure as `benchmarks.gpu.program` does, or say in a line what this interpreter lacks: 2."""
+    if reason := lacking():
+        print(
+            f"python -m benchmarks.gpu: error: {sys.executable} needs torch {TORCH[0]}.{TORCH[1]} or later with CUDA, "
+            f"and numpy ({reason}): name another interpreter, as in make gpu PYTHON=/usr/bin/python3.12",
+            file=sys.stderr,
+        )
+        return 2
+    from benchmarks.gpu import program
+
+    return program.main()
 
 
-def measure(part: str, out: Path, device: torch.device, tiny: bool) -> None:
-    """Measure one part in this process, and write OUT/PART.json."""
-    PARTS[part][0](Settings(device, tiny, out / f"{part}.json"))
-
-
-def unpacked(wheels: Path, out: Path) -> Path:
-    """The folder OUT/wheels with the content of wheels of pure Python packages: no network and no pip are needed."""
-    folder = out.resolve() / "wheels"
-    for wheel in sorted(wheels.glob("*.whl")):
-        with zipfile.ZipFile(wheel) as archive:
-            archive.extractall(folder)
-    return folder
-
-
-def _run(part: str, options: argparse.Namespace) -> int:
-    """Measure a part in a process that is ended at its limit: 0, or 1 where it is not done."""
-    limit, start = 60 * options.minutes * PARTS[part][1], time.monotonic()
-    command = [sys.executable, "-m", "benchmarks.gpu", "--part", part]
-    command += ["--out", str(options.out), "--device", options.device, *(["--tiny"] if options.tiny else [])]
-    wheels = "" if options.wheels is None else str(unpacked(options.wheels, options.out))
-    path = os.pathsep.join(filter(None, [wheels, os.environ.get("PYTHONPATH")]))
-    print(f"== {part}, at most {limit:.0f} s", flush=True)
-    # A session of its own, so that the tests that a part starts end with it.
-    with subprocess.Popen(command, env={**os.environ, "PYTHONPATH": path}, start_new_session=True) as process:
-        try:
-            code = process.wait(limit)
-        except subprocess.TimeoutExpired:
-            print(f"{part}: ended after {limit:.0f} s; rows so far are in {options.out / part}.json", file=sys.stderr)
-            return 1
-        finally:  # Ctrl-C too
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-    if code:
-        print(f"{part}: failed after {time.monotonic() - start:.0f} s", file=sys.stderr)
-    return int(code != 0)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description="Measure on a GPU, in minutes.")
-    add = parser.add_argument
-    add("--minutes", type=float, default=9.0, help="time for all parts; each is ended at its share of it (default: 9)")
-    add(
-        "--out",
-        type=Path,
-        default=Path("gpu"),
-        metavar="DIR",
-        help="folder for a JSON file of each part (default: gpu)",
-    )
-    add("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="some of the parts (default: all)")
-    add("--wheels", type=Path, metavar="DIR", help="folder with wheels of pure Python packages to use, such as peers")
-    default = "cuda" if torch.cuda.is_available() else "cpu"
-    add("--device", choices=("cpu", "cuda"), default=default, help="default: cuda if torch sees a GPU")
-    add("--tiny", action="store_true", help="toy sizes, to see that everything runs; the figures mean nothing")
-    add("--part", choices=PARTS, help=argparse.SUPPRESS)
-    return parser
+def lacking() -> str:
+    """What this interpreter lacks, "" if nothing."""
+    try:
+        for name in ("torch", "numpy"):
+            import_module(name)
+    except ImportError as error:
+        return str(error).splitlines()[0]
+    version = import_module("torch").__version__
+    return f"it has torch {version}" if tuple(map(int, re.findall(r"\d+", version)[:2])) < TORCH else ""
 
 
 if __name__ == "__main__":

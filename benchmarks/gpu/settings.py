@@ -39,7 +39,7 @@ class Settings:
 
     Args:
         device: Where everything is computed.
-        tiny: Toy sizes, to see that everything runs.
+        tiny: Toy sizes, to see that it runs.
         path: The JSON file of the part.
     """
 
@@ -60,7 +60,7 @@ class Settings:
         """Models by name, each with the windows of a training step."""
         if not self.tiny:
             return SIZES
-        return {name: (replace(TINY, max_len=32 * number), 2) for number, name in enumerate(SIZES, 1)}
+        return {f"tiny {number}": (replace(TINY, max_len=32 * number), 2) for number in range(1, len(SIZES) + 1)}
 
     def add(self, row: Row) -> None:
         """Write a row, and print it."""

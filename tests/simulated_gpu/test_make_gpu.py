@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from torch.profiler import ProfilerActivity
 
-from benchmarks.gpu import __main__ as gpu
+from benchmarks.gpu import environment
+from benchmarks.gpu import program as gpu
 from megabyte_mm.generation.patches import CAPTURES
+from megabyte_mm.models.kernels.feedforward_selection import Layer
 from tests.simulated_gpu.device import SimulatedGpu
 from tests.simulated_gpu.graphs import recorded
 
@@ -61,3 +64,23 @@ def test_a_part_runs_from_start_to_end(part: str, names: set[str], tmp_path: Pat
         assert {row["backend"] for row in rows} == {"eager", "auto", "compile"}
     if part == "training":
         assert {row["code"] for row in rows} == {"eager", "default", "reduce-overhead"}
+
+
+def test_feed_forward_layers_stand_beside_a_stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    layers: list[Layer] = []
+    module = ModuleType("megabyte_mm.models.kernels.feedforward_triton")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setattr(module, "fits", lambda *_: True, raising=False)
+    monkeypatch.setattr(environment, "runs_triton", lambda *_: True)
+    monkeypatch.setattr(environment, "compare_kernels", layers.append)
+    monkeypatch.setattr(environment, "kernel_times", lambda layer: (1.0, 2.0))
+    gpu.measure("environment", tmp_path, torch.device("cuda"), tiny=True)
+    rows = json.loads((tmp_path / "environment.json").read_text(encoding="utf-8"))
+    rows = [row for row in rows if "feed-forward" in row]
+    assert [(row["feed-forward"], row["layer"]) for row in rows[3:5]] == [
+        ("512 x 2048", "relu, layer norm, biases"),
+        ("64 x 256", "relu2, rms norm, no biases"),
+    ]
+    assert all((row["ms"], row["stand-in ms"]) == (1.0, 2.0) for row in rows)
+    kinds = [(layer.activation, layer.norm, layer.biased) for layer in layers]
+    assert kinds == [("relu", "layer", True)] * 4 + [("relu2", "rms", False)] * 4
