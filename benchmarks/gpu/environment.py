@@ -16,6 +16,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from benchmarks.gpu.settings import Row, Settings
 from benchmarks.peers import peer_versions
+from megabyte_mm.models.kernels.feedforward import FeedForwardOptions
 from megabyte_mm.models.kernels.feedforward_selection import Layer, compare_kernels, kernel_times
 from megabyte_mm.models.kernels.support import runs_triton
 
@@ -110,7 +111,8 @@ def _feed_forward(settings: Settings, width: int, activation: str, norm: str, bi
     if not runs_triton(settings.device) or not fits(settings.device, width):
         raise RuntimeError("there is no kernel for this card")
     dtypes = torch.bfloat16, torch.float32, torch.float32
-    layer = Layer(settings.device, *dtypes, width, 4 * width, biased, norm, activation)
+    options = FeedForwardOptions(norm, 1e-5, activation)
+    layer = Layer(settings.device, *dtypes, width, 4 * width, biased, options)
     compare_kernels(layer)
     own, stand_in = kernel_times(layer)
     return {"ms": own, "stand-in ms": stand_in}

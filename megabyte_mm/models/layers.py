@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 from megabyte_mm.models.attention import CPU_EXPLICIT_UP_TO, Attention, CrossPatchAttention
 from megabyte_mm.models.config import BlockConfig, StackConfig
 from megabyte_mm.models.decoding.caches import LayerCache
-from megabyte_mm.models.kernels.feedforward import Weights, fused_feedforward
+from megabyte_mm.models.kernels.feedforward import FeedForwardOptions, Weights, fused_feedforward
 from megabyte_mm.models.kernels.feedforward_selection import fuses
 
 
@@ -87,20 +87,19 @@ class Block(nn.Module):
         # What replaces a linear layer, such as LoRA, has a forward of its own.
         if type(layer.up) is not nn.Linear or type(layer.down) is not nn.Linear:
             return False
-        kind = "layer" if isinstance(self.feedforward_norm, nn.LayerNorm) else "rms"
-        biased = layer.up.bias is not None
-        return fuses(x_NTD, branch_NTD, layer.up.weight, biased, kind, layer.activation, self._dropped)
+        return fuses(x_NTD, branch_NTD, layer.up.weight, layer.up.bias is not None, self._fused_options())
 
     def _feedforward_fused(self, x_NTD: Tensor, branch_NTD: Tensor) -> Tensor:
         """What follows attention, as one operation."""
         layer = self.feedforward
-        kind, norm_D, norm_bias_D, epsilon = norm_parameters(self.feedforward_norm)
+        _, norm_D, norm_bias_D, _ = norm_parameters(self.feedforward_norm)
         weights = Weights(norm_D, norm_bias_D, layer.up.weight, layer.up.bias, layer.down.weight, layer.down.bias)
-        return fused_feedforward(x_NTD, branch_NTD, weights, kind, epsilon, layer.activation, self._dropped)
+        return fused_feedforward(x_NTD, branch_NTD, weights, self._fused_options())
 
-    @property
-    def _dropped(self) -> float:
-        return self.dropout.p if self.training else 0.0
+    def _fused_options(self) -> FeedForwardOptions:
+        kind, _, _, epsilon = norm_parameters(self.feedforward_norm)
+        dropout = self.dropout.p if self.training else 0.0
+        return FeedForwardOptions(kind, epsilon, self.feedforward.activation, dropout)
 
 
 def norm_parameters(norm: nn.Module) -> tuple[str, Tensor, Tensor | None, float]:

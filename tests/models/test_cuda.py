@@ -31,6 +31,7 @@ from megabyte_mm.models.decoding.execution import Precision
 from megabyte_mm.models.decoding.fused import FusedStackSteps
 from megabyte_mm.models.decoding.steps import stack_steps
 from megabyte_mm.models.kernels import feedforward_selection
+from megabyte_mm.models.kernels.feedforward import FeedForwardOptions
 from megabyte_mm.models.kernels.feedforward_selection import Layer, compare_kernels
 from megabyte_mm.models.kernels.packed_attention import PackedOptions, packed_attention, packs
 from megabyte_mm.models.layers import Stack
@@ -113,10 +114,8 @@ def test_fused_feedforward_is_that_of_its_definition(width: int, activation: str
     from megabyte_mm.models.kernels.feedforward_triton import fits
 
     for dtype, residual, norm in ((torch.bfloat16, torch.float32, "layer"), (torch.float16, torch.float16, "rms")):
-        biased, dropout = norm == "layer", 0.0 if norm == "layer" else 0.1
-        layer = Layer(
-            torch.device("cuda"), dtype, residual, residual, width, 4 * width, biased, norm, activation, dropout
-        )
+        options = FeedForwardOptions(norm, 1e-5, activation, dropout=0.0 if norm == "layer" else 0.1)
+        layer = Layer(torch.device("cuda"), dtype, residual, residual, width, 4 * width, norm == "layer", options)
         if fits(layer.device, width):
             compare_kernels(layer)
 

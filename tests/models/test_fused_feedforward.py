@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from itertools import product
@@ -18,7 +19,14 @@ from megabyte_mm.models import BlockConfig, MegabyteConfig, StackConfig
 from megabyte_mm.models import layers as layers_module
 from megabyte_mm.models.kernels import feedforward
 from megabyte_mm.models.kernels import feedforward_selection as selection
-from megabyte_mm.models.kernels.feedforward import Weights, _feedforward, fused_feedforward, plain, plain_backward
+from megabyte_mm.models.kernels.feedforward import (
+    FeedForwardOptions,
+    Weights,
+    _feedforward,
+    fused_feedforward,
+    plain,
+    plain_backward,
+)
 from megabyte_mm.models.kernels.feedforward_selection import Layer, example, fuses
 from megabyte_mm.models.kernels.support import kept_by_dropout
 from megabyte_mm.models.layers import Block
@@ -26,6 +34,7 @@ from tests.models.gradients import nats_and_gradients
 from tests.triton_interpreter import needs_triton, run_interpreted
 
 CPU = torch.device("cpu")
+RELU = FeedForwardOptions("layer", 1e-5, "relu")
 BLOCKS = {
     "paper": BlockConfig(),
     "gelu": BlockConfig(activation="gelu"),
@@ -39,8 +48,17 @@ KERNEL_CASES = [
 """Widths, norms, activations, and whether there are biases."""
 
 
-def parameters(block: Block) -> list[Tensor]:
-    return [*block.feedforward_norm.parameters(), *block.feedforward.parameters()]
+def assert_same(
+    block: Block, separate: Callable[[Tensor, Tensor], Tensor], x: Tensor, branch: Tensor, grad: Tensor
+) -> None:
+    """The fused operation gives the values and gradients of a function."""
+    weights = [*block.feedforward_norm.parameters(), *block.feedforward.parameters()]
+    results = []
+    for run in (block._feedforward_fused, separate):
+        leaves = [x.clone().requires_grad_(), branch.clone().requires_grad_()]
+        out = run(*leaves)
+        results.append((out.detach(), *torch.autograd.grad(out, [*leaves, *weights], grad)))
+    torch.testing.assert_close(*results)
 
 
 @pytest.mark.parametrize("name", BLOCKS)
@@ -55,12 +73,7 @@ def test_values_and_gradients_are_those_of_the_modules(name: str) -> None:
         r = x + branch
         return r + block.feedforward(block.feedforward_norm(r))
 
-    results = []
-    for run in (block._feedforward_fused, separate):
-        leaves = [x.clone().requires_grad_(), branch.clone().requires_grad_()]
-        out = run(*leaves)
-        results.append((out.detach(), *torch.autograd.grad(out, [*leaves, *parameters(block)], grad)))
-    torch.testing.assert_close(*results)
+    assert_same(block, separate, x, branch, grad)
 
 
 def test_dropout_keeps_the_same_elements_forward_and_backward(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,12 +87,7 @@ def test_dropout_keeps_the_same_elements_forward_and_backward(monkeypatch: pytes
         r = x + branch
         return r + block.feedforward(block.feedforward_norm(r)) * kept.view_as(r) / 0.6
 
-    results = []
-    for run in (block._feedforward_fused, separate):
-        leaves = [x.clone().requires_grad_(), branch.clone().requires_grad_()]
-        out = run(*leaves)
-        results.append((out.detach(), *torch.autograd.grad(out, [*leaves, *parameters(block)], grad)))
-    torch.testing.assert_close(*results)
+    assert_same(block, separate, x, branch, grad)
 
 
 def test_dropout_keeps_its_share_and_follows_the_seed() -> None:
@@ -105,12 +113,12 @@ def test_an_rms_norm_of_halves_has_the_epsilon_of_torch(dtype: torch.dtype) -> N
 
 
 def test_it_is_an_operation_that_torch_can_trace() -> None:
-    layer = Layer(CPU, torch.float32, torch.float32, torch.float32, 16, 64, True, "layer", "relu")
+    layer = Layer(CPU, torch.float32, torch.float32, torch.float32, 16, 64, True, RELU)
     x, branch, _, weights = example(layer, positions=6)
     tensors = [tensor.requires_grad_() for tensor in (x, branch, *weights) if tensor is not None]
     kept = torch.rand(6, 16) < 0.5
     checks = ("test_schema", "test_autograd_registration", "test_faketensor")
-    torch.library.opcheck(_feedforward, (*tensors, kept, "layer", 1e-5, "relu", 0.5), test_utils=checks)
+    torch.library.opcheck(_feedforward, (*tensors, kept, *RELU._replace(dropout=0.5)), test_utils=checks)
 
 
 def test_it_needs_what_the_kernels_can_do(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,13 +130,13 @@ def test_it_needs_what_the_kernels_can_do(monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr(selection, "_settled", settled)
     x, up = torch.zeros(128, 65, 64), torch.zeros(256, 64)
-    options = True, "layer", "relu"
+    options = True, RELU
     assert not fuses(x, x.bfloat16(), up, *options)
     monkeypatch.setattr(selection, "DEVICES", ("cpu",))
     assert fuses(x, x.bfloat16(), up, *options)
     assert asked == [Layer(CPU, torch.bfloat16, torch.float32, torch.float32, 64, 256, *options)]
     assert not fuses(x, x, up, *options)
-    assert not fuses(x, x.bfloat16(), up, True, "layer", "swiglu")
+    assert not fuses(x, x.bfloat16(), up, True, RELU._replace(activation="swiglu"))
     assert not fuses(x, x.bfloat16(), up[1:], *options)
     assert not fuses(x[2:], x[2:].bfloat16(), up, *options)
     with torch.no_grad():
@@ -179,7 +187,7 @@ def few(make: Any, layer: Layer, positions: int) -> Any:
 def test_kernels_that_fail_differ_or_take_longer_are_not_used(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    layer = Layer(CPU, torch.bfloat16, torch.float32, torch.float32, 16, 64, True, "layer", "relu")
+    layer = Layer(CPU, torch.bfloat16, torch.float32, torch.float32, 16, 64, True, RELU)
     monkeypatch.setattr(selection, "example", partial(few, example))
     kernels = ModuleType("feedforward_triton")
     kernels.forward, kernels.backward = plain, plain_backward  # type: ignore[attr-defined]
@@ -226,17 +234,17 @@ def check_kernels() -> None:
     for (width, hidden, norm, activation, biased), (dtype, residual, most) in product(KERNEL_CASES, types):
         # Programs of 64 positions and of 128.
         kernels._shared_memory = {CPU: 0 if dtype == residual else kernels.AMPLE}.get
-        dropout = 0.0 if norm == "layer" else 0.3
-        layer = Layer(CPU, dtype, residual, residual, width, hidden, biased, norm, activation, dropout)
+        options = FeedForwardOptions(norm, 1e-5, activation, dropout=0.0 if norm == "layer" else 0.3)
+        layer = Layer(CPU, dtype, residual, residual, width, hidden, biased, options)
         x, branch, grad, weights = example(layer, positions=70)
         wide = Weights(*(None if weight is None else weight.double() for weight in weights))  # type: ignore[arg-type]
-        kept = kept_by_dropout(tuple(x.shape), layer.dropout, CPU)
-        values = kernels.forward(x, branch, weights, kept, norm, 1e-5, activation, layer.dropout)
-        gradients = kernels.backward(grad, x, branch, *values[1:], weights, kept, norm, activation, layer.dropout)
+        kept = kept_by_dropout(tuple(x.shape), options.dropout, CPU)
+        values = kernels.forward(x, branch, weights, kept, options)
+        gradients = kernels.backward(grad, x, branch, *values[1:], weights, kept, options)
         x, branch, grad, normed, statistics = (each.double() for each in (x, branch, grad, *values[1:]))
         wanted = (
-            *plain(x, branch, wide, kept, norm, 1e-5, activation, layer.dropout),
-            *plain_backward(grad, x, branch, normed, statistics, wide, kept, norm, activation, layer.dropout),
+            *plain(x, branch, wide, kept, options),
+            *plain_backward(grad, x, branch, normed, statistics, wide, kept, options),
         )
         for got, want in zip((*values, *gradients), wanted, strict=True):
             assert (got.double() - want).norm() <= most * want.norm()

@@ -82,5 +82,5 @@ def test_feed_forward_layers_stand_beside_a_stand_in(tmp_path: Path, monkeypatch
         ("64 x 256", "relu2, rms norm, no biases"),
     ]
     assert all((row["ms"], row["stand-in ms"]) == (1.0, 2.0) for row in rows)
-    kinds = [(layer.activation, layer.norm, layer.biased) for layer in layers]
+    kinds = [(layer.options.activation, layer.options.norm, layer.biased) for layer in layers]
     assert kinds == [("relu", "layer", True)] * 4 + [("relu2", "rms", False)] * 4

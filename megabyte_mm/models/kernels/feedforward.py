@@ -37,23 +37,24 @@ class Weights(NamedTuple):
     down_bias: Tensor | None
 
 
-def fused_feedforward(
-    x_NTD: Tensor,
-    branch_NTD: Tensor,
-    weights: Weights,
-    norm: str,
-    epsilon: float,
-    activation: str,
-    dropout: float = 0.0,
-) -> Tensor:
+class FeedForwardOptions(NamedTuple):
+    """What a layer computes. norm: "layer" or "rms"."""
+
+    norm: str
+    epsilon: float
+    activation: str
+    dropout: float = 0.0
+
+
+def fused_feedforward(x_NTD: Tensor, branch_NTD: Tensor, weights: Weights, options: FeedForwardOptions) -> Tensor:
     """r + dropout(down(activation(up(norm(r))))) with r = x + branch: (N, T, D) twice -> (N, T, D) in the dtype of x.
 
-    Products are of the dtype of branch, and sums of them float32. norm: "layer" or "rms".
+    Products are of the dtype of branch, and sums of them float32.
     """
     typed = weights._replace(up=weights.up.to(branch_NTD.dtype), down=weights.down.to(branch_NTD.dtype))
     x_MD, branch_MD = x_NTD.flatten(0, 1), branch_NTD.flatten(0, 1)
-    kept_MD = kept_by_dropout(tuple(x_MD.shape), dropout, x_NTD.device)
-    out_MD, _, _ = _feedforward(x_MD, branch_MD, *typed, kept_MD, norm, epsilon, activation, dropout)
+    kept_MD = kept_by_dropout(tuple(x_MD.shape), options.dropout, x_NTD.device)
+    out_MD, _, _ = _feedforward(x_MD, branch_MD, *typed, kept_MD, *options)
     out_NTD: Tensor = out_MD.view_as(x_NTD)
     return out_NTD
 
@@ -79,12 +80,13 @@ def _feedforward(
     An RMS norm has a mean of 0. kept: what dropout keeps of the layer's output.
     """
     weights = Weights(norm_D, norm_bias_D, up_FD, up_bias_F, down_DF, down_bias_D)
+    options = FeedForwardOptions(norm, epsilon, activation, dropout)
     if not x_MD.is_cuda:
-        return plain(x_MD, branch_MD, weights, kept_MD, norm, epsilon, activation, dropout)
+        return plain(x_MD, branch_MD, weights, kept_MD, options)
     from megabyte_mm.models.kernels.feedforward_triton import forward  # needs Triton
 
     x_MD, branch_MD = x_MD.contiguous(), branch_MD.contiguous()
-    return forward(x_MD, branch_MD, _contiguous(weights), kept_MD, norm, epsilon, activation, dropout)
+    return forward(x_MD, branch_MD, _contiguous(weights), kept_MD, options)
 
 
 @_feedforward.register_fake
@@ -107,6 +109,7 @@ def _feedforward_backward(
     down_DF: Tensor,
     kept_MD: Tensor | None,
     norm: str,
+    epsilon: float,
     activation: str,
     dropout: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
@@ -117,16 +120,15 @@ def _feedforward_backward(
     of the biases of `down` and `up`, one after the other, (3 * D + F).
     """
     weights = Weights(norm_D, None, up_FD, up_bias_F, down_DF, None)
+    options = FeedForwardOptions(norm, epsilon, activation, dropout)
     if not x_MD.is_cuda:
-        return plain_backward(
-            grad_MD, x_MD, branch_MD, normed_MD, statistics_2M, weights, kept_MD, norm, activation, dropout
-        )
+        return plain_backward(grad_MD, x_MD, branch_MD, normed_MD, statistics_2M, weights, kept_MD, options)
     from megabyte_mm.models.kernels.feedforward_triton import backward  # needs Triton
 
     grad_MD, x_MD, branch_MD = grad_MD.contiguous(), x_MD.contiguous(), branch_MD.contiguous()
     normed_MD, statistics_2M = normed_MD.contiguous(), statistics_2M.contiguous()
     weights = _contiguous(weights)
-    return backward(grad_MD, x_MD, branch_MD, normed_MD, statistics_2M, weights, kept_MD, norm, activation, dropout)
+    return backward(grad_MD, x_MD, branch_MD, normed_MD, statistics_2M, weights, kept_MD, options)
 
 
 @_feedforward_backward.register_fake
@@ -140,7 +142,8 @@ def _(grad_MD: Tensor, x_MD: Tensor, branch_MD: Tensor, *others: Any) -> Gradien
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
-    x_MD, branch_MD, *weights, kept_MD, ctx.norm, _, ctx.activation, ctx.dropout = inputs
+    x_MD, branch_MD, *weights, kept_MD = inputs[:-4]
+    ctx.options = inputs[-4:]
     norm_D, _, up_FD, up_bias_F, down_DF, _ = weights
     _, normed_MD, statistics_2M = output
     ctx.dtypes = [None if weight is None else weight.dtype for weight in weights]
@@ -151,7 +154,7 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tenso
 def _differentiate(ctx: Any, grad_MD: Tensor, *_: None) -> tuple[Tensor | None, ...]:
     x_MD, branch_MD, normed_MD, *others = ctx.saved_tensors
     grad_x_MD, grad_branch_MD, rounded_MD, hidden_MF, grad_before_MF, sums_X = _feedforward_backward(
-        grad_MD, x_MD, branch_MD, normed_MD, *others, ctx.norm, ctx.activation, ctx.dropout
+        grad_MD, x_MD, branch_MD, normed_MD, *others, *ctx.options
     )
     width = x_MD.shape[1]
     norm_D, norm_bias_D, down_bias_D, up_bias_F = sums_X.split([width, width, width, hidden_MF.shape[1]])
@@ -177,22 +180,19 @@ def plain(
     branch_MD: Tensor,
     weights: Weights,
     kept_MD: Tensor | None,
-    norm: str,
-    epsilon: float,
-    activation: str,
-    dropout: float,
+    options: FeedForwardOptions,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """What `_feedforward` returns, by its definition: for tests on a CPU, and to check the kernels."""
     r_MD = _wide(x_MD) + branch_MD
-    mean_M = r_MD.mean(1) if norm == "layer" else torch.zeros_like(r_MD[:, 0])
+    mean_M = r_MD.mean(1) if options.norm == "layer" else torch.zeros_like(r_MD[:, 0])
     centred_MD = r_MD - mean_M[:, None]
-    factor_M = torch.rsqrt(centred_MD.square().mean(1) + epsilon)
+    factor_M = torch.rsqrt(centred_MD.square().mean(1) + options.epsilon)
     normed_MD = centred_MD * factor_M[:, None] * weights.norm
     if weights.norm_bias is not None:
         normed_MD = normed_MD + weights.norm_bias
     normed_MD = normed_MD.to(branch_MD.dtype, copy=True)
-    hidden_MF = _activated(_linear(normed_MD, weights.up, weights.up_bias), activation)[0].to(branch_MD.dtype)
-    out_MD = r_MD + _dropped(_linear(hidden_MF, weights.down, weights.down_bias), kept_MD, dropout)
+    hidden_MF = _activated(_linear(normed_MD, weights.up, weights.up_bias), options.activation)[0].to(branch_MD.dtype)
+    out_MD = r_MD + _dropped(_linear(hidden_MF, weights.down, weights.down_bias), kept_MD, options.dropout)
     return out_MD.to(x_MD.dtype), normed_MD, torch.stack([mean_M, factor_M])
 
 
@@ -204,22 +204,20 @@ def plain_backward(
     statistics_2M: Tensor,
     weights: Weights,
     kept_MD: Tensor | None,
-    norm: str,
-    activation: str,
-    dropout: float,
+    options: FeedForwardOptions,
 ) -> Gradients:
     """What `_feedforward_backward` returns, by its definition."""
     dtype = branch_MD.dtype
     mean_M1, factor_M1 = statistics_2M[:, :, None]
     standard_MD = (_wide(x_MD) + branch_MD - mean_M1) * factor_M1
-    rounded_MD = _dropped(grad_MD, kept_MD, dropout).to(dtype, copy=True)
-    hidden_MF, slope_MF = _activated(_linear(normed_MD, weights.up, weights.up_bias), activation)
+    rounded_MD = _dropped(grad_MD, kept_MD, options.dropout).to(dtype, copy=True)
+    hidden_MF, slope_MF = _activated(_linear(normed_MD, weights.up, weights.up_bias), options.activation)
     grad_before_MF = _wide(rounded_MD @ weights.down) * slope_MF
     grad_normed_MD = _wide(grad_before_MF.to(dtype) @ weights.up)
     scaled_MD = grad_normed_MD * weights.norm
     # Of a norm: less the part along its output, and less the mean if it subtracts one.
     inner_MD = scaled_MD - standard_MD * (scaled_MD * standard_MD).mean(1, keepdim=True)
-    if norm == "layer":
+    if options.norm == "layer":
         inner_MD = inner_MD - scaled_MD.mean(1, keepdim=True)
     grad_r_MD = _wide(grad_MD) + inner_MD * factor_M1
     sums = (grad_normed_MD * standard_MD, grad_normed_MD, _wide(rounded_MD), grad_before_MF)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from megabyte_mm.models.kernels.feedforward import Weights, plain, plain_backward
+from megabyte_mm.models.kernels.feedforward import FeedForwardOptions, Weights, plain, plain_backward
 from megabyte_mm.models.kernels.support import agree, kept_by_dropout, runs_triton
 
 log = logging.getLogger(__name__)
@@ -44,20 +44,10 @@ class Layer(NamedTuple):
     width: int
     hidden: int
     biased: bool
-    norm: str
-    activation: str
-    dropout: float = 0.0
+    options: FeedForwardOptions
 
 
-def fuses(
-    x_NTD: Tensor,
-    branch_NTD: Tensor,
-    up_FD: Tensor,
-    biased: bool,
-    norm: str,
-    activation: str,
-    dropout: float = 0.0,
-) -> bool:
+def fuses(x_NTD: Tensor, branch_NTD: Tensor, up_FD: Tensor, biased: bool, options: FeedForwardOptions) -> bool:
     """True if `fused_feedforward` is right for training on inputs like these, and faster than torch's operations."""
     if x_NTD.device.type not in DEVICES or branch_NTD.dtype not in DTYPES or not torch.is_grad_enabled():
         return False
@@ -67,21 +57,20 @@ def fuses(
         or width > MAX_WIDTH
         or width % 16
         or hidden % 64
-        or activation not in ACTIVATIONS
+        or options.activation not in ACTIVATIONS
     ):
         return False
     # Which way is faster depends on a clock, and so would the rounding.
     if torch.are_deterministic_algorithms_enabled():
         return False
-    suits: bool = _suits(
-        x_NTD.device, branch_NTD.dtype, x_NTD.dtype, up_FD.dtype, width, hidden, biased, norm, activation, dropout
-    )
+    suits: bool = _suits(x_NTD.device, branch_NTD.dtype, x_NTD.dtype, up_FD.dtype, width, hidden, biased, *options)
     return suits
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _suits(*layer: Any) -> bool:
-    return _settled(Layer(*layer))
+    *kind, norm, epsilon, activation, dropout = layer
+    return _settled(Layer(*kind, options=FeedForwardOptions(norm, epsilon, activation, dropout)))
 
 
 @cache
@@ -109,17 +98,15 @@ def compare_kernels(layer: Layer) -> None:
     from megabyte_mm.models.kernels import feedforward_triton as kernels
 
     x_MD, branch_MD, grad_MD, weights = example(layer, positions=20_011)
-    kept_MD = kept_by_dropout(tuple(x_MD.shape), layer.dropout, layer.device)
-    options = weights, kept_MD, layer.norm
-    values, wanted = (
-        run(x_MD, branch_MD, *options, 1e-5, layer.activation, layer.dropout) for run in (kernels.forward, plain)
-    )
-    inputs = grad_MD, x_MD, branch_MD, *wanted[1:], *options, layer.activation, layer.dropout
+    kept_MD = kept_by_dropout(tuple(x_MD.shape), layer.options.dropout, layer.device)
+    options = weights, kept_MD, layer.options
+    values, wanted = (run(x_MD, branch_MD, *options) for run in (kernels.forward, plain))
+    inputs = grad_MD, x_MD, branch_MD, *wanted[1:], *options
     gradients, wanted_gradients = (
         (*others, *torch.split(sums_X, [layer.width] * 3 + [layer.hidden]))
         for *others, sums_X in (kernels.backward(*inputs), plain_backward(*inputs))
     )
-    behind = LIMIT_AFTER_RELU if layer.activation == "relu" else LIMIT
+    behind = LIMIT_AFTER_RELU if layer.options.activation == "relu" else LIMIT
     names = {
         "output": LIMIT, "norm": LIMIT, "statistics": LIMIT,
         "gradient of x": behind, "gradient of branch": behind, "rounded gradient": LIMIT,
@@ -151,7 +138,7 @@ def example(layer: Layer, positions: int) -> tuple[Tensor, Tensor, Tensor, Weigh
     grad_MD = sampled(positions, width, dtype=layer.residual_dtype)
     weights = Weights(
         sampled(width, scale=0.1, mean=1.0),
-        sampled(width) if layer.norm == "layer" else None,
+        sampled(width) if layer.options.norm == "layer" else None,
         sampled(hidden, width, dtype=dtype, scale=width**-0.5),
         sampled(hidden) if layer.biased else None,
         sampled(width, hidden, dtype=dtype, scale=hidden**-0.5),
@@ -177,10 +164,10 @@ def kernel_times(layer: Layer) -> tuple[float, float]:
     )
 
     def fused() -> None:
-        options = weights, None, layer.norm
-        _, normed_MD, statistics_2M = kernels.forward(x_MD, branch_MD, *options, 1e-5, layer.activation, 0.0)
+        options = weights, None, layer.options
+        _, normed_MD, statistics_2M = kernels.forward(x_MD, branch_MD, *options)
         inputs = grad_MD, x_MD, branch_MD, normed_MD, statistics_2M
-        _, _, rounded_MD, hidden_MF, grad_before_MF, _ = kernels.backward(*inputs, *options, layer.activation, 0.0)
+        _, _, rounded_MD, hidden_MF, grad_before_MF, _ = kernels.backward(*inputs, *options)
         grad_before_MF.t() @ normed_MD, rounded_MD.t() @ hidden_MF
 
     def stand_in() -> None:

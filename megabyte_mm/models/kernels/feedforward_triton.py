@@ -17,7 +17,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from megabyte_mm.models.kernels.feedforward import Gradients, Weights
+from megabyte_mm.models.kernels.feedforward import FeedForwardOptions, Gradients, Weights
 
 CHUNK = 64
 """Columns of a norm at a time."""
@@ -38,10 +38,7 @@ def forward(
     branch_MD: Tensor,
     weights: Weights,
     kept_MD: Tensor | None,
-    norm: str,
-    epsilon: float,
-    activation: str,
-    dropout: float,
+    options: FeedForwardOptions,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """See `megabyte_mm.models.kernels.feedforward._feedforward`; x and branch are contiguous."""
     positions = len(x_MD)
@@ -59,14 +56,14 @@ def forward(
             normed_MD,
             statistics_2M,
             positions,
-            epsilon,
-            1.0 / (1.0 - dropout),
+            options.epsilon,
+            1.0 / (1.0 - options.dropout),
             DROPS=kept_MD is not None,
             NORM_BIASED=weights.norm_bias is not None,
             DOWN_BIASED=weights.down_bias is not None,
             UP_BIASED=weights.up_bias is not None,
-            NORM=norm,
-            ACTIVATION=activation,
+            NORM=options.norm,
+            ACTIVATION=options.activation,
             **sizes,
         )
     return out_MD, normed_MD, statistics_2M
@@ -80,9 +77,7 @@ def backward(
     statistics_2M: Tensor,
     weights: Weights,
     kept_MD: Tensor | None,
-    norm: str,
-    activation: str,
-    dropout: float,
+    options: FeedForwardOptions,
 ) -> Gradients:
     """See `megabyte_mm.models.kernels.feedforward._feedforward_backward`; all inputs are contiguous."""
     (positions, width), hidden = x_MD.shape, len(weights.up)
@@ -115,11 +110,11 @@ def backward(
             grad_before_MF,
             sums_GX,
             positions,
-            1.0 / (1.0 - dropout),
+            1.0 / (1.0 - options.dropout),
             DROPS=kept_MD is not None,
             UP_BIASED=weights.up_bias is not None,
-            NORM=norm,
-            ACTIVATION=activation,
+            NORM=options.norm,
+            ACTIVATION=options.activation,
             **sizes,
         )
     return grad_x_MD, grad_branch_MD, rounded_MD, hidden_MF, grad_before_MF, sums_GX.sum(0)
