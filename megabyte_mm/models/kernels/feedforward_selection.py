@@ -70,7 +70,8 @@ def fuses(x_NTD: Tensor, branch_NTD: Tensor, up_FD: Tensor, biased: bool, option
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _suits(*layer: Any) -> bool:
     *kind, norm, epsilon, activation, dropout = layer
-    return _settled(Layer(*kind, options=FeedForwardOptions(norm, epsilon, activation, dropout)))
+    kind.append(FeedForwardOptions(norm, epsilon, activation, dropout))
+    return _settled(Layer(*kind))
 
 
 @cache
