@@ -26,9 +26,10 @@ def agree(compare: Callable[[], object], what: str, device: torch.device) -> boo
     """True unless a comparison of kernels with torch's operations raises, which a warning reports, or returns False.
 
     Kernels are compiled by whatever Triton is there: no model may learn, and nothing be sampled, from wrong numbers.
+    Random states stay as they are: activations may be recomputed from the state that was there before.
     """
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), torch.random.fork_rng([device] if device.type == "cuda" else []):
             warnings.simplefilter("ignore")  # of compilers about themselves
             passes = compare() is not False
     except Exception as error:  # noqa: BLE001 - a compiler may fail in any way
