@@ -6,7 +6,7 @@ import re
 
 _KEY = re.compile(r'Parser key "([^"]+)"')
 _VALUE = re.compile(r"(?:Got|Given) value: (.*)")
-_EXPECTED = re.compile(r"Expected (?:an? )?(?:<class '([\w.]+)'>|typing\.([^.]+))")
+_EXPECTED = re.compile(r"Expected (?:an? )?(?:<class '([\w.]+)'>|typing\.(Literal\[[^]]*\]|[^.]+))")
 _SUBCLASS = re.compile(r"Not a valid subclass of (\w+)")
 _GROUP = re.compile(r"Group '([\w.]+)' does not accept option '([\w.]+)'")
 _FRAME = (
