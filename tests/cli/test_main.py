@@ -153,8 +153,10 @@ def test_a_picture_that_cannot_be_read_is_named(capsys, tmp_path, save_checkpoin
         ),
         (
             ["--config", "image", "--model.compile_mode", "bogus"],
-            "--model.compile_mode bogus: expected Literal['default', 'reduce-overhead', 'max-autotune', "
-            "'max-autotune-no-cudagraphs'] or Literal['auto']",
+            (
+                "--model.compile_mode bogus: expected Literal['default', 'reduce-overhead', 'max-autotune', "
+                "'max-autotune-no-cudagraphs'] or Literal['auto']"
+            ),
         ),
         (["--config", "image", "--data.adapter", "nope.Own"], "--data.adapter: No module named 'nope'"),
     ],
