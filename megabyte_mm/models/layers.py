@@ -107,7 +107,7 @@ def norm_parameters(norm: nn.Module) -> tuple[str, Tensor, Tensor | None, float]
     assert isinstance(norm, nn.LayerNorm | nn.RMSNorm)
     if isinstance(norm, nn.LayerNorm):
         return "layer", norm.weight, norm.bias, norm.eps
-    # By default torch takes that of the numbers which it computes with: float32 for halves.
+    # By default torch takes that of the numbers which it computes with: float32 for bfloat16 and float16.
     computed = torch.promote_types(norm.weight.dtype, torch.float32)
     return "rms", norm.weight, None, torch.finfo(computed).eps if norm.eps is None else norm.eps
 

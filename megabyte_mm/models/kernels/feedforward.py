@@ -1,4 +1,4 @@
-"""The second half of a block as one operation: x + branch, and the feed-forward layer of its norm added to that.
+"""The second half of a block as one operation: r = x + branch, and the feed-forward layer of norm(r) added to r.
 
 Separate operations write the hidden activations, which are several times as wide as the residual stream, and read them
 again: 4 times forward, and with their gradients 8 times backward. In narrow layers that takes longer than products do.
@@ -182,7 +182,7 @@ def plain(
     kept_MD: Tensor | None,
     options: FeedForwardOptions,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """What `_feedforward` returns, by its definition: for tests on a CPU, and to check the kernels."""
+    """What `_feedforward` returns, by definition: for tests on a CPU, and to check the kernels."""
     r_MD = _wide(x_MD) + branch_MD
     mean_M = r_MD.mean(1) if options.norm == "layer" else torch.zeros_like(r_MD[:, 0])
     centred_MD = r_MD - mean_M[:, None]
@@ -206,7 +206,7 @@ def plain_backward(
     kept_MD: Tensor | None,
     options: FeedForwardOptions,
 ) -> Gradients:
-    """What `_feedforward_backward` returns, by its definition."""
+    """What `_feedforward_backward` returns, by definition."""
     dtype = branch_MD.dtype
     mean_M1, factor_M1 = statistics_2M[:, :, None]
     standard_MD = (_wide(x_MD) + branch_MD - mean_M1) * factor_M1
@@ -215,7 +215,7 @@ def plain_backward(
     grad_before_MF = _wide(rounded_MD @ weights.down) * slope_MF
     grad_normed_MD = _wide(grad_before_MF.to(dtype) @ weights.up)
     scaled_MD = grad_normed_MD * weights.norm
-    # Of a norm: less the part along its output, and less the mean if it subtracts one.
+    # Of a norm: less the part along the output, and less the mean if it subtracts one.
     inner_MD = scaled_MD - standard_MD * (scaled_MD * standard_MD).mean(1, keepdim=True)
     if options.norm == "layer":
         inner_MD = inner_MD - scaled_MD.mean(1, keepdim=True)
@@ -245,7 +245,7 @@ def _linear(x_MK: Tensor, weight_NK: Tensor, bias_N: Tensor | None) -> Tensor:
 
 
 def _activated(x: Tensor, activation: str) -> tuple[Tensor, Tensor]:
-    """The activation and its derivative."""
+    """The activation and the derivative."""
     if activation == "gelu":
         below = 0.5 * (1.0 + torch.erf(x * math.sqrt(0.5)))
         return x * below, below + x * torch.exp(-0.5 * x * x) * math.sqrt(0.5 / math.pi)

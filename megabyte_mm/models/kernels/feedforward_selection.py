@@ -1,4 +1,4 @@
-"""Whether feed-forward layers take the fused operation: where its kernels are right on the user's card, and faster.
+"""Whether feed-forward layers take the fused operation: where the kernels are right on the user's card, and faster.
 
 Legend: N sequences, T positions of each, M = N * T, D model width, F hidden width.
 """
@@ -14,24 +14,22 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from megabyte_mm.models.kernels.feedforward import FeedForwardOptions, Weights, plain, plain_backward
-from megabyte_mm.models.kernels.support import agree, kept_by_dropout, runs_triton
+from megabyte_mm.models.kernels.support import DTYPES, agree, kept_by_dropout, runs_triton
 
 log = logging.getLogger(__name__)
 DEVICES = ("cuda",)
 """Types of devices that run the kernels."""
 ACTIVATIONS = ("relu", "gelu", "relu2")
 """Those of layers without a gate."""
-DTYPES = (torch.bfloat16, torch.float16)
-"""What the kernels multiply."""
 MAX_WIDTH = 512
 """The largest model width: sums of wider products do not fit the registers."""
 MIN_POSITIONS = 8192
 """Positions. A program takes 64 or 128 of them, and most processors of a GPU should have one."""
 MAX_TIME_SHARE = 0.95
-"""The kernels are used if they take less than this share of the time of torch's operations."""
+"""The kernels are used if they take less than this share of the time of the stand-in in `kernel_times`."""
 LIMIT, LIMIT_AFTER_RELU = 0.01, 0.05
 """How far results of the kernels may be from those of the definition, relative to their size. Rounding moves some
-inputs of ReLU across zero, where its derivative is a step."""
+inputs of ReLU across zero, where the derivative is a step."""
 
 
 class Layer(NamedTuple):
@@ -48,7 +46,7 @@ class Layer(NamedTuple):
 
 
 def fuses(x_NTD: Tensor, branch_NTD: Tensor, up_FD: Tensor, biased: bool, options: FeedForwardOptions) -> bool:
-    """True if `fused_feedforward` is right for training on inputs like these, and faster than torch's operations."""
+    """True if `fused_feedforward` is right for training on such inputs, and faster than compiled code would be."""
     if x_NTD.device.type not in DEVICES or branch_NTD.dtype not in DTYPES or not torch.is_grad_enabled():
         return False
     (sequences, length, width), hidden = x_NTD.shape, up_FD.shape[0]
@@ -111,7 +109,7 @@ def compare_kernels(layer: Layer) -> None:
     names = {
         "output": LIMIT, "norm": LIMIT, "statistics": LIMIT,
         "gradient of x": behind, "gradient of branch": behind, "rounded gradient": LIMIT,
-        "hidden activations": LIMIT, "gradient of them": behind,
+        "hidden activations": LIMIT, "gradient before the activation": behind,
         "gradient of the norm's weight": behind, "gradient of the norm's bias": behind,
         "gradient of the second bias": LIMIT, "gradient of the first bias": behind,
     }  # fmt: skip

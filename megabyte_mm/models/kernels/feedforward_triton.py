@@ -121,7 +121,7 @@ def backward(
 
 
 def _in_float32(out_MD: Tensor) -> Tensor:
-    """Where sums of products are kept on their way to a result: in its own place, if they fit there."""
+    """Where sums of products are kept on the way to a result: in the place of the result, if they fit there."""
     return out_MD if out_MD.dtype == torch.float32 else torch.empty_like(out_MD, dtype=torch.float32)
 
 
@@ -156,7 +156,7 @@ def _residual(x_pointer, branch_pointer, place, inside):
 
 @triton.jit
 def _activated(x, ACTIVATION: tl.constexpr):
-    """The activation and its derivative."""
+    """The activation and the derivative."""
     if ACTIVATION == "gelu":
         below = 0.5 * (1.0 + tl.erf(x * 0.7071067811865476))
         return x * below, below + x * tl.exp(-0.5 * x * x) * 0.3989422804014327
@@ -385,7 +385,7 @@ def _backward(
         grad_normed = tl.dot(grad.to(dtype), up, grad_normed)
     tl.store(grad_normed_pointer + tile, grad_normed, inside_row & valid)
     tl.debug_barrier()
-    # The gradient of x may have its place where that of the norm is: each element is read once before it is written.
+    # The gradients of x and of the norm may share their memory: each element is read once before it is written.
     mean = tl.load(statistics_pointer + row, inside_row, 0.0)
     factor = tl.load(statistics_pointer + positions + row, inside_row, 0.0)
     along = tl.zeros([ROWS, 1], tl.float32)

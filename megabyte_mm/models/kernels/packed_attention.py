@@ -17,15 +17,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from megabyte_mm.models.kernels.support import agree, kept_by_dropout, runs_triton
+from megabyte_mm.models.kernels.support import DTYPES, agree, kept_by_dropout, runs_triton
 from megabyte_mm.models.rotary import RotaryEmbedding, apply_rotary
 
 LONGEST = 16
 """The most positions of a sequence; beyond them a fused kernel's own tile is filled well enough."""
 WIDEST_HEAD = 128
 """The largest width of a head, whose tiles fit the registers."""
-DTYPES = (torch.bfloat16, torch.float16)
-"""What the kernels multiply."""
 
 
 class PackedOptions(NamedTuple):
@@ -70,10 +68,14 @@ def packed_attention(projected_NTX: Tensor, options: PackedOptions) -> Tensor:
     keys by their positions. dropout: of the weights. Scores and their softmax are float32, and are recomputed for the
     gradients.
     """
-    shape = (*projected_NTX.shape[:2], options.heads, options.previous + projected_NTX.shape[1])
-    kept_NTHS = kept_by_dropout(shape, options.dropout, projected_NTX.device)
-    out_NTD: Tensor = _packed_attention(projected_NTX, kept_NTHS, *options)
+    out_NTD: Tensor = _packed_attention(projected_NTX, _kept_weights(projected_NTX, options), *options)
     return out_NTD
+
+
+def _kept_weights(projected_NTX: Tensor, options: PackedOptions) -> Tensor | None:
+    sequences, length, _ = projected_NTX.shape
+    shape = sequences, length, options.heads, options.previous + length
+    return kept_by_dropout(shape, options.dropout, projected_NTX.device)
 
 
 @torch.library.custom_op("megabyte_mm::packed_attention", mutates_args=())
@@ -160,7 +162,7 @@ def _compare_kernels(kind: Kind) -> None:
         ).to(kind.dtype)
         for parts in (3, 1)
     )
-    kept_NTHS = kept_by_dropout((sequences, kind.length, heads, kind.previous + kind.length), kind.dropout, kind.device)
+    kept_NTHS = _kept_weights(qkv_NTX, options)
     pairs = (
         (kernels.forward(qkv_NTX, kept_NTHS, options), plain(qkv_NTX, kept_NTHS, options)),
         (
@@ -173,18 +175,16 @@ def _compare_kernels(kind: Kind) -> None:
 
 
 def plain(qkv_NTX: Tensor, kept_NTHS: Tensor | None, options: PackedOptions) -> Tensor:
-    """What `_packed_attention` returns, by its definition: for tests on a CPU, and to check the kernels."""
-    q_BHSE, k_BHSE, v_BHSE = _by_heads(qkv_NTX, 3, options)
-    q_BHSE, k_BHSE = (_rotated(x_BHSE, 1) if options.rotary else x_BHSE for x_BHSE in (q_BHSE, k_BHSE))
+    """What `_packed_attention` returns, by definition: for tests on a CPU, and to check the kernels."""
+    q_BHSE, k_BHSE, v_BHSE = _rotated_heads(qkv_NTX, options)
     weights_BHSS = _weights(q_BHSE, k_BHSE, qkv_NTX.shape[1], options.previous) * _factors(kept_NTHS, options)
     mixed_BHSE = weights_BHSS.to(v_BHSE.dtype) @ v_BHSE
     return mixed_BHSE.transpose(1, 2).reshape(*qkv_NTX.shape[:2], -1).contiguous()
 
 
 def plain_backward(grad_NTD: Tensor, qkv_NTX: Tensor, kept_NTHS: Tensor | None, options: PackedOptions) -> Tensor:
-    """What `_packed_attention_backward` returns, by its definition."""
-    q_BHSE, k_BHSE, v_BHSE = _by_heads(qkv_NTX, 3, options)
-    q_BHSE, k_BHSE = (_rotated(x_BHSE, 1) if options.rotary else x_BHSE for x_BHSE in (q_BHSE, k_BHSE))
+    """What `_packed_attention_backward` returns, by definition."""
+    q_BHSE, k_BHSE, v_BHSE = _rotated_heads(qkv_NTX, options)
     (grad_BHSE,) = _by_heads(grad_NTD, 1, options)
     weights_BHSS = _weights(q_BHSE, k_BHSE, qkv_NTX.shape[1], options.previous)
     factors = _factors(kept_NTHS, options)
@@ -221,6 +221,14 @@ def _by_heads(x_NTX: Tensor, parts: int, options: PackedOptions) -> tuple[Tensor
     patches = options.patches if options.previous else 1
     x_BSXHE = x_NTX.reshape(batch // patches, patches * length, parts, heads, width // parts // heads)
     return x_BSXHE.permute(2, 0, 3, 1, 4).unbind(0)
+
+
+def _rotated_heads(qkv_NTX: Tensor, options: PackedOptions) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries, keys and values by heads, the former two rotated by their positions if these are rotary."""
+    q_BHSE, k_BHSE, v_BHSE = _by_heads(qkv_NTX, 3, options)
+    if options.rotary:
+        q_BHSE, k_BHSE = _rotated(q_BHSE, 1), _rotated(k_BHSE, 1)
+    return q_BHSE, k_BHSE, v_BHSE
 
 
 def _rotated(x_BHSE: Tensor, direction: int) -> Tensor:

@@ -14,6 +14,8 @@ from torch import Tensor
 log = logging.getLogger(__name__)
 MIN_CAPABILITY = (8, 0)
 """Of CUDA devices: older ones do not multiply bfloat16."""
+DTYPES = (torch.bfloat16, torch.float16)
+"""What kernels of training multiply."""
 
 
 @cache
